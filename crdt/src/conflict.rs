@@ -1,0 +1,160 @@
+//! What clashed: found in a document, never written into it. A conflict ends when someone writes the
+//! field, because that change replaces every value that was visible.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::document::Visible;
+use crate::row::{shown, uncovered_edits, written_at};
+use crate::value::write_length_prefixed;
+use crate::{Change, ChangeHash, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
+
+/// What kind of clash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConflictKind {
+    /// One field, written differently on two devices.
+    Field,
+    /// Deleted on one device, edited on another.
+    DeleteEdit,
+}
+
+impl ConflictKind {
+    /// The word in every interface.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Field => "field",
+            Self::DeleteEdit => "delete_edit",
+        }
+    }
+}
+
+/// Names a conflict, the same on all devices: one per row and kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConflictId(String);
+
+impl ConflictId {
+    /// Sixteen hexadecimal digits of SHA-256 over the entity and the kind.
+    #[must_use]
+    pub fn of(entity: &EntityId, kind: ConflictKind) -> Self {
+        let mut content = b"storysync/1 conflict\0".to_vec();
+        for part in [entity.table.as_str(), entity.uuid.as_str(), kind.as_str()] {
+            write_length_prefixed(part.as_bytes(), &mut content);
+        }
+        Self(Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl fmt::Display for ConflictId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One of the values that clash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConflictValue {
+    /// The value; references as the target's `sync_uuid`.
+    pub value: Value,
+    /// The device that wrote it; `None` when it was there before storysync.
+    pub device: Option<DeviceKey>,
+    /// When its author says it was written.
+    pub at: Option<Stamp>,
+}
+
+/// One field of a conflict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldClash {
+    /// The column, or `deleted_at`.
+    pub name: String,
+    /// The value all sides had before; NULL when there was none.
+    pub base: Value,
+    /// Every differing value, the shown one last.
+    pub values: Vec<ConflictValue>,
+    /// What the row shows meanwhile.
+    pub shown: Value,
+}
+
+/// A clash in one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    /// What clashed.
+    pub kind: ConflictKind,
+    /// In which fields.
+    pub fields: Vec<FieldClash>,
+}
+
+/// Finds the clashes of a document. Pure, and the same on every device that holds the same changes.
+#[must_use]
+pub fn conflicts(document: &Document) -> Vec<Conflict> {
+    let clashing: Vec<FieldClash> =
+        document.registers().filter(|(name, _)| !key::is_bookkeeping(name)).filter_map(|(name, register)| field_clash(document, name, register)).collect();
+    let mut found = Vec::new();
+    if !clashing.is_empty() {
+        found.push(Conflict { kind: ConflictKind::Field, fields: clashing });
+    }
+    found.extend(delete_edit_clash(document));
+    found
+}
+
+fn field_clash(document: &Document, name: &str, register: &Register) -> Option<FieldClash> {
+    let visible = register.visible();
+    let shown = shown(document, register)?;
+    if visible.iter().all(|put| put.value == shown.value) {
+        return None;
+    }
+    let mut values: Vec<ConflictValue> = Vec::new();
+    // The shown value comes last; equal values are listed once, by their latest writer.
+    for put in visible.iter().filter(|put| put.op_id != shown.op_id).chain([shown]) {
+        values.retain(|known| known.value != put.value);
+        values.push(attributed(document, put));
+    }
+    Some(FieldClash { name: name.to_owned(), base: common_base(document, name, visible), values, shown: shown.value.clone() })
+}
+
+fn attributed(document: &Document, put: &Visible) -> ConflictValue {
+    let change = document.changes().get(put.change);
+    ConflictValue { value: put.value.clone(), device: change.and_then(|change| change.actor().device()), at: change.and_then(written_at) }
+}
+
+/// What the field held in the changes that every one of the writers knew.
+fn common_base(document: &Document, name: &str, visible: &[Visible]) -> Value {
+    let mut common: Option<BTreeSet<ChangeHash>> = None;
+    for put in visible {
+        let Some(change) = document.changes().get(put.change) else { continue };
+        let known: BTreeSet<ChangeHash> = document.ancestors(change.deps()).into_iter().collect();
+        common = Some(match common {
+            None => known,
+            Some(common) => common.intersection(&known).copied().collect(),
+        });
+    }
+    let common = common.unwrap_or_default();
+    // An intersection of ancestries is closed under dependencies, so it is a state of the document.
+    let mut state = Document::new();
+    for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
+        if state.apply(change.clone()).is_err() {
+            return Value::Null;
+        }
+    }
+    state.register(name).and_then(|register| shown(&state, register)).map_or(Value::Null, |put| put.value.clone())
+}
+
+fn delete_edit_clash(document: &Document) -> Option<Conflict> {
+    let register = document.register(key::DELETED_AT)?;
+    let deletes: Vec<&Visible> = register.visible().iter().filter(|put| !put.value.is_null()).collect();
+    let delete = deletes.last()?;
+    let edits: Vec<&Change> = uncovered_edits(document, &deletes).collect();
+    let edit = edits.last()?;
+    let edited = ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit) };
+    Some(Conflict {
+        kind: ConflictKind::DeleteEdit,
+        fields: vec![FieldClash {
+            name: key::DELETED_AT.to_owned(),
+            base: Value::Null,
+            values: vec![attributed(document, delete), edited],
+            shown: Value::Null,
+        }],
+    })
+}

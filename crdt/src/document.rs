@@ -1,0 +1,330 @@
+//! The entity document: a row's changes, and the registers they leave visible.
+//!
+//! A register is one key of a flat map. A put names the puts it replaces; a put is visible while no
+//! other names it (the multi-value register of automerge, whose winner is the greatest [`OpId`]).
+//! Owns causality: what may be applied, which change knew which, what an edit must build on.
+//! Refuses to interpret keys: rows and conflicts are read off in `row` and `conflict`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::num::NonZeroU64;
+
+use crate::change::Draft;
+use crate::{Actor, Change, ChangeHash, Op, OpId, Value};
+
+/// The newest changes of a document: those no other change depends on.
+pub type Heads = BTreeSet<ChangeHash>;
+
+/// A visible put.
+#[derive(Debug, Clone)]
+pub struct Visible {
+    /// The put's name; the greatest wins.
+    pub op_id: OpId,
+    /// Which change made it, as an index into [`Document::changes`].
+    pub change: usize,
+    /// The value.
+    pub value: Value,
+}
+
+/// One key's visible puts, winner last.
+#[derive(Debug, Clone, Default)]
+pub struct Register {
+    visible: Vec<Visible>,
+}
+
+impl Register {
+    /// The puts nobody has replaced, in ascending order: several when devices wrote concurrently.
+    #[must_use]
+    pub fn visible(&self) -> &[Visible] {
+        &self.visible
+    }
+
+    /// What automerge shows.
+    #[must_use]
+    pub fn winner(&self) -> Option<&Visible> {
+        self.visible.last()
+    }
+}
+
+/// What an edit is made for. Written into the change, so that every device judges it alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditPurpose {
+    /// Somebody wrote something.
+    Edit,
+    /// The app gained columns and filled them: no edit in the sense of a delete/edit clash.
+    NewColumns,
+    /// The app wrote the row once more without our seeing the state between: it counts in `version`.
+    Rewrite,
+}
+
+impl EditPurpose {
+    const NEW_COLUMNS: &'static str = "columns";
+    const REWRITE: &'static str = "rewrite";
+
+    fn message(self) -> Option<String> {
+        match self {
+            Self::Edit => None,
+            Self::NewColumns => Some(Self::NEW_COLUMNS.to_owned()),
+            Self::Rewrite => Some(Self::REWRITE.to_owned()),
+        }
+    }
+
+    pub(crate) fn of(change: &Change) -> Self {
+        match change.message() {
+            Some(Self::NEW_COLUMNS) => Self::NewColumns,
+            Some(Self::REWRITE) => Self::Rewrite,
+            _ => Self::Edit,
+        }
+    }
+}
+
+/// Why a change can't join a document. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// It builds on changes that are not here (yet).
+    #[error("it builds on {} changes that are not here", .0.len())]
+    MissingDependencies(Vec<ChangeHash>),
+    /// The same actor and sequence number with other content: a copied or lying device.
+    #[error("its actor already wrote another change with that sequence number")]
+    Equivocation,
+    /// Its counters don't follow from its dependencies.
+    #[error("its counters do not follow from the changes it builds on")]
+    Counters,
+    /// It replaces a put that does not exist, or of another key.
+    #[error("it replaces a value that was never there")]
+    Predecessor,
+}
+
+/// How far a change's first counter may lie above the highest counter it builds on.
+const COUNTER_GAP_MAX: u64 = 1 << 20;
+
+/// All changes of one row that are known here, and what they show.
+#[derive(Debug, Clone, Default)]
+pub struct Document {
+    changes: Vec<Change>,
+    index: HashMap<ChangeHash, usize>,
+    by_actor: HashMap<Actor, Vec<usize>>,
+    heads: Heads,
+    registers: BTreeMap<String, Register>,
+}
+
+impl Document {
+    /// A document without changes: a row nobody has heard of.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a change. `Ok(false)` when it was here already.
+    ///
+    /// # Errors
+    /// When the change can't follow what is here; see [`ApplyError`].
+    pub fn apply(&mut self, change: Change) -> Result<bool, ApplyError> {
+        if self.index.contains_key(&change.hash()) {
+            return Ok(false);
+        }
+        self.check(&change)?;
+        let position = self.changes.len();
+        for (op_index, op) in change.ops().iter().enumerate() {
+            let register = self.registers.entry(op.key.clone()).or_default();
+            register.visible.retain(|visible| !op.predecessors.contains(&visible.op_id));
+            let op_id = change.op_id(op_index);
+            let place = register.visible.partition_point(|visible| visible.op_id < op_id);
+            register.visible.insert(place, Visible { op_id, change: position, value: op.value.clone() });
+        }
+        for dep in change.deps() {
+            self.heads.remove(dep);
+        }
+        self.heads.insert(change.hash());
+        self.index.insert(change.hash(), position);
+        self.by_actor.entry(change.actor().clone()).or_default().push(position);
+        self.changes.push(change);
+        Ok(true)
+    }
+
+    fn check(&self, change: &Change) -> Result<(), ApplyError> {
+        let mut missing = Vec::new();
+        let mut highest = 0;
+        for dep in change.deps() {
+            match self.change(dep) {
+                Some(known) => highest = highest.max(known.end_op().saturating_sub(1)),
+                None => missing.push(*dep),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(ApplyError::MissingDependencies(missing));
+        }
+        let last = self.by_actor.get(change.actor()).and_then(|own| own.last()).and_then(|last| self.changes.get(*last));
+        let last_seq = last.map_or(0, Change::seq);
+        if change.seq() <= last_seq {
+            return Err(ApplyError::Equivocation);
+        }
+        if change.seq() != last_seq + 1 || change.start_op() <= highest || change.start_op() - highest > COUNTER_GAP_MAX {
+            return Err(ApplyError::Counters);
+        }
+        if let Some(last) = last
+            && !change.deps().contains(&last.hash())
+            && !self.ancestors(change.deps()).contains(&last.hash())
+        {
+            return Err(ApplyError::Equivocation);
+        }
+        for op in change.ops() {
+            for predecessor in &op.predecessors {
+                if self.put(predecessor).is_none_or(|(_, put)| put.key != op.key) {
+                    return Err(ApplyError::Predecessor);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a change that puts `puts` on top of `base` (or of everything here), without applying it.
+    ///
+    /// `actor` must not be used for this document by any other process, ever. Where `base` does not
+    /// include the actor's own last change, a branch of the actor is used: an actor's changes must
+    /// form a chain. `None` when there is nothing to put, or `base` is not known here.
+    #[must_use]
+    pub fn edit(&self, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Heads>, actor: &Actor, unix_ms: i64) -> Option<Change> {
+        if puts.is_empty() {
+            return None;
+        }
+        let earlier;
+        let state = match base {
+            Some(base) if *base != self.heads => {
+                earlier = self.at(base)?;
+                &earlier
+            }
+            _ => self,
+        };
+        let highest = state.changes.iter().map(|change| change.end_op().saturating_sub(1)).max().unwrap_or(0);
+        let ops = puts
+            .into_iter()
+            .map(|(key, value)| {
+                let predecessors = state.registers.get(&key).map(|register| register.visible.iter().map(|v| v.op_id.clone()).collect()).unwrap_or_default();
+                Op { key, value, predecessors }
+            })
+            .collect();
+        let own_here = self.by_actor.get(actor).map_or(0, Vec::len);
+        let own_there = state.by_actor.get(actor).map_or(0, Vec::len);
+        let actor = if own_here == own_there { actor.clone() } else { self.branch(actor, own_here) };
+        let seq = state.by_actor.get(&actor).map_or(0, Vec::len) as u64 + 1;
+        Some(
+            Draft {
+                actor,
+                seq,
+                start_op: NonZeroU64::MIN.saturating_add(highest),
+                unix_seconds: unix_ms.div_euclid(1000),
+                message: purpose.message(),
+                deps: state.heads.iter().copied().collect(),
+                ops,
+            }
+            .encode(),
+        )
+    }
+
+    /// An actor of the same device that has no change here: the run bytes are hashed with how far
+    /// the actor has come, so the same run never derives the same branch for other content.
+    fn branch(&self, actor: &Actor, own_changes: usize) -> Actor {
+        use sha2::{Digest, Sha256};
+        let Some(device) = actor.device() else { return actor.clone() };
+        let mut step = own_changes as u64;
+        loop {
+            let digest = Sha256::new().chain_update(b"storysync/1 branch\0").chain_update(actor.as_bytes()).chain_update(step.to_be_bytes()).finalize();
+            let mut run = [0; crate::ACTOR_RUN_BYTES];
+            run.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+            let candidate = Actor::of_device(&device, run);
+            if !self.by_actor.contains_key(&candidate) {
+                return candidate;
+            }
+            step = step.wrapping_add(1);
+        }
+    }
+
+    /// The document as it was at `heads`; `None` when one of them is not known here.
+    #[must_use]
+    pub fn at(&self, heads: &Heads) -> Option<Self> {
+        if heads.iter().any(|head| !self.index.contains_key(head)) {
+            return None;
+        }
+        let heads: Vec<_> = heads.iter().copied().collect();
+        let wanted = self.ancestors(&heads);
+        let mut earlier = Self::new();
+        for change in self.changes.iter().filter(|change| wanted.contains(&change.hash())) {
+            earlier.apply(change.clone()).ok()?;
+        }
+        Some(earlier)
+    }
+
+    /// The heads after the first `count` changes of this device's log of the row.
+    #[must_use]
+    pub fn heads_after(&self, count: usize) -> Heads {
+        let mut heads = Heads::new();
+        for change in self.changes.iter().take(count) {
+            for dep in change.deps() {
+                heads.remove(dep);
+            }
+            heads.insert(change.hash());
+        }
+        heads
+    }
+
+    /// `of` and everything they build on.
+    #[must_use]
+    pub fn ancestors(&self, of: &[ChangeHash]) -> HashSet<ChangeHash> {
+        let mut found = HashSet::new();
+        let mut waiting = of.to_vec();
+        while let Some(hash) = waiting.pop() {
+            if found.insert(hash)
+                && let Some(change) = self.change(&hash)
+            {
+                waiting.extend_from_slice(change.deps());
+            }
+        }
+        found
+    }
+
+    /// The newest changes.
+    #[must_use]
+    pub fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// Every change, in the order this device admitted them; dependencies come first.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// A change by its hash.
+    #[must_use]
+    pub fn change(&self, hash: &ChangeHash) -> Option<&Change> {
+        self.index.get(hash).and_then(|position| self.changes.get(*position))
+    }
+
+    /// The put of that name and the change that made it.
+    #[must_use]
+    pub fn put(&self, op_id: &OpId) -> Option<(&Change, &Op)> {
+        let own = self.by_actor.get(&op_id.actor)?;
+        let after = own.partition_point(|position| self.changes.get(*position).is_some_and(|change| change.start_op() <= op_id.counter));
+        let change = self.changes.get(*own.get(after.checked_sub(1)?)?)?;
+        let offset = usize::try_from(op_id.counter.checked_sub(change.start_op())?).ok()?;
+        Some((change, change.ops().get(offset)?))
+    }
+
+    /// One key's register.
+    #[must_use]
+    pub fn register(&self, key: &str) -> Option<&Register> {
+        self.registers.get(key)
+    }
+
+    /// All registers by key.
+    pub fn registers(&self) -> impl Iterator<Item = (&str, &Register)> {
+        self.registers.iter().map(|(key, register)| (key.as_str(), register))
+    }
+
+    /// Whether nothing is known of this row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}

@@ -1,0 +1,66 @@
+//! The model of storysync on one page.
+//!
+//! Every row of the app's tables is an **entity**, named by its table and `sync_uuid`
+//! ([`EntityId`]). An entity's whole life is a set of automerge **changes** ([`Change`]): the first
+//! one, without dependencies, is its *genesis*; every later one puts a few columns. The changes
+//! make an **entity document** ([`Document`]), a flat map in which every column is a register
+//! holding one scalar. What a document shows is computed by pure functions:
+//!
+//! ```text
+//! changes ──▶ Document ──┬── row()        what the app's table should hold
+//!                        └── conflicts()  what clashed, with every value and who wrote it
+//! ```
+//!
+//! Because both are functions of the set of changes alone, every device that holds the same
+//! changes shows the same rows and the same conflicts, whatever the order in which they came.
+//!
+//! The bytes are automerge's own: [`save`] gives a document that any automerge implementation
+//! opens. Reading is ours: a flat map of registers needs a few lines, while a loaded automerge
+//! document costs 17–50 KiB and is not safe on hostile bytes.
+//!
+//! This crate refuses to know disks, sockets, clocks and randomness: actors and times are
+//! arguments.
+
+mod change;
+mod conflict;
+mod document;
+mod genesis;
+mod id;
+mod row;
+mod save;
+mod stamp;
+mod value;
+
+pub use change::{CHANGE_BYTES_MAX, Change, DecodeError, KEY_BYTES_MAX, Op, OpId, PUTS_PER_CHANGE_MAX, VALUE_BYTES_MAX};
+pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
+pub use document::{ApplyError, Document, EditPurpose, Heads, Register};
+pub use genesis::{derived_uuid, genesis, key_uuid};
+pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
+pub use row::{Deletion, DeletionKind, Row, row};
+pub use save::{SaveError, save};
+pub use stamp::{Stamp, UNKNOWN_STAMP};
+pub use value::{NOWHERE, Value};
+
+/// Document keys that are not columns of the app.
+pub mod key {
+    /// RFC 3339-like text of the row's creation; see [`crate::Stamp`].
+    pub const CREATED_AT: &str = "created_at";
+    /// Text of the last edit, as its author saw it.
+    pub const UPDATED_AT: &str = "updated_at";
+    /// Text of the deletion, or null while the row lives.
+    pub const DELETED_AT: &str = "deleted_at";
+    /// The version as the author of the change saw it.
+    pub const VERSION: &str = "version";
+    /// `hard` when the app removed the row, `soft` when it set `deleted_at`.
+    pub const DELETE_KIND: &str = "$delete";
+    /// Comma-separated `table/uuid` of the rows that still referred to a deleted row.
+    pub const LEFT_BEHIND: &str = "$left";
+    /// Comma-separated names of the columns that merge as prose; written once, at creation.
+    pub const PROSE: &str = "$prose";
+
+    /// Whether a key carries bookkeeping and no content of the app's.
+    #[must_use]
+    pub fn is_bookkeeping(key: &str) -> bool {
+        key.starts_with('$') || matches!(key, CREATED_AT | UPDATED_AT | DELETED_AT | VERSION)
+    }
+}

@@ -1,0 +1,214 @@
+//! What a document shows as a row. The rules are the table in the README's chapter on merging; this
+//! file owns values, the four sync fields and the question whether a row is deleted.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::document::Visible;
+use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, Register, Stamp, UNKNOWN_STAMP, Value, key};
+
+/// How a row was deleted. It travels: an app that removes rows makes them disappear elsewhere, an
+/// app that sets `deleted_at` gets `deleted_at` set elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeletionKind {
+    /// The app removed the row.
+    Hard,
+    /// The app set `deleted_at`.
+    Soft,
+}
+
+impl DeletionKind {
+    /// The word under [`key::DELETE_KIND`].
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+        }
+    }
+}
+
+/// A deletion that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// `deleted_at` as its author wrote it.
+    pub at: Value,
+    /// How.
+    pub kind: DeletionKind,
+}
+
+/// A merged row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The app's columns by name, references as the target's `sync_uuid`. A column that was never
+    /// anything but NULL is missing.
+    pub fields: BTreeMap<String, Value>,
+    /// The earliest of the times its devices know; [`UNKNOWN_STAMP`] when none does.
+    pub created_at: Value,
+    /// The latest.
+    pub updated_at: Value,
+    /// Set when the row is deleted.
+    pub deletion: Option<Deletion>,
+    /// Highest version any genesis carries, plus the number of other changes.
+    pub version: i64,
+}
+
+/// Reads a document's row. Pure: the same changes give the same row, in whatever order they came.
+#[must_use]
+pub fn row(document: &Document) -> Row {
+    let fields = document
+        .registers()
+        .filter(|(name, _)| !key::is_bookkeeping(name))
+        .filter_map(|(name, register)| Some((name.to_owned(), shown(document, register)?.value.clone())))
+        .collect();
+    Row {
+        fields,
+        created_at: stamp(document, key::CREATED_AT, Pick::Earliest),
+        updated_at: stamp(document, key::UPDATED_AT, Pick::Latest),
+        deletion: deletion(document),
+        version: version(document),
+    }
+}
+
+/// The put whose value a register shows: automerge's winner, but between two geneses (both devices
+/// had the row before storysync came, with other values) the one with the later `updated_at`, then hash.
+pub(crate) fn shown<'a>(document: &Document, register: &'a Register) -> Option<&'a Visible> {
+    let visible = register.visible();
+    let winner = register.winner()?;
+    if visible.len() == 1 {
+        return Some(winner);
+    }
+    let genesis_of = |put: &Visible| document.changes().get(put.change).filter(|change| change.is_genesis());
+    if visible.iter().any(|put| genesis_of(put).is_none()) {
+        return Some(winner);
+    }
+    visible.iter().max_by_key(|put| genesis_of(put).map(|change| (written_at(change), Reverse(change.hash()))))
+}
+
+/// When a change says it was made.
+pub(crate) fn written_at(change: &Change) -> Option<Stamp> {
+    change.value(key::UPDATED_AT).and_then(Value::as_text).and_then(Stamp::parse)
+}
+
+#[derive(Clone, Copy)]
+enum Pick {
+    Earliest,
+    Latest,
+}
+
+fn stamp(document: &Document, name: &str, pick: Pick) -> Value {
+    let Some(register) = document.register(name) else {
+        return Value::from(UNKNOWN_STAMP);
+    };
+    let known = register.visible().iter().filter_map(|put| {
+        let stamp = put.value.as_text().and_then(Stamp::parse)?;
+        Some((stamp, &put.value))
+    });
+    // Two spellings of one instant: the text decides, so that every device picks the same.
+    let order = |(stamp, value): &(Stamp, &Value)| (*stamp, value.as_text().map(str::to_owned));
+    let picked = match pick {
+        Pick::Earliest => known.min_by_key(order),
+        Pick::Latest => known.max_by_key(order),
+    };
+    picked.map_or_else(|| Value::from(UNKNOWN_STAMP), |(_, value)| value.clone())
+}
+
+/// Highest version any genesis carries, plus the number of other changes.
+pub(crate) fn version(document: &Document) -> i64 {
+    let mut others = 0_i64;
+    let mut first = 1_i64;
+    for change in document.changes() {
+        if change.is_genesis() {
+            first = first.max(genesis_version(change));
+        } else {
+            others = others.saturating_add(1);
+        }
+    }
+    first.saturating_add(others)
+}
+
+fn genesis_version(change: &Change) -> i64 {
+    change.value(key::VERSION).and_then(Value::as_integer).unwrap_or(1)
+}
+
+impl Document {
+    /// The longest prefix of this device's log of the row whose version is at most `version`: what
+    /// somebody who last saw that version had before them. At least the first change.
+    #[must_use]
+    pub fn heads_at_version(&self, version: i64) -> crate::Heads {
+        let mut first = 1_i64;
+        let mut others = 0_i64;
+        let mut count = 1;
+        for (position, change) in self.changes().iter().enumerate() {
+            if change.is_genesis() {
+                first = first.max(genesis_version(change));
+            } else {
+                others = others.saturating_add(1);
+            }
+            if first.saturating_add(others) <= version {
+                count = position + 1;
+            }
+        }
+        self.heads_after(count)
+    }
+}
+
+/// A row is deleted when a delete is visible and every edit is an ancestor or a descendant of a
+/// visible delete: whoever typed something into it without knowing of the delete keeps it alive.
+fn deletion(document: &Document) -> Option<Deletion> {
+    let register = document.register(key::DELETED_AT)?;
+    let deletes: Vec<&Visible> = register.visible().iter().filter(|put| !put.value.is_null()).collect();
+    let winner = deletes.last()?;
+    if uncovered_edits(document, &deletes).next().is_some() {
+        return None;
+    }
+    let change = document.changes().get(winner.change)?;
+    let kind = match change.value(key::DELETE_KIND).and_then(Value::as_text) {
+        Some("hard") => DeletionKind::Hard,
+        _ => DeletionKind::Soft,
+    };
+    Some(Deletion { at: winner.value.clone(), kind })
+}
+
+/// The edits that no visible delete knew and that knew no visible delete.
+pub(crate) fn uncovered_edits<'a>(document: &'a Document, deletes: &[&Visible]) -> impl Iterator<Item = &'a Change> {
+    let delete_hashes: Vec<ChangeHash> = deletes.iter().filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
+    let known_to_deletes = document.ancestors(&delete_hashes);
+    let knows_delete = descendants(document, &delete_hashes);
+    let known_geneses: Vec<&Change> = document.changes().iter().filter(|change| change.is_genesis() && known_to_deletes.contains(&change.hash())).collect();
+    document
+        .changes()
+        .iter()
+        .filter(move |change| !known_to_deletes.contains(&change.hash()) && !knows_delete.contains(&change.hash()))
+        .filter(move |change| if change.is_genesis() { !known_geneses.iter().any(|known| same_columns(known, change)) } else { is_edit(change) })
+}
+
+fn descendants(document: &Document, of: &[ChangeHash]) -> std::collections::HashSet<ChangeHash> {
+    let mut found: std::collections::HashSet<ChangeHash> = of.iter().copied().collect();
+    // Dependencies stand before their dependants, so one pass finds all.
+    for change in document.changes() {
+        if change.deps().iter().any(|dep| found.contains(dep)) {
+            found.insert(change.hash());
+        }
+    }
+    found
+}
+
+/// Whether somebody wrote something: changes only to version or times, references that lead
+/// nowhere, and columns the app gained are no edits. Bringing a row back is one.
+fn is_edit(change: &Change) -> bool {
+    EditPurpose::of(change) == EditPurpose::Edit
+        && change.ops().iter().any(|op| {
+            if op.key == key::DELETED_AT {
+                return op.value.is_null();
+            }
+            !key::is_bookkeeping(&op.key) && op.value.as_text() != Some(NOWHERE)
+        })
+}
+
+fn same_columns(a: &Change, b: &Change) -> bool {
+    fn columns(change: &Change) -> BTreeMap<&str, &Value> {
+        change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (op.key.as_str(), &op.value)).collect()
+    }
+    columns(a) == columns(b)
+}
