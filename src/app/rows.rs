@@ -1,0 +1,141 @@
+//! Reading and writing single rows of the app's tables, whatever their columns are.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params_from_iter};
+use storysync_crdt::{SyncUuid, Value};
+
+use super::quote;
+use super::schema::{Column, Role, Table};
+use crate::values::{from_sql, to_sql};
+
+/// A row as it stands in the app's table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRow {
+    /// Its id here.
+    pub local_id: i64,
+    /// Its other columns, in the order of [`Table::columns`].
+    pub values: Vec<Value>,
+}
+
+impl StoredRow {
+    /// The value of the column with a role; NULL when the table has none.
+    #[must_use]
+    pub fn by_role(&self, table: &Table, role: &Role) -> &Value {
+        const NULL: &Value = &Value::Null;
+        let position = table.columns.iter().position(|column| column.role == *role);
+        position.and_then(|position| self.values.get(position)).unwrap_or(NULL)
+    }
+
+    /// The columns with their values.
+    pub fn columns<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a Column, &'a Value)> {
+        table.columns.iter().zip(&self.values)
+    }
+
+    /// The row's uuid, when it has a usable one.
+    #[must_use]
+    pub fn uuid(&self, table: &Table) -> Option<SyncUuid> {
+        self.by_role(table, &Role::SyncUuid).as_text().and_then(SyncUuid::parse)
+    }
+}
+
+/// `SELECT` of all of a table's columns, ready for a WHERE clause.
+#[must_use]
+pub fn select(table: &Table) -> String {
+    let columns: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
+    format!("SELECT {}, {} FROM {}", quote(&table.local_id), columns.join(", "), quote(table.name()))
+}
+
+/// Reads what [`select`] selected.
+///
+/// # Errors
+/// When the row has other columns than the table.
+pub fn read(table: &Table, row: &SqlRow<'_>) -> rusqlite::Result<StoredRow> {
+    let values = (1..=table.columns.len()).map(|position| row.get_ref(position).map(from_sql)).collect::<Result<_, _>>()?;
+    Ok(StoredRow { local_id: row.get(0)?, values })
+}
+
+/// The row with a local id.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn by_local_id(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<Option<StoredRow>> {
+    let sql = format!("{} WHERE {} = ?1", select(table), quote(&table.local_id));
+    connection.prepare_cached(&sql)?.query_row([local_id], |row| read(table, row)).optional()
+}
+
+/// The local id of the row with a uuid.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn local_id_of(connection: &Connection, table: &Table, uuid: &SyncUuid) -> rusqlite::Result<Option<i64>> {
+    let sql = format!("SELECT {} FROM {} WHERE sync_uuid = ?1", quote(&table.local_id), quote(table.name()));
+    connection.prepare_cached(&sql)?.query_row([uuid.as_str()], |row| row.get(0)).optional()
+}
+
+/// The highest local id in use, 0 for an empty table.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn highest_local_id(connection: &Connection, table: &Table) -> rusqlite::Result<i64> {
+    let sql = format!("SELECT coalesce(max({}), 0) FROM {}", quote(&table.local_id), quote(table.name()));
+    connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
+}
+
+/// The highest integer a reference column holds, 0 when none.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn highest_reference(connection: &Connection, table: &Table, column: &Column) -> rusqlite::Result<i64> {
+    let column = quote(&column.name);
+    let sql = format!("SELECT coalesce(max({column}), 0) FROM {} WHERE typeof({column}) = 'integer'", quote(table.name()));
+    connection.query_row(&sql, [], |row| row.get(0))
+}
+
+/// All local ids, ascending.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn all_local_ids(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<i64>> {
+    let sql = format!("SELECT {0} FROM {1} ORDER BY {0}", quote(&table.local_id), quote(table.name()));
+    connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Writes a new row.
+///
+/// # Errors
+/// When SQLite refuses it: a constraint, a type.
+pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BTreeMap<String, Value>) -> rusqlite::Result<()> {
+    let columns: Vec<String> = values.keys().map(|column| quote(column)).collect();
+    let places: Vec<String> = (2..values.len() + 2).map(|place| format!("?{place}")).collect();
+    let comma = if columns.is_empty() { "" } else { ", " };
+    let sql = format!("INSERT INTO {} ({}{comma}{}) VALUES (?1{comma}{})", quote(table.name()), quote(&table.local_id), columns.join(", "), places.join(", "));
+    let id = Value::Integer(local_id);
+    connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
+    Ok(())
+}
+
+/// Changes columns of a row.
+///
+/// # Errors
+/// When SQLite refuses it: a constraint, a type.
+pub fn update(connection: &Connection, table: &Table, local_id: i64, values: &BTreeMap<String, Value>) -> rusqlite::Result<()> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let sets: Vec<String> = values.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(column), place + 2)).collect();
+    let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(table.name()), sets.join(", "), quote(&table.local_id));
+    let id = Value::Integer(local_id);
+    connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
+    Ok(())
+}
+
+/// Removes a row.
+///
+/// # Errors
+/// When SQLite refuses it.
+pub fn delete(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<()> {
+    let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(table.name()), quote(&table.local_id));
+    connection.prepare_cached(&sql)?.execute([local_id])?;
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! The change log: every admitted change in the order of admission. Cursors point into it; its running
+//! hash tells a log that went on from one that was restored, cloned or replaced.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+use storysync_crdt::{Change, ChangeHash, DecodeError, Document};
+
+use super::rows::RowId;
+
+/// Bytes of the running hash kept beside each change.
+pub const CHAIN_BYTES: usize = 16;
+/// Bytes that name one life of a log.
+pub const EPOCH_BYTES: usize = 16;
+
+/// The running hash of a log.
+pub type Chain = [u8; CHAIN_BYTES];
+/// The name of one life of a log.
+pub type Epoch = [u8; EPOCH_BYTES];
+
+/// How far a log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Number of the last change, 0 for an empty log.
+    pub seq: i64,
+    /// Running hash up to and with it.
+    pub chain: Chain,
+}
+
+impl Position {
+    /// Before the first change.
+    pub const START: Self = Self { seq: 0, chain: [0; CHAIN_BYTES] };
+
+    fn after(self, hash: &ChangeHash) -> Self {
+        let digest = Sha256::new().chain_update(self.chain).chain_update(hash.0).finalize();
+        let mut chain = [0; CHAIN_BYTES];
+        chain.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+        Self { seq: self.seq + 1, chain }
+    }
+}
+
+/// A row's changes can't be read back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// A stored change is no longer readable.
+    #[error("a change in the log is damaged: {0}; run `storysync verify`, and restore a backup if it says so")]
+    Damaged(#[from] DecodeError),
+    /// Stored changes don't follow from each other.
+    #[error("the log of a row has a gap: {0}; run `storysync verify`, and restore a backup if it says so")]
+    Gap(#[from] storysync_crdt::ApplyError),
+}
+
+/// The end of the log.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn end(connection: &Connection) -> rusqlite::Result<Position> {
+    let last = connection
+        .prepare_cached("SELECT seq, chain FROM sync_change ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| Ok(Position { seq: row.get(0)?, chain: row.get(1)? }))
+        .optional()?;
+    Ok(last.unwrap_or(Position::START))
+}
+
+/// Whether the log once ended exactly at `position`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn passes_through(connection: &Connection, position: Position) -> rusqlite::Result<bool> {
+    if position == Position::START {
+        return Ok(true);
+    }
+    let chain: Option<Chain> =
+        connection.prepare_cached("SELECT chain FROM sync_change WHERE seq = ?1")?.query_row([position.seq], |row| row.get(0)).optional()?;
+    Ok(chain == Some(position.chain))
+}
+
+/// The running hash at `seq`.
+///
+/// # Errors
+/// When SQLite fails, or there is no such change.
+pub fn position_at(connection: &Connection, seq: i64) -> rusqlite::Result<Position> {
+    if seq == 0 {
+        return Ok(Position::START);
+    }
+    connection
+        .prepare_cached("SELECT seq, chain FROM sync_change WHERE seq = ?1")?
+        .query_row([seq], |row| Ok(Position { seq: row.get(0)?, chain: row.get(1)? }))
+}
+
+/// Whether a change is in the log.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn contains(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE hash = ?1)")?.query_row([hash.0], |row| row.get(0))
+}
+
+/// Appends changes. Keeps the end of the log in memory between appends of one transaction.
+#[derive(Debug)]
+pub struct Appender {
+    end: Position,
+}
+
+impl Appender {
+    /// Starts at the end of the log.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn new(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Self { end: end(connection)? })
+    }
+
+    /// Appends one change; `origin` is the peer it came from.
+    ///
+    /// # Errors
+    /// When SQLite fails, or the change is in the log already.
+    pub fn append(&mut self, connection: &Connection, row: RowId, change: &Change, origin: Option<i64>, now_ms: i64) -> rusqlite::Result<()> {
+        let next = self.end.after(&change.hash());
+        connection
+            .prepare_cached("INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![next.seq, row.0, change.hash().0, next.chain, origin, now_ms, change.bytes()])?;
+        self.end = next;
+        Ok(())
+    }
+
+    /// The end of the log now.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        self.end
+    }
+}
+
+/// Builds a row's document from the log.
+///
+/// # Errors
+/// When the log is damaged or SQLite fails.
+pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogError> {
+    let mut document = Document::new();
+    let mut select = connection.prepare_cached("SELECT bytes FROM sync_change WHERE row_id = ?1 ORDER BY seq")?;
+    let mut rows = select.query([row.0])?;
+    while let Some(row) = rows.next()? {
+        document.apply(Change::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?)?;
+    }
+    Ok(document)
+}
+
+/// One change on its way to a peer.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    /// Its place in the log.
+    pub seq: i64,
+    /// Running hash up to and with it.
+    pub chain: Chain,
+    /// The row.
+    pub row: RowId,
+    /// When it was admitted here, Unix time in ms.
+    pub admitted_at: i64,
+    /// The change chunk.
+    pub bytes: Vec<u8>,
+}
+
+/// The changes after `seq` that did not come from `peer`, in order, until `entities` rows or `bytes`
+/// bytes are reached. The second value tells whether more follow; the third where the scan ended.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool, Position)> {
+    let mut select =
+        connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq")?;
+    // Own changes have a NULL origin; a peer id never is NULL, so -1 stands for "from nobody".
+    let mut rows = select.query(params![seq, peer.unwrap_or(-1)])?;
+    let mut found: Vec<Logged> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut size = 0;
+    while let Some(row) = rows.next()? {
+        let logged = Logged { seq: row.get(0)?, chain: row.get(1)?, row: RowId(row.get(2)?), admitted_at: row.get(3)?, bytes: row.get(4)? };
+        let new_row = !seen.contains(&logged.row);
+        if !found.is_empty() && (size + logged.bytes.len() > bytes || (new_row && seen.len() == entities)) {
+            let end = found.last().map_or(Position::START, |last| Position { seq: last.seq, chain: last.chain });
+            return Ok((found, true, end));
+        }
+        seen.insert(logged.row);
+        size += logged.bytes.len();
+        found.push(logged);
+    }
+    Ok((found, false, end(connection)?))
+}
+
+/// How many changes after `seq` did not come from `peer`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count_after(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT count(*) FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2")?.query_row([seq, peer], |row| row.get(0))
+}
+
+/// Changes that wait for the changes they build on.
+pub mod pending {
+    use super::*;
+
+    /// Most changes that may wait, over all rows.
+    pub const PENDING_MAX: i64 = 10_000;
+
+    /// Puts a change aside. `false` when too many wait already.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn add(connection: &Connection, row: RowId, change: &Change, origin: Option<i64>, now_ms: i64) -> rusqlite::Result<bool> {
+        let waiting: i64 = connection.prepare_cached("SELECT count(*) FROM sync_pending")?.query_row([], |row| row.get(0))?;
+        if waiting >= PENDING_MAX {
+            return Ok(false);
+        }
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO sync_pending (hash, row_id, origin, received_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![change.hash().0, row.0, origin, now_ms, change.bytes()])?;
+        Ok(true)
+    }
+
+    /// The changes of a row that wait, with who sent them.
+    ///
+    /// # Errors
+    /// When SQLite fails or a stored change is damaged.
+    pub fn of_row(connection: &Connection, row: RowId) -> Result<Vec<(Change, Option<i64>)>, LogError> {
+        let mut select = connection.prepare_cached("SELECT bytes, origin FROM sync_pending WHERE row_id = ?1")?;
+        let mut rows = select.query([row.0])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push((Change::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?, row.get(1)?));
+        }
+        Ok(found)
+    }
+
+    /// Forgets a change that waits no longer.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn remove(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<()> {
+        connection.prepare_cached("DELETE FROM sync_pending WHERE hash = ?1")?.execute([hash.0])?;
+        Ok(())
+    }
+}

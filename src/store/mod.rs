@@ -1,0 +1,12 @@
+//! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `rows`,
+//! `peers`, `outbox`); in the data directory the devices we trust (`trust`) and our keys (`key_file`).
+//!
+//! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
+
+pub mod key_file;
+pub mod log;
+pub mod migrations;
+pub mod outbox;
+pub mod peers;
+pub mod rows;
+pub mod trust;

@@ -1,0 +1,282 @@
+//! The file of trust in the data directory: which devices are paired, their keys, our shared secrets,
+//! and who was revoked.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
+use sha2::{Digest, Sha256};
+use storysync_crdt::DeviceKey;
+use subtle::ConstantTimeEq as _;
+
+use super::migrations;
+use crate::trust::envelope::PairSecret;
+use crate::trust::identity::{DeviceId, Secret};
+use crate::trust::pairing::PairedDevice;
+
+const FILE_NAME: &str = "trust.db";
+/// How long to wait for another process of ours, in milliseconds.
+const BUSY_TIMEOUT_MS: u64 = 5_000;
+/// Addresses remembered for each device.
+const ADDRESSES_MAX: usize = 8;
+
+/// The file of trust can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// SQLite failed.
+    #[error("the list of paired devices in the data directory can't be used: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Its tables are of a newer storysync.
+    #[error(transparent)]
+    Migrations(#[from] migrations::MigrationsError),
+    /// No such device.
+    #[error("no paired device is called {0}; `storysync devices` lists them")]
+    NoSuchDevice(String),
+}
+
+/// A device we are, or were, paired with.
+#[derive(Debug, Clone)]
+pub struct TrustedDevice {
+    /// PeerId.
+    pub device_id: DeviceId,
+    /// For people.
+    pub name: String,
+    /// For people.
+    pub platform: String,
+    /// Ed25519 public key.
+    pub identity_key: DeviceKey,
+    /// X25519 public key.
+    pub static_key: [u8; 32],
+    /// What both know; `None` once revoked.
+    pub pair: Option<PairSecret>,
+    /// The token we send it.
+    pub token: Option<Secret>,
+    /// Where it was reached, the last working address first.
+    pub addresses: Vec<String>,
+    /// Unix time in ms.
+    pub paired_at: i64,
+    /// Unix time in ms.
+    pub last_sync_at: Option<i64>,
+    /// Unix time in ms; `None` while it is trusted.
+    pub revoked_at: Option<i64>,
+}
+
+impl TrustedDevice {
+    /// Whether it may talk to us.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.revoked_at.is_none() && self.pair.is_some()
+    }
+}
+
+/// The open file of trust.
+#[derive(Debug)]
+pub struct TrustStore {
+    connection: Mutex<Connection>,
+}
+
+const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair_secret, pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at";
+
+fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
+    let identity_key: DeviceKey = row.get(3)?;
+    let secret: Option<[u8; 32]> = row.get(5)?;
+    let epoch = row.get(6)?;
+    let token: Option<[u8; 32]> = row.get(7)?;
+    let addresses: String = row.get(8)?;
+    Ok(TrustedDevice {
+        device_id: DeviceId::of_key(&identity_key),
+        name: row.get(1)?,
+        platform: row.get(2)?,
+        identity_key,
+        static_key: row.get(4)?,
+        pair: secret.map(|secret| PairSecret { secret: Secret::from_bytes(secret), epoch }),
+        token: token.map(Secret::from_bytes),
+        addresses: serde_json::from_str(&addresses).unwrap_or_default(),
+        paired_at: row.get(9)?,
+        last_sync_at: row.get(10)?,
+        revoked_at: row.get(11)?,
+    })
+}
+
+impl TrustStore {
+    /// Opens the file of trust in a data directory, or makes it.
+    ///
+    /// # Errors
+    /// See [`TrustError`].
+    pub fn open(directory: &Path) -> Result<Self, TrustError> {
+        let path = directory.join(FILE_NAME);
+        let mut connection = Connection::open(&path)?;
+        connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        #[cfg(unix)]
+        if let Err(error) = std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)) {
+            tracing::warn!(path = %path.display(), %error, "the list of paired devices could not be closed to other users");
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        migrations::run_trust(&transaction)?;
+        transaction.commit()?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while the lock was held left SQLite consistent: it rolls back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All devices, oldest pairing first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn devices(&self) -> Result<Vec<TrustedDevice>, TrustError> {
+        let connection = self.lock();
+        let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM trust_device ORDER BY paired_at, device_id"))?;
+        let devices = select.query_map([], read)?.collect::<Result<_, _>>()?;
+        Ok(devices)
+    }
+
+    /// The device with an id.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn find(&self, device_id: &DeviceId) -> Result<Option<TrustedDevice>, TrustError> {
+        let connection = self.lock();
+        let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM trust_device WHERE device_id = ?1"))?;
+        Ok(select.query_row([device_id.as_str()], read).optional()?)
+    }
+
+    /// The device a person means: by id, by the start of its id, or by name.
+    ///
+    /// # Errors
+    /// When none or several fit.
+    pub fn find_by_words(&self, words: &str) -> Result<TrustedDevice, TrustError> {
+        let devices = self.devices()?;
+        let exact = devices.iter().position(|device| device.device_id.as_str() == words);
+        let fitting: Vec<usize> = match exact {
+            Some(position) => vec![position],
+            None => (0..devices.len())
+                .filter(|position| devices.get(*position).is_some_and(|device| device.name == words || device.device_id.as_str().starts_with(words)))
+                .collect(),
+        };
+        match fitting.as_slice() {
+            [position] => devices.into_iter().nth(*position).ok_or_else(|| TrustError::NoSuchDevice(words.to_owned())),
+            _ => Err(TrustError::NoSuchDevice(words.to_owned())),
+        }
+    }
+
+    /// The active device that owns a token.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn find_by_token(&self, token: &[u8]) -> Result<Option<TrustedDevice>, TrustError> {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        let connection = self.lock();
+        // The index compares hashes byte by byte; what time that takes says nothing of the token.
+        let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS}, token_hash FROM trust_device WHERE token_hash = ?1"))?;
+        let found = select
+            .query_row([hash], |row| {
+                let stored: [u8; 32] = row.get("token_hash")?;
+                Ok((read(row)?, stored))
+            })
+            .optional()?;
+        Ok(found.filter(|(device, stored)| bool::from(stored.ct_eq(&hash)) && device.is_active()).map(|(device, _)| device))
+    }
+
+    /// How many times we were paired with an identity.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn epoch_of(&self, identity_key: &DeviceKey) -> Result<u32, TrustError> {
+        let connection = self.lock();
+        let epoch =
+            connection.prepare_cached("SELECT pair_epoch FROM trust_device WHERE identity_key = ?1")?.query_row([identity_key], |row| row.get(0)).optional()?;
+        Ok(epoch.unwrap_or(0))
+    }
+
+    /// Stores a pairing. What an earlier pairing with the same identity shared is void at once.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn store_pairing(&self, device: &PairedDevice, addresses: &[String], now_ms: i64) -> Result<DeviceId, TrustError> {
+        let device_id = DeviceId::of_key(&device.identity_key);
+        let token_hash: Option<[u8; 32]> = device.token_from_device.as_ref().map(|token| Sha256::digest(token.expose()).into());
+        self.lock()
+            .prepare_cached(
+                "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, pair_epoch, pair_secret, token_hash, token, addresses, paired_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                 ON CONFLICT (device_id) DO UPDATE SET name = ?2, platform = ?3, static_key = ?5, pair_epoch = ?6, pair_secret = ?7, \
+                 token_hash = ?8, token = ?9, addresses = ?10, paired_at = ?11, revoked_at = NULL",
+            )?
+            .execute(params![
+                device_id.as_str(),
+                device.name,
+                device.platform,
+                device.identity_key,
+                device.static_key,
+                device.pair.epoch,
+                device.pair.secret.expose(),
+                token_hash,
+                device.token_to_device.as_ref().map(Secret::expose),
+                serde_json::Value::from(addresses).to_string(),
+                now_ms
+            ])?;
+        Ok(device_id)
+    }
+
+    /// Stops trusting a device and forgets every secret shared with it.
+    ///
+    /// # Errors
+    /// When SQLite fails or there is no such device.
+    pub fn revoke(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
+        let changed = self
+            .lock()
+            .prepare_cached("UPDATE trust_device SET pair_secret = NULL, token_hash = NULL, token = NULL, revoked_at = ?2 WHERE device_id = ?1")?
+            .execute(params![device_id.as_str(), now_ms])?;
+        if changed == 0 { Err(TrustError::NoSuchDevice(device_id.to_string())) } else { Ok(()) }
+    }
+
+    /// Notes that a device was reached at, or called from, an address: it is tried first next time.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn note_address(&self, device_id: &DeviceId, address: &str) -> Result<(), TrustError> {
+        let Some(device) = self.find(device_id)? else { return Ok(()) };
+        if device.addresses.first().is_some_and(|first| first == address) {
+            return Ok(());
+        }
+        let mut addresses = vec![address.to_owned()];
+        addresses.extend(device.addresses.into_iter().filter(|known| known != address));
+        addresses.truncate(ADDRESSES_MAX);
+        self.lock()
+            .prepare_cached("UPDATE trust_device SET addresses = ?2 WHERE device_id = ?1")?
+            .execute(params![device_id.as_str(), serde_json::Value::from(addresses).to_string()])?;
+        Ok(())
+    }
+
+    /// Notes that an exchange with a device was completed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn note_sync(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
+        self.lock().prepare_cached("UPDATE trust_device SET last_sync_at = ?2 WHERE device_id = ?1")?.execute(params![device_id.as_str(), now_ms])?;
+        Ok(())
+    }
+
+    /// A setting that survives restarts.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, TrustError> {
+        Ok(self.lock().prepare_cached("SELECT value FROM trust_setting WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+    }
+
+    /// Changes a setting.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn set_setting(&self, name: &str, value: &str) -> Result<(), TrustError> {
+        self.lock()
+            .prepare_cached("INSERT INTO trust_setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2")?
+            .execute([name, value])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! Taking tables into sync: sync columns where they are missing, a uuid and a genesis for every row,
+//! triggers. Planned from a snapshot without any lock, then applied in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use rusqlite::Connection;
+use storysync_crdt::{Change, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, derived_uuid, genesis, key, key_uuid};
+
+use super::error::SessionError;
+use super::session::{Session, prose_mark};
+use super::settle::token;
+use crate::app::profile::Prose;
+use crate::app::rows::{self as app_rows, StoredRow};
+use crate::app::schema::{Role, Schema, Table, missing_sync_columns};
+use crate::app::{quote, triggers};
+use crate::store::log::Appender;
+use crate::store::rows::{self, Difference, Differences, RowId, TableId};
+
+/// What a migration does, or did, to one table.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TableReport {
+    /// The table.
+    pub table: String,
+    /// Its rows.
+    pub rows: usize,
+    /// Sync columns added.
+    pub columns_added: Vec<String>,
+    /// Rows that had no usable uuid and were given one derived from their content.
+    pub uuids_derived: usize,
+    /// References that lead to no row; they stay as they are.
+    pub dangling_references: usize,
+}
+
+/// What a migration does, or did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MigrationReport {
+    /// Where the backup is; none when nothing had to be done, or on a dry run.
+    pub backup: Option<std::path::PathBuf>,
+    /// By table; empty when nothing had to be done.
+    pub tables: Vec<TableReport>,
+    /// Length of the write transaction, in milliseconds.
+    pub locked_ms: u64,
+}
+
+impl MigrationReport {
+    /// Whether there was nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+/// How the tables are to be taken in.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    tables: Vec<TablePlan>,
+}
+
+#[derive(Debug)]
+struct TablePlan {
+    table: Table,
+    rows: Vec<PlannedRow>,
+    high_id: i64,
+    uuids_derived: usize,
+    dangling: usize,
+}
+
+#[derive(Debug)]
+struct PlannedRow {
+    local_id: i64,
+    uuid: SyncUuid,
+    /// Sync columns the table's row lacks.
+    fill: BTreeMap<String, Value>,
+    version: i64,
+    genesis: Change,
+    references: Vec<(String, String, i64)>,
+    differs: Differences,
+}
+
+impl Plan {
+    /// Looks at every row of the tables in `schema` that are not `known` yet. `resolve` names rows of
+    /// tables that are.
+    pub(super) fn make(
+        connection: &Connection,
+        schema: &Schema,
+        known: &HashSet<String>,
+        prose: &Prose,
+        resolve: impl Fn(&str, i64) -> Option<SyncUuid>,
+        mut progress: impl FnMut(usize),
+    ) -> rusqlite::Result<Self> {
+        let mut contents = Vec::new();
+        let mut names: HashMap<(&str, i64), SyncUuid> = HashMap::new();
+        for table in schema.tables().filter(|table| !known.contains(table.name())) {
+            let mut rows = Vec::new();
+            let mut select = connection.prepare(&format!("{} ORDER BY {}", app_rows::select(table), quote(&table.local_id)))?;
+            let mut found = select.query([])?;
+            while let Some(row) = found.next()? {
+                rows.push(app_rows::read(table, row)?);
+            }
+            let mut taken: HashSet<SyncUuid> = HashSet::new();
+            let mut derived = HashSet::new();
+            for row in &rows {
+                // Two rows with one uuid (a row copied with all its columns): the first keeps it.
+                let own = row.uuid(table).filter(|uuid| !taken.contains(uuid));
+                let uuid = match own {
+                    Some(uuid) => uuid,
+                    None if table.natural_key.is_empty() => {
+                        derived.insert(row.local_id);
+                        derived_uuid(&table.name, row.local_id, content(table, row))
+                    }
+                    // Named by its key, once all it may refer to has a name.
+                    None => continue,
+                };
+                taken.insert(uuid.clone());
+                names.insert((table.name(), row.local_id), uuid);
+            }
+            contents.push((table, rows, derived));
+        }
+        for (table, rows, derived) in &mut contents {
+            for row in rows.iter() {
+                if !names.contains_key(&(table.name(), row.local_id)) {
+                    let key: Vec<(&str, Value)> = row
+                        .columns(table)
+                        .filter(|(column, _)| table.natural_key.contains(&column.name))
+                        .map(|(column, value)| (column.name.as_str(), travelling(&column.role, value, &names, &resolve)))
+                        .collect();
+                    derived.insert(row.local_id);
+                    names.insert((table.name(), row.local_id), key_uuid(&table.name, key.iter().map(|(name, value)| (*name, value))));
+                }
+            }
+        }
+        let mut plan = Self::default();
+        let mut highs: HashMap<String, i64> = HashMap::new();
+        for (table, rows, derived) in &contents {
+            let mut planned = Vec::with_capacity(rows.len());
+            let mut dangling = 0;
+            for row in rows {
+                let Some(uuid) = names.get(&(table.name(), row.local_id)) else { continue };
+                let row = plan_row(schema, prose, table, row, uuid, &names, &resolve);
+                for (_, target, id) in &row.references {
+                    let high = highs.entry(target.clone()).or_default();
+                    *high = (*high).max(*id);
+                }
+                dangling += row.differs.values().filter(|difference| difference.document.as_text() == Some(NOWHERE)).count();
+                planned.push(row);
+                progress(1);
+            }
+            let high_id = rows.last().map_or(0, |row| row.local_id);
+            plan.tables.push(TablePlan { table: (*table).clone(), rows: planned, high_id, uuids_derived: derived.len(), dangling });
+        }
+        for table in &mut plan.tables {
+            table.high_id = table.high_id.max(highs.get(table.table.name()).copied().unwrap_or(0));
+        }
+        Ok(plan)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    pub(super) fn report(&self) -> Vec<TableReport> {
+        self.tables
+            .iter()
+            .map(|plan| TableReport {
+                table: plan.table.name().to_owned(),
+                rows: plan.rows.len(),
+                columns_added: [Role::SyncUuid, Role::CreatedAt, Role::UpdatedAt, Role::DeletedAt, Role::Version]
+                    .iter()
+                    .zip(["sync_uuid", "created_at", "updated_at", "deleted_at", "version"])
+                    .filter(|(role, _)| plan.table.with_role(role).is_none())
+                    .map(|(_, name)| name.to_owned())
+                    .collect(),
+                uuids_derived: plan.uuids_derived,
+                dangling_references: plan.dangling,
+            })
+            .collect()
+    }
+
+    /// Carries the plan out inside an open transaction, except for the triggers.
+    pub(super) fn apply(self, connection: &Connection, now: Stamp) -> Result<Vec<RowId>, SessionError> {
+        let mut appender = Appender::new(connection)?;
+        let mut ids: HashMap<(String, i64), RowId> = HashMap::new();
+        let mut tables: Vec<(TableId, TablePlan)> = Vec::new();
+        for plan in self.tables {
+            add_columns(connection, &plan.table)?;
+            tables.push((rows::table_id(connection, &plan.table.name)?, plan));
+        }
+        let mut adopted = Vec::new();
+        for (table_id, plan) in &tables {
+            for row in &plan.rows {
+                app_rows::update(connection, &plan.table, row.local_id, &row.fill)?;
+                let id = match rows::find(connection, *table_id, &row.uuid)? {
+                    // Another row or a peer spoke of it before its table came here.
+                    Some(mut record) => {
+                        record.local_id = Some(row.local_id);
+                        record.present = true;
+                        record.differs = row.differs.clone();
+                        rows::save(connection, &record)?;
+                        record.id
+                    }
+                    None => rows::insert_present(connection, *table_id, &row.uuid, row.local_id, row.version, &row.differs)?,
+                };
+                if !crate::store::log::contains(connection, &row.genesis.hash())? {
+                    appender.append(connection, id, &row.genesis, None, now.unix_ms())?;
+                }
+                ids.insert((plan.table.name().to_owned(), row.local_id), id);
+                adopted.push(id);
+            }
+            rows::raise_high_id(connection, *table_id, plan.high_id)?;
+        }
+        for (_, plan) in &tables {
+            for row in &plan.rows {
+                let Some(referrer) = ids.get(&(plan.table.name().to_owned(), row.local_id)) else { continue };
+                for (column, target_table, target_id) in &row.references {
+                    let target = match ids.get(&(target_table.clone(), *target_id)) {
+                        Some(target) => *target,
+                        None => match rows::find_table(connection, target_table)? {
+                            Some(table) => match rows::at_local_id(connection, table, *target_id)? {
+                                Some(record) => record.id,
+                                None => continue,
+                            },
+                            None => continue,
+                        },
+                    };
+                    rows::add_reference(connection, target, *referrer, column)?;
+                }
+            }
+        }
+        let schema = Schema::read(connection, &[])?;
+        for (table_id, plan) in &tables {
+            if let Some(table) = schema.table(plan.table.name()) {
+                finish_table(connection, *table_id, table)?;
+            }
+        }
+        Ok(adopted)
+    }
+}
+
+fn content<'a>(table: &'a Table, row: &'a StoredRow) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    row.columns(table).filter(|(column, _)| column.is_content()).map(|(column, value)| (column.name.as_str(), value))
+}
+
+/// The value as documents hold it: references by uuid.
+fn travelling(role: &Role, value: &Value, names: &HashMap<(&str, i64), SyncUuid>, resolve: &impl Fn(&str, i64) -> Option<SyncUuid>) -> Value {
+    let Role::Reference { table } = role else { return value.clone() };
+    match value {
+        Value::Null => Value::Null,
+        Value::Integer(id) => {
+            let uuid = names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id));
+            uuid.map_or_else(|| Value::from(NOWHERE), |uuid| Value::from(uuid.as_str()))
+        }
+        _ => Value::from(NOWHERE),
+    }
+}
+
+fn plan_row(
+    schema: &Schema,
+    prose: &Prose,
+    table: &Table,
+    row: &StoredRow,
+    uuid: &SyncUuid,
+    names: &HashMap<(&str, i64), SyncUuid>,
+    resolve: &impl Fn(&str, i64) -> Option<SyncUuid>,
+) -> PlannedRow {
+    let mut puts = BTreeMap::new();
+    let mut references = Vec::new();
+    let mut differs = Differences::new();
+    for (column, value) in row.columns(table).filter(|(column, _)| column.is_content()) {
+        if value.is_null() {
+            continue;
+        }
+        let document = if value.size_bytes() > VALUE_BYTES_MAX { Value::Null } else { travelling(&column.role, value, names, resolve) };
+        if let (Role::Reference { table }, Value::Integer(id)) = (&column.role, value) {
+            references.push((column.name.clone(), table.clone(), *id));
+        }
+        if document.is_null() || document.as_text() == Some(NOWHERE) && column.role != Role::Field {
+            differs.insert(column.name.clone(), Difference { document: document.clone(), shown: token(value) });
+        }
+        if !document.is_null() {
+            puts.insert(column.name.clone(), document);
+        }
+    }
+    puts.extend(prose_mark(prose, schema, table, row));
+    let mut fill = BTreeMap::new();
+    if row.uuid(table).as_ref() != Some(uuid) {
+        fill.insert("sync_uuid".to_owned(), Value::from(uuid.as_str()));
+    }
+    for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)] {
+        let stored = row.by_role(table, &role);
+        let baked = table.with_role(&role).and_then(crate::app::schema::Column::baked_default);
+        // A time that every row of a file has by default says nothing of this row.
+        let known = stored.as_text().is_some_and(|text| Some(text) != baked.as_deref() && Stamp::parse(text).is_some());
+        puts.insert(name.to_owned(), if known { stored.clone() } else { Value::from(UNKNOWN_STAMP) });
+        if stored.is_null() {
+            fill.insert(name.to_owned(), Value::from(UNKNOWN_STAMP));
+        }
+    }
+    let deleted_at = row.by_role(table, &Role::DeletedAt).clone();
+    if !deleted_at.is_null() {
+        puts.insert(key::DELETE_KIND.to_owned(), Value::from("soft"));
+    }
+    puts.insert(key::DELETED_AT.to_owned(), deleted_at);
+    let version = row.by_role(table, &Role::Version).as_integer().unwrap_or(1);
+    if row.by_role(table, &Role::Version).is_null() && table.with_role(&Role::Version).is_some() {
+        fill.insert(key::VERSION.to_owned(), Value::Integer(1));
+    }
+    puts.insert(key::VERSION.to_owned(), Value::Integer(version));
+    let entity = EntityId { table: table.name.clone(), uuid: uuid.clone() };
+    PlannedRow { local_id: row.local_id, uuid: uuid.clone(), fill, version: version.max(1), genesis: genesis(&entity, puts), references, differs }
+}
+
+/// Adds the sync columns a table lacks.
+pub(super) fn add_columns(connection: &Connection, table: &Table) -> Result<bool, SessionError> {
+    let missing = missing_sync_columns(table);
+    for sql in &missing {
+        connection.execute_batch(sql)?;
+    }
+    Ok(!missing.is_empty())
+}
+
+/// What every table in sync has: a unique uuid, our triggers, and its columns noted. Returns whether
+/// anything had to be done.
+fn finish_table(connection: &Connection, id: TableId, table: &Table) -> Result<bool, SessionError> {
+    let name = table.name();
+    let mut changed = false;
+    if !table.uuid_is_unique {
+        let index = quote(&format!("sync_uuid_{name}"));
+        connection.execute_batch(&format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (sync_uuid)", quote(name)))?;
+        changed = true;
+    }
+    changed |= install_triggers(connection, table)?;
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    if rows::table_columns(connection, name)?.is_none_or(|known| known != columns) {
+        rows::set_table_columns(connection, id, &columns)?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+fn install_triggers(connection: &Connection, table: &Table) -> Result<bool, SessionError> {
+    let wanted = triggers::of_table(table);
+    let mut changed = false;
+    let names: BTreeSet<&String> = wanted.iter().map(|(name, _)| name).collect();
+    for stale in table.own_triggers.iter().filter(|name| !names.contains(name)) {
+        connection.execute_batch(&format!("DROP TRIGGER {}", quote(stale)))?;
+        changed = true;
+    }
+    for (name, sql) in &wanted {
+        let standing: Option<String> =
+            rusqlite::OptionalExtension::optional(
+                connection.query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1", [name], |row| row.get(0)),
+            )?;
+        if standing.as_deref() == Some(sql) {
+            continue;
+        }
+        connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {}; {sql}", quote(name)))?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+impl Session<'_> {
+    /// The app changed its tables: take new ones in, put triggers back, and look at every row of tables
+    /// that were rebuilt, because nothing noted what was written in between.
+    pub(super) fn follow_schema(&mut self, excluded: &[String]) -> Result<BTreeSet<String>, SessionError> {
+        let mut known = HashSet::new();
+        for table in self.schema.tables() {
+            if rows::table_columns(self.connection, table.name())?.is_some_and(|columns| !columns.is_empty()) {
+                known.insert(table.name().to_owned());
+            }
+        }
+        self.begin_own_writes()?;
+        let connection = self.connection;
+        let resolve = |table: &str, id: i64| {
+            let table = rows::find_table(connection, table).ok()??;
+            rows::at_local_id(connection, table, id).ok()?.map(|record| record.uuid)
+        };
+        let plan = Plan::make(self.connection, &self.schema, &known, self.prose, resolve, |_| {})?;
+        let mut touched: BTreeSet<RowId> = plan.apply(self.connection, self.now)?.into_iter().collect();
+        let mut rebuilt = BTreeSet::new();
+        for table in std::sync::Arc::clone(&self.schema).tables() {
+            if add_columns(self.connection, table)? {
+                rebuilt.insert(table.name().to_owned());
+            }
+        }
+        let schema = std::sync::Arc::new(Schema::read(self.connection, excluded)?);
+        for table in schema.tables() {
+            let id = self.table_id(&table.name)?;
+            if !known.contains(table.name()) {
+                // Rows a peer told of before this app had the table.
+                touched.extend(rows::absent_in(self.connection, id)?);
+            } else if finish_table(self.connection, id, table)? || !table.natural_key.is_empty() {
+                rebuilt.insert(table.name().to_owned());
+            }
+        }
+        self.schema = schema;
+        self.settle(touched)?;
+        Ok(rebuilt)
+    }
+}

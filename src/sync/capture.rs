@@ -1,0 +1,449 @@
+//! What did the app write? Every line of the outbox is a hint to look at a row; the row is compared with
+//! what its table was last made to show, and only what differs becomes a change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, key, key_uuid, row};
+
+use super::error::SessionError;
+use super::session::Session;
+use super::settle::token;
+use crate::app::rows::{self as app_rows, StoredRow};
+use crate::app::schema::{Column, Role, Table};
+use crate::store::outbox::{self, Hint, Operation};
+use crate::store::rows::{self, Difference, RowId, RowRecord, TableId};
+
+/// Most changes written only to count rewrites whose state between nobody saw.
+const REWRITES_COUNTED_MAX: i64 = 16;
+/// Most referring rows a delete names.
+const LEFT_BEHIND_MAX: usize = 1_000;
+
+/// What the outbox says of one local id.
+#[derive(Debug, Clone, Default)]
+struct IdHint {
+    /// The oldest version a stale form wrote back.
+    base_version: Option<i64>,
+    /// When the last write happened.
+    at: Option<Stamp>,
+    /// How often the row was updated.
+    updates: i64,
+    /// Uuids an update replaced in place.
+    displaced: Vec<String>,
+}
+
+/// The hints for one table.
+#[derive(Debug, Default)]
+struct TableHints {
+    ids: BTreeMap<i64, IdHint>,
+    uuids: BTreeMap<String, Option<Stamp>>,
+}
+
+/// Whether a comparison follows writes of the app, or a change of its tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Written,
+    Rebuilt,
+}
+
+impl Session<'_> {
+    /// Turns everything the app wrote since the last time into changes. Returns the rows that changed.
+    pub(super) fn drain(&mut self) -> Result<BTreeSet<RowId>, SessionError> {
+        let hints = outbox::take(self.connection)?;
+        if hints.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        self.begin_own_writes()?;
+        let mut tables: BTreeMap<String, TableHints> = BTreeMap::new();
+        for hint in hints {
+            tables.entry(hint.table.clone()).or_default().add(hint);
+        }
+        self.look(tables, Reason::Written)
+    }
+
+    /// Compares whole tables with what they were last made to show.
+    pub(super) fn compare_tables(&mut self, names: &BTreeSet<String>) -> Result<BTreeSet<RowId>, SessionError> {
+        let mut tables: BTreeMap<String, TableHints> = BTreeMap::new();
+        let schema = std::sync::Arc::clone(&self.schema);
+        for table in names.iter().filter_map(|name| schema.table(name)) {
+            let mut hints = TableHints::default();
+            for id in app_rows::all_local_ids(self.connection, table)? {
+                hints.ids.insert(id, IdHint::default());
+            }
+            let id = self.table_id(&table.name)?;
+            for record in rows::present_in(self.connection, id)? {
+                hints.uuids.insert(record.uuid.as_str().to_owned(), None);
+            }
+            tables.insert(table.name().to_owned(), hints);
+        }
+        if tables.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        self.begin_own_writes()?;
+        self.look(tables, Reason::Rebuilt)
+    }
+
+    fn look(&mut self, tables: BTreeMap<String, TableHints>, reason: Reason) -> Result<BTreeSet<RowId>, SessionError> {
+        let schema = std::sync::Arc::clone(&self.schema);
+        let mut standing = Vec::new();
+        let mut gone: Vec<(RowId, Option<Stamp>)> = Vec::new();
+        let mut touched = BTreeSet::new();
+        // Identities first, over all tables: a captured reference must find the row it leads to.
+        for (name, hints) in tables {
+            let Some(table) = schema.table(&name) else { continue };
+            let found = self.identify(table, hints)?;
+            gone.extend(found.gone);
+            for moved in found.moved {
+                touched.extend(rows::referrers(self.connection, moved)?);
+                touched.insert(moved);
+            }
+            standing.extend(found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)));
+        }
+        for (row, at) in &gone {
+            if self.capture_delete(*row, at.unwrap_or(self.now))? {
+                touched.insert(*row);
+            }
+        }
+        for (table, id, row, hint) in standing {
+            self.capture_row(table, id, &row, &hint, reason)?;
+            touched.insert(id);
+        }
+        // Children left behind are named once all deletes of this drain are known.
+        self.settle(touched.clone())?;
+        Ok(touched)
+    }
+
+    /// Which entity stands under each local id now, and which stand nowhere any more.
+    fn identify(&mut self, table: &Table, mut hints: TableHints) -> Result<Identified, SessionError> {
+        let table_id = self.table_id(&table.name)?;
+        let mut found = Identified::default();
+        let mut uncertain: BTreeMap<RowId, Option<Stamp>> = BTreeMap::new();
+        for (uuid, at) in &hints.uuids {
+            let Some(uuid) = SyncUuid::parse(uuid) else { continue };
+            if let Some(id) = app_rows::local_id_of(self.connection, table, &uuid)? {
+                hints.ids.entry(id).or_default();
+            }
+            if let Some(record) = rows::find(self.connection, table_id, &uuid)?
+                && record.present
+            {
+                if let Some(id) = record.local_id {
+                    let hint = hints.ids.entry(id).or_default();
+                    hint.at = hint.at.max(*at);
+                }
+                uncertain.insert(record.id, *at);
+            }
+        }
+        let mut present = Vec::new();
+        for (id, hint) in hints.ids {
+            let row = app_rows::by_local_id(self.connection, table, id)?;
+            let holder = rows::at_local_id(self.connection, table_id, id)?;
+            if let Some(row) = row {
+                rows::raise_high_id(self.connection, table_id, id)?;
+                let uuid = self.uuid_of(table, table_id, &row, holder.as_ref())?;
+                if let Some(holder) = holder.filter(|holder| holder.uuid != uuid) {
+                    // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
+                    let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
+                    self.release(&holder, displaced)?;
+                    if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {
+                        found.moved.insert(holder.id);
+                        uncertain.remove(&holder.id);
+                    } else {
+                        uncertain.insert(holder.id, hint.at);
+                    }
+                }
+                present.push((uuid, row, hint));
+            } else if let Some(holder) = holder {
+                self.release(&holder, false)?;
+                uncertain.insert(holder.id, hint.at);
+            }
+        }
+        for (uuid, row, hint) in present {
+            let mut record = rows::find_or_create(self.connection, table_id, &uuid)?;
+            uncertain.remove(&record.id);
+            if !record.present || record.local_id != Some(row.local_id) {
+                found.moved.insert(record.id);
+                record.local_id = Some(row.local_id);
+                record.present = true;
+                record.parked = None;
+                rows::save(self.connection, &record)?;
+            }
+            found.standing.push((record.id, row, hint));
+        }
+        for (id, at) in uncertain {
+            let record = rows::get(self.connection, id)?;
+            match app_rows::local_id_of(self.connection, table, &record.uuid)? {
+                Some(_) if record.present => {}
+                // It stands elsewhere, under an id no hint named: look there too.
+                Some(local_id) => {
+                    if let Some(row) = app_rows::by_local_id(self.connection, table, local_id)? {
+                        let moved = RowRecord { local_id: Some(local_id), present: true, ..record };
+                        rows::save(self.connection, &moved)?;
+                        found.moved.insert(id);
+                        found.standing.push((id, row, IdHint { at, ..IdHint::default() }));
+                    }
+                }
+                None => found.gone.push((id, at)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A row no longer stands under the id we believed. `forget_id` when another row keeps that id.
+    fn release(&mut self, record: &RowRecord, forget_id: bool) -> Result<(), SessionError> {
+        let local_id = if forget_id { None } else { record.local_id };
+        rows::save(self.connection, &RowRecord { present: false, local_id, ..record.clone() })?;
+        Ok(())
+    }
+
+    /// The uuid of a row of the app's. One without takes that of the row last seen under its id (the app
+    /// replaced or rebuilt it); keys that travel name their rows themselves.
+    fn uuid_of(&mut self, table: &Table, table_id: TableId, row: &StoredRow, holder: Option<&RowRecord>) -> Result<SyncUuid, SessionError> {
+        let own = row.uuid(table);
+        let known = match &own {
+            Some(uuid) => rows::find(self.connection, table_id, uuid)?.is_some(),
+            None => false,
+        };
+        let wanted = match (own.clone(), holder) {
+            (Some(uuid), _) if known || table.natural_key.is_empty() => uuid,
+            (None, Some(holder)) => holder.uuid.clone(),
+            _ if !table.natural_key.is_empty() => {
+                let mut key = Vec::new();
+                for (column, value) in row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name)) {
+                    key.push((column.name.as_str(), self.travelling(column, value)?));
+                }
+                key_uuid(&table.name, key.iter().map(|(name, value)| (*name, value)))
+            }
+            (Some(uuid), _) => uuid,
+            (None, None) => self.random_uuid()?,
+        };
+        if own.as_ref() != Some(&wanted) {
+            let fill = BTreeMap::from([("sync_uuid".to_owned(), Value::from(wanted.as_str()))]);
+            app_rows::update(self.connection, table, row.local_id, &fill)?;
+        }
+        Ok(wanted)
+    }
+
+    fn random_uuid(&self) -> Result<SyncUuid, SessionError> {
+        let text: String = self.connection.prepare_cached(&format!("SELECT {}", crate::app::triggers::RANDOM_UUID))?.query_row([], |row| row.get(0))?;
+        Ok(SyncUuid::parse(&text).ok_or(rusqlite::Error::QueryReturnedNoRows)?)
+    }
+
+    /// A captured value as documents hold it: references by the uuid of the row that stands there.
+    fn travelling(&mut self, column: &Column, value: &Value) -> Result<Value, SessionError> {
+        let Role::Reference { table } = &column.role else { return Ok(value.clone()) };
+        let Value::Integer(id) = value else {
+            return Ok(if value.is_null() { Value::Null } else { Value::from(NOWHERE) });
+        };
+        let Some(target) = rows::find_table(self.connection, table)? else { return Ok(Value::from(NOWHERE)) };
+        match rows::at_local_id(self.connection, target, *id)? {
+            Some(record) => Ok(Value::from(record.uuid.as_str())),
+            None => {
+                rows::raise_high_id(self.connection, target, *id)?;
+                Ok(Value::from(NOWHERE))
+            }
+        }
+    }
+
+    /// Whether a captured value is what the table was last made to show for `document`.
+    fn is_shown(&mut self, column: &Column, record: &RowRecord, document: &Value, captured: &Value) -> Result<bool, SessionError> {
+        if let Some(difference) = record.differs.get(&column.name).filter(|difference| difference.document == *document) {
+            return Ok(difference.shown == token(captured));
+        }
+        let Role::Reference { table } = &column.role else { return Ok(document == captured) };
+        match (document, captured) {
+            (Value::Null, Value::Null) => Ok(true),
+            // The id the target had counts even when the target is gone: an id reused by another row
+            // does not lead a reference to a stranger.
+            (Value::Text(uuid), Value::Integer(id)) => {
+                let (Some(target), Some(uuid)) = (rows::find_table(self.connection, table)?, SyncUuid::parse(uuid)) else { return Ok(false) };
+                Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| record.local_id == Some(*id)))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn capture_row(&mut self, table: &Table, id: RowId, stored: &StoredRow, hint: &IdHint, reason: Reason) -> Result<(), SessionError> {
+        let mut record = rows::get(self.connection, id)?;
+        let at = hint.at.unwrap_or(self.now);
+        if record.version == 0 && self.document(id)?.is_empty() {
+            return self.capture_new(table, record, stored, at);
+        }
+        let merged = row(self.document(id)?);
+        let stale = match hint.base_version {
+            Some(version) => {
+                let document = self.document(id)?;
+                let heads = document.heads_at_version(version);
+                document.at(&heads).filter(|_| heads != *document.heads()).map(|earlier| (heads, row(&earlier)))
+            }
+            None => None,
+        };
+        let mut puts = BTreeMap::new();
+        let mut only_new_columns = reason == Reason::Rebuilt;
+        for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
+            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+            if self.is_shown(column, &record, &document, captured)? {
+                continue;
+            }
+            if captured.size_bytes() > VALUE_BYTES_MAX {
+                tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
+                record.differs.insert(column.name.clone(), Difference { document, shown: token(captured) });
+                continue;
+            }
+            let travelling = self.travelling(column, captured)?;
+            if let Some((_, base)) = &stale
+                && base.fields.get(&column.name).unwrap_or(&Value::Null) == &travelling
+            {
+                continue;
+            }
+            only_new_columns &= self.document(id)?.register(&column.name).is_none();
+            record.differs.remove(&column.name);
+            if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
+                record.differs.insert(column.name.clone(), Difference { document: travelling.clone(), shown: token(captured) });
+                if document == travelling {
+                    continue;
+                }
+            }
+            puts.insert(column.name.clone(), travelling);
+        }
+        only_new_columns &= !puts.is_empty();
+        puts.extend(deletion_puts(table, stored, &merged, stale.as_ref().map(|(_, base)| base)));
+        rows::save(self.connection, &record)?;
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let mut version = merged.version;
+        if stale.is_none() {
+            let written = stored.by_role(table, &Role::Version).as_integer().unwrap_or(version);
+            let unseen = (written.saturating_sub(version) - 1).min(hint.updates - 1).clamp(0, REWRITES_COUNTED_MAX);
+            for _ in 0..unseen {
+                version += 1;
+                self.edit(id, BTreeMap::from([(key::VERSION.to_owned(), Value::Integer(version))]), EditPurpose::Rewrite, None, at)?;
+            }
+        }
+        puts.insert(key::VERSION.to_owned(), Value::Integer(version + 1));
+        puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
+        let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
+        self.edit(id, puts, purpose, stale.as_ref().map(|(heads, _)| heads), at)?;
+        self.note_document(&mut record, Some(table))?;
+        rows::save(self.connection, &record)?;
+        Ok(())
+    }
+
+    fn capture_new(&mut self, table: &Table, mut record: RowRecord, stored: &StoredRow, at: Stamp) -> Result<(), SessionError> {
+        let mut puts = BTreeMap::new();
+        for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
+            if captured.is_null() {
+                continue;
+            }
+            if captured.size_bytes() > VALUE_BYTES_MAX {
+                tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
+                record.differs.insert(column.name.clone(), Difference { document: Value::Null, shown: token(captured) });
+                continue;
+            }
+            let travelling = self.travelling(column, captured)?;
+            if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
+                record.differs.insert(column.name.clone(), Difference { document: travelling.clone(), shown: token(captured) });
+            }
+            puts.insert(column.name.clone(), travelling);
+        }
+        puts.extend(self.prose_mark(table, stored));
+        for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)] {
+            let written = stored.by_role(table, &role);
+            let known = written.as_text().is_some_and(|text| Stamp::parse(text).is_some());
+            puts.insert(name.to_owned(), if known { written.clone() } else { Value::from(at.to_table_text()) });
+        }
+        let deleted_at = stored.by_role(table, &Role::DeletedAt).clone();
+        if !deleted_at.is_null() {
+            puts.insert(key::DELETE_KIND.to_owned(), Value::from(DeletionKind::Soft.as_str()));
+        }
+        puts.insert(key::DELETED_AT.to_owned(), deleted_at);
+        let version = stored.by_role(table, &Role::Version).as_integer().unwrap_or(1).max(1);
+        puts.insert(key::VERSION.to_owned(), Value::Integer(version));
+        self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
+        self.note_document(&mut record, Some(table))?;
+        rows::save(self.connection, &record)?;
+        Ok(())
+    }
+
+    /// The app removed a row. Returns whether that is news.
+    fn capture_delete(&mut self, id: RowId, at: Stamp) -> Result<bool, SessionError> {
+        let mut record = rows::get(self.connection, id)?;
+        self.left_here.insert(id);
+        let merged = row(self.document(id)?);
+        if self.document(id)?.is_empty() || merged.deletion.is_some_and(|deletion| deletion.kind == DeletionKind::Hard) {
+            return Ok(false);
+        }
+        let mut left = Vec::new();
+        for referrer in rows::referrers(self.connection, id)? {
+            let referrer = rows::get(self.connection, referrer)?;
+            if referrer.present && left.len() < LEFT_BEHIND_MAX {
+                left.push(rows::entity(self.connection, &referrer)?.to_string());
+            }
+        }
+        let at_text = at.to_table_text();
+        let mut puts = BTreeMap::from([
+            (key::DELETED_AT.to_owned(), Value::from(at_text.as_str())),
+            (key::DELETE_KIND.to_owned(), Value::from(DeletionKind::Hard.as_str())),
+            (key::UPDATED_AT.to_owned(), Value::from(at_text)),
+            (key::VERSION.to_owned(), Value::Integer(merged.version + 1)),
+        ]);
+        if !left.is_empty() {
+            puts.insert(key::LEFT_BEHIND.to_owned(), Value::from(left.join(",")));
+        }
+        self.edit(id, puts, EditPurpose::Edit, None, at)?;
+        self.note_document(&mut record, None)?;
+        rows::save(self.connection, &record)?;
+        Ok(true)
+    }
+}
+
+/// What the app did to `deleted_at`: set it, cleared it, or wrote to a row that was gone.
+fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, base: Option<&Row>) -> BTreeMap<String, Value> {
+    let mut puts = BTreeMap::new();
+    let captured = stored.by_role(table, &Role::DeletedAt);
+    let shown = merged.deletion.as_ref().map_or(&Value::Null, |deletion| &deletion.at);
+    let hard = merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard);
+    let stale_echo = base.is_some_and(|base| base.deletion.as_ref().map_or(&Value::Null, |deletion| &deletion.at) == captured);
+    if (hard || captured != shown) && !stale_echo {
+        puts.insert(key::DELETED_AT.to_owned(), captured.clone());
+        if !captured.is_null() {
+            puts.insert(key::DELETE_KIND.to_owned(), Value::from(DeletionKind::Soft.as_str()));
+        }
+    }
+    puts
+}
+
+#[derive(Debug, Default)]
+struct Identified {
+    standing: Vec<(RowId, StoredRow, IdHint)>,
+    /// Known rows whose local id changed, or that must be put back under a new one.
+    moved: BTreeSet<RowId>,
+    gone: Vec<(RowId, Option<Stamp>)>,
+}
+
+impl TableHints {
+    fn add(&mut self, hint: Hint) {
+        let at = Stamp::parse(&hint.at);
+        let entry = self.ids.entry(hint.local_id).or_default();
+        entry.at = entry.at.max(at);
+        match hint.operation {
+            Operation::Updated => {
+                entry.updates += 1;
+                entry.base_version = match (entry.base_version, hint.base_version) {
+                    (Some(known), Some(new)) => Some(known.min(new)),
+                    (known, new) => known.or(new),
+                };
+            }
+            Operation::UuidChanged => entry.displaced.extend(hint.uuid.clone()),
+            Operation::Inserted | Operation::Deleted | Operation::PerhapsReplaced => {}
+        }
+        if let Some(uuid) = hint.uuid {
+            let known = self.uuids.entry(uuid).or_default();
+            *known = (*known).max(at);
+        }
+    }
+}
+
+/// The instant of a document's stamp, for whoever needs one.
+pub(super) fn known_stamp(value: &Value) -> Option<&str> {
+    value.as_text().filter(|text| *text != UNKNOWN_STAMP && Stamp::parse(text).is_some())
+}

@@ -1,0 +1,744 @@
+//! The Engine: owns the writing connection, checks before every transaction that the file is still the
+//! one it knew, and offers what a node does as methods.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp, SyncUuid};
+
+use super::adopt::{MigrationReport, Plan};
+use super::error::{EngineError, SessionError};
+use super::pages::{self, PushPage};
+use super::receive::Receipt;
+use super::report::{self, ConflictReport, Status};
+use super::session::Session;
+use super::wire::{AcceptedState, PullRequest, PullResponse, RowChange};
+use crate::app::backup;
+use crate::app::profile::{Prose, table_of_entity_type};
+use crate::app::schema::{self, Schema};
+use crate::store::log::{self, EPOCH_BYTES, Epoch, Position};
+use crate::store::peers::{self, LogLine, MirroredDevice};
+use crate::store::{migrations, outbox, rows};
+use crate::trust::identity::DeviceId;
+
+/// Rows received in one write transaction: the app waits at most so long for its turn.
+const SLICE_ROWS: usize = 250;
+/// How often a migration starts over because the app wrote meanwhile, before it plans under the lock.
+const PLANS_WITHOUT_LOCK: u32 = 3;
+/// Statements kept prepared: a few for each of some hundred tables.
+const STATEMENTS_CACHED: usize = 1024;
+
+/// Fills a buffer with random bytes.
+pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// What an Engine works on.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The app's file.
+    pub database: PathBuf,
+    /// Where backups go.
+    pub backups: PathBuf,
+    /// Tables to leave alone.
+    pub excluded_tables: Vec<String>,
+    /// Columns that merge as prose, beyond those known beforehand.
+    pub prose_columns: Vec<String>,
+    /// This device.
+    pub device_key: DeviceKey,
+    /// How long to wait for another writer.
+    pub busy_timeout: Duration,
+}
+
+/// What a look at the file found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// Rows the app had changed.
+    pub rows: usize,
+    /// Whether the file turned out to be a restored, copied or replaced one.
+    pub new_epoch: bool,
+}
+
+/// The node's core: one app's file, its documents and its log.
+pub struct Engine {
+    connection: Connection,
+    inode: u64,
+    options: EngineOptions,
+    device_id: DeviceId,
+    prose: Prose,
+    schema: Arc<Schema>,
+    actor: Actor,
+    anchor: Position,
+    epoch: Epoch,
+    entropy: Entropy,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("database", &self.options.database).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    device_id: String,
+    epoch: Epoch,
+    schema_version: i64,
+}
+
+fn read_state(connection: &Connection) -> rusqlite::Result<Option<State>> {
+    connection
+        .prepare_cached("SELECT device_id, epoch, schema_version FROM sync_state")?
+        .query_row([], |row| Ok(State { device_id: row.get(0)?, epoch: row.get(1)?, schema_version: row.get(2)? }))
+        .optional()
+}
+
+fn open_connection(path: &Path, busy_timeout: Duration) -> Result<Connection, EngineError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(EngineError::NotADatabase(path.to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(EngineError::NoSuchFile(path.to_owned())),
+        Err(source) => return Err(EngineError::Io { path: path.to_owned(), source }),
+    }
+    let explain = |error| EngineError::of_sqlite(error, path);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(explain)?;
+    configure(&connection, busy_timeout).map_err(explain)?;
+    if connection.is_readonly("main").map_err(explain)? {
+        return Err(EngineError::ReadOnly(path.to_owned()));
+    }
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, busy_timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // The app runs without enforcement, and has dangling references; the bundled SQLite would enforce.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+}
+
+#[cfg(unix)]
+fn inode(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+}
+
+#[cfg(not(unix))]
+fn inode(_path: &Path) -> u64 {
+    0
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+}
+
+impl Engine {
+    /// Creates a new Storymaster database with everything installed.
+    ///
+    /// # Errors
+    /// When the file exists, or can't be made.
+    pub fn init(options: EngineOptions, entropy: Entropy, now: Stamp) -> Result<Self, EngineError> {
+        let path = options.database.clone();
+        if path.exists() {
+            return Err(EngineError::Exists(path));
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|source| EngineError::Io { path: folder.to_owned(), source })?;
+        }
+        let made = Self::init_file(options, entropy, now);
+        if made.is_err() {
+            // Half a database would be taken for one.
+            drop(std::fs::remove_file(&path));
+        }
+        made
+    }
+
+    fn init_file(options: EngineOptions, mut entropy: Entropy, now: Stamp) -> Result<Self, EngineError> {
+        let path = options.database.clone();
+        let connection = Connection::open(&path).map_err(|error| EngineError::of_sqlite(error, &path))?;
+        configure(&connection, options.busy_timeout).map_err(|error| EngineError::of_sqlite(error, &path))?;
+        let mut create = |connection: &Connection| -> Result<(), SessionError> {
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            migrations::create_storymaster(&transaction)?;
+            let schema = Schema::read(&transaction, &options.excluded_tables)?;
+            let prose = Prose { configured: options.prose_columns.clone() };
+            let plan = Plan::make(&transaction, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?;
+            install(&transaction, plan, &DeviceId::of_key(&options.device_key), &mut entropy, now)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        create(&connection).map_err(|error| EngineError::of_session(error, &path))?;
+        Self::of_connection(connection, options, entropy)
+    }
+
+    /// Opens a file that was prepared before.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; [`EngineError::NotMigrated`] when it was not.
+    pub fn open(options: EngineOptions, entropy: Entropy) -> Result<Self, EngineError> {
+        let connection = open_connection(&options.database, options.busy_timeout)?;
+        Self::of_connection(connection, options, entropy)
+    }
+
+    /// Opens a file, preparing it first when needed. `progress` is told (rows done, rows in all).
+    ///
+    /// # Errors
+    /// See [`EngineError`]; on any failure the file is as it was.
+    pub fn open_or_migrate(
+        options: EngineOptions,
+        mut entropy: Entropy,
+        now: Stamp,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Self, MigrationReport), EngineError> {
+        let path = options.database.clone();
+        let mut connection = open_connection(&path, options.busy_timeout)?;
+        let migrated = is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &path))?;
+        let report = if migrated {
+            MigrationReport::default()
+        } else {
+            migrate(&mut connection, &options, &mut entropy, now, progress).map_err(|error| EngineError::of_session(error, &path))?
+        };
+        Ok((Self::of_connection(connection, options, entropy)?, report))
+    }
+
+    /// What [`Self::open_or_migrate`] would do. Reads only.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn plan_migration(options: &EngineOptions) -> Result<MigrationReport, EngineError> {
+        let path = &options.database;
+        let plan = || -> Result<MigrationReport, SessionError> {
+            let connection = open_connection(path, options.busy_timeout)?;
+            if is_migrated(&connection)? {
+                return Ok(MigrationReport::default());
+            }
+            let reading = connection.unchecked_transaction()?;
+            let schema = read_schema(&reading, &options.excluded_tables)?;
+            let prose = Prose { configured: options.prose_columns.clone() };
+            let plan = Plan::make(&reading, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?;
+            Ok(MigrationReport { backup: None, tables: plan.report(), locked_ms: 0 })
+        };
+        plan().map_err(|error| EngineError::of_session(error, path))
+    }
+
+    fn of_connection(connection: Connection, options: EngineOptions, mut entropy: Entropy) -> Result<Self, EngineError> {
+        let path = options.database.clone();
+        let explain = |error| EngineError::of_sqlite(error, &path);
+        if !is_migrated(&connection).map_err(explain)? {
+            return Err(EngineError::NotMigrated(path));
+        }
+        let schema = Arc::new(Schema::read(&connection, &options.excluded_tables).map_err(explain)?);
+        let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
+        let anchor = log::end(&connection).map_err(explain)?;
+        let actor = fresh_actor(&options.device_key, &mut entropy);
+        Ok(Self {
+            inode: inode(&path),
+            connection,
+            device_id: DeviceId::of_key(&options.device_key),
+            prose: Prose { configured: options.prose_columns.clone() },
+            options,
+            schema,
+            actor,
+            anchor,
+            epoch: state.epoch,
+            entropy,
+        })
+    }
+
+    /// The file was moved away and another put in its place: follow the path, not the old file.
+    fn follow_replaced_file(&mut self) -> Result<(), EngineError> {
+        let now = inode(&self.options.database);
+        if now != 0 && now == self.inode {
+            return Ok(());
+        }
+        let connection = open_connection(&self.options.database, self.options.busy_timeout)?;
+        if !is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &self.options.database))? {
+            return Err(EngineError::NotMigrated(self.options.database.clone()));
+        }
+        self.connection = connection;
+        self.inode = now;
+        Ok(())
+    }
+
+    /// One write transaction. In this order: the lock, is this still our file and our log, are the
+    /// triggers in place, what did the app write; then `work`; then COMMIT.
+    fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
+        self.follow_replaced_file()?;
+        let Self { connection, options, device_id, prose, schema, actor, anchor, epoch, entropy, .. } = self;
+        let mut run = || -> Result<(T, Noticed), SessionError> {
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
+            let mut noticed = Noticed::default();
+            *epoch = state.epoch;
+            if state.device_id != device_id.as_str() || !log::passes_through(&transaction, *anchor)? {
+                // A restored, copied or replaced file: what this run wrote elsewhere must never get the
+                // same names again, and peers must not trust their cursors.
+                entropy(epoch.as_mut_slice());
+                transaction.prepare_cached("UPDATE sync_state SET epoch = ?1, device_id = ?2")?.execute(params![epoch.as_slice(), device_id.as_str()])?;
+                *actor = fresh_actor(&options.device_key, entropy);
+                noticed.new_epoch = true;
+            }
+            let version = schema::version(&transaction)?;
+            if version != schema.version {
+                *schema = Arc::new(Schema::read(&transaction, &options.excluded_tables)?);
+            }
+            let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
+            let rebuilt = if version == state.schema_version { BTreeSet::new() } else { session.follow_schema(&options.excluded_tables)? };
+            let mut captured = session.drain()?;
+            captured.extend(session.compare_tables(&rebuilt)?);
+            let done = work(&mut session)?;
+            if session.has_own_writes() && !session.schema.foreign_triggers.is_empty() {
+                captured.extend(session.compare_tables(&written_by_triggers(&session.schema))?);
+            }
+            session.end_own_writes()?;
+            noticed.rows = captured.len();
+            let end = session.log_end();
+            let new_schema = Arc::clone(&session.schema);
+            if version != state.schema_version {
+                transaction.prepare_cached("UPDATE sync_state SET schema_version = ?1")?.execute([new_schema.version])?;
+            }
+            transaction.commit()?;
+            *schema = new_schema;
+            *anchor = match end {
+                Some(end) => end,
+                None if noticed.new_epoch => log::end(connection)?,
+                None => *anchor,
+            };
+            Ok((done, noticed))
+        };
+        run().map_err(|error| EngineError::of_session(error, &options.database))
+    }
+
+    fn read<T>(&mut self, work: impl FnOnce(&Connection, &Schema) -> Result<T, SessionError>) -> Result<T, EngineError> {
+        let Self { connection, options, schema, .. } = self;
+        let run = || -> Result<T, SessionError> {
+            let reading = connection.unchecked_transaction()?;
+            work(&reading, schema)
+        };
+        run().map_err(|error| EngineError::of_session(error, &options.database))
+    }
+
+    /// A number that changes when another connection has written to the file. Costs microseconds.
+    ///
+    /// # Errors
+    /// When SQLite can't read the file.
+    pub fn data_version(&mut self) -> Result<i64, EngineError> {
+        self.follow_replaced_file()?;
+        data_version(&self.connection).map_err(|error| EngineError::of_sqlite(error, &self.options.database))
+    }
+
+    /// Turns what the app wrote into changes. Writes nothing when it wrote nothing.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {
+        self.follow_replaced_file()?;
+        let anchor = self.anchor;
+        let device_id = self.device_id.clone();
+        let idle = self.read(|connection, _| {
+            let Some(state) = read_state(connection)? else { return Ok(false) };
+            Ok(outbox::is_empty(connection)?
+                && state.device_id == device_id.as_str()
+                && schema::version(connection)? == state.schema_version
+                && log::passes_through(connection, anchor)?)
+        })?;
+        if idle { Ok(Noticed::default()) } else { Ok(self.write(now, |_| Ok(()))?.1) }
+    }
+
+    /// Answers a pull of `device_id`.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn answer_pull(&mut self, request: &PullRequest, device_id: &str, now: Stamp) -> Result<PullResponse, EngineError> {
+        self.capture(now)?;
+        let epoch = self.epoch;
+        let page = self.read(|connection, schema| {
+            let peer = peers::find(connection, device_id)?.map(|peer| peer.id);
+            pages::answer(connection, schema, epoch, request, peer)
+        })?;
+        self.acknowledge(device_id, page.acknowledged, page.reset, now)?;
+        Ok(PullResponse {
+            changes: page.changes,
+            sync_timestamp: now.to_rfc3339(),
+            cursor: page.cursor.to_text(),
+            has_more: page.has_more,
+            epoch: hex(&epoch),
+            reset: page.reset,
+        })
+    }
+
+    /// A peer's cursor proves what it knows: that need not be pushed to it.
+    fn acknowledge(&mut self, device_id: &str, seq: i64, reset: bool, now: Stamp) -> Result<(), EngineError> {
+        let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?.map_or(0, |peer| peer.pushed_seq)))?;
+        if seq <= known && !(reset && known > 0) {
+            return Ok(());
+        }
+        self.write(now, |session| {
+            let mut peer = peers::find_or_create(session.connection, device_id)?;
+            peer.pushed_seq = if reset { 0 } else { peer.pushed_seq.max(seq) };
+            peers::save(session.connection, &peer)?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// The request that asks a peer for what is new, from where the last one ended.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn pull_request(&mut self, device_id: &str) -> Result<PullRequest, EngineError> {
+        let epoch = hex(&self.epoch);
+        self.read(|connection, _| {
+            let cursor = peers::find(connection, device_id)?.and_then(|peer| peer.pull_cursor);
+            Ok(PullRequest { cursor, data: false, compress: Some("gzip".to_owned()), epoch: Some(epoch), ..PullRequest::default() })
+        })
+    }
+
+    /// Takes in a peer's answer to a pull, and remembers where it ended. Returns how many rows were new.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn receive_pulled(&mut self, page: &PullResponse, device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
+        let mut receipt = self.receive(&page.changes, device_id, now)?;
+        let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?))?;
+        let epoch_changed = known.as_ref().and_then(|peer| peer.peer_epoch.as_ref()).is_some_and(|epoch| *epoch != page.epoch);
+        let reset = page.reset || epoch_changed;
+        let unchanged = known.as_ref().is_some_and(|peer| peer.pull_cursor.as_deref() == Some(&page.cursor) && peer.peer_epoch.as_deref() == Some(&page.epoch));
+        if !unchanged || reset {
+            self.write(now, |session| {
+                let mut peer = peers::find_or_create(session.connection, device_id)?;
+                peer.pull_cursor = Some(page.cursor.clone());
+                peer.peer_epoch = Some(page.epoch.clone());
+                if reset {
+                    peer.pushed_seq = 0;
+                }
+                peers::save(session.connection, &peer)?;
+                Ok(())
+            })?;
+        }
+        receipt.reset = reset;
+        Ok(receipt)
+    }
+
+    /// Takes in changes a device sent, in slices, so that the app gets its turns in between.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Slices before the failing one stay.
+    pub fn receive(&mut self, changes: &[RowChange], device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
+        let mut receipt = Receipt::default();
+        for slice in changes.chunks(SLICE_ROWS) {
+            let (part, _) = self.write(now, |session| {
+                let peer = peers::find_or_create(session.connection, device_id)?;
+                session.receive(slice, Some(peer.id), Some(device_id))
+            })?;
+            receipt.rows.extend(part.rows);
+            receipt.rejected.extend(part.rejected);
+            receipt.waiting += part.waiting;
+        }
+        Ok(receipt)
+    }
+
+    /// The next page of what a peer does not know yet; `None` when it knows everything.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn push_page(&mut self, device_id: &str, now: Stamp) -> Result<Option<PushPage>, EngineError> {
+        self.capture(now)?;
+        let page = self.read(|connection, schema| {
+            let (id, seq) = peers::find(connection, device_id)?.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
+            pages::push_page(connection, schema, seq, id)
+        })?;
+        if page.changes.is_empty() && !page.has_more { Ok(None) } else { Ok(Some(page)) }
+    }
+
+    /// A peer has taken in a page.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn note_pushed(&mut self, device_id: &str, end: i64, now: Stamp) -> Result<(), EngineError> {
+        self.acknowledge(device_id, end, false, now)
+    }
+
+    /// How rows stand after a push.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn accepted_states(&mut self, receipt: &Receipt) -> Result<(Vec<AcceptedState>, Vec<ConflictReport>), EngineError> {
+        self.read(|connection, _| {
+            let mut states = Vec::new();
+            let mut clashes = Vec::new();
+            for id in &receipt.rows {
+                let record = rows::get(connection, *id)?;
+                let table = rows::table_name(connection, record.table)?;
+                let merged = storysync_crdt::row(&log::document(connection, *id)?);
+                states.push(AcceptedState {
+                    entity_type: table.as_str().to_owned(),
+                    sync_uuid: record.uuid.as_str().to_owned(),
+                    entity_id: record.local_id.filter(|_| record.present),
+                    version: merged.version,
+                    updated_at: pages::rfc3339(&merged.updated_at),
+                });
+                if record.conflicts > 0 {
+                    clashes.extend(report::conflicts_of(connection, &record)?);
+                }
+            }
+            Ok((states, clashes))
+        })
+    }
+
+    /// How this node stands.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn status(&mut self) -> Result<Status, EngineError> {
+        let epoch = hex(&self.epoch);
+        self.read(|connection, _| {
+            let counts = rows::counts(connection)?;
+            let changes = log::end(connection)?.seq;
+            Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, changes, epoch })
+        })
+    }
+
+    /// How many changes a device has not been told of.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn pending_for(&mut self, device_id: &str) -> Result<i64, EngineError> {
+        self.read(|connection, _| {
+            let (id, seq) = peers::find(connection, device_id)?.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
+            Ok(log::count_after(connection, seq, id)?)
+        })
+    }
+
+    /// The epoch of this log.
+    #[must_use]
+    pub fn epoch(&self) -> String {
+        hex(&self.epoch)
+    }
+
+    /// All open clashes.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
+        self.capture(now)?;
+        self.read(|connection, _| report::list_conflicts(connection))
+    }
+
+    /// A row's document as an automerge file.
+    ///
+    /// # Errors
+    /// When there is no such row, or automerge refuses its changes.
+    pub fn document(&mut self, table: &str, uuid: &str, now: Stamp) -> Result<Vec<u8>, EngineError> {
+        self.capture(now)?;
+        let document = self.read(|connection, _| {
+            let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
+            let id = rows::find_table(connection, table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+            let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
+            let record = rows::find(connection, id, &uuid)?.ok_or_else(no_such_row)?;
+            Ok(log::document(connection, record.id)?)
+        })?;
+        if document.is_empty() {
+            return Err(EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() });
+        }
+        Ok(storysync_crdt::save(&document)?)
+    }
+
+    /// Makes the documented list of devices in the app's file show `devices`.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn mirror_devices(&mut self, devices: &[MirroredDevice], now: Stamp) -> Result<(), EngineError> {
+        self.write(now, |session| Ok(peers::mirror(session.connection, devices, now)?))?;
+        Ok(())
+    }
+
+    /// The documented list of devices, those of an old server included.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn mirrored_devices(&mut self) -> Result<Vec<MirroredDevice>, EngineError> {
+        self.read(|connection, _| Ok(peers::mirrored(connection)?))
+    }
+
+    /// The newest lines of the documented log.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn log_lines(&mut self, limit: i64) -> Result<Vec<LogLine>, EngineError> {
+        self.read(|connection, _| Ok(peers::log_lines(connection, limit)?))
+    }
+
+    /// The file this Engine works on.
+    #[must_use]
+    pub fn database(&self) -> &Path {
+        &self.options.database
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn fresh_actor(device_key: &DeviceKey, entropy: &mut Entropy) -> Actor {
+    let mut run = [0; ACTOR_RUN_BYTES];
+    entropy(&mut run);
+    Actor::of_device(device_key, run)
+}
+
+fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
+    let (applied, all) = migrations::node_progress(connection)?;
+    Ok(applied >= all && read_state(connection)?.is_some())
+}
+
+/// Content tables a trigger of the app's own may write to: those its SQL names.
+fn written_by_triggers(schema: &Schema) -> BTreeSet<String> {
+    schema.tables().filter(|table| schema.foreign_triggers.iter().any(|sql| sql.contains(table.name()))).map(|table| table.name().to_owned()).collect()
+}
+
+fn read_schema(connection: &Connection, excluded: &[String]) -> Result<Schema, SessionError> {
+    let schema = Schema::read(connection, excluded)?;
+    if schema.refused.is_empty() { Ok(schema) } else { Err(EngineError::Refused(schema.refused).into()) }
+}
+
+/// Everything a file needs, inside an open transaction.
+fn install(connection: &Connection, plan: Plan, device_id: &DeviceId, entropy: &mut Entropy, now: Stamp) -> Result<(), SessionError> {
+    migrations::run_node(connection)?;
+    let mut epoch = [0; EPOCH_BYTES];
+    entropy(&mut epoch);
+    connection.execute(
+        "INSERT INTO sync_state (id, device_id, epoch, schema_version, created_at) VALUES (1, ?1, ?2, 0, ?3)",
+        params![device_id.as_str(), epoch, now.unix_ms()],
+    )?;
+    plan.apply(connection, now)?;
+    connection.execute("UPDATE sync_state SET schema_version = ?1", [schema::version(connection)?])?;
+    Ok(())
+}
+
+fn migrate(
+    connection: &mut Connection,
+    options: &EngineOptions,
+    entropy: &mut Entropy,
+    now: Stamp,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<MigrationReport, SessionError> {
+    let prose = Prose { configured: options.prose_columns.clone() };
+    let device_id = DeviceId::of_key(&options.device_key);
+    let mut attempt = 1;
+    let (backup_path, report, committed_version) = loop {
+        let schema = read_schema(connection, &options.excluded_tables)?;
+        let before = data_version(connection)?;
+        let backup_path = backup::create(connection, &options.database, &options.backups, now).map_err(EngineError::from)?;
+        let copy = backup::open(&backup_path)?;
+        let rows_in_all = count_rows(&copy, &schema)?;
+        let mut done = 0;
+        let mut count = |rows: usize| {
+            done += rows as u64;
+            progress(done, rows_in_all);
+        };
+        let plan = Plan::make(&copy, &schema, &HashSet::new(), &prose, |_, _| None, &mut count)?;
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        let started = Instant::now();
+        let plan = if data_version(&transaction)? == before {
+            plan
+        } else if attempt < PLANS_WITHOUT_LOCK {
+            // The app wrote since the backup was made: start over with a new one.
+            transaction.rollback()?;
+            drop(copy);
+            std::fs::remove_file(&backup_path).map_err(|source| EngineError::Io { path: backup_path, source })?;
+            attempt += 1;
+            continue;
+        } else {
+            let schema = read_schema(&transaction, &options.excluded_tables)?;
+            Plan::make(&transaction, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?
+        };
+        let tables = plan.report();
+        install(&transaction, plan, &device_id, entropy, now)?;
+        let version = data_version(&transaction)?;
+        transaction.commit()?;
+        let locked_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        break (backup_path.clone(), MigrationReport { backup: Some(backup_path), tables, locked_ms }, version);
+    };
+    if let Some(complaint) = find_difference(connection, &backup_path)? {
+        if data_version(connection)? == committed_version {
+            backup::restore(&backup_path, connection).map_err(EngineError::from)?;
+            return Err(EngineError::NotIntact { complaint, backup: backup_path }.into());
+        }
+        return Err(EngineError::NotIntactAndWritten { complaint, backup: backup_path }.into());
+    }
+    Ok(report)
+}
+
+fn count_rows(connection: &Connection, schema: &Schema) -> rusqlite::Result<u64> {
+    let mut rows = 0;
+    for table in schema.tables() {
+        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(table.name())), [], |row| row.get(0))?;
+        rows += count.unsigned_abs();
+    }
+    Ok(rows)
+}
+
+/// Compares the migrated file with its backup, row by row; `None` when nothing was lost or changed.
+/// Sync columns may have been filled where they were empty; rows the app has written since are skipped.
+fn find_difference(connection: &Connection, backup_path: &Path) -> Result<Option<String>, SessionError> {
+    if let Some(complaint) = backup::integrity(connection)? {
+        return Ok(Some(format!("integrity check: {complaint}")));
+    }
+    let copy = backup::open(backup_path)?;
+    let reading = connection.unchecked_transaction()?;
+    let touched: HashSet<(String, i64)> = reading
+        .prepare("SELECT DISTINCT table_name, local_id FROM sync_outbox")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut list =
+        copy.prepare("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND wr = 0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")?;
+    let names: Vec<String> = list.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for name in names {
+        if let Some(complaint) = difference_in(&copy, &reading, &name, &touched)? {
+            return Ok(Some(complaint));
+        }
+    }
+    Ok(None)
+}
+
+fn difference_in(copy: &Connection, migrated: &Connection, name: &str, touched: &HashSet<(String, i64)>) -> Result<Option<String>, SessionError> {
+    let columns: Vec<String> = copy
+        .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?
+        .query_map([name], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let quoted: Vec<String> = columns.iter().map(|column| crate::app::quote(column)).collect();
+    let select = format!("SELECT rowid, {} FROM {}", quoted.join(", "), crate::app::quote(name));
+    let mut before = copy.prepare(&format!("{select} ORDER BY rowid"))?;
+    let mut before = before.query([])?;
+    let mut same_id = migrated.prepare(&format!("{select} WHERE rowid = ?1"))?;
+    let mut compared: i64 = 0;
+    while let Some(old) = before.next()? {
+        let id: i64 = old.get(0)?;
+        compared += 1;
+        if touched.contains(&(name.to_owned(), id)) {
+            continue;
+        }
+        let mut found = same_id.query([id])?;
+        let Some(new) = found.next()? else { return Ok(Some(format!("table {name} lost row {id}"))) };
+        for (position, column) in (1..).zip(&columns) {
+            let (was, is) = (old.get_ref(position)?, new.get_ref(position)?);
+            let filled = matches!(column.as_str(), "sync_uuid" | "created_at" | "updated_at" | "version") && was == rusqlite::types::ValueRef::Null;
+            if was != is && !filled && !(column == "sync_uuid" && uuid_was_unusable(copy, name, was)?) {
+                return Ok(Some(format!("table {name}, row {id}, column {column} differs")));
+            }
+        }
+    }
+    let now: i64 = migrated.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(name)), [], |row| row.get(0))?;
+    let untouched = !touched.iter().any(|(table, _)| table == name);
+    Ok((untouched && now != compared).then(|| format!("table {name} has {now} rows instead of {compared}")))
+}
+
+/// Whether a stored uuid could not name its row: taken by another row too, or no text.
+fn uuid_was_unusable(copy: &Connection, table: &str, uuid: rusqlite::types::ValueRef<'_>) -> Result<bool, SessionError> {
+    let value = crate::values::from_sql(uuid);
+    if value.as_text().and_then(SyncUuid::parse).is_none() {
+        return Ok(true);
+    }
+    let sql = format!("SELECT count(*) FROM {} WHERE sync_uuid = ?1", crate::app::quote(table));
+    let count: i64 = copy.prepare_cached(&sql)?.query_row([crate::values::to_sql(&value)], |row| row.get(0))?;
+    Ok(count > 1)
+}

@@ -1,0 +1,157 @@
+//! What can go wrong with the app's file, each as a sentence that says what to do.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::app::backup::BackupError;
+use crate::app::schema::Refused;
+use crate::store::log::LogError;
+use crate::store::migrations::MigrationsError;
+
+/// Why the Engine could not do its work. The app's file is as it was before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// There is no such file.
+    #[error("there is no database at {}; give the right path with --db, or create one with `storysync init`", .0.display())]
+    NoSuchFile(PathBuf),
+    /// `init` would overwrite something.
+    #[error("{} exists already; `storysync init` only makes new files, `storysync migrate` prepares existing ones", .0.display())]
+    Exists(PathBuf),
+    /// Some other file.
+    #[error("{} is not an SQLite database; give the path of the app's database with --db", .0.display())]
+    NotADatabase(PathBuf),
+    /// Somebody else holds the write lock.
+    #[error("the database {} is locked by another program; close what is writing to it, or wait, and try again", .0.display())]
+    Locked(PathBuf),
+    /// We may not write.
+    #[error("the database {} or its folder can't be written to; give yourself write permission and try again", .0.display())]
+    ReadOnly(PathBuf),
+    /// No room.
+    #[error("the disk of {} is full; make room and try again, nothing was changed", .0.display())]
+    DiskFull(PathBuf),
+    /// The file is damaged.
+    #[error("the database {} is damaged ({complaint}); restore a backup, nothing was changed", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        complaint: String,
+    },
+    /// Tables that can't be synced.
+    #[error("these tables can't be synced: {}; name them under excluded_tables in the configuration to leave them out", list(.0))]
+    Refused(Vec<Refused>),
+    /// After migrating, something was not as it was before; the file was put back.
+    #[error("the migration changed what it must not change ({complaint}); the database was put back as it was, the backup is {}", backup.display())]
+    NotIntact {
+        /// What differs.
+        complaint: String,
+        /// The backup.
+        backup: PathBuf,
+    },
+    /// After migrating, something was not as it was before, and the app wrote meanwhile.
+    #[error("the migration changed what it must not change ({complaint}), and the app has written to the database since; compare it with the backup {}", backup.display())]
+    NotIntactAndWritten {
+        /// What differs.
+        complaint: String,
+        /// The backup.
+        backup: PathBuf,
+    },
+    /// No such row.
+    #[error("no row of table {table} has the uuid {uuid}")]
+    NoSuchRow {
+        /// The table.
+        table: String,
+        /// The uuid.
+        uuid: String,
+    },
+    /// The file was never migrated.
+    #[error("{} has not been prepared for syncing yet; run `storysync migrate`", .0.display())]
+    NotMigrated(PathBuf),
+    /// The backup failed.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// Our tables can't be brought up to date.
+    #[error(transparent)]
+    Migrations(#[from] MigrationsError),
+    /// The log is damaged.
+    #[error(transparent)]
+    Log(LogError),
+    /// A document can't be saved.
+    #[error(transparent)]
+    Save(#[from] storysync_crdt::SaveError),
+    /// Anything else of SQLite's.
+    #[error("the database {} can't be used: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Anything else of the system's.
+    #[error("{} can't be used: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn list(refused: &[Refused]) -> String {
+    refused.iter().map(|table| format!("{} ({})", table.table, table.reason)).collect::<Vec<_>>().join(", ")
+}
+
+/// Failure inside a transaction, before it is known which file it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Log(LogError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<LogError> for SessionError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Sqlite(error) => Self::Sqlite(error),
+            other => Self::Log(other),
+        }
+    }
+}
+
+impl From<MigrationsError> for SessionError {
+    fn from(error: MigrationsError) -> Self {
+        Self::Engine(EngineError::Migrations(error))
+    }
+}
+
+impl EngineError {
+    /// Puts a failure into words, by what SQLite says of it.
+    #[must_use]
+    pub fn of_sqlite(source: rusqlite::Error, path: &Path) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(path),
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly(path),
+            Some(ErrorCode::DiskFull) => Self::DiskFull(path),
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, complaint: source.to_string() },
+            Some(ErrorCode::CannotOpen) if !path.exists() => Self::NoSuchFile(path),
+            Some(ErrorCode::CannotOpen) => Self::ReadOnly(path),
+            _ => Self::Sqlite { path, source },
+        }
+    }
+
+    pub(crate) fn of_session(error: SessionError, path: &Path) -> Self {
+        match error {
+            SessionError::Sqlite(source) => Self::of_sqlite(source, path),
+            SessionError::Log(error) => Self::Log(error),
+            SessionError::Engine(Self::Backup(BackupError::Copy(source))) => Self::of_sqlite(source, path),
+            SessionError::Engine(error) => error,
+        }
+    }
+}

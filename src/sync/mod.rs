@@ -1,0 +1,23 @@
+//! The Engine: capture, merge, project, serve changes. Synchronous; effects are return values; the time
+//! and randomness are arguments. What a desktop node runs is what a phone links.
+//!
+//! One write transaction is one [`session::Session`]; its parts are `capture` (what did the app write),
+//! `receive` (what did a peer send) and `settle` (make the app's table show what the documents say).
+
+mod adopt;
+mod capture;
+mod engine;
+mod error;
+mod pages;
+mod receive;
+mod report;
+mod session;
+mod settle;
+pub mod wire;
+
+pub use adopt::{MigrationReport, TableReport};
+pub use engine::{Engine, EngineOptions, Entropy, Noticed};
+pub use error::EngineError;
+pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage};
+pub use receive::Receipt;
+pub use report::{ConflictReport, FieldReport, Status, ValueReport};

@@ -1,0 +1,241 @@
+//! What is new for a peer: pages of the change log, and the cursors that point into it.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+use storysync_crdt::{Change, DeletionKind, Document, Row, Stamp, Value, key, row};
+
+use super::error::SessionError;
+use super::wire::{PullRequest, RowChange, StoredTimes};
+use crate::app::profile::table_of_entity_type;
+use crate::app::rows as app_rows;
+use crate::app::schema::{Role, Schema};
+use crate::store::log::{self, CHAIN_BYTES, EPOCH_BYTES, Epoch, Logged, Position};
+use crate::store::rows::{self, RowId};
+use crate::values::to_json;
+
+/// Most rows in one page.
+pub const PAGE_ENTITIES_MAX: usize = 1_000;
+/// Most bytes of changes in one page.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const CURSOR_VERSION: u8 = 1;
+const FILTER_BYTES: usize = 8;
+
+/// Where a peer stands in this log. Opaque to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which life of the log.
+    pub epoch: Epoch,
+    /// How far.
+    pub position: Position,
+    /// Hash of the filter it was made under; another filter starts anew.
+    pub filter: [u8; FILTER_BYTES],
+}
+
+impl Cursor {
+    /// The opaque text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut bytes = vec![CURSOR_VERSION];
+        bytes.extend_from_slice(&self.epoch);
+        bytes.extend_from_slice(&self.position.seq.to_be_bytes());
+        bytes.extend_from_slice(&self.position.chain);
+        bytes.extend_from_slice(&self.filter);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads the opaque text; `None` for anything we did not write.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (version, rest) = bytes.split_first()?;
+        let (epoch, rest) = rest.split_at_checked(EPOCH_BYTES)?;
+        let (seq, rest) = rest.split_at_checked(8)?;
+        let (chain, filter) = rest.split_at_checked(CHAIN_BYTES)?;
+        if *version != CURSOR_VERSION {
+            return None;
+        }
+        Some(Self {
+            epoch: epoch.try_into().ok()?,
+            position: Position { seq: i64::from_be_bytes(seq.try_into().ok()?), chain: chain.try_into().ok()? },
+            filter: filter.try_into().ok()?,
+        })
+    }
+}
+
+/// The filter of a pull, as its cursor remembers it.
+fn filter_hash(entity_types: Option<&[String]>) -> [u8; FILTER_BYTES] {
+    let mut hash = [0; FILTER_BYTES];
+    if let Some(entity_types) = entity_types {
+        let mut tables: Vec<&str> = entity_types.iter().map(|name| table_of_entity_type(name)).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        let digest = Sha256::digest(tables.join("\0"));
+        hash.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+    }
+    hash
+}
+
+/// What is new after a cursor.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) changes: Vec<RowChange>,
+    pub(super) cursor: Cursor,
+    pub(super) has_more: bool,
+    pub(super) reset: bool,
+    /// How far the peer has proven to know this log.
+    pub(super) acknowledged: i64,
+}
+
+/// A page of changes on its way to a peer that we call.
+#[derive(Debug, Clone)]
+pub struct PushPage {
+    /// One for each row.
+    pub changes: Vec<RowChange>,
+    /// Where the page ends in our log.
+    pub end: i64,
+    /// Whether more follows.
+    pub has_more: bool,
+}
+
+/// The page that answers a pull.
+pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, request: &PullRequest, peer: Option<i64>) -> Result<Page, SessionError> {
+    let filter = filter_hash(request.entity_types.as_deref());
+    let cursor = request.cursor.as_deref().and_then(Cursor::parse);
+    let mut reset = false;
+    let start = match (&request.cursor, cursor) {
+        (None, _) => Position::START,
+        (Some(_), Some(cursor)) if cursor.epoch == epoch && log::passes_through(connection, cursor.position)? => {
+            if cursor.filter == filter {
+                cursor.position
+            } else {
+                Position::START
+            }
+        }
+        (Some(_), _) => {
+            reset = true;
+            Position::START
+        }
+    };
+    let acknowledged = if request.entity_types.is_none() { start.seq } else { 0 };
+    let limit = request.limit.unwrap_or(PAGE_ENTITIES_MAX).clamp(1, PAGE_ENTITIES_MAX);
+    let (logged, has_more, end) = log::after(connection, start.seq, peer, limit, PAGE_BYTES_MAX)?;
+    let since = request.since_timestamp.as_deref().and_then(Stamp::parse);
+    let tables: Option<Vec<&str>> = request.entity_types.as_ref().map(|types| types.iter().map(|name| table_of_entity_type(name)).collect());
+    let wanted =
+        |table: &str, admitted_at: i64| tables.as_ref().is_none_or(|tables| tables.contains(&table)) && since.is_none_or(|since| admitted_at > since.unix_ms());
+    let changes = row_changes(connection, schema, logged, request.data, wanted)?;
+    Ok(Page { changes, cursor: Cursor { epoch, position: end, filter }, has_more, reset, acknowledged })
+}
+
+/// The page of our log after `seq` that `peer` has not sent us itself.
+pub(super) fn push_page(connection: &Connection, schema: &Schema, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
+    let (logged, has_more, end) = log::after(connection, seq, Some(peer), PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
+    Ok(PushPage { changes: row_changes(connection, schema, logged, false, |_, _| true)?, end: end.seq, has_more })
+}
+
+fn row_changes(
+    connection: &Connection,
+    schema: &Schema,
+    logged: Vec<Logged>,
+    with_data: bool,
+    wanted: impl Fn(&str, i64) -> bool,
+) -> Result<Vec<RowChange>, SessionError> {
+    let mut order: Vec<RowId> = Vec::new();
+    let mut by_row: HashMap<RowId, Vec<Logged>> = HashMap::new();
+    for change in logged {
+        let changes = by_row.entry(change.row).or_default();
+        if changes.is_empty() {
+            order.push(change.row);
+        }
+        changes.push(change);
+    }
+    let mut found = Vec::with_capacity(order.len());
+    for id in order {
+        let Some(changes) = by_row.remove(&id) else { continue };
+        let record = rows::get(connection, id)?;
+        let table = rows::table_name(connection, record.table)?;
+        if !changes.iter().any(|change| wanted(table.as_str(), change.admitted_at)) {
+            continue;
+        }
+        let document = log::document(connection, id)?;
+        let merged = row(&document);
+        let holds_first = changes.iter().any(|change| Change::decode(&change.bytes).is_ok_and(|change| change.is_genesis()));
+        let deleted = merged.deletion.is_some();
+        let mut told = RowChange {
+            entity_type: table.as_str().to_owned(),
+            entity_id: record.local_id.filter(|_| record.present),
+            sync_uuid: record.uuid.as_str().to_owned(),
+            operation: if deleted {
+                "delete"
+            } else if holds_first {
+                "create"
+            } else {
+                "update"
+            }
+            .to_owned(),
+            data: with_data.then(|| data(&document, &merged)),
+            version: merged.version,
+            updated_at: rfc3339(&merged.updated_at),
+            stored_times: None,
+            automerge: changes.iter().map(|change| STANDARD.encode(&change.bytes)).collect(),
+        };
+        if let (true, Some(local_id), Some(table)) = (record.present, record.local_id, schema.table(table.as_str()))
+            && (rfc3339(&merged.created_at).is_none() || told.updated_at.is_none())
+            && let Some(stored) = app_rows::by_local_id(connection, table, local_id)?
+        {
+            // No document knows when: what our table says is better than nothing.
+            let unknown = |document: &Value, role: &Role| {
+                if rfc3339(document).is_some() { None } else { stored.by_role(table, role).as_text().map(str::to_owned) }
+            };
+            told.stored_times =
+                Some(StoredTimes { created_at: unknown(&merged.created_at, &Role::CreatedAt), updated_at: unknown(&merged.updated_at, &Role::UpdatedAt) });
+            if told.updated_at.is_none() {
+                told.updated_at = rfc3339(stored.by_role(table, &Role::UpdatedAt));
+            }
+        }
+        found.push(told);
+    }
+    Ok(found)
+}
+
+pub(super) fn rfc3339(value: &Value) -> Option<String> {
+    value.as_text().and_then(Stamp::parse).map(Stamp::to_rfc3339)
+}
+
+/// The row as documented clients read it.
+fn data(document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
+    let mut data: serde_json::Map<String, serde_json::Value> = merged.fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
+    // A column that was cleared is told as null, not left out.
+    for (name, _) in document.registers().filter(|(name, _)| !key::is_bookkeeping(name)) {
+        data.entry(name).or_insert(serde_json::Value::Null);
+    }
+    let time = |value: &Value| rfc3339(value).map_or(serde_json::Value::Null, serde_json::Value::from);
+    data.insert(key::CREATED_AT.to_owned(), time(&merged.created_at));
+    data.insert(key::UPDATED_AT.to_owned(), time(&merged.updated_at));
+    data.insert(key::DELETED_AT.to_owned(), merged.deletion.as_ref().map_or(serde_json::Value::Null, |deletion| time(&deletion.at)));
+    data.insert(key::VERSION.to_owned(), merged.version.into());
+    if merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard) {
+        data.insert("deleted".to_owned(), true.into());
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursor_text_reads_back_and_nothing_else_does() {
+        let cursor = Cursor { epoch: [3; 16], position: Position { seq: 77, chain: [5; 16] }, filter: filter_hash(Some(&["location".to_owned()])) };
+        assert_eq!(Cursor::parse(&cursor.to_text()), Some(cursor));
+        assert_eq!(cursor.filter, filter_hash(Some(&["location_".to_owned(), "location_".to_owned()])));
+        for text in ["", "x", "AAAA", &cursor.to_text()[1..]] {
+            assert_eq!(Cursor::parse(text), None, "{text}");
+        }
+    }
+}

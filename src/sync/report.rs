@@ -1,0 +1,104 @@
+//! What people and programs are told: status, conflicts. Shapes are part of the interface.
+
+use rusqlite::Connection;
+use serde::Serialize;
+use storysync_crdt::{ConflictId, ConflictValue, Stamp, conflicts};
+
+use super::error::SessionError;
+use crate::store::{log, rows};
+use crate::trust::identity::DeviceId;
+use crate::values::to_json;
+
+/// Most conflicts listed at once.
+const CONFLICTS_LISTED_MAX: i64 = 10_000;
+
+/// How this node stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Rows in the app's tables.
+    pub entities: i64,
+    /// Rows that wait for something.
+    pub parked: i64,
+    /// Open clashes.
+    pub conflicts: i64,
+    /// Length of the change log.
+    pub changes: i64,
+    /// Epoch of the change log, hexadecimal.
+    pub epoch: String,
+}
+
+/// One clash.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConflictReport {
+    /// The same on all devices.
+    pub id: String,
+    /// field, delete_edit.
+    pub kind: String,
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
+    /// What clashes.
+    pub fields: Vec<FieldReport>,
+}
+
+/// One clashing field.
+#[derive(Debug, Clone, Serialize)]
+pub struct FieldReport {
+    /// The column.
+    pub name: String,
+    /// The value before.
+    pub base: serde_json::Value,
+    /// Every value, the shown one last.
+    pub values: Vec<ValueReport>,
+    /// What the row shows meanwhile.
+    pub shown: serde_json::Value,
+}
+
+/// One of the values.
+#[derive(Debug, Clone, Serialize)]
+pub struct ValueReport {
+    /// The value; references by uuid.
+    pub value: serde_json::Value,
+    /// PeerId of the device that wrote it; null when it was there before storysync.
+    pub device: Option<String>,
+    /// RFC 3339, UTC.
+    pub at: Option<String>,
+}
+
+impl ValueReport {
+    fn of(value: &ConflictValue) -> Self {
+        Self { value: to_json(&value.value), device: value.device.map(|key| DeviceId::of_key(&key).to_string()), at: value.at.map(Stamp::to_rfc3339) }
+    }
+}
+
+pub(super) fn list_conflicts(connection: &Connection) -> Result<Vec<ConflictReport>, SessionError> {
+    let mut reports = Vec::new();
+    for record in rows::with_conflicts(connection, CONFLICTS_LISTED_MAX)? {
+        reports.extend(conflicts_of(connection, &record)?);
+    }
+    Ok(reports)
+}
+
+/// The clashes of one row.
+pub(super) fn conflicts_of(connection: &Connection, record: &rows::RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
+    let entity = rows::entity(connection, record)?;
+    let document = log::document(connection, record.id)?;
+    let report = |conflict: storysync_crdt::Conflict| ConflictReport {
+        id: ConflictId::of(&entity, conflict.kind).to_string(),
+        kind: conflict.kind.as_str().to_owned(),
+        entity_type: entity.table.as_str().to_owned(),
+        sync_uuid: entity.uuid.as_str().to_owned(),
+        fields: conflict
+            .fields
+            .iter()
+            .map(|field| FieldReport {
+                name: field.name.clone(),
+                base: to_json(&field.base),
+                values: field.values.iter().map(ValueReport::of).collect(),
+                shown: to_json(&field.shown),
+            })
+            .collect(),
+    };
+    Ok(conflicts(&document).into_iter().map(report).collect())
+}

@@ -1,0 +1,169 @@
+//! One write transaction: the connection, the schema it was checked against, and the documents it has
+//! in hand. Nothing of it outlives the transaction, so nothing is cached that was not committed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use storysync_crdt::{Actor, Change, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, conflicts, key};
+
+use super::error::SessionError;
+use crate::app::profile::Prose;
+use crate::app::rows::StoredRow;
+use crate::app::schema::{Role, Schema, Table};
+use crate::store::log::{self, Appender};
+use crate::store::rows::{self, RowId, RowRecord, TableId};
+use crate::store::{outbox, peers};
+
+pub(crate) struct Session<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) schema: Arc<Schema>,
+    pub(super) actor: &'a Actor,
+    pub(super) prose: &'a Prose,
+    pub(super) now: Stamp,
+    /// Rows whose deletion by the app was captured in this transaction.
+    pub(super) left_here: HashSet<RowId>,
+    appender: Option<Appender>,
+    documents: HashMap<RowId, Document>,
+    own_writes: bool,
+    tables: HashMap<String, TableId>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(connection: &'a Connection, schema: Arc<Schema>, actor: &'a Actor, prose: &'a Prose, now: Stamp) -> Self {
+        Self {
+            connection,
+            schema,
+            actor,
+            prose,
+            now,
+            left_here: HashSet::new(),
+            appender: None,
+            documents: HashMap::new(),
+            own_writes: false,
+            tables: HashMap::new(),
+        }
+    }
+
+    /// Tells the triggers that what follows is ours. Lazy, so that a transaction with nothing to write
+    /// writes nothing.
+    pub(super) fn begin_own_writes(&mut self) -> Result<(), SessionError> {
+        if !self.own_writes {
+            outbox::set_own_writes(self.connection, true)?;
+            self.own_writes = true;
+        }
+        Ok(())
+    }
+
+    /// Must be called before the transaction commits.
+    pub(super) fn end_own_writes(&mut self) -> Result<(), SessionError> {
+        if self.own_writes {
+            outbox::set_own_writes(self.connection, false)?;
+            self.own_writes = false;
+        }
+        Ok(())
+    }
+
+    /// Whether anything of the app's was written in this transaction.
+    pub(super) fn has_own_writes(&self) -> bool {
+        self.own_writes
+    }
+
+    pub(super) fn table_id(&mut self, name: &TableName) -> Result<TableId, SessionError> {
+        if let Some(id) = self.tables.get(name.as_str()) {
+            return Ok(*id);
+        }
+        let id = rows::table_id(self.connection, name)?;
+        self.tables.insert(name.as_str().to_owned(), id);
+        Ok(id)
+    }
+
+    /// The row's document, from the log or as this transaction has it.
+    pub(super) fn document(&mut self, row: RowId) -> Result<&Document, SessionError> {
+        match self.documents.entry(row) {
+            std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => Ok(entry.insert(log::document(self.connection, row)?)),
+        }
+    }
+
+    /// Tells that nothing is known of a row yet, which saves looking into the log.
+    pub(super) fn is_new(&mut self, row: RowId) {
+        self.documents.entry(row).or_default();
+    }
+
+    /// Adds a change to the row's document and, when it is new and fits, to the log.
+    pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, storysync_crdt::ApplyError>, SessionError> {
+        self.document(row)?;
+        let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
+        match document.apply(change.clone()) {
+            Ok(true) => {}
+            other => return Ok(other),
+        }
+        let appender = match &mut self.appender {
+            Some(appender) => appender,
+            None => self.appender.insert(Appender::new(self.connection)?),
+        };
+        appender.append(self.connection, row, &change, origin, self.now.unix_ms())?;
+        Ok(Ok(true))
+    }
+
+    /// Writes a change of our own: `puts` on top of `base`, or of everything known.
+    pub(super) fn edit(
+        &mut self,
+        row: RowId,
+        puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Heads>,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
+        let actor = self.actor.clone();
+        if let Some(change) = self.document(row)?.edit(puts, purpose, base, &actor, at.unix_ms()) {
+            // A change made from the document itself always fits it.
+            self.admit(row, change, None)?.map_err(log::LogError::Gap)?;
+        }
+        Ok(())
+    }
+
+    /// What follows from a changed document: the number of clashes and the references.
+    pub(super) fn note_document(&mut self, record: &mut RowRecord, table: Option<&Table>) -> Result<(), SessionError> {
+        let document = self.document(record.id)?;
+        record.conflicts = i64::try_from(conflicts(document).len()).unwrap_or(i64::MAX);
+        let Some(table) = table else { return Ok(()) };
+        let fields = storysync_crdt::row(document).fields;
+        let mut targets = Vec::new();
+        for (column, target) in table.references() {
+            if let Some(uuid) = fields.get(&column.name).and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
+                && let Some(target) = TableName::parse(target)
+            {
+                let target = self.table_id(&target)?;
+                targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column.name.clone()));
+            }
+        }
+        rows::set_references(self.connection, record.id, &targets)?;
+        Ok(())
+    }
+
+    /// Which of a new row's columns merge as prose, as the document notes it.
+    pub(super) fn prose_mark(&self, table: &Table, row: &StoredRow) -> Option<(String, Value)> {
+        prose_mark(self.prose, &self.schema, table, row)
+    }
+
+    pub(super) fn trim_log(&self) -> Result<(), SessionError> {
+        peers::trim_log(self.connection)?;
+        Ok(())
+    }
+
+    /// The end of the log, when this transaction has moved it.
+    pub(super) fn log_end(&self) -> Option<log::Position> {
+        self.appender.as_ref().map(Appender::end)
+    }
+}
+
+pub(super) fn prose_mark(prose: &Prose, schema: &Schema, table: &Table, row: &StoredRow) -> Option<(String, Value)> {
+    let names: BTreeSet<&str> = row
+        .columns(table)
+        .filter(|(column, value)| column.role == Role::Field && prose.is_prose(schema, table.name(), column, value))
+        .map(|(column, _)| column.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| (key::PROSE.to_owned(), Value::Text(names.into_iter().collect::<Vec<_>>().join(","))))
+}

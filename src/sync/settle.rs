@@ -1,0 +1,429 @@
+//! Makes the app's tables show what the documents say: references translated to local ids, parents
+//! before children whatever the order of arrival, rows that can't stand yet parked, deletes carried out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use rusqlite::ErrorCode;
+use sha2::{Digest, Sha256};
+use storysync_crdt::{DeletionKind, NOWHERE, Row, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
+
+use super::capture::known_stamp;
+use super::error::SessionError;
+use super::session::Session;
+use crate::app::rows::{self as app_rows, StoredRow};
+use crate::app::schema::{Affinity, Column, Role, Table};
+use crate::store::rows::{self, Difference, Differences, RowId, RowRecord};
+
+/// Why a row waits: what it needs has not come.
+pub(super) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
+/// Why a row waits: its name is taken.
+pub(super) const WAITS_FOR_NAME: &str = "another row has the same unique values";
+
+/// A value as [`Difference`] remembers it: large ones by their hash.
+pub(super) fn token(value: &Value) -> Value {
+    match value {
+        Value::Text(text) if text.len() > VALUE_BYTES_MAX => Value::Blob(Sha256::digest(text.as_bytes()).to_vec()),
+        Value::Blob(bytes) if bytes.len() > VALUE_BYTES_MAX => Value::Blob(Sha256::digest(bytes).to_vec()),
+        other => other.clone(),
+    }
+}
+
+/// One pass of settling: what is still to be done, and which ids were promised to rows being written.
+#[derive(Default)]
+struct Pass {
+    waiting: BTreeSet<RowId>,
+    entered: HashSet<RowId>,
+    promised: HashMap<RowId, i64>,
+    retried: HashSet<RowId>,
+}
+
+/// Where a reference leads.
+enum Resolved {
+    To(i64),
+    /// The target's document is unknown, or it is parked: it may still come.
+    NotYet,
+    /// The target is deleted, or there never was one.
+    Nothing,
+}
+
+impl Session<'_> {
+    /// Brings the app's tables in line with the documents of `rows`, and of every row that refers to
+    /// one that came, went or moved.
+    pub(super) fn settle(&mut self, waiting: BTreeSet<RowId>) -> Result<(), SessionError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.begin_own_writes()?;
+        let mut pass = Pass { waiting, ..Pass::default() };
+        while let Some(next) = pass.waiting.first().copied() {
+            // Depth first over what a row refers to, on a stack of our own: chains may be long.
+            let mut stack = vec![next];
+            while let Some(id) = stack.last().copied() {
+                if pass.waiting.contains(&id) && pass.entered.insert(id) {
+                    stack.extend(self.targets_waiting(id, &mut pass)?);
+                    continue;
+                }
+                stack.pop();
+                if pass.waiting.remove(&id) {
+                    self.settle_row(id, &mut pass)?;
+                    pass.entered.remove(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows `id` refers to that are still to be settled and not being entered already.
+    fn targets_waiting(&mut self, id: RowId, pass: &mut Pass) -> Result<Vec<RowId>, SessionError> {
+        let mut targets = Vec::new();
+        for target in rows::targets(self.connection, id)? {
+            if !pass.waiting.contains(&target) {
+                continue;
+            }
+            if pass.entered.contains(&target) {
+                self.promise(target, pass)?;
+            } else {
+                targets.push(target);
+            }
+        }
+        Ok(targets)
+    }
+
+    /// Rows that need each other: the one entered first gets its id before it is written, so that the
+    /// other can refer to it.
+    fn promise(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        let record = rows::get(self.connection, id)?;
+        if record.present || pass.promised.contains_key(&id) || self.document(id)?.is_empty() {
+            return Ok(());
+        }
+        if row(self.document(id)?).deletion.is_some_and(|deletion| deletion.kind == DeletionKind::Hard) {
+            return Ok(());
+        }
+        let name = rows::table_name(self.connection, record.table)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        if let Some(table) = schema.table(name.as_str()) {
+            let local_id = self.free_id(table, &record, pass)?;
+            pass.promised.insert(id, local_id);
+        }
+        Ok(())
+    }
+
+    fn settle_row(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        let before = rows::get(self.connection, id)?;
+        if self.document(id)?.is_empty() {
+            return Ok(());
+        }
+        let merged = row(self.document(id)?);
+        let name = rows::table_name(self.connection, before.table)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let mut record = before.clone();
+        record.version = merged.version;
+        match schema.table(name.as_str()) {
+            None => {}
+            Some(table) if merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard) => self.remove(table, &mut record)?,
+            Some(table) => self.write(table, &mut record, &merged, pass)?,
+        }
+        pass.promised.remove(&id);
+        if record != before {
+            rows::save(self.connection, &record)?;
+        }
+        if record.present != before.present || record.local_id != before.local_id || record.parked != before.parked || self.left_here.contains(&id) {
+            for referrer in rows::referrers(self.connection, id)? {
+                let known = rows::get(self.connection, referrer)?;
+                if referrer != id && (known.present || known.parked.is_some()) {
+                    pass.waiting.insert(referrer);
+                }
+            }
+        }
+        if record != before && schema.table(name.as_str()).is_some_and(|table| !table.uniques.is_empty()) {
+            // A name may have become free.
+            for parked in rows::parked_in(self.connection, record.table)? {
+                if pass.retried.insert(parked.id) {
+                    pass.waiting.insert(parked.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, table: &Table, record: &mut RowRecord) -> Result<(), SessionError> {
+        if record.present {
+            if let Some(id) = record.local_id {
+                app_rows::delete(self.connection, table, id)?;
+            }
+            record.present = false;
+        }
+        record.parked = None;
+        record.differs.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, table: &Table, record: &mut RowRecord, merged: &Row, pass: &mut Pass) -> Result<(), SessionError> {
+        let current = match record.local_id {
+            Some(id) if record.present => app_rows::by_local_id(self.connection, table, id)?,
+            _ => None,
+        };
+        record.present = current.is_some();
+        let local_id = match (&current, pass.promised.get(&record.id)) {
+            (Some(current), _) => current.local_id,
+            (None, Some(promised)) => *promised,
+            (None, None) => self.free_id(table, record, pass)?,
+        };
+        // Promised before references are resolved, so that rows which need each other find each other.
+        pass.promised.insert(record.id, local_id);
+        let mut differs = Differences::new();
+        let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
+        for (position, column) in table.columns.iter().enumerate() {
+            let now = current.as_ref().and_then(|current| current.values.get(position));
+            let value = match &column.role {
+                Role::LocalId => continue,
+                Role::SyncUuid => Value::from(record.uuid.as_str()),
+                Role::Version => Value::Integer(merged.version),
+                Role::DeletedAt => merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone()),
+                Role::CreatedAt => time_shown(column, record, &merged.created_at, now),
+                Role::UpdatedAt => time_shown(column, record, &merged.updated_at, now),
+                Role::Field => field_shown(column, record, merged, now, &mut differs),
+                Role::Reference { table } => match self.reference_shown(column, table, record, merged, now, pass, &mut differs)? {
+                    Some(value) => value,
+                    None => {
+                        record.parked = Some(WAITS_FOR_PARENT.to_owned());
+                        return Ok(());
+                    }
+                },
+            };
+            desired.push(value);
+        }
+        let written = match &current {
+            Some(current) => self.update(table, current, &desired),
+            None => self.insert(table, local_id, &desired),
+        };
+        record.parked = None;
+        match written {
+            Ok(()) => {}
+            Err(SessionError::Sqlite(error)) if is_constraint(&error) => {
+                record.parked = Some(WAITS_FOR_NAME.to_owned());
+                if pass.retried.insert(record.id) {
+                    pass.waiting.insert(record.id);
+                }
+                let Some(current) = &current else { return Ok(()) };
+                // What the table refuses stays as it was, and is remembered as different.
+                let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
+                let milder = self.keep_columns(table, current, &mut desired, merged, &mut differs, contested);
+                if !milder? {
+                    self.keep_columns(table, current, &mut desired, merged, &mut differs, |_| true)?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
+            note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
+        }
+        record.local_id = Some(local_id);
+        record.present = true;
+        record.differs = differs;
+        Ok(())
+    }
+
+    /// Writes the row with the columns `keep` picks left as they stand. `false` when it is refused still.
+    fn keep_columns(
+        &mut self,
+        table: &Table,
+        current: &StoredRow,
+        desired: &mut [Value],
+        merged: &Row,
+        differs: &mut Differences,
+        keep: impl Fn(&Column) -> bool,
+    ) -> Result<bool, SessionError> {
+        for ((column, standing), desired) in current.columns(table).zip(desired.iter_mut()) {
+            if keep(column) && desired != standing {
+                if column.is_content() {
+                    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+                    differs.insert(column.name.clone(), Difference { document, shown: token(standing) });
+                }
+                *desired = standing.clone();
+            }
+        }
+        match self.update(table, current, desired) {
+            Ok(()) => Ok(true),
+            Err(SessionError::Sqlite(error)) if is_constraint(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn insert(&mut self, table: &Table, local_id: i64, desired: &[Value]) -> Result<(), SessionError> {
+        let values: BTreeMap<String, Value> = table.columns.iter().zip(desired).map(|(column, value)| (column.name.clone(), value.clone())).collect();
+        app_rows::insert(self.connection, table, local_id, &values)?;
+        Ok(())
+    }
+
+    fn update(&mut self, table: &Table, current: &StoredRow, desired: &[Value]) -> Result<(), SessionError> {
+        let changed: BTreeMap<String, Value> = table
+            .columns
+            .iter()
+            .zip(desired.iter().zip(&current.values))
+            .filter(|(_, (desired, current))| desired != current)
+            .map(|(column, (desired, _))| (column.name.clone(), desired.clone()))
+            .collect();
+        app_rows::update(self.connection, table, current.local_id, &changed)?;
+        Ok(())
+    }
+
+    /// The id a row had, when nobody stands there; else one above every id ever seen in, or referred to,
+    /// in its table: SQLite hands out the ids of deleted rows again, and we must not.
+    fn free_id(&mut self, table: &Table, record: &RowRecord, pass: &Pass) -> Result<i64, SessionError> {
+        if let Some(id) = record.local_id
+            && !pass.promised.values().any(|promised| *promised == id)
+            && app_rows::by_local_id(self.connection, table, id)?.is_none()
+            && rows::at_local_id(self.connection, record.table, id)?.is_none()
+        {
+            rows::raise_high_id(self.connection, record.table, id)?;
+            return Ok(id);
+        }
+        let high = rows::high_id(self.connection, record.table)?.max(app_rows::highest_local_id(self.connection, table)?);
+        let id = high.saturating_add(1);
+        rows::raise_high_id(self.connection, record.table, id)?;
+        Ok(id)
+    }
+
+    fn resolve(&mut self, table: &str, document: &Value, pass: &Pass) -> Result<(Resolved, Option<RowId>), SessionError> {
+        let Some(uuid) = document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse) else {
+            return Ok((Resolved::Nothing, None));
+        };
+        let Some(table) = rows::find_table(self.connection, table)? else { return Ok((Resolved::NotYet, None)) };
+        let Some(target) = rows::find(self.connection, table, &uuid)? else { return Ok((Resolved::NotYet, None)) };
+        let resolved = match (target.present, target.local_id, pass.promised.get(&target.id)) {
+            (true, Some(id), _) => Resolved::To(id),
+            (_, _, Some(id)) => Resolved::To(*id),
+            _ if self.document(target.id)?.is_empty() || target.parked.is_some() => Resolved::NotYet,
+            _ => Resolved::Nothing,
+        };
+        Ok((resolved, Some(target.id)))
+    }
+
+    /// The local id a reference shows; `None` when the row must wait for its target.
+    #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
+    fn reference_shown(
+        &mut self,
+        column: &Column,
+        target_table: &str,
+        record: &RowRecord,
+        merged: &Row,
+        now: Option<&Value>,
+        pass: &Pass,
+        differs: &mut Differences,
+    ) -> Result<Option<Value>, SessionError> {
+        let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+        if document.is_null() {
+            if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+                return Ok(Some(kept));
+            }
+            return Ok(Some(empty_reference(column, &document, differs)));
+        }
+        let (resolved, target) = self.resolve(target_table, &document, pass)?;
+        if let Resolved::To(id) = resolved {
+            return Ok(Some(Value::Integer(id)));
+        }
+        if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+            return Ok(Some(kept));
+        }
+        // The app itself removed the target and left this row behind: its integer stays as it is.
+        if let (Some(now), Some(target)) = (now, target)
+            && self.left_here.contains(&target)
+        {
+            differs.insert(column.name.clone(), Difference { document, shown: token(now) });
+            return Ok(Some(now.clone()));
+        }
+        if matches!(resolved, Resolved::NotYet) && column.not_null {
+            match now {
+                // It stands already: it can't be taken away again, so the reference waits alone.
+                Some(now) => {
+                    differs.insert(column.name.clone(), Difference { document, shown: token(now) });
+                    return Ok(Some(now.clone()));
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(empty_reference(column, &document, differs)))
+    }
+}
+
+/// A time of the row. Where no document knows it: what stands in the table, else what the sender's table said.
+fn time_shown(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>) -> Value {
+    if known_stamp(document).is_some() {
+        return document.clone();
+    }
+    if let Some(now) = now.filter(|now| !now.is_null()) {
+        return now.clone();
+    }
+    record.differs.get(&column.name).map_or_else(|| Value::from(UNKNOWN_STAMP), |told| told.shown.clone())
+}
+
+/// A difference that still holds keeps the table's value as it stands.
+fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
+    let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document)?;
+    let now = now?;
+    if token(now) != difference.shown {
+        return None;
+    }
+    differs.insert(column.name.clone(), difference.clone());
+    Some(now.clone())
+}
+
+fn empty_reference(column: &Column, document: &Value, differs: &mut Differences) -> Value {
+    let shown = if column.not_null { Value::Integer(0) } else { Value::Null };
+    if shown != *document {
+        differs.insert(column.name.clone(), Difference { document: document.clone(), shown: shown.clone() });
+    }
+    shown
+}
+
+fn field_shown(column: &Column, record: &RowRecord, merged: &Row, now: Option<&Value>, differs: &mut Differences) -> Value {
+    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+    if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+        return kept;
+    }
+    if document.is_null() && column.not_null {
+        let shown = now.filter(|now| !now.is_null()).cloned().unwrap_or_else(|| match column.affinity {
+            Affinity::Text => Value::from(""),
+            Affinity::Blob => Value::Blob(Vec::new()),
+            Affinity::Integer | Affinity::Numeric => Value::Integer(0),
+            Affinity::Real => Value::Real(0.0),
+        });
+        differs.insert(column.name.clone(), Difference { document, shown: token(&shown) });
+        return shown;
+    }
+    document
+}
+
+/// Whether a column stores a value without converting it.
+fn is_natural(affinity: Affinity, value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Blob(_) => true,
+        Value::Integer(_) => !matches!(affinity, Affinity::Text | Affinity::Real),
+        Value::Real(_) => matches!(affinity, Affinity::Real | Affinity::Blob),
+        Value::Text(_) => matches!(affinity, Affinity::Text | Affinity::Blob) || value.as_text().is_some_and(|text| text.parse::<f64>().is_err()),
+    }
+}
+
+/// The table may have converted what was written (a text into a number, say): that is no edit of the app's.
+fn note_conversions(
+    connection: &rusqlite::Connection,
+    table: &Table,
+    local_id: i64,
+    desired: &[Value],
+    merged: &Row,
+    differs: &mut Differences,
+) -> Result<(), SessionError> {
+    let Some(stored) = app_rows::by_local_id(connection, table, local_id)? else { return Ok(()) };
+    for ((column, stored), desired) in stored.columns(table).zip(desired) {
+        if column.role == Role::Field && stored != desired {
+            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+            differs.insert(column.name.clone(), Difference { document, shown: token(stored) });
+        }
+    }
+    Ok(())
+}
+
+fn is_constraint(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}

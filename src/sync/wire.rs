@@ -1,0 +1,145 @@
+//! The JSON of the documented interface: what goes into sealed bodies. Field names are a contract.
+
+use serde::{Deserialize, Serialize};
+
+/// Asks for what is new.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Documented filter: only rows that changed here since (RFC 3339). Cursors are better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_timestamp: Option<String>,
+    /// Where the last answer ended; none for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Only these tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity_types: Option<Vec<String>>,
+    /// Most rows in one answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Whether `data` is wanted; peers that read the automerge changes do without.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub data: bool,
+    /// `gzip` when the answer may be compressed before it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<String>,
+    /// The epoch of the asking device's own log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// The port of the asking device's own LAN listener, when it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+/// What is new.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PullResponse {
+    /// One for each row.
+    pub changes: Vec<RowChange>,
+    /// RFC 3339, UTC.
+    pub sync_timestamp: String,
+    /// Where this answer ends; opaque.
+    pub cursor: String,
+    /// Whether there is more.
+    pub has_more: bool,
+    /// The epoch of the answering device's log.
+    #[serde(default)]
+    pub epoch: String,
+    /// Set when the cursor that was sent does not fit this log: a restored, cloned or replaced
+    /// database. Everything is told anew, in both directions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset: bool,
+}
+
+/// What changed about one row.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RowChange {
+    /// The table.
+    pub entity_type: String,
+    /// The row's id on the sending device; means nothing elsewhere.
+    #[serde(default)]
+    pub entity_id: Option<i64>,
+    /// The row.
+    pub sync_uuid: String,
+    /// create, update, delete.
+    #[serde(default)]
+    pub operation: String,
+    /// The row's columns; references by uuid.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "entity_data")]
+    pub data: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Its version.
+    #[serde(default)]
+    pub version: i64,
+    /// RFC 3339, UTC.
+    #[serde(default)]
+    pub updated_at: Option<String>,
+    /// `created_at` and `updated_at` as they stand in the sender's table, told when no document knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_times: Option<StoredTimes>,
+    /// The automerge changes, base64, in an order in which they can be applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub automerge: Vec<String>,
+}
+
+/// Times as a table holds them, in whatever dialect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredTimes {
+    /// `created_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// `updated_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+}
+
+/// Tells what is new.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PushRequest {
+    /// One for each row.
+    pub changes: Vec<RowChange>,
+    /// The epoch of the pushing device's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PushResponse {
+    /// Rows that were new or changed here.
+    pub accepted: usize,
+    /// How these rows stand here now.
+    pub accepted_states: Vec<AcceptedState>,
+    /// Clashes in these rows.
+    pub conflicts: Vec<serde_json::Value>,
+    /// Rows of which something was refused.
+    pub rejected: usize,
+    /// A sentence.
+    pub message: String,
+    /// The epoch of the answering device's log.
+    #[serde(default)]
+    pub epoch: String,
+}
+
+/// How a pushed row stands.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct AcceptedState {
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
+    /// Its id on the answering device.
+    pub entity_id: Option<i64>,
+    /// Its version now.
+    pub version: i64,
+    /// RFC 3339, UTC.
+    pub updated_at: Option<String>,
+}

@@ -1,0 +1,522 @@
+//! The sealed body, version SSY1: what every byte between devices is wrapped in.
+//!
+//! ```text
+//!  0 magic "SSY1" │ 4 kind (1 request, 2 response, 3 register) │ 5 suite = 1 │ 6 flags u16 = 0
+//!  8 kid u64 │ 16 seq u64 │ 24 enc[32] │ 56 segments…
+//!    segment: u32 (bit 31 = final, rest = ciphertext length) ‖ ciphertext;  aad = those 4 bytes
+//! ```
+//!
+//! Integers are big-endian; a segment holds at most 64 KiB of plaintext; the HPKE sequence number makes
+//! order, drops and truncation show. A request binds method, target, both devices and its header; a
+//! response binds the request and its HTTP status. Nothing is handed out before the final segment and
+//! the signature are verified.
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use hpke::aead::{AeadCtxR, AeadCtxS, ChaCha20Poly1305};
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, PskBundle, Serializable, setup_receiver, setup_sender_with_rng};
+use rand_core::CryptoRng;
+use sha2::{Digest, Sha256};
+use storysync_crdt::DeviceKey;
+use x25519_dalek::StaticSecret;
+use zeroize::Zeroizing;
+
+use super::identity::{Identity, Secret, agreement_public, agreement_random};
+
+/// Media type of a sealed body.
+pub const MEDIA_TYPE: &str = "application/vnd.storysync.sealed";
+/// Largest sealed body, in bytes.
+pub const SEALED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const MAGIC: &[u8; 4] = b"SSY1";
+const SUITE: u8 = 1;
+const HEADER_BYTES: usize = 24;
+const ENC_BYTES: usize = 32;
+const SEGMENT_PLAINTEXT_BYTES: usize = 64 * 1024;
+const TAG_BYTES: usize = 16;
+const FINAL_BIT: u32 = 1 << 31;
+const SIGNATURE_BYTES: usize = 64;
+/// Reply key and sending time before the body of a request.
+const REQUEST_PREFIX_BYTES: usize = 32 + 8;
+
+const REQUEST_LABEL: &[u8] = b"storysync/1 request\0";
+const REGISTER_LABEL: &[u8] = b"storysync/1 registr\0";
+const RESPONSE_LABEL: &[u8] = b"storysync/1 respons\0";
+const SIGNATURE_LABEL: &[u8] = b"storysync/1 req-sig\0";
+const RESPONSE_PSK_LABEL: &[u8] = b"storysync/1 response-psk";
+const RESPONSE_PSK_ID: &[u8] = b"storysync/1 rpsk";
+const PAIR_PSK_ID: &[u8] = b"storysync/1 psk\0";
+const REGISTER_PSK_ID: &[u8] = b"storysync/1 pair";
+
+type Sender = AeadCtxS<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+type Receiver = AeadCtxR<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+
+/// A body could not be sealed: only a broken peer key does that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the other device's key is unusable; pair again")]
+pub struct SealError;
+
+/// A body could not be opened. Deliberately without a reason: all failures look alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sealed message could not be opened")]
+pub struct OpenError;
+
+/// What a sealed request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Response,
+    Register,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Request => 1,
+            Self::Response => 2,
+            Self::Register => 3,
+        }
+    }
+}
+
+/// The fixed start of an envelope, readable before anything is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    kind: u8,
+    /// Which key of the recipient it is sealed to; 0 is the static key.
+    pub kid: u64,
+    /// Which request under that key it is.
+    pub seq: u64,
+}
+
+impl Header {
+    /// Reads the start of an envelope.
+    ///
+    /// # Errors
+    /// For another magic, suite or flags, or too few bytes.
+    pub fn parse(envelope: &[u8]) -> Result<Self, OpenError> {
+        let (header, _) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
+        let (magic, rest) = header.split_at_checked(4).ok_or(OpenError)?;
+        let [kind, suite, flags_high, flags_low, numbers @ ..] = rest else { return Err(OpenError) };
+        if magic != MAGIC || *suite != SUITE || (*flags_high, *flags_low) != (0, 0) {
+            return Err(OpenError);
+        }
+        let (kid, seq) = numbers.split_at_checked(8).ok_or(OpenError)?;
+        Ok(Self {
+            kind: *kind,
+            kid: u64::from_be_bytes(kid.try_into().map_err(|_| OpenError)?),
+            seq: u64::from_be_bytes(seq.try_into().map_err(|_| OpenError)?),
+        })
+    }
+
+    fn bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let fields = MAGIC.iter().copied().chain([self.kind, SUITE, 0, 0]).chain(self.kid.to_be_bytes()).chain(self.seq.to_be_bytes());
+        bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+        bytes
+    }
+}
+
+/// Where a request goes and between whom: all of it is authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'a> {
+    /// HTTP method.
+    pub method: &'a str,
+    /// Path and query exactly as sent.
+    pub target: &'a str,
+    /// Identity key of who asks; all zero while registering.
+    pub client: &'a DeviceKey,
+    /// Identity key of who answers.
+    pub server: &'a DeviceKey,
+}
+
+/// The secret two devices share, and which pairing it comes from.
+#[derive(Debug, Clone)]
+pub struct PairSecret {
+    /// 32 bytes both devices derived.
+    pub secret: Secret,
+    /// Counts pairings of these two devices.
+    pub epoch: u32,
+}
+
+impl PairSecret {
+    fn psk_id(&self) -> Vec<u8> {
+        let mut id = PAIR_PSK_ID.to_vec();
+        id.extend_from_slice(&self.epoch.to_be_bytes());
+        id
+    }
+}
+
+/// Seals a request of a paired device. Returns the envelope and what opens the answer.
+///
+/// # Errors
+/// When `recipient` is no usable X25519 key.
+#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
+pub fn seal_request(
+    route: Route<'_>,
+    pair: &PairSecret,
+    recipient: &[u8; 32],
+    kid: u64,
+    seq: u64,
+    sent_ms: u64,
+    body: &[u8],
+    identity: &Identity,
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
+    let header = Header { kind: Kind::Request.byte(), kid, seq };
+    seal(REQUEST_LABEL, route, header, pair.secret.expose(), &pair.psk_id(), recipient, sent_ms, body, identity, rng)
+}
+
+/// Seals the request that registers a device, to the one-time key of a QR code.
+///
+/// # Errors
+/// When `one_time_key` is no usable X25519 key.
+pub fn seal_register(
+    route: Route<'_>,
+    token: &Secret,
+    one_time_key: &[u8; 32],
+    sent_ms: u64,
+    body: &[u8],
+    identity: &Identity,
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
+    let header = Header { kind: Kind::Register.byte(), kid: register_kid(one_time_key), seq: 0 };
+    seal(REGISTER_LABEL, route, header, token.expose(), REGISTER_PSK_ID, one_time_key, sent_ms, body, identity, rng)
+}
+
+/// The key id of a QR code's one-time key: the first 8 bytes of its SHA-256.
+#[must_use]
+pub fn register_kid(one_time_key: &[u8; 32]) -> u64 {
+    Sha256::digest(one_time_key).iter().take(8).fold(0, |kid, byte| (kid << 8) | u64::from(*byte))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
+fn seal(
+    label: &[u8],
+    route: Route<'_>,
+    header: Header,
+    psk: &[u8],
+    psk_id: &[u8],
+    recipient: &[u8; 32],
+    sent_ms: u64,
+    body: &[u8],
+    identity: &Identity,
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
+    let header = header.bytes();
+    let info = request_info(label, route, &header);
+    let (enc, mut sender) = start_sending(psk, psk_id, recipient, &info, rng)?;
+    let reply_secret = agreement_random(rng);
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(REQUEST_PREFIX_BYTES + body.len() + SIGNATURE_BYTES));
+    plaintext.extend_from_slice(&agreement_public(&reply_secret));
+    plaintext.extend_from_slice(&sent_ms.to_be_bytes());
+    plaintext.extend_from_slice(body);
+    let transcript = request_transcript(&info, &enc, &plaintext);
+    plaintext.extend_from_slice(&identity.sign(&signed_message(&transcript)));
+    let mut envelope = header.to_vec();
+    envelope.extend_from_slice(&enc);
+    write_segments(&mut sender, &plaintext, &mut envelope)?;
+    let exports = Exports::of_sender(&sender);
+    Ok((envelope, AwaitedResponse { reply_secret, transcript, exports }))
+}
+
+fn start_sending(psk: &[u8], psk_id: &[u8], recipient: &[u8; 32], info: &[u8], rng: &mut impl CryptoRng) -> Result<([u8; ENC_BYTES], Sender), SealError> {
+    let recipient = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient).map_err(|_| SealError)?;
+    let mode = OpModeS::Psk(PskBundle::new(psk, psk_id).map_err(|_| SealError)?);
+    let (enc, sender) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, info, rng).map_err(|_| SealError)?;
+    let mut bytes = [0; ENC_BYTES];
+    enc.write_exact(&mut bytes);
+    Ok((bytes, sender))
+}
+
+fn start_receiving(psk: &[u8], psk_id: &[u8], secret: &StaticSecret, enc: &[u8], info: &[u8]) -> Result<Receiver, OpenError> {
+    let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&secret.to_bytes()).map_err(|_| OpenError)?;
+    let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).map_err(|_| OpenError)?;
+    let mode = OpModeR::Psk(PskBundle::new(psk, psk_id).map_err(|_| OpenError)?);
+    setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &secret, &enc, info).map_err(|_| OpenError)
+}
+
+fn request_info(label: &[u8], route: Route<'_>, header: &[u8; HEADER_BYTES]) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for part in [route.method.as_bytes(), route.target.as_bytes(), route.client.as_slice(), route.server.as_slice(), header.as_slice()] {
+        // Nothing near 4 GiB reaches this: targets are HTTP request lines.
+        digest.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    [label, digest.finalize().as_slice()].concat()
+}
+
+fn request_transcript(info: &[u8], enc: &[u8], unsigned_plaintext: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(info).chain_update(enc).chain_update(unsigned_plaintext).finalize().into()
+}
+
+fn signed_message(transcript: &[u8; 32]) -> Vec<u8> {
+    [SIGNATURE_LABEL, transcript].concat()
+}
+
+fn response_info(transcript: &[u8; 32], status: u16) -> Vec<u8> {
+    [RESPONSE_LABEL, transcript, &status.to_be_bytes()].concat()
+}
+
+fn write_segments(sender: &mut Sender, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), SealError> {
+    let count = plaintext.len().div_ceil(SEGMENT_PLAINTEXT_BYTES).max(1);
+    let mut chunks = plaintext.chunks(SEGMENT_PLAINTEXT_BYTES);
+    for index in 0..count {
+        let chunk = chunks.next().unwrap_or_default();
+        let length = u32::try_from(chunk.len() + TAG_BYTES).map_err(|_| SealError)?;
+        let head = (if index + 1 == count { length | FINAL_BIT } else { length }).to_be_bytes();
+        envelope.extend_from_slice(&head);
+        envelope.extend_from_slice(&sender.seal(chunk, &head).map_err(|_| SealError)?);
+    }
+    Ok(())
+}
+
+fn read_segments(receiver: &mut Receiver, mut rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(rest.len()));
+    loop {
+        let (head, after) = rest.split_at_checked(4).ok_or(OpenError)?;
+        let number = u32::from_be_bytes(head.try_into().map_err(|_| OpenError)?);
+        let length = usize::try_from(number & !FINAL_BIT).map_err(|_| OpenError)?;
+        if length > SEGMENT_PLAINTEXT_BYTES + TAG_BYTES {
+            return Err(OpenError);
+        }
+        let (ciphertext, after) = after.split_at_checked(length).ok_or(OpenError)?;
+        plaintext.extend_from_slice(&receiver.open(ciphertext, head).map_err(|_| OpenError)?);
+        rest = after;
+        if number & FINAL_BIT != 0 {
+            return if rest.is_empty() { Ok(plaintext) } else { Err(OpenError) };
+        }
+    }
+}
+
+/// Secrets both ends of one exchange can derive, and nobody else.
+#[derive(Debug, Clone)]
+pub struct Exports {
+    response_psk: Secret,
+    pairwise: Secret,
+    check: Secret,
+}
+
+const PAIRWISE_LABEL: &[u8] = b"storysync/1 pairwise";
+const CHECK_LABEL: &[u8] = b"storysync/1 check";
+
+impl Exports {
+    fn collect(export: impl Fn(&[u8], &mut [u8])) -> Self {
+        let secret = |label: &[u8]| {
+            let mut bytes = Zeroizing::new([0; 32]);
+            export(label, bytes.as_mut());
+            Secret::from_bytes(*bytes)
+        };
+        Self { response_psk: secret(RESPONSE_PSK_LABEL), pairwise: secret(PAIRWISE_LABEL), check: secret(CHECK_LABEL) }
+    }
+
+    fn of_sender(sender: &Sender) -> Self {
+        // Exporting fails only for outputs over 255 hashes (RFC 9180 §5.3); these are one.
+        Self::collect(|label, out| drop(sender.export(label, out)))
+    }
+
+    fn of_receiver(receiver: &Receiver) -> Self {
+        Self::collect(|label, out| drop(receiver.export(label, out)))
+    }
+
+    /// Goes into the pair secret.
+    #[must_use]
+    pub fn pairwise(&self) -> &Secret {
+        &self.pairwise
+    }
+
+    /// Goes into the code a person compares.
+    #[must_use]
+    pub fn check(&self) -> &Secret {
+        &self.check
+    }
+}
+
+/// What a client keeps until the answer comes.
+pub struct AwaitedResponse {
+    reply_secret: StaticSecret,
+    transcript: [u8; 32],
+    exports: Exports,
+}
+
+impl std::fmt::Debug for AwaitedResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AwaitedResponse(…)")
+    }
+}
+
+impl AwaitedResponse {
+    /// Opens the answer; its HTTP status is part of what is verified.
+    ///
+    /// # Errors
+    /// When it is not the answer to this request, sealed by whom we asked.
+    pub fn open(self, status: u16, envelope: &[u8]) -> Result<OpenedResponse, OpenError> {
+        let header = Header::parse(envelope)?;
+        if header != (Header { kind: Kind::Response.byte(), kid: 0, seq: 0 }) {
+            return Err(OpenError);
+        }
+        let (_, rest) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
+        let (enc, segments) = rest.split_at_checked(ENC_BYTES).ok_or(OpenError)?;
+        let info = response_info(&self.transcript, status);
+        let mut receiver = start_receiving(self.exports.response_psk.expose(), RESPONSE_PSK_ID, &self.reply_secret, enc, &info)?;
+        let body = read_segments(&mut receiver, segments)?;
+        Ok(OpenedResponse { body, request_exports: self.exports, response_exports: Exports::of_receiver(&receiver) })
+    }
+
+    /// The secrets of the request's exchange.
+    #[must_use]
+    pub fn exports(&self) -> &Exports {
+        &self.exports
+    }
+}
+
+/// A verified answer.
+#[derive(Debug)]
+pub struct OpenedResponse {
+    /// The body.
+    pub body: Zeroizing<Vec<u8>>,
+    /// Secrets of the request's exchange.
+    pub request_exports: Exports,
+    /// Secrets of the response's exchange.
+    pub response_exports: Exports,
+}
+
+/// A verified request.
+#[derive(Debug)]
+pub struct OpenedRequest {
+    /// The body.
+    pub body: Zeroizing<Vec<u8>>,
+    /// When the client says it sent it, Unix time in ms. Never decides anything.
+    pub sent_ms: u64,
+    /// Hash over everything the request said: what the client signed.
+    pub transcript: [u8; 32],
+    /// What answers it.
+    pub responder: Responder,
+}
+
+/// Opens a request of a paired device sealed to `recipient`.
+///
+/// # Errors
+/// When anything about it is not exactly as the paired client sealed it.
+pub fn open_request(route: Route<'_>, pair: &PairSecret, recipient: &StaticSecret, envelope: &[u8]) -> Result<OpenedRequest, OpenError> {
+    let client = *route.client;
+    open(Kind::Request, REQUEST_LABEL, route, pair.secret.expose(), &pair.psk_id(), recipient, envelope, |_| Some(client))
+}
+
+/// Opens a registration sealed to a QR code's one-time key. `signer` finds the identity key in the body;
+/// the signature must be made with it.
+///
+/// # Errors
+/// When anything about it is not exactly as somebody who saw the QR code sealed it.
+pub fn open_register(
+    route: Route<'_>,
+    token: &Secret,
+    one_time: &StaticSecret,
+    envelope: &[u8],
+    signer: impl FnOnce(&[u8]) -> Option<DeviceKey>,
+) -> Result<OpenedRequest, OpenError> {
+    open(Kind::Register, REGISTER_LABEL, route, token.expose(), REGISTER_PSK_ID, one_time, envelope, signer)
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
+fn open(
+    kind: Kind,
+    label: &[u8],
+    route: Route<'_>,
+    psk: &[u8],
+    psk_id: &[u8],
+    recipient: &StaticSecret,
+    envelope: &[u8],
+    signer: impl FnOnce(&[u8]) -> Option<DeviceKey>,
+) -> Result<OpenedRequest, OpenError> {
+    let header = Header::parse(envelope)?;
+    if header.kind != kind.byte() {
+        return Err(OpenError);
+    }
+    let (_, rest) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
+    let (enc, segments) = rest.split_at_checked(ENC_BYTES).ok_or(OpenError)?;
+    let info = request_info(label, route, &header.bytes());
+    let mut receiver = start_receiving(psk, psk_id, recipient, enc, &info)?;
+    let plaintext = read_segments(&mut receiver, segments)?;
+    let unsigned_length = plaintext.len().checked_sub(SIGNATURE_BYTES).ok_or(OpenError)?;
+    let (unsigned, signature) = plaintext.split_at_checked(unsigned_length).ok_or(OpenError)?;
+    let (prefix, body) = unsigned.split_at_checked(REQUEST_PREFIX_BYTES).ok_or(OpenError)?;
+    let (reply_key, sent_ms) = prefix.split_at_checked(32).ok_or(OpenError)?;
+    let transcript = request_transcript(&info, enc, unsigned);
+    let signer = VerifyingKey::from_bytes(&signer(body).ok_or(OpenError)?).map_err(|_| OpenError)?;
+    let signature = Signature::from_slice(signature).map_err(|_| OpenError)?;
+    signer.verify_strict(&signed_message(&transcript), &signature).map_err(|_| OpenError)?;
+    Ok(OpenedRequest {
+        body: Zeroizing::new(body.to_vec()),
+        sent_ms: u64::from_be_bytes(sent_ms.try_into().map_err(|_| OpenError)?),
+        transcript,
+        responder: Responder { reply_key: reply_key.try_into().map_err(|_| OpenError)?, transcript, exports: Exports::of_receiver(&receiver) },
+    })
+}
+
+/// Seals the answer to one request.
+#[derive(Debug, Clone)]
+pub struct Responder {
+    reply_key: [u8; 32],
+    transcript: [u8; 32],
+    exports: Exports,
+}
+
+impl Responder {
+    /// Secrets of the request's exchange.
+    #[must_use]
+    pub fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    /// Starts the answer that will be sent with `status`.
+    ///
+    /// # Errors
+    /// When the client's reply key is unusable.
+    pub fn begin(self, status: u16, rng: &mut impl CryptoRng) -> Result<ResponseSealer, SealError> {
+        let info = response_info(&self.transcript, status);
+        let (enc, sender) = start_sending(self.exports.response_psk.expose(), RESPONSE_PSK_ID, &self.reply_key, &info, rng)?;
+        Ok(ResponseSealer { enc, exports: Exports::of_sender(&sender), sender })
+    }
+
+    /// Seals the answer that will be sent with `status`.
+    ///
+    /// # Errors
+    /// When the client's reply key is unusable.
+    pub fn seal(self, status: u16, body: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>, SealError> {
+        self.begin(status, rng)?.seal(body)
+    }
+}
+
+/// An answer whose secrets exist already, and whose body may therefore depend on them.
+pub struct ResponseSealer {
+    enc: [u8; ENC_BYTES],
+    sender: Sender,
+    exports: Exports,
+}
+
+impl ResponseSealer {
+    /// Secrets of the response's exchange.
+    #[must_use]
+    pub fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    /// Seals the body.
+    ///
+    /// # Errors
+    /// Never for bodies under [`SEALED_BYTES_MAX`].
+    pub fn seal(mut self, body: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut envelope = Header { kind: Kind::Response.byte(), kid: 0, seq: 0 }.bytes().to_vec();
+        envelope.extend_from_slice(&self.enc);
+        write_segments(&mut self.sender, body, &mut envelope)?;
+        Ok(envelope)
+    }
+}
+
+impl std::fmt::Debug for ResponseSealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseSealer(…)")
+    }
+}

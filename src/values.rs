@@ -1,0 +1,73 @@
+//! Values between SQLite, documents and JSON.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use serde_json::json;
+use storysync_crdt::Value;
+
+/// Key of the JSON object that stands for bytes (base64).
+const BLOB_KEY: &str = "$base64";
+/// Key of the JSON object that stands for a double JSON can't spell (infinities).
+const REAL_KEY: &str = "$real";
+
+/// Reads a column. Text that is not UTF-8 becomes bytes: automerge holds UTF-8 only, and the bytes
+/// must not be lost.
+#[must_use]
+pub fn from_sql(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(i) => Value::Integer(i),
+        ValueRef::Real(f) => Value::Real(f),
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Blob(bytes.to_vec()),
+        },
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
+}
+
+/// Binds a value.
+#[must_use]
+pub fn to_sql(value: &Value) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match value {
+        Value::Null => ValueRef::Null,
+        Value::Integer(i) => ValueRef::Integer(*i),
+        Value::Real(f) => ValueRef::Real(*f),
+        Value::Text(text) => ValueRef::Text(text.as_bytes()),
+        Value::Blob(bytes) => ValueRef::Blob(bytes),
+    })
+}
+
+/// The JSON that stands for a value in every interface.
+#[must_use]
+pub fn to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Integer(i) => json!(i),
+        Value::Real(f) if f.is_finite() => json!(f),
+        Value::Real(f) => json!({ REAL_KEY: f.to_string() }),
+        Value::Text(text) => json!(text),
+        Value::Blob(bytes) => json!({ BLOB_KEY: STANDARD.encode(bytes) }),
+    }
+}
+
+/// The value a JSON stands for; `None` for arrays and objects that mean nothing here.
+#[must_use]
+pub fn from_json(json: &serde_json::Value) -> Option<Value> {
+    match json {
+        serde_json::Value::Null => Some(Value::Null),
+        serde_json::Value::Bool(b) => Some(Value::Integer(i64::from(*b))),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(integer) => Some(Value::Integer(integer)),
+            None => number.as_f64().map(Value::Real),
+        },
+        serde_json::Value::String(text) => Some(Value::Text(text.clone())),
+        serde_json::Value::Object(object) => match (object.get(BLOB_KEY), object.get(REAL_KEY)) {
+            (Some(serde_json::Value::String(text)), None) => STANDARD.decode(text).ok().map(Value::Blob),
+            (None, Some(serde_json::Value::String(text))) => text.parse().ok().map(Value::Real),
+            _ => None,
+        },
+        serde_json::Value::Array(_) => None,
+    }
+}

@@ -1,0 +1,196 @@
+//! Helpers that read like the story: an app writing its file, nodes beside it, a net between them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use storysync::sync::{Engine, EngineOptions, MigrationReport};
+use storysync_crdt::Stamp;
+use tempfile::TempDir;
+
+/// Deterministic "randomness" for tests: printed seeds replay.
+pub fn entropy(seed: u64) -> storysync::sync::Entropy {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    Box::new(move |bytes| {
+        for byte in bytes {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state.to_le_bytes()[3];
+        }
+    })
+}
+
+pub fn options(folder: &Path, database: &Path, device: u8) -> EngineOptions {
+    EngineOptions {
+        database: database.to_owned(),
+        backups: folder.join("backups"),
+        excluded_tables: Vec::new(),
+        prose_columns: Vec::new(),
+        device_key: [device; 32],
+        busy_timeout: Duration::from_secs(2),
+    }
+}
+
+/// A device without a network: an app's file and an Engine beside it.
+pub struct Replica {
+    pub engine: Option<Engine>,
+    pub folder: TempDir,
+    pub database: PathBuf,
+    pub device: u8,
+    pub report: MigrationReport,
+    runs: u64,
+}
+
+impl Replica {
+    /// Copies a file and migrates it.
+    pub fn of_copy(original: &Path, device: u8) -> Self {
+        let folder = TempDir::new().unwrap();
+        let database = folder.path().join("storymaster.db");
+        std::fs::write(&database, std::fs::read(original).unwrap()).unwrap();
+        Self::at(folder, database, device)
+    }
+
+    /// A new, empty Storymaster database.
+    pub fn empty(device: u8) -> Self {
+        let folder = TempDir::new().unwrap();
+        let database = folder.path().join("storymaster.db");
+        let engine = Engine::init(options(folder.path(), &database, device), entropy(u64::from(device)), now()).unwrap();
+        Self { engine: Some(engine), folder, database, device, report: MigrationReport::default(), runs: 1 }
+    }
+
+    pub fn at(folder: TempDir, database: PathBuf, device: u8) -> Self {
+        let mut replica = Self { engine: None, folder, database, device, report: MigrationReport::default(), runs: 0 };
+        replica.start();
+        replica
+    }
+
+    /// Starts the Engine (again): a new run of the process.
+    pub fn start(&mut self) {
+        self.engine = None;
+        self.runs += 1;
+        let seed = u64::from(self.device) * 1000 + self.runs;
+        let options = options(self.folder.path(), &self.database, self.device);
+        let (engine, report) = Engine::open_or_migrate(options, entropy(seed), now(), &mut |_, _| {}).unwrap();
+        self.engine = Some(engine);
+        if !report.is_empty() {
+            self.report = report;
+        }
+    }
+
+    pub fn stop(&mut self) {
+        self.engine = None;
+    }
+
+    pub fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("the engine is running")
+    }
+
+    pub fn id(&self) -> String {
+        storysync::trust::identity::DeviceId::of_key(&[self.device; 32]).to_string()
+    }
+
+    /// The app: any connection of any program.
+    pub fn app(&self) -> Connection {
+        let connection = Connection::open(&self.database).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        connection
+    }
+
+    pub fn write(&self, sql: &str) {
+        self.app().execute_batch(sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+
+    pub fn value<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        self.app().query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{error}: {sql}"))
+    }
+
+    pub fn capture(&mut self) -> usize {
+        self.engine().capture(now()).unwrap().rows
+    }
+
+    /// One pull and push with a peer, as `storysync sync` does: (pushed, pulled).
+    pub fn sync(&mut self, peer: &mut Self) -> (usize, usize) {
+        let mut pulled = std::collections::BTreeSet::new();
+        let peer_id = peer.id();
+        loop {
+            self.capture();
+            let request = self.engine().pull_request(&peer_id).unwrap();
+            let own_id = self.id();
+            let page = peer.engine().answer_pull(&request, &own_id, now()).unwrap();
+            let receipt = self.engine().receive_pulled(&page, &peer_id, now()).unwrap();
+            assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
+            pulled.extend(receipt.rows);
+            if page.changes.is_empty() && !page.has_more {
+                break;
+            }
+        }
+        let mut pushed = std::collections::BTreeSet::new();
+        while let Some(page) = self.engine().push_page(&peer_id, now()).unwrap() {
+            let own_id = self.id();
+            let receipt = peer.engine().receive(&page.changes, &own_id, now()).unwrap();
+            assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
+            pushed.extend(receipt.rows);
+            self.engine().note_pushed(&peer_id, page.end, now()).unwrap();
+        }
+        (pushed.len(), pulled.len())
+    }
+}
+
+pub fn now() -> Stamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Stamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap())
+}
+
+/// A file's content with local ids replaced by uuids: what must be equal on two devices. `times` says
+/// whether created_at and updated_at count.
+pub fn canonical(database: &Path, times: bool) -> Vec<String> {
+    let connection = Connection::open(database).unwrap();
+    let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+    let mut uuids = std::collections::HashMap::new();
+    for table in schema.tables() {
+        let mut select = connection.prepare(&storysync::app::rows::select(table)).unwrap();
+        let mut rows = select.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let row = storysync::app::rows::read(table, row).unwrap();
+            uuids.insert((table.name().to_owned(), row.local_id), row.uuid(table).unwrap().to_string());
+        }
+    }
+    let mut lines = Vec::new();
+    for table in schema.tables() {
+        let mut select = connection.prepare(&storysync::app::rows::select(table)).unwrap();
+        let mut rows = select.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let row = storysync::app::rows::read(table, row).unwrap();
+            let mut line = vec![table.name().to_owned()];
+            let mut columns: Vec<_> = row.columns(table).collect();
+            columns.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+            for (column, value) in columns {
+                use storysync::app::schema::Role;
+                let text = match &column.role {
+                    Role::Reference { table } => match value.as_integer().and_then(|id| uuids.get(&(table.clone(), id))) {
+                        Some(uuid) => uuid.clone(),
+                        None => "nothing".to_owned(),
+                    },
+                    Role::CreatedAt | Role::UpdatedAt if !times => continue,
+                    _ => format!("{value:?}"),
+                };
+                line.push(format!("{}={text}", column.name));
+            }
+            lines.push(line.join(" | "));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// Panics with the first lines that differ.
+pub fn assert_same_content(a: &Path, b: &Path, times: bool) {
+    let (a, b) = (canonical(a, times), canonical(b, times));
+    if a != b {
+        let only_a: Vec<_> = a.iter().filter(|line| !b.contains(line)).take(3).collect();
+        let only_b: Vec<_> = b.iter().filter(|line| !a.contains(line)).take(3).collect();
+        panic!("contents differ ({} and {} rows)\nonly in the first: {only_a:#?}\nonly in the second: {only_b:#?}", a.len(), b.len());
+    }
+}
