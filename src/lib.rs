@@ -10,7 +10,12 @@
 //! and `app` (the app's) never name each other; `sync` joins them.
 
 pub mod app;
+pub mod cli;
+pub mod config;
+pub mod net;
+pub mod node;
 pub mod store;
 pub mod sync;
+mod telemetry;
 pub mod trust;
 pub mod values;

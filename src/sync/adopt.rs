@@ -154,10 +154,6 @@ impl Plan {
         Ok(plan)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
     pub(super) fn report(&self) -> Vec<TableReport> {
         self.tables
             .iter()

@@ -264,7 +264,7 @@ impl Engine {
     fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
         let Self { connection, options, device_id, prose, schema, actor, anchor, epoch, entropy, .. } = self;
-        let mut run = || -> Result<(T, Noticed), SessionError> {
+        let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
             let mut noticed = Noticed::default();

@@ -12,7 +12,7 @@ use super::error::SessionError;
 use super::session::Session;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
-use crate::store::rows::{self, Difference, Differences, RowId, RowRecord};
+use crate::store::rows::{self, Difference, Differences, RowId, RowRecord, TableId};
 
 /// Why a row waits: what it needs has not come.
 pub(super) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
@@ -33,7 +33,7 @@ pub(super) fn token(value: &Value) -> Value {
 struct Pass {
     waiting: BTreeSet<RowId>,
     entered: HashSet<RowId>,
-    promised: HashMap<RowId, i64>,
+    promised: HashMap<RowId, (TableId, i64)>,
     retried: HashSet<RowId>,
 }
 
@@ -103,7 +103,7 @@ impl Session<'_> {
         let schema = std::sync::Arc::clone(&self.schema);
         if let Some(table) = schema.table(name.as_str()) {
             let local_id = self.free_id(table, &record, pass)?;
-            pass.promised.insert(id, local_id);
+            pass.promised.insert(id, (record.table, local_id));
         }
         Ok(())
     }
@@ -166,11 +166,11 @@ impl Session<'_> {
         record.present = current.is_some();
         let local_id = match (&current, pass.promised.get(&record.id)) {
             (Some(current), _) => current.local_id,
-            (None, Some(promised)) => *promised,
+            (None, Some((_, promised))) => *promised,
             (None, None) => self.free_id(table, record, pass)?,
         };
         // Promised before references are resolved, so that rows which need each other find each other.
-        pass.promised.insert(record.id, local_id);
+        pass.promised.insert(record.id, (record.table, local_id));
         let mut differs = Differences::new();
         let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
@@ -217,6 +217,9 @@ impl Session<'_> {
         }
         if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
             note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
+        }
+        if current.is_none() {
+            rows::raise_high_id(self.connection, record.table, local_id)?;
         }
         record.local_id = Some(local_id);
         record.present = true;
@@ -272,17 +275,15 @@ impl Session<'_> {
     /// in its table: SQLite hands out the ids of deleted rows again, and we must not.
     fn free_id(&mut self, table: &Table, record: &RowRecord, pass: &Pass) -> Result<i64, SessionError> {
         if let Some(id) = record.local_id
-            && !pass.promised.values().any(|promised| *promised == id)
+            && !pass.promised.values().any(|promised| *promised == (record.table, id))
             && app_rows::by_local_id(self.connection, table, id)?.is_none()
             && rows::at_local_id(self.connection, record.table, id)?.is_none()
         {
-            rows::raise_high_id(self.connection, record.table, id)?;
             return Ok(id);
         }
-        let high = rows::high_id(self.connection, record.table)?.max(app_rows::highest_local_id(self.connection, table)?);
-        let id = high.saturating_add(1);
-        rows::raise_high_id(self.connection, record.table, id)?;
-        Ok(id)
+        let promised = pass.promised.values().filter(|(table, _)| *table == record.table).map(|(_, id)| *id).max().unwrap_or(0);
+        let high = rows::high_id(self.connection, record.table)?.max(app_rows::highest_local_id(self.connection, table)?).max(promised);
+        Ok(high.saturating_add(1))
     }
 
     fn resolve(&mut self, table: &str, document: &Value, pass: &Pass) -> Result<(Resolved, Option<RowId>), SessionError> {
@@ -293,7 +294,7 @@ impl Session<'_> {
         let Some(target) = rows::find(self.connection, table, &uuid)? else { return Ok((Resolved::NotYet, None)) };
         let resolved = match (target.present, target.local_id, pass.promised.get(&target.id)) {
             (true, Some(id), _) => Resolved::To(id),
-            (_, _, Some(id)) => Resolved::To(*id),
+            (_, _, Some((_, id))) => Resolved::To(*id),
             _ if self.document(target.id)?.is_empty() || target.parked.is_some() => Resolved::NotYet,
             _ => Resolved::Nothing,
         };

@@ -302,22 +302,22 @@ const PAIRWISE_LABEL: &[u8] = b"storysync/1 pairwise";
 const CHECK_LABEL: &[u8] = b"storysync/1 check";
 
 impl Exports {
-    fn collect(export: impl Fn(&[u8], &mut [u8])) -> Self {
+    fn collect(export: impl Fn(&[u8], &mut [u8]) -> Result<(), hpke::HpkeError>) -> Self {
         let secret = |label: &[u8]| {
             let mut bytes = Zeroizing::new([0; 32]);
-            export(label, bytes.as_mut());
+            // Exporting fails only for outputs over 255 hashes (RFC 9180 §5.3); these are one.
+            let _ = export(label, bytes.as_mut());
             Secret::from_bytes(*bytes)
         };
         Self { response_psk: secret(RESPONSE_PSK_LABEL), pairwise: secret(PAIRWISE_LABEL), check: secret(CHECK_LABEL) }
     }
 
     fn of_sender(sender: &Sender) -> Self {
-        // Exporting fails only for outputs over 255 hashes (RFC 9180 §5.3); these are one.
-        Self::collect(|label, out| drop(sender.export(label, out)))
+        Self::collect(|label, out| sender.export(label, out))
     }
 
     fn of_receiver(receiver: &Receiver) -> Self {
-        Self::collect(|label, out| drop(receiver.export(label, out)))
+        Self::collect(|label, out| receiver.export(label, out))
     }
 
     /// Goes into the pair secret.

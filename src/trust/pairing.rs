@@ -200,7 +200,7 @@ fn pair_secret(token: &Secret, request: &Exports, response: &Exports, client: &D
     let info = [b"storysync/1 psk".as_slice(), client, server, &epoch.to_be_bytes()].concat();
     let mut secret = Zeroizing::new([0; 32]);
     // HKDF fails only for outputs over 255 hashes (RFC 5869 §2.3); this is one.
-    drop(Hkdf::<Sha256>::new(Some(token.expose()), &material).expand(&info, secret.as_mut()));
+    let _ = Hkdf::<Sha256>::new(Some(token.expose()), &material).expand(&info, secret.as_mut());
     PairSecret { secret: Secret::from_bytes(*secret), epoch }
 }
 
@@ -208,7 +208,7 @@ fn pair_secret(token: &Secret, request: &Exports, response: &Exports, client: &D
 fn check_code(exports: &Exports, client: &DeviceKey, server: &DeviceKey) -> String {
     let info = [client.as_slice(), server].concat();
     let mut bytes = [0; 8];
-    drop(Hkdf::<Sha256>::new(None, exports.check().expose()).expand(&info, &mut bytes));
+    let _ = Hkdf::<Sha256>::new(None, exports.check().expose()).expand(&info, &mut bytes);
     format!("{:04}", u64::from_be_bytes(bytes) % 10_000)
 }
 

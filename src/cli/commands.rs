@@ -1,0 +1,290 @@
+//! The commands, one function each.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
+
+use super::ServeArgs;
+use super::context::{Context, entropy, print_raw, runtime};
+use crate::config::{ADMIN_PORT, LAN_PORT, PairingApproval};
+use crate::net::admin::LOG_LINES_SHOWN;
+use crate::net::client::{Caller, PeerReport};
+use crate::net::handle::EngineHandle;
+use crate::net::node_state::{devices_to_mirror, now};
+use crate::net::{device_list_json, log_json};
+use crate::node::{AdminFile, Node, ServeOptions};
+use crate::store::trust::TrustedDevice;
+use crate::sync::{ConflictReport, Engine};
+use crate::trust::pairing::Approval;
+
+pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let trust = context.trust()?;
+    let name = context.name(args.name.as_deref(), &trust)?;
+    let approval = match args.pairing_approval.or(context.config.pairing_approval).unwrap_or(PairingApproval::Code) {
+        PairingApproval::Code => Approval::Code,
+        PairingApproval::None => Approval::None,
+    };
+    let options = ServeOptions {
+        host: args.host.unwrap_or_else(|| context.config.host()),
+        port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
+        admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
+        name,
+        approval,
+    };
+    let (engine, _) = context.engine(&identity)?;
+    runtime()?.block_on(async {
+        let node = Node::start(engine, trust, identity, &context.data_dir, options).await?;
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn({
+            let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
+            print_raw(ready.as_bytes())?;
+            node.run(stopped)
+        });
+        until_told_to_stop(args.exit_with_parent).await?;
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        serving.await.context("the node ended badly")
+    })
+}
+
+async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("the system refuses to tell of signals")?;
+    let parent_gone = async {
+        if !exit_with_parent {
+            return std::future::pending::<()>().await;
+        }
+        let mut buffer = [0; 256];
+        let mut stdin = tokio::io::stdin();
+        while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result.context("the system refuses to tell of Ctrl-C")?,
+        () = parent_gone => {}
+    }
+    Ok(())
+}
+
+pub(super) fn init(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    Engine::init(context.engine_options(&identity), entropy(), now())?;
+    context.print(&json!({ "db": context.database }), |text| {
+        let _ = writeln!(text, "Created {} with Storymaster's tables, ready for syncing.", context.database.display());
+    })
+}
+
+pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
+    let report = if dry_run {
+        let options =
+            crate::sync::EngineOptions { device_key: [0; 32], ..context.engine_options(&crate::trust::identity::Identity::from_secrets(&[0; 32], &[0; 32])) };
+        Engine::plan_migration(&options)?
+    } else {
+        context.engine(&context.identity()?)?.1
+    };
+    context.print(&report, |text| {
+        if report.is_empty() {
+            let _ = writeln!(text, "{} is prepared for syncing already; nothing to do.", context.database.display());
+            return;
+        }
+        let rows: usize = report.tables.iter().map(|table| table.rows).sum();
+        let verb = if dry_run { "Would prepare" } else { "Prepared" };
+        let _ = writeln!(text, "{verb} {} tables with {rows} rows in {}.", report.tables.len(), context.database.display());
+        for table in report.tables.iter().filter(|table| !table.columns_added.is_empty() || table.uuids_derived > 0 || table.dangling_references > 0) {
+            let _ = write!(text, "  {}: {} rows", table.table, table.rows);
+            if !table.columns_added.is_empty() {
+                let _ = write!(text, "; adds {}", table.columns_added.join(", "));
+            }
+            if table.uuids_derived > 0 {
+                let _ = write!(text, "; {} rows get a uuid", table.uuids_derived);
+            }
+            if table.dangling_references > 0 {
+                let _ = write!(text, "; {} references lead nowhere and stay as they are", table.dangling_references);
+            }
+            text.push('\n');
+        }
+        if let Some(backup) = &report.backup {
+            let _ = writeln!(text, "Every row was compared with the backup {}.", backup.display());
+        } else {
+            let _ = writeln!(text, "A backup would be made in {} first.", context.data_dir.join("backups").display());
+        }
+    })
+}
+
+pub(super) fn sync(context: &Context, device: Option<&str>) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let trust = context.trust()?;
+    let devices: Vec<TrustedDevice> = match device {
+        Some(words) => vec![trust.find_by_words(words)?],
+        None => trust.devices()?.into_iter().filter(TrustedDevice::is_active).collect(),
+    };
+    if devices.is_empty() {
+        bail!("no device is paired with this one yet: run `storysync pair show` on one and `storysync pair join` on the other");
+    }
+    let own_port = Some(context.own_port(&trust)?);
+    let (engine, _) = context.engine(&identity)?;
+    let engine = EngineHandle::spawn(engine).context("the system refuses another thread")?;
+    let static_addresses = context.config.peer_addresses();
+    let reports: Vec<PeerReport> = runtime()?.block_on(async {
+        let caller = Caller { identity: &identity, trust: &trust, engine: &engine, own_port, static_addresses: &static_addresses };
+        let mut reports = Vec::new();
+        for device in &devices {
+            let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+            let mut progress = |pulled: usize, pushed: usize| {
+                bar.set_message(format!("{}: {pulled} rows pulled, {pushed} pushed", device.name));
+                bar.tick();
+            };
+            reports.push(caller.sync(device, &mut progress).await);
+            bar.finish_and_clear();
+        }
+        reports
+    });
+    context.print(&json!({ "peers": reports }), |text| {
+        for peer in &reports {
+            let _ = match &peer.error {
+                Some(error) => writeln!(text, "{}: failed after {} rows pulled, {} pushed.", peer.name, peer.pulled, peer.pushed)
+                    .and_then(|()| writeln!(text, "  {error}")),
+                None => writeln!(text, "{}: {} rows pulled, {} pushed, {} clashes open.", peer.name, peer.pulled, peer.pushed, peer.conflicts),
+            };
+        }
+    })?;
+    match reports.iter().filter(|peer| peer.error.is_some()).count() {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} devices could not be synced with; see above", reports.len()),
+    }
+}
+
+pub(super) fn status(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let trust = context.trust()?;
+    let name = context.name(None, &trust)?;
+    let (mut engine, _) = context.engine(&identity)?;
+    engine.capture(now())?;
+    let status = engine.status()?;
+    let devices = trust.devices()?;
+    let mut pending = 0;
+    for device in devices.iter().filter(|device| device.is_active()) {
+        pending = pending.max(engine.pending_for(device.device_id.as_str())?);
+    }
+    let last_sync_at = devices.iter().filter_map(|device| device.last_sync_at).max().map(|at| storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339());
+    let list = device_list_json(&devices, &engine.mirrored_devices()?);
+    let serving = AdminFile::read(&context.data_dir).map(|file| file.lan_port);
+    let json = json!({
+        "device_id": identity.device_id().as_str(),
+        "name": name,
+        "db": context.database,
+        "entities": status.entities,
+        "pending": pending,
+        "parked": status.parked,
+        "conflicts": status.conflicts,
+        "devices": list["devices"],
+        "last_sync_at": last_sync_at,
+        "serving_on_port": serving,
+    });
+    context.print(&json, |text| {
+        let _ = writeln!(text, "{name} ({})", identity.device_id());
+        let _ = writeln!(text, "database   {}", context.database.display());
+        let _ = writeln!(text, "rows       {} ({} waiting for others)", status.entities, status.parked);
+        let _ = writeln!(text, "to send    {pending} changes");
+        let _ = writeln!(text, "clashes    {}", status.conflicts);
+        let _ = writeln!(text, "last sync  {}", last_sync_at.as_deref().unwrap_or("never"));
+        let _ = match serving {
+            Some(port) => writeln!(text, "serving    on port {port}"),
+            None => writeln!(text, "serving    no; start it with `storysync serve`"),
+        };
+    })
+}
+
+pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let trust = context.trust()?;
+    let (mut engine, _) = context.engine(&identity)?;
+    let list = device_list_json(&trust.devices()?, &engine.mirrored_devices()?);
+    context.print(&list, |text| {
+        let devices = list["devices"].as_array().cloned().unwrap_or_default();
+        if devices.is_empty() {
+            text.push_str("No device is paired with this one.\n");
+        }
+        for device in devices {
+            let state = if device["is_active"] == true { "paired" } else { "not paired" };
+            let _ = writeln!(
+                text,
+                "{}  {}  {state}, last sync {}",
+                device["device_id"].as_str().unwrap_or_default(),
+                device["device_name"].as_str().unwrap_or_default(),
+                device["last_sync_at"].as_str().unwrap_or("never")
+            );
+        }
+    })
+}
+
+pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
+    let trust = context.trust()?;
+    let device = trust.find_by_words(words)?;
+    // The running node drops the device's keys from memory as well.
+    let told = super::pair::admin_call(context, "DELETE", &format!("/api/devices/{}", device.device_id), None);
+    if told.is_err() {
+        trust.revoke(&device.device_id, now().unix_ms())?;
+        let (mut engine, _) = context.engine(&context.identity()?)?;
+        engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
+    }
+    context.print(&json!({ "device_id": device.device_id.as_str(), "is_active": false }), |text| {
+        let _ = writeln!(text, "{} is no longer paired with this device.", device.name);
+    })
+}
+
+pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let trust = context.trust()?;
+    let (mut engine, _) = context.engine(&identity)?;
+    let conflicts = engine.conflicts(now())?;
+    let names: Vec<(String, String)> = trust.devices()?.into_iter().map(|device| (device.device_id.to_string(), device.name)).collect();
+    let own = identity.device_id().to_string();
+    context.print(&json!({ "conflicts": conflicts }), |text| {
+        if conflicts.is_empty() {
+            text.push_str("Nothing clashes.\n");
+        }
+        for conflict in &conflicts {
+            describe(conflict, &own, &names, text);
+        }
+    })
+}
+
+pub(super) fn describe(conflict: &ConflictReport, own: &str, names: &[(String, String)], text: &mut String) {
+    let who = |device: Option<&str>| match device {
+        None => "before syncing".to_owned(),
+        Some(id) if id == own => "this device".to_owned(),
+        Some(id) => names.iter().find(|(known, _)| known == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone()),
+    };
+    let _ = writeln!(text, "{}  {} clash in {} {}", conflict.id, conflict.kind.replace('_', "/"), conflict.entity_type, conflict.sync_uuid);
+    for field in &conflict.fields {
+        let _ = writeln!(text, "  {} (was {})", field.name, field.base);
+        for value in &field.values {
+            let shown = if value.value == field.shown { "  ← shown" } else { "" };
+            let _ = writeln!(text, "    {}  by {}, {}{shown}", value.value, who(value.device.as_deref()), value.at.as_deref().unwrap_or("time unknown"));
+        }
+    }
+}
+
+pub(super) fn log(context: &Context) -> anyhow::Result<()> {
+    let (mut engine, _) = context.engine(&context.identity()?)?;
+    let lines = engine.log_lines(LOG_LINES_SHOWN)?;
+    context.print(&log_json(&lines), |text| {
+        if lines.is_empty() {
+            text.push_str("Nothing came from other devices yet.\n");
+        }
+        for line in &lines {
+            let _ = writeln!(text, "{}  {}  {} {} {}", line.at, line.device_name, line.operation, line.entity_type, line.entity_id);
+        }
+    })
+}
+
+pub(super) fn document(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
+    let (mut engine, _) = context.engine(&context.identity()?)?;
+    print_raw(&engine.document(table, uuid, now())?)
+}

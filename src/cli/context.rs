@@ -1,0 +1,138 @@
+//! What every command needs: which database, which data directory, which keys; and how to print.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand_core::Rng as _;
+use serde::Serialize;
+
+use super::Global;
+use crate::config::{self, Config};
+use crate::net::node_state::{now, system_rng};
+use crate::node::{AdminFile, LAN_PORT_SETTING};
+use crate::store::key_file;
+use crate::store::trust::TrustStore;
+use crate::sync::{Engine, EngineOptions, Entropy, MigrationReport};
+use crate::trust::identity::Identity;
+use crate::trust::pairing::clean_name;
+
+/// How long a command waits for another writer. The app's own writes take milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
+/// Setting under which this device's name is remembered.
+const NAME_SETTING: &str = "name";
+
+pub(super) struct Context {
+    pub(super) database: PathBuf,
+    pub(super) data_dir: PathBuf,
+    pub(super) config: Config,
+    pub(super) json: bool,
+}
+
+impl Context {
+    pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
+        let database = match global.db.clone().or_else(|| std::env::var_os("STORYMASTER_DB_PATH").map(PathBuf::from)) {
+            Some(database) => database,
+            None => config::default_database()?,
+        };
+        let data_dir = match global.data_dir.clone() {
+            Some(data_dir) => data_dir,
+            None => config::default_data_dir()?,
+        };
+        let config = Config::load(&data_dir)?;
+        Ok(Self { database, data_dir, config, json: global.json })
+    }
+
+    pub(super) fn identity(&self) -> anyhow::Result<Identity> {
+        Ok(key_file::load_or_create(&self.data_dir, &mut system_rng())?)
+    }
+
+    pub(super) fn trust(&self) -> anyhow::Result<TrustStore> {
+        Ok(TrustStore::open(&self.data_dir)?)
+    }
+
+    /// What this device is called: the flag, the configuration, what it was called before, the host.
+    pub(super) fn name(&self, flag: Option<&str>, trust: &TrustStore) -> anyhow::Result<String> {
+        let chosen = flag.map(str::to_owned).or_else(|| self.config.name.clone());
+        if let Some(name) = chosen {
+            let name = clean_name(&name);
+            trust.set_setting(NAME_SETTING, &name)?;
+            return Ok(name);
+        }
+        if let Some(name) = trust.setting(NAME_SETTING)? {
+            return Ok(name);
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+        Ok(clean_name(host.as_deref().unwrap_or("this device")))
+    }
+
+    /// The port others reach this device at: of the running node, of the last one, or the configured one.
+    pub(super) fn own_port(&self, trust: &TrustStore) -> anyhow::Result<u16> {
+        if let Some(file) = AdminFile::read(&self.data_dir) {
+            return Ok(file.lan_port);
+        }
+        let remembered = trust.setting(LAN_PORT_SETTING)?.and_then(|port| port.parse().ok());
+        Ok(self.config.port.or(remembered).unwrap_or(config::LAN_PORT))
+    }
+
+    pub(super) fn engine_options(&self, identity: &Identity) -> EngineOptions {
+        EngineOptions {
+            database: self.database.clone(),
+            backups: self.data_dir.join("backups"),
+            excluded_tables: self.config.excluded_tables.clone(),
+            prose_columns: self.config.prose_columns.clone(),
+            device_key: identity.public_key(),
+            busy_timeout: BUSY_TIMEOUT,
+        }
+    }
+
+    /// Opens the database, preparing it first when needed.
+    pub(super) fn engine(&self, identity: &Identity) -> anyhow::Result<(Engine, MigrationReport)> {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        bar.set_style(ProgressStyle::with_template("preparing {wide_bar} {pos}/{len} rows").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let mut progress = |done, all| {
+            bar.set_length(all);
+            bar.set_position(done);
+        };
+        let opened = Engine::open_or_migrate(self.engine_options(identity), entropy(), now(), &mut progress);
+        bar.finish_and_clear();
+        let (engine, report) = opened?;
+        if let Some(backup) = &report.backup {
+            tracing::info!(backup = %backup.display(), locked_ms = report.locked_ms, "the database was prepared for syncing");
+        }
+        Ok((engine, report))
+    }
+
+    /// Prints the JSON, or what `words` writes.
+    pub(super) fn print(&self, json: &impl Serialize, words: impl FnOnce(&mut String)) -> anyhow::Result<()> {
+        let text = if self.json {
+            format!("{}\n", serde_json::to_string(json)?)
+        } else {
+            let mut text = String::new();
+            words(&mut text);
+            text
+        };
+        print_raw(text.as_bytes())
+    }
+}
+
+/// Writes to stdout; a reader that has gone is no error.
+pub(super) fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("can't write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// The system's randomness for an Engine.
+pub(super) fn entropy() -> Entropy {
+    Box::new(|bytes| system_rng().fill_bytes(bytes))
+}
+
+/// A runtime for commands that talk to the network.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("the system refuses threads")
+}

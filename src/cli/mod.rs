@@ -1,0 +1,161 @@
+//! The command line: words in, words or JSON out, exit codes 0 done, 1 failed, 2 wrong usage.
+
+mod commands;
+mod context;
+mod demo;
+mod pair;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::PairingApproval;
+
+/// Keeps the story worlds of several devices in step: beside the app, without a cloud, losing nothing.
+#[derive(Debug, Parser)]
+#[command(name = "storysync", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// The app's database (default: Storymaster's own).
+    #[arg(long, global = true, env = "STORYSYNC_DB", value_name = "PATH")]
+    db: Option<PathBuf>,
+    /// Where keys, the list of paired devices, settings and backups are kept.
+    #[arg(long, global = true, env = "STORYSYNC_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON document and nothing else on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+    /// More words on stderr; twice for all of them.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve other devices and watch the database.
+    Serve(ServeArgs),
+    /// Create a new, empty Storymaster database.
+    Init,
+    /// Prepare a database: backup, sync fields, triggers, verification. Safe to run again.
+    Migrate {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Pair with another device.
+    #[command(subcommand)]
+    Pair(PairCommand),
+    /// Exchange with each paired device, or one, now.
+    Sync {
+        /// Id, start of an id, or name.
+        device: Option<String>,
+    },
+    /// How this node stands.
+    Status,
+    /// The paired devices.
+    Devices {
+        #[command(subcommand)]
+        command: Option<DevicesCommand>,
+    },
+    /// Clashes that wait for a decision.
+    Conflicts,
+    /// What other devices changed here.
+    Log,
+    /// A row's automerge document, on stdout.
+    Document {
+        /// Its table.
+        table: String,
+        /// Its `sync_uuid`.
+        uuid: String,
+    },
+    /// A desktop and a phone in a temporary folder: see it work.
+    Demo,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Address to serve other devices on.
+    #[arg(long)]
+    host: Option<IpAddr>,
+    /// Port to serve other devices on.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Port on this machine for pairing codes and administration.
+    #[arg(long)]
+    admin_port: Option<u16>,
+    /// What this device is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// Neither look for devices nor be found.
+    #[arg(long)]
+    no_discovery: bool,
+    /// Whether pairing wants a code typed here.
+    #[arg(long, value_enum)]
+    pairing_approval: Option<PairingApproval>,
+    /// Stop when stdin closes, with the app that started this.
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum PairCommand {
+    /// Show a pairing code (needs `storysync serve` running here).
+    Show,
+    /// Scan the pairing code another device shows.
+    Join {
+        /// The text of the code.
+        #[arg(required_unless_present = "image", conflicts_with = "image", value_name = "QR TEXT")]
+        text: Option<String>,
+        /// A picture of the code.
+        #[arg(long, value_name = "FILE")]
+        image: Option<PathBuf>,
+    },
+    /// Let the device in that shows this code.
+    Confirm {
+        /// Four digits.
+        code: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DevicesCommand {
+    /// Take a device's keys away.
+    Revoke {
+        /// Id, start of an id, or name.
+        id: String,
+    },
+}
+
+/// Runs the command line of this process.
+///
+/// # Errors
+/// With a sentence that says what to do.
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    crate::telemetry::start(cli.global.verbose, matches!(cli.command, Command::Serve(_)));
+    let context = context::Context::new(&cli.global)?;
+    match cli.command {
+        Command::Serve(args) => commands::serve(&context, &args),
+        Command::Init => commands::init(&context),
+        Command::Migrate { dry_run } => commands::migrate(&context, dry_run),
+        Command::Pair(PairCommand::Show) => pair::show(&context),
+        Command::Pair(PairCommand::Join { text, image }) => pair::join(&context, text, image),
+        Command::Pair(PairCommand::Confirm { code }) => pair::confirm(&context, &code),
+        Command::Sync { device } => commands::sync(&context, device.as_deref()),
+        Command::Status => commands::status(&context),
+        Command::Devices { command: None } => commands::devices(&context),
+        Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => commands::revoke(&context, &id),
+        Command::Conflicts => commands::conflicts(&context),
+        Command::Log => commands::log(&context),
+        Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
+        Command::Demo => demo::run(&context),
+    }
+}

@@ -1,0 +1,178 @@
+//! `pair show`, `pair join`, `pair confirm`: the person's side of the ceremony.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+
+use super::context::{Context, print_raw, runtime};
+use crate::net::client;
+use crate::net::node_state::{devices_to_mirror, now, now_ms};
+use crate::node::AdminFile;
+use crate::trust::pairing::Offer;
+
+/// How long the node on this machine may take to answer.
+const ADMIN_WITHIN: Duration = Duration::from_secs(15);
+/// Pause between looks at who asks.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Calls the node that serves from this data directory.
+pub(super) fn admin_call(context: &Context, method: &str, target: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    let no_node = || anyhow!("no node is serving from {}: start one with `storysync serve`, then try again", context.data_dir.display());
+    let file = AdminFile::read(&context.data_dir).ok_or_else(no_node)?;
+    let address = file.url.strip_prefix("http://").ok_or_else(no_node)?.to_owned();
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", &address)
+        .header("authorization", format!("Bearer {}", file.token))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))?;
+    let exchange = async {
+        let stream = tokio::net::TcpStream::connect(&address).await.map_err(|_| no_node())?;
+        let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let driving = tokio::spawn(connection);
+        let response = requests.send_request(request).await?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        driving.abort();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(answer);
+        }
+        if status == hyper::StatusCode::UNAUTHORIZED {
+            return Err(no_node());
+        }
+        Err(anyhow!(answer["detail"].as_str().map_or_else(|| format!("the node answered with status {status}"), str::to_owned)))
+    };
+    runtime()?.block_on(async { tokio::time::timeout(ADMIN_WITHIN, exchange).await.map_err(|_| anyhow!("the node does not answer; restart it"))? })
+}
+
+pub(super) fn show(context: &Context) -> anyhow::Result<()> {
+    let offer = admin_call(context, "GET", "/api/pair/qr-data?new=true", None)?;
+    let text = serde_json::to_string(&offer)?;
+    if context.json {
+        return context.print(&json!({ "qr": text }), |_| {});
+    }
+    let code = qrcode::QrCode::with_error_correction_level(&text, qrcode::EcLevel::M)?;
+    let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
+    print_raw(
+        format!(
+            "{picture}\n\nScan this code on the other device, or run there:\n\n  storysync pair join '{text}'\n\nIt is valid for two minutes and one device.\n"
+        )
+        .as_bytes(),
+    )?;
+    wait_for_device(context)
+}
+
+/// Shows who scanned the code, takes the digits it shows, and waits until it is in.
+fn wait_for_device(context: &Context) -> anyhow::Result<()> {
+    let before = paired(context)?;
+    let mut asked = false;
+    loop {
+        let state = admin_call(context, "GET", "/api/pair/state", None)?;
+        if let Some(alarm) = state["alarm"].as_str() {
+            bail!("{alarm}");
+        }
+        if let Some((id, name)) = paired(context)?.into_iter().find(|device| !before.contains(device)) {
+            return print_raw(format!("{name} ({id}) is paired with this device.\n").as_bytes());
+        }
+        if state["open"] != true {
+            bail!("no device was paired; show a new code with `storysync pair show`");
+        }
+        if !asked && let Some(name) = state["device_name"].as_str() {
+            asked = true;
+            print_raw(format!("{name} asks to be paired. ").as_bytes())?;
+            if std::io::stdin().is_terminal() {
+                ask_for_code(context)?;
+            } else {
+                print_raw(b"Run `storysync pair confirm CODE` with the four digits it shows.\n")?;
+            }
+        }
+        std::thread::sleep(LOOK_AGAIN_AFTER);
+    }
+}
+
+fn ask_for_code(context: &Context) -> anyhow::Result<()> {
+    loop {
+        print_raw(b"Type the four digits it shows: ")?;
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+        match admin_call(context, "POST", "/api/pair/confirm", Some(&json!({ "code": line.trim() }))) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.to_string().contains("tries") => print_raw(format!("{error}\n").as_bytes())?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Active devices as (id, when paired, name).
+fn paired(context: &Context) -> anyhow::Result<Vec<(String, String)>> {
+    let devices = context.trust()?.devices()?;
+    Ok(devices
+        .into_iter()
+        .filter(crate::store::trust::TrustedDevice::is_active)
+        .map(|device| (format!("{} {}", device.device_id, device.paired_at), device.name))
+        .collect())
+}
+
+pub(super) fn confirm(context: &Context, code: &str) -> anyhow::Result<()> {
+    let answer = admin_call(context, "POST", "/api/pair/confirm", Some(&json!({ "code": code })))?;
+    context.print(&answer, |text| text.push_str("Approved; the other device finishes by itself.\n"))
+}
+
+pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBuf>) -> anyhow::Result<()> {
+    let text = match (text, image) {
+        (Some(text), _) => text,
+        (None, Some(image)) => read_picture(&image)?,
+        (None, None) => bail!("give the text of the code, or a picture of it with --image"),
+    };
+    let offer = Offer::parse(&text, now_ms())?;
+    let identity = context.identity()?;
+    if offer.identity_key == identity.public_key() {
+        bail!("this is this device's own code: run `storysync pair join` on the other device, with its own --data-dir");
+    }
+    let trust = context.trust()?;
+    let name = context.name(None, &trust)?;
+    // Before the code is used up: a database that can't be synced should be known of now.
+    let (mut engine, _) = context.engine(&identity)?;
+    let own_port = Some(context.own_port(&trust)?);
+    let mut show_code = |code: &str| {
+        let line = format!("Type this code on the other device (there: storysync pair confirm {code}):\n\n    {code}\n\n");
+        // With --json, stdout belongs to the result.
+        let _ = if context.json {
+            std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes())
+        } else {
+            print_raw(line.as_bytes()).map_err(std::io::Error::other)
+        };
+    };
+    let device_id = runtime()?.block_on(client::join(&offer, &identity, &name, own_port, &trust, &mut show_code))?;
+    engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
+    let device = trust.find(&device_id)?.ok_or_else(|| anyhow!("the device vanished from the list; pair again"))?;
+    context.print(&json!({ "device_id": device_id.as_str(), "device_name": device.name }), |text| {
+        let _ = writeln!(text, "Paired with {} ({device_id}). Run `storysync sync` to exchange everything.", device.name);
+    })
+}
+
+/// Reads the text of a QR code from a picture.
+pub(super) fn read_picture(path: &Path) -> anyhow::Result<String> {
+    let picture = image::open(path).with_context(|| format!("{} is no picture that can be read; use a PNG or JPEG", path.display()))?.to_luma8();
+    let mut prepared =
+        rqrr::PreparedImage::prepare_from_greyscale(picture.width() as usize, picture.height() as usize, |x, y| match (u32::try_from(x), u32::try_from(y)) {
+            (Ok(x), Ok(y)) => picture.get_pixel_checked(x, y).map_or(255, |pixel| pixel.0.first().copied().unwrap_or(255)),
+            _ => 255,
+        });
+    for grid in prepared.detect_grids() {
+        if let Ok((_, text)) = grid.decode() {
+            return Ok(text);
+        }
+    }
+    bail!("no QR code was found in {}; take the picture straight on, with the whole code in it", path.display())
+}

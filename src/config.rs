@@ -1,0 +1,147 @@
+//! Settings: `DATA_DIR/config.toml`, the environment and flags, validated once.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Default port of the LAN listener.
+pub const LAN_PORT: u16 = 8765;
+/// Default port of the loopback listener.
+pub const ADMIN_PORT: u16 = 8766;
+
+/// The configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("the configuration {} can't be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It says something that means nothing.
+    #[error("the configuration {} can't be understood: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: toml::de::Error,
+    },
+    /// There is no place for data.
+    #[error("this system names no home directory; say where to keep data with --data-dir")]
+    NoHome,
+}
+
+/// Whether pairing wants a code typed on this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PairingApproval {
+    /// The other device shows four digits, typed here.
+    Code,
+    /// Knowing the QR text is enough: for unattended use.
+    None,
+}
+
+/// What `config.toml` may say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What this device is called.
+    pub name: Option<String>,
+    /// Address of the LAN listener.
+    pub host: Option<IpAddr>,
+    /// Port of the LAN listener.
+    pub port: Option<u16>,
+    /// Port of the loopback listener.
+    pub admin_port: Option<u16>,
+    /// See [`PairingApproval`].
+    pub pairing_approval: Option<PairingApproval>,
+    /// Tables to leave alone.
+    #[serde(default)]
+    pub excluded_tables: Vec<String>,
+    /// Columns that merge as prose, `table.column` or `column`.
+    #[serde(default)]
+    pub prose_columns: Vec<String>,
+    /// Addresses of peers, `host:port`, for networks that block discovery.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+    /// Rows in one page (documented setting; pages are limited to 1,000 rows all the same).
+    pub batch_size: Option<usize>,
+    /// Documented setting: desktop_wins, merge or manual.
+    pub conflict_resolution: Option<String>,
+    /// Whether devices are looked for on the network.
+    pub discovery: Option<bool>,
+}
+
+/// Where a peer is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Peer {
+    /// `host:port`.
+    Address(String),
+    /// `{ address = "host:port" }`, with whatever else helps the reader.
+    Table {
+        /// `host:port`.
+        address: String,
+        /// PeerId or name, for the reader.
+        #[serde(default)]
+        device: Option<String>,
+    },
+}
+
+impl Peer {
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Address(address) | Self::Table { address, .. } => address,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `config.toml` of a data directory; all defaults when there is none.
+    ///
+    /// # Errors
+    /// When it can't be read or understood.
+    pub fn load(data_dir: &Path) -> Result<Self, ConfigError> {
+        let path = data_dir.join("config.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|source| ConfigError::Parse { path, source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { path, source }),
+        }
+    }
+
+    /// The address to serve on.
+    #[must_use]
+    pub fn host(&self) -> IpAddr {
+        self.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// All addresses of peers.
+    #[must_use]
+    pub fn peer_addresses(&self) -> Vec<String> {
+        self.peers.iter().map(|peer| peer.address().to_owned()).collect()
+    }
+}
+
+/// The platform's directory for our data.
+///
+/// # Errors
+/// When the system names no home.
+pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    directories::ProjectDirs::from("", "", "storysync").map(|dirs| dirs.data_dir().to_owned()).ok_or(ConfigError::NoHome)
+}
+
+/// Storymaster's own database.
+///
+/// # Errors
+/// When the system names no home.
+pub fn default_database() -> Result<PathBuf, ConfigError> {
+    let home = directories::BaseDirs::new().ok_or(ConfigError::NoHome)?;
+    Ok(home.home_dir().join(".local/share/storymaster/storymaster.db"))
+}

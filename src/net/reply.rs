@@ -1,0 +1,84 @@
+//! Answers in plain text: errors as `{"detail": "sentence"}`, JSON for the loopback listener.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use super::handle::EngineGone;
+use crate::store::trust::TrustError;
+use crate::sync::EngineError;
+
+/// A refusal with a status and a sentence.
+#[derive(Debug)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// A sentence that says what to do.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    /// The one answer to everything that fails authentication: it must not tell why.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "this request is not from a device paired with this one; pair again if it should be")
+    }
+}
+
+impl From<EngineGone> for Refusal {
+    fn from(gone: EngineGone) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
+    }
+}
+
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        let status = match &error {
+            EngineError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
+            EngineError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
+            EngineError::NoSuchRow { .. } => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::warn!(%error, "the engine refused");
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<TrustError> for Refusal {
+    fn from(error: TrustError) -> Self {
+        let status = if matches!(error, TrustError::NoSuchDevice(_)) { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl axum::response::IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = json(&serde_json::json!({ "detail": self.detail }));
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+/// A JSON answer nobody may keep.
+pub fn json(body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => bytes_of(bytes, "application/json"),
+        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// An answer of some media type nobody may keep.
+pub fn bytes_of(bytes: Vec<u8>, media_type: &'static str) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,94 @@
+//! Notices the app's commits: the file's directory is watched, then `PRAGMA data_version` is read again a
+//! few times, because the file event can come before the commit can be seen. A slow poll is the fallback.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use notify::{EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::{Notify, watch};
+
+use super::node_state::{NodeState, now};
+
+/// Pauses between looks after a file event; together about 60 ms.
+const LOOK_AGAIN_MS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
+/// Looks without any file event: for file systems that tell nothing.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks at the app's file whenever something happens to it, until `stop`. Failures are logged once.
+pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: watch::Receiver<bool>) {
+    let wake = Arc::new(Notify::new());
+    let _watcher = match start_watcher(&database, Arc::clone(&wake)) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the database's folder can't be watched; looking once a second instead");
+            None
+        }
+    };
+    let mut last_seen = None;
+    loop {
+        let event = tokio::select! {
+            () = wake.notified() => true,
+            () = tokio::time::sleep(POLL_EVERY) => false,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let pauses: &[u64] = if event { &LOOK_AGAIN_MS } else { &[0] };
+        for pause in pauses {
+            if *pause > 0 {
+                tokio::time::sleep(Duration::from_millis(*pause)).await;
+            }
+            let seen = last_seen;
+            let Ok(looked) = node.engine.call(move |engine| look(engine, seen)).await else { return };
+            match looked {
+                Ok((version, changed)) => {
+                    node.database_connected.store(true, Ordering::Relaxed);
+                    last_seen = Some(version);
+                    if changed {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    if node.database_connected.swap(false, Ordering::Relaxed) {
+                        tracing::warn!(%error, "the database can't be read at the moment");
+                    }
+                    last_seen = None;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Captures when another connection has written since the last look.
+fn look(engine: &mut crate::sync::Engine, seen: Option<i64>) -> Result<(i64, bool), crate::sync::EngineError> {
+    let version = engine.data_version()?;
+    if seen == Some(version) {
+        return Ok((version, false));
+    }
+    let noticed = engine.capture(now())?;
+    if noticed.new_epoch {
+        tracing::warn!("the database was restored from a copy or replaced; comparing everything with the other devices again");
+    }
+    Ok((version, true))
+}
+
+fn start_watcher(database: &Path, wake: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
+    let name = database.file_name().map(std::ffi::OsStr::to_os_string);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        if matches!(event.kind, EventKind::Access(_)) {
+            return;
+        }
+        let ours = event.paths.iter().any(|path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            name.as_ref().is_some_and(|name| file.starts_with(&*name.to_string_lossy())) && !file.ends_with("-shm")
+        });
+        if ours {
+            wake.notify_one();
+        }
+    })?;
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}

@@ -1,0 +1,182 @@
+//! Assembly of a serving node: keys, Engine, listeners, watch; its start, its line on stdout, its end.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::net::handle::EngineHandle;
+use crate::net::node_state::{NodeState, system_rng};
+use crate::net::{admin, lan, server, watch as file_watch};
+use crate::store::key_file::{self, Overwrite};
+use crate::store::trust::TrustStore;
+use crate::sync::Engine;
+use crate::trust::identity::{Identity, Secret};
+use crate::trust::pairing::Approval;
+use crate::trust::to_base64url;
+
+const ADMIN_FILE: &str = "admin.json";
+/// Setting under which the port last served on is remembered.
+pub const LAN_PORT_SETTING: &str = "lan_port";
+
+/// A node can't serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The port is in use.
+    #[error("port {port} on {ip} is taken by another program: stop it, or serve on another port with {flag}")]
+    PortTaken {
+        /// Where.
+        ip: IpAddr,
+        /// Which.
+        port: u16,
+        /// The flag that changes it.
+        flag: &'static str,
+    },
+    /// The address can't be bound.
+    #[error("can't listen on {address}: {source}; give an address of this machine with --host")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `admin.json` can't be written.
+    #[error("{} can't be written: {source}", path.display())]
+    AdminFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No thread for the Engine.
+    #[error("the system refuses another thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What a serving node leaves for our other commands, readable by its owner only.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AdminFile {
+    /// URL of the loopback listener.
+    pub url: String,
+    /// Its token, base64url.
+    pub token: String,
+    /// Process id of the node.
+    pub pid: u32,
+    /// Port of the LAN listener.
+    pub lan_port: u16,
+}
+
+impl std::fmt::Debug for AdminFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminFile").field("url", &self.url).field("pid", &self.pid).field("lan_port", &self.lan_port).finish_non_exhaustive()
+    }
+}
+
+impl AdminFile {
+    /// What a node serving from this data directory left, if anything.
+    #[must_use]
+    pub fn read(data_dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(data_dir.join(ADMIN_FILE)).ok()?).ok()
+    }
+}
+
+/// The line on stdout when a node is ready: `READY {"url":…,"admin_url":…}`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ready {
+    /// URL of the LAN listener, at an address others can reach.
+    pub url: String,
+    /// URL of the loopback listener.
+    pub admin_url: String,
+}
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Address of the LAN listener.
+    pub host: IpAddr,
+    /// Port of the LAN listener; 0 for any free one.
+    pub port: u16,
+    /// Port of the loopback listener; 0 for any free one.
+    pub admin_port: u16,
+    /// What this device is called.
+    pub name: String,
+    /// Whether pairing wants a code.
+    pub approval: Approval,
+}
+
+/// A node that listens.
+#[derive(Debug)]
+pub struct Node {
+    state: Arc<NodeState>,
+    ready: Ready,
+    lan: TcpListener,
+    admin: TcpListener,
+    database: PathBuf,
+    data_dir: PathBuf,
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => ServeError::PortTaken { ip: address.ip(), port: address.port(), flag },
+        _ => ServeError::Bind { address, source },
+    })
+}
+
+impl Node {
+    /// Binds both listeners and writes `admin.json`.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub async fn start(engine: Engine, trust: TrustStore, identity: Identity, data_dir: &Path, options: ServeOptions) -> Result<Self, ServeError> {
+        let lan = bind(SocketAddr::new(options.host, options.port), "--port").await?;
+        let admin = bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port), "--admin-port").await?;
+        let port_of = |listener: &TcpListener, asked: u16| listener.local_addr().map_or(asked, |address| address.port());
+        let (lan_port, admin_port) = (port_of(&lan, options.port), port_of(&admin, options.admin_port));
+        let reachable = crate::net::addresses::reachable(options.host).first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let ready = Ready { url: format!("http://{}", SocketAddr::new(reachable, lan_port)), admin_url: format!("http://127.0.0.1:{admin_port}") };
+        let admin_token = Secret::random(&mut system_rng());
+        let file = AdminFile { url: ready.admin_url.clone(), token: to_base64url(admin_token.expose()), pid: std::process::id(), lan_port };
+        let path = data_dir.join(ADMIN_FILE);
+        serde_json::to_vec(&file)
+            .map_err(std::io::Error::other)
+            .and_then(|content| key_file::write_private(data_dir, &path, &content, Overwrite::Yes))
+            .map_err(|source| ServeError::AdminFile { path, source })?;
+        if let Err(error) = trust.set_setting(LAN_PORT_SETTING, &lan_port.to_string()) {
+            tracing::warn!(%error, "the port could not be remembered");
+        }
+        let database = engine.database().to_owned();
+        let engine = EngineHandle::spawn(engine).map_err(ServeError::Thread)?;
+        let state = Arc::new(NodeState::new(engine, trust, identity, options.name, options.host, lan_port, options.approval, admin_token));
+        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned() })
+    }
+
+    /// The READY line's content.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// What the handlers share.
+    #[must_use]
+    pub fn state(&self) -> &Arc<NodeState> {
+        &self.state
+    }
+
+    /// Serves until `stop` says so, then removes `admin.json`.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        tokio::join!(
+            lan::mirror_devices(&self.state),
+            server::serve(self.lan, lan::router(Arc::clone(&self.state)), stop.clone()),
+            server::serve(self.admin, admin::router(Arc::clone(&self.state)), stop.clone()),
+            file_watch::run(Arc::clone(&self.state), self.database, stop),
+        );
+        // Another node may have taken over meanwhile: its file is not ours to remove.
+        if AdminFile::read(&self.data_dir).is_some_and(|file| file.pid == std::process::id()) {
+            drop(std::fs::remove_file(self.data_dir.join(ADMIN_FILE)));
+        }
+    }
+}

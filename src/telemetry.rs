@@ -1,0 +1,15 @@
+//! Logs: to stderr, never with tokens, keys, bodies or story text.
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. A serving node tells what it does; other commands only what went wrong.
+pub(crate) fn start(verbose: u8, serving: bool) {
+    let level = match (verbose, serving) {
+        (0, false) => "storysync=warn",
+        (0, true) | (1, _) => "storysync=info",
+        _ => "storysync=debug",
+    };
+    let filter = EnvFilter::try_from_env("STORYSYNC_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // A second start (in tests) keeps the first.
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init());
+}
