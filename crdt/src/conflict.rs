@@ -7,7 +7,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::document::Visible;
-use crate::row::{shown, uncovered_edits, written_at};
+use crate::row::{contenders, shown, uncovered_edits, written_at};
 use crate::value::write_length_prefixed;
 use crate::{Change, ChangeHash, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
 
@@ -100,18 +100,21 @@ pub fn conflicts(document: &Document) -> Vec<Conflict> {
 }
 
 fn field_clash(document: &Document, name: &str, register: &Register) -> Option<FieldClash> {
-    let visible = register.visible();
+    if register.visible().len() < 2 {
+        return None;
+    }
+    let visible = contenders(document, register);
     let shown = shown(document, register)?;
     if visible.iter().all(|put| put.value == shown.value) {
         return None;
     }
     let mut values: Vec<ConflictValue> = Vec::new();
     // The shown value comes last; equal values are listed once, by their latest writer.
-    for put in visible.iter().filter(|put| put.op_id != shown.op_id).chain([shown]) {
+    for put in visible.iter().copied().filter(|put| put.op_id != shown.op_id).chain([shown]) {
         values.retain(|known| known.value != put.value);
         values.push(attributed(document, put));
     }
-    Some(FieldClash { name: name.to_owned(), base: common_base(document, name, visible), values, shown: shown.value.clone() })
+    Some(FieldClash { name: name.to_owned(), base: common_base(document, name, &visible), values, shown: shown.value.clone() })
 }
 
 fn attributed(document: &Document, put: &Visible) -> ConflictValue {
@@ -120,7 +123,7 @@ fn attributed(document: &Document, put: &Visible) -> ConflictValue {
 }
 
 /// What the field held in the changes that every one of the writers knew.
-fn common_base(document: &Document, name: &str, visible: &[Visible]) -> Value {
+fn common_base(document: &Document, name: &str, visible: &[&Visible]) -> Value {
     let mut common: Option<BTreeSet<ChangeHash>> = None;
     for put in visible {
         let Some(change) = document.changes().get(put.change) else { continue };

@@ -73,16 +73,24 @@ pub fn row(document: &Document) -> Row {
 /// The put whose value a register shows: automerge's winner, but between two geneses (both devices
 /// had the row before storysync came, with other values) the one with the later `updated_at`, then hash.
 pub(crate) fn shown<'a>(document: &Document, register: &'a Register) -> Option<&'a Visible> {
-    let visible = register.visible();
-    let winner = register.winner()?;
-    if visible.len() == 1 {
-        return Some(winner);
-    }
+    let contenders = contenders(document, register);
+    let winner = contenders.last().copied()?;
     let genesis_of = |put: &Visible| document.changes().get(put.change).filter(|change| change.is_genesis());
-    if visible.iter().any(|put| genesis_of(put).is_none()) {
+    if contenders.len() == 1 || contenders.iter().any(|put| genesis_of(put).is_none()) {
         return Some(winner);
     }
-    visible.iter().max_by_key(|put| genesis_of(put).map(|change| (written_at(change), Reverse(change.hash()))))
+    contenders.into_iter().max_by_key(|put| genesis_of(put).map(|change| (written_at(change), Reverse(change.hash()))))
+}
+
+/// The visible puts that count against each other, in ascending order: what an app filled into columns
+/// it gained steps back behind anything somebody wrote.
+pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec<&'a Visible> {
+    let filled = |put: &&Visible| document.changes().get(put.change).is_some_and(|change| EditPurpose::of(change) == EditPurpose::NewColumns);
+    let visible = register.visible();
+    if visible.len() > 1 && !visible.iter().all(|put| filled(&put)) {
+        return visible.iter().filter(|put| !filled(put)).collect();
+    }
+    visible.iter().collect()
 }
 
 /// When a change says it was made.

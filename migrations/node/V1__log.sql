@@ -52,6 +52,7 @@ CREATE TABLE sync_row (
 ) STRICT;
 CREATE UNIQUE INDEX sync_row_uuid ON sync_row (table_id, sync_uuid);
 CREATE UNIQUE INDEX sync_row_local ON sync_row (table_id, local_id) WHERE present = 1;
+CREATE INDEX sync_row_gone ON sync_row (table_id, local_id) WHERE present = 0;
 CREATE INDEX sync_row_open ON sync_row (conflicts) WHERE conflicts > 0;
 CREATE INDEX sync_row_parked ON sync_row (table_id) WHERE parked IS NOT NULL;
 

@@ -1,4 +1,5 @@
 //! `pair show`, `pair join`, `pair confirm`: the person's side of the ceremony.
+#![expect(clippy::indexing_slicing, reason = "a JSON value that lacks a key reads as null, it never panics")]
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;

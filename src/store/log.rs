@@ -190,6 +190,16 @@ pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usi
     Ok((found, false, end(connection)?))
 }
 
+/// Forgets which changes came from a peer: its log is another than it was, so what it once sent us it
+/// may no longer have.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn forget_origin(connection: &Connection, peer: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE sync_change SET origin = NULL WHERE origin = ?1")?.execute([peer])?;
+    Ok(())
+}
+
 /// How many changes after `seq` did not come from `peer`.
 ///
 /// # Errors

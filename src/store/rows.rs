@@ -185,6 +185,17 @@ pub fn at_local_id(connection: &Connection, table: TableId, local_id: i64) -> ru
         .optional()
 }
 
+/// The rows that once stood under a local id and stand nowhere now.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn formerly_at(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<Vec<RowRecord>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND local_id = ?2 AND present = 0"))?
+        .query_map(params![table.0, local_id], read)?
+        .collect()
+}
+
 /// The row with a name, made (known to nobody yet) when it is new here.
 ///
 /// # Errors

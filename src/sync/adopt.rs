@@ -374,7 +374,7 @@ impl Session<'_> {
         let plan = Plan::make(self.connection, &self.schema, &known, self.prose, resolve, |_| {})?;
         let mut touched: BTreeSet<RowId> = plan.apply(self.connection, self.now)?.into_iter().collect();
         let mut rebuilt = BTreeSet::new();
-        for table in std::sync::Arc::clone(&self.schema).tables() {
+        for table in std::sync::Arc::clone(&self.schema).tables().filter(|table| known.contains(table.name())) {
             if add_columns(self.connection, table)? {
                 rebuilt.insert(table.name().to_owned());
             }

@@ -29,6 +29,10 @@ struct IdHint {
     updates: i64,
     /// Uuids an update replaced in place.
     displaced: Vec<String>,
+    /// Whether a row was deleted, or moved away, from here.
+    deleted: bool,
+    /// Whether a row was inserted here.
+    inserted: bool,
 }
 
 /// The hints for one table.
@@ -96,11 +100,24 @@ impl Session<'_> {
                 touched.extend(rows::referrers(self.connection, moved)?);
                 touched.insert(moved);
             }
+            touched.extend(found.misled);
             standing.extend(found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)));
         }
         for (row, at) in &gone {
             if self.capture_delete(*row, at.unwrap_or(self.now))? {
                 touched.insert(*row);
+            }
+        }
+        let mut looked_at: BTreeSet<RowId> = standing.iter().map(|(_, id, _, _)| *id).collect();
+        for old in self.replaced.clone() {
+            for referrer in rows::referrers(self.connection, old)? {
+                let record = rows::get(self.connection, referrer)?;
+                let name = rows::table_name(self.connection, record.table)?;
+                if let (true, Some(table), Some(local_id)) = (record.present && looked_at.insert(referrer), schema.table(name.as_str()), record.local_id)
+                    && let Some(row) = app_rows::by_local_id(self.connection, table, local_id)?
+                {
+                    standing.push((table, referrer, row, IdHint::default()));
+                }
             }
         }
         for (table, id, row, hint) in standing {
@@ -143,6 +160,9 @@ impl Session<'_> {
                     // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
                     let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
                     self.release(&holder, displaced)?;
+                    if !displaced && !hint.deleted {
+                        self.replaced.insert(holder.id);
+                    }
                     if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {
                         found.moved.insert(holder.id);
                         uncertain.remove(&holder.id);
@@ -161,6 +181,9 @@ impl Session<'_> {
             uncertain.remove(&record.id);
             if !record.present || record.local_id != Some(row.local_id) {
                 found.moved.insert(record.id);
+                if !self.document(record.id)?.is_empty() || record.version == 0 {
+                    found.misled.extend(self.take_over_id(&record, row.local_id)?);
+                }
                 record.local_id = Some(row.local_id);
                 record.present = true;
                 record.parked = None;
@@ -192,6 +215,28 @@ impl Session<'_> {
         let local_id = if forget_id { None } else { record.local_id };
         rows::save(self.connection, &RowRecord { present: false, local_id, ..record.clone() })?;
         Ok(())
+    }
+
+    /// SQLite has handed the id of a deleted row out again. Rows that still hold that id must not lead to
+    /// the newcomer: they are returned, to be shown without a target.
+    fn take_over_id(&mut self, newcomer: &RowRecord, local_id: i64) -> Result<BTreeSet<RowId>, SessionError> {
+        let mut misled = BTreeSet::new();
+        for former in rows::formerly_at(self.connection, newcomer.table, local_id)? {
+            if former.id == newcomer.id || self.replaced.contains(&former.id) {
+                continue;
+            }
+            self.release(&former, true)?;
+            self.former_ids.insert(former.id, local_id);
+            for referrer in rows::referrers(self.connection, former.id)? {
+                let mut record = rows::get(self.connection, referrer)?;
+                record
+                    .differs
+                    .retain(|_, difference| difference.document.as_text() != Some(former.uuid.as_str()) || difference.shown.as_integer() != Some(local_id));
+                rows::save(self.connection, &record)?;
+                misled.insert(referrer);
+            }
+        }
+        Ok(misled)
     }
 
     /// The uuid of a row of the app's. One without takes that of the row last seen under its id (the app
@@ -255,7 +300,10 @@ impl Session<'_> {
             // does not lead a reference to a stranger.
             (Value::Text(uuid), Value::Integer(id)) => {
                 let (Some(target), Some(uuid)) = (rows::find_table(self.connection, table)?, SyncUuid::parse(uuid)) else { return Ok(false) };
-                Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| record.local_id == Some(*id)))
+                Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| {
+                    let had = record.local_id == Some(*id) || self.former_ids.get(&record.id) == Some(id);
+                    had && !self.replaced.contains(&record.id)
+                }))
             }
             _ => Ok(false),
         }
@@ -268,6 +316,11 @@ impl Session<'_> {
             return self.capture_new(table, record, stored, at);
         }
         let merged = row(self.document(id)?);
+        if hint.inserted && table.with_role(&Role::CreatedAt).is_some() && known_stamp(&merged.created_at).is_none() {
+            // The app replaced the row: when it was first created is as unknown as before.
+            let unknown = BTreeMap::from([(key::CREATED_AT.to_owned(), Value::from(UNKNOWN_STAMP))]);
+            app_rows::update(self.connection, table, stored.local_id, &unknown)?;
+        }
         let stale = match hint.base_version {
             Some(version) => {
                 let document = self.document(id)?;
@@ -418,6 +471,8 @@ struct Identified {
     /// Known rows whose local id changed, or that must be put back under a new one.
     moved: BTreeSet<RowId>,
     gone: Vec<(RowId, Option<Stamp>)>,
+    /// Rows that hold the id of a deleted row, under which another row stands now.
+    misled: BTreeSet<RowId>,
 }
 
 impl TableHints {
@@ -434,7 +489,9 @@ impl TableHints {
                 };
             }
             Operation::UuidChanged => entry.displaced.extend(hint.uuid.clone()),
-            Operation::Inserted | Operation::Deleted | Operation::PerhapsReplaced => {}
+            Operation::Inserted => entry.inserted = true,
+            Operation::Deleted => entry.deleted = true,
+            Operation::PerhapsReplaced => {}
         }
         if let Some(uuid) = hint.uuid {
             let known = self.uuids.entry(uuid).or_default();

@@ -350,6 +350,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn answer_pull(&mut self, request: &PullRequest, device_id: &str, now: Stamp) -> Result<PullResponse, EngineError> {
         self.capture(now)?;
+        self.note_epoch(device_id, request.epoch.as_deref(), now)?;
         let epoch = self.epoch;
         let page = self.read(|connection, schema| {
             let peer = peers::find(connection, device_id)?.map(|peer| peer.id);
@@ -364,6 +365,27 @@ impl Engine {
             epoch: hex(&epoch),
             reset: page.reset,
         })
+    }
+
+    /// A device names another epoch than before: its file was restored or replaced, and what it once sent
+    /// us must be told to it again.
+    fn note_epoch(&mut self, device_id: &str, epoch: Option<&str>, now: Stamp) -> Result<(), EngineError> {
+        let Some(epoch) = epoch else { return Ok(()) };
+        let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?.and_then(|peer| peer.peer_epoch)))?;
+        if known.as_deref() == Some(epoch) {
+            return Ok(());
+        }
+        self.write(now, |session| {
+            let mut peer = peers::find_or_create(session.connection, device_id)?;
+            if peer.peer_epoch.is_some() {
+                log::forget_origin(session.connection, peer.id)?;
+                peer.pushed_seq = 0;
+            }
+            peer.peer_epoch = Some(epoch.to_owned());
+            peers::save(session.connection, &peer)?;
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// A peer's cursor proves what it knows: that need not be pushed to it.
@@ -410,6 +432,7 @@ impl Engine {
                 peer.peer_epoch = Some(page.epoch.clone());
                 if reset {
                     peer.pushed_seq = 0;
+                    log::forget_origin(session.connection, peer.id)?;
                 }
                 peers::save(session.connection, &peer)?;
                 Ok(())

@@ -12,7 +12,7 @@ use super::error::SessionError;
 use super::wire::{PullRequest, RowChange, StoredTimes};
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
-use crate::app::schema::{Role, Schema};
+use crate::app::schema::{Role, Schema, Table};
 use crate::store::log::{self, CHAIN_BYTES, EPOCH_BYTES, Epoch, Logged, Position};
 use crate::store::rows::{self, RowId};
 use crate::values::to_json;
@@ -178,7 +178,7 @@ fn row_changes(
                 "update"
             }
             .to_owned(),
-            data: with_data.then(|| data(&document, &merged)),
+            data: with_data.then(|| data(schema.table(table.as_str()), &document, &merged)),
             version: merged.version,
             updated_at: rfc3339(&merged.updated_at),
             stored_times: None,
@@ -208,10 +208,12 @@ pub(super) fn rfc3339(value: &Value) -> Option<String> {
 }
 
 /// The row as documented clients read it.
-fn data(document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
+fn data(table: Option<&Table>, document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
     let mut data: serde_json::Map<String, serde_json::Value> = merged.fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
-    // A column that was cleared is told as null, not left out.
-    for (name, _) in document.registers().filter(|(name, _)| !key::is_bookkeeping(name)) {
+    // A column that is empty is told as null, not left out.
+    let known = document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name));
+    let declared = table.into_iter().flat_map(|table| table.columns.iter().filter(|column| column.is_content()).map(|column| column.name.as_str()));
+    for name in known.chain(declared) {
         data.entry(name).or_insert(serde_json::Value::Null);
     }
     let time = |value: &Value| rfc3339(value).map_or(serde_json::Value::Null, serde_json::Value::from);

@@ -23,6 +23,10 @@ pub(crate) struct Session<'a> {
     pub(super) now: Stamp,
     /// Rows whose deletion by the app was captured in this transaction.
     pub(super) left_here: HashSet<RowId>,
+    /// Ids that deleted rows had and other rows now have.
+    pub(super) former_ids: HashMap<RowId, i64>,
+    /// Rows the app replaced in place by others (`INSERT OR REPLACE`): who referred to them refers to those.
+    pub(super) replaced: HashSet<RowId>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     own_writes: bool,
@@ -38,6 +42,8 @@ impl<'a> Session<'a> {
             prose,
             now,
             left_here: HashSet::new(),
+            former_ids: HashMap::new(),
+            replaced: HashSet::new(),
             appender: None,
             documents: HashMap::new(),
             own_writes: false,

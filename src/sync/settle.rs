@@ -330,6 +330,7 @@ impl Session<'_> {
         // The app itself removed the target and left this row behind: its integer stays as it is.
         if let (Some(now), Some(target)) = (now, target)
             && self.left_here.contains(&target)
+            && !self.former_ids.contains_key(&target)
         {
             differs.insert(column.name.clone(), Difference { document, shown: token(now) });
             return Ok(Some(now.clone()));

@@ -1,0 +1,172 @@
+//! Migration: every dialect, nothing lost, nothing changed the second time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use crate::fixtures::{self, Dialect};
+use crate::support::*;
+
+/// Every value of every column of every table, by rowid.
+fn contents(path: &Path) -> BTreeMap<(String, i64, String), Value> {
+    let connection = Connection::open(path).unwrap();
+    let mut list = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'").unwrap();
+    let names: Vec<String> = list.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut contents = BTreeMap::new();
+    for name in names {
+        let mut select = match connection.prepare(&format!("SELECT rowid, * FROM \"{name}\"")) {
+            Ok(select) => select,
+            Err(_) => continue,
+        };
+        let columns: Vec<String> = select.column_names().map(str::to_owned).collect();
+        let mut rows = select.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for (position, column) in columns.iter().enumerate().skip(1) {
+                contents.insert((name.clone(), row.get(0).unwrap(), column.clone()), row.get(position).unwrap());
+            }
+        }
+    }
+    contents
+}
+
+#[test]
+fn every_dialect_migrates_with_every_value_intact_and_the_second_run_changes_nothing() {
+    let (_folder, files) = fixtures::all_files();
+    for file in files {
+        let before = contents(&file);
+        let mut replica = Replica::of_copy(&file, 1);
+        let after = contents(&replica.database);
+        for (place, value) in &before {
+            let now = after.get(place).unwrap_or_else(|| panic!("{}: {place:?} is gone", file.display()));
+            assert!(now == value || (*value == Value::Null && place.2 == "sync_uuid"), "{}: {place:?} was {value:?}, is {now:?}", file.display());
+        }
+        let count = |contents: &BTreeMap<(String, i64, String), Value>| {
+            contents
+                .keys()
+                .filter(|(table, _, _)| !table.starts_with("sync_"))
+                .map(|(table, row, _)| (table, *row))
+                .collect::<std::collections::BTreeSet<_>>()
+                .len()
+        };
+        assert_eq!(count(&before), count(&after), "{}", file.display());
+        let backup = replica.report.backup.clone().unwrap();
+        assert_eq!(contents(&backup), before, "the backup of {}", file.display());
+
+        let bytes = std::fs::read(&replica.database).unwrap();
+        replica.start();
+        assert_eq!(replica.capture(), 0);
+        replica.stop();
+        assert_eq!(bytes, std::fs::read(&replica.database).unwrap(), "a second run changed {}", file.display());
+        assert_eq!(std::fs::read_dir(replica.folder.path().join("backups")).unwrap().count(), 1, "a second run made a backup");
+    }
+}
+
+#[test]
+fn the_journal_mode_of_the_file_stays_as_it_was() {
+    let (_folder, file) = fixtures::file(Dialect::Newer);
+    for mode in ["delete", "wal", "truncate"] {
+        let replica = Replica::of_copy(&file, 1);
+        replica.app().query_row(&format!("PRAGMA journal_mode={mode}"), [], |_| Ok(())).unwrap();
+        let mut replica = Replica::at(replica.folder, replica.database, 1);
+        replica.write("UPDATE actor SET first_name = 'x' WHERE id = 1");
+        replica.capture();
+        // "truncate" is a setting of each connection; only WAL is one of the file.
+        let expected = if mode == "wal" { "wal" } else { "delete" };
+        assert_eq!(replica.value::<String>("PRAGMA journal_mode"), expected);
+    }
+}
+
+#[test]
+fn a_new_row_of_an_old_file_gets_its_true_time_and_a_uuid() {
+    let (_folder, file) = fixtures::file(Dialect::OldScripts);
+    let mut replica = Replica::of_copy(&file, 1);
+    let before = now();
+    replica.write("INSERT INTO setting (name, user_id) VALUES ('new', 1)");
+    let created: String = replica.value("SELECT created_at FROM setting WHERE name = 'new'");
+    let updated: String = replica.value("SELECT updated_at FROM setting WHERE name = 'new'");
+    assert_ne!(created, fixtures::BAKED);
+    for time in [created, updated] {
+        let time = storysync_crdt::Stamp::parse(&time).unwrap();
+        assert!((time.unix_ms() - before.unix_ms()).abs() < 5_000, "{time:?}");
+    }
+    let uuid: String = replica.value("SELECT sync_uuid FROM setting WHERE name = 'new'");
+    assert!(uuid::Uuid::parse_str(&uuid).is_ok_and(|uuid| uuid.get_version_num() == 4), "{uuid}");
+    assert_eq!(replica.capture(), 1);
+}
+
+#[test]
+fn init_makes_the_documented_tables() {
+    let replica = Replica::empty(1);
+    let connection = Connection::open(&replica.database).unwrap();
+    let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+    assert_eq!(schema.tables().count(), 63);
+    assert!(schema.refused.is_empty());
+    for table in schema.tables() {
+        let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        for sync in ["sync_uuid", "created_at", "updated_at", "deleted_at", "version"] {
+            assert!(columns.contains(&sync), "{} lacks {sync}", table.name());
+        }
+        assert!(table.uuid_is_unique, "{}", table.name());
+    }
+    assert_eq!(schema.table("arc_type").unwrap().uniques, vec![vec!["name".to_owned(), "setting_id".to_owned()]]);
+    let references: usize = schema.tables().map(|table| table.references().count()).sum();
+    assert_eq!(references, 130, "131 foreign keys in all, one of them between sync tables");
+}
+
+#[test]
+fn every_table_of_ours_begins_with_sync_and_every_column_has_a_comment() {
+    let sql = include_str!("../../migrations/node/V1__log.sql");
+    for line in sql.lines().filter(|line| {
+        line.starts_with("    ")
+            && !line.trim_start().starts_with("PRIMARY KEY")
+            && !line.trim_start().starts_with("UNIQUE")
+            && !line.trim_start().starts_with("FOREIGN")
+    }) {
+        assert!(line.contains("-- "), "no comment: {line}");
+    }
+    let replica = Replica::empty(1);
+    let connection = replica.app();
+    let mut list = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND (tbl_name LIKE 'sync%' OR type = 'trigger') ORDER BY name")
+        .unwrap();
+    for name in list.query_map([], |row| row.get::<_, String>(0)).unwrap() {
+        let name = name.unwrap();
+        assert!(name.starts_with("sync_") || name.starts_with("ix_sync_"), "{name}");
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_synced_is_refused_by_name_and_nothing_is_changed() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("app.db");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE plain (id INTEGER PRIMARY KEY, t TEXT); CREATE TABLE odd (k TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID;")
+        .unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let options = options(folder.path(), &path, 1);
+    let error = storysync::sync::Engine::open_or_migrate(options.clone(), entropy(1), now(), &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("odd") && error.contains("WITHOUT ROWID") && error.contains("excluded_tables"), "{error}");
+    assert_eq!(bytes, std::fs::read(&path).unwrap());
+    let options = storysync::sync::EngineOptions { excluded_tables: vec!["odd".to_owned()], ..options };
+    storysync::sync::Engine::open_or_migrate(options, entropy(1), now(), &mut |_, _| {}).unwrap();
+}
+
+#[test]
+fn rows_that_share_a_uuid_are_told_apart() {
+    let (_folder, file) = fixtures::file(Dialect::OldScripts);
+    let copy = tempfile::TempDir::new().unwrap();
+    let path = copy.path().join("storymaster.db");
+    std::fs::copy(&file, &path).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "DROP INDEX ix_setting_sync_uuid_unique; DROP INDEX ix_setting_sync_uuid_again; UPDATE setting SET sync_uuid = 'same' WHERE id IN (2, 3)",
+        )
+        .unwrap();
+    let replica = Replica::at(copy, path, 1);
+    assert_eq!(replica.value::<String>("SELECT sync_uuid FROM setting WHERE id = 2"), "same");
+    assert_ne!(replica.value::<String>("SELECT sync_uuid FROM setting WHERE id = 3"), "same");
+}

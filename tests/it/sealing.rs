@@ -1,0 +1,167 @@
+//! Sealed bodies: what is opened is exactly what was sealed, for exactly this request, once.
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use storysync::trust::envelope::{self, PairSecret, Route};
+use storysync::trust::identity::{DeviceId, Identity, Secret};
+use storysync::trust::pairing::{Admission, Approval, Confirmation, Joined, Joining, Offer, PairingWindow};
+use storysync::trust::prekey::{PrekeyRefusal, Prekeys};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+fn rng() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
+}
+
+struct Setting {
+    client: Identity,
+    server: Identity,
+    pair: PairSecret,
+    prekey: StaticSecret,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let mut rng = rng();
+        Self {
+            client: Identity::generate(&mut rng),
+            server: Identity::generate(&mut rng),
+            pair: PairSecret { secret: Secret::random(&mut rng), epoch: 1 },
+            prekey: StaticSecret::from([5; 32]),
+        }
+    }
+
+    fn seal(&self, method: &str, target: &str, body: &[u8]) -> (Vec<u8>, envelope::AwaitedResponse) {
+        let (client, server) = (self.client.public_key(), self.server.public_key());
+        let route = Route { method, target, client: &client, server: &server };
+        let key = PublicKey::from(&self.prekey).to_bytes();
+        envelope::seal_request(route, &self.pair, &key, 7, 1, 1_000, body, &self.client, &mut rng()).unwrap()
+    }
+
+    fn open(&self, method: &str, target: &str, sealed: &[u8]) -> Result<envelope::OpenedRequest, envelope::OpenError> {
+        let (client, server) = (self.client.public_key(), self.server.public_key());
+        envelope::open_request(Route { method, target, client: &client, server: &server }, &self.pair, &self.prekey, sealed)
+    }
+}
+
+#[test]
+fn bodies_of_every_length_arrive_and_are_answered() {
+    let setting = Setting::new();
+    for length in [0, 1, 65_431, 65_432, 65_433, 65_536, 200_000] {
+        let body: Vec<u8> = (0..length).map(|n: usize| n.to_le_bytes()[0]).collect();
+        let (sealed, awaited) = setting.seal("POST", "/api/sync/push?x=1", &body);
+        let opened = setting.open("POST", "/api/sync/push?x=1", &sealed).unwrap();
+        assert_eq!(*opened.body, body);
+        let answer = opened.responder.seal(200, &body, &mut rng()).unwrap();
+        assert_eq!(*awaited.open(200, &answer).unwrap().body, body);
+    }
+}
+
+#[test]
+fn a_request_opens_for_nothing_but_what_it_was_sealed_for() {
+    let setting = Setting::new();
+    let (sealed, _) = setting.seal("POST", "/api/sync/push", b"body");
+    assert!(setting.open("POST", "/api/sync/push", &sealed).is_ok());
+    assert!(setting.open("GET", "/api/sync/push", &sealed).is_err(), "method");
+    assert!(setting.open("POST", "/api/sync/pull", &sealed).is_err(), "path");
+    assert!(setting.open("POST", "/api/sync/push?", &sealed).is_err(), "query");
+    let other = Setting::new();
+    let (client, server, stranger) = (setting.client.public_key(), setting.server.public_key(), other.client.public_key());
+    let route = |client, server| Route { method: "POST", target: "/api/sync/push", client, server };
+    assert!(envelope::open_request(route(&stranger, &server), &setting.pair, &setting.prekey, &sealed).is_err(), "client");
+    assert!(envelope::open_request(route(&client, &stranger), &setting.pair, &setting.prekey, &sealed).is_err(), "server");
+    let later = PairSecret { epoch: 2, ..setting.pair.clone() };
+    assert!(envelope::open_request(route(&client, &server), &later, &setting.prekey, &sealed).is_err(), "epoch");
+    assert!(envelope::open_request(route(&client, &server), &other.pair, &setting.prekey, &sealed).is_err(), "pair secret");
+    assert!(envelope::open_request(route(&client, &server), &setting.pair, &StaticSecret::from([6; 32]), &sealed).is_err(), "prekey");
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_refused() {
+    let setting = Setting::new();
+    let (sealed, awaited) = setting.seal("POST", "/p", b"a body");
+    let answer = setting.open("POST", "/p", &sealed).unwrap().responder.seal(200, b"answer", &mut rng()).unwrap();
+    for position in 0..sealed.len() * 8 {
+        let mut flipped = sealed.clone();
+        flipped[position / 8] ^= 1 << (position % 8);
+        assert!(setting.open("POST", "/p", &flipped).is_err(), "bit {position} of the request");
+    }
+    for length in 0..sealed.len() {
+        assert!(setting.open("POST", "/p", &sealed[..length]).is_err());
+    }
+    assert!(setting.open("POST", "/p", &[&sealed[..], &[0]].concat()).is_err(), "something appended");
+    let mut flipped = answer.clone();
+    flipped[70] ^= 1;
+    assert!(awaited.open(200, &flipped).is_err());
+}
+
+#[test]
+fn an_answer_belongs_to_one_request_and_one_status() {
+    let setting = Setting::new();
+    let (first, _) = setting.seal("POST", "/p", b"same");
+    let (_, awaited_second) = setting.seal("POST", "/p", b"same");
+    let answer = setting.open("POST", "/p", &first).unwrap().responder.seal(200, b"answer", &mut rng()).unwrap();
+    assert!(awaited_second.open(200, &answer).is_err(), "an answer to another request");
+    let (request, awaited) = setting.seal("POST", "/p", b"same");
+    let answer = setting.open("POST", "/p", &request).unwrap().responder.seal(200, b"answer", &mut rng()).unwrap();
+    assert!(awaited.open(404, &answer).is_err(), "another status");
+}
+
+#[test]
+fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
+    let mut prekeys = Prekeys::default();
+    let (owner, stranger) = (DeviceId::of_key(&[1; 32]), DeviceId::of_key(&[2; 32]));
+    let prekey = prekeys.issue(&owner, 0, &mut rng());
+    assert!(prekeys.secret(prekey.kid, &owner, 0).is_ok());
+    assert_eq!(prekeys.secret(prekey.kid, &stranger, 0).err(), Some(PrekeyRefusal::Unknown));
+    assert_eq!(prekeys.secret(prekey.kid, &owner, 16 * 60 * 1000).err(), Some(PrekeyRefusal::Unknown), "worn out by time");
+    for (seq, expected) in [(1, Ok(())), (1, Err(PrekeyRefusal::Replayed)), (3, Ok(())), (2, Ok(())), (2, Err(PrekeyRefusal::Replayed)), (200, Ok(())), (100, Err(PrekeyRefusal::Replayed)), (199, Ok(())), (0, Err(PrekeyRefusal::Replayed))] {
+        assert_eq!(prekeys.mark(prekey.kid, seq), expected, "{seq}");
+    }
+    // Replayed status calls make prekeys nobody uses; they never push out the one in use.
+    for _ in 0..50 {
+        prekeys.issue(&owner, 0, &mut rng());
+    }
+    assert!(prekeys.secret(prekey.kid, &owner, 0).is_ok());
+}
+
+#[test]
+fn both_sides_of_a_pairing_end_with_the_same_secret_and_tokens() {
+    let (desktop, phone) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()));
+    let mut window = PairingWindow::open(&desktop, vec![("127.0.0.1".parse().unwrap(), 1)], Approval::Code, 0, &mut rng());
+    let offer = Offer::parse(&window.offer().to_text(), 0).unwrap();
+    let join = || Joining::start(&offer, &phone, "phone", Some(5), 0, &mut rng()).unwrap();
+    let (sealed, joining) = join();
+    let Admission::Pending { responder } = window.admit(&sealed, &desktop, "desktop", |_| 0, &mut rng()).unwrap() else { panic!("a code is wanted") };
+    let Joined::Pending { code } = joining.accept(202, &responder.seal(202, b"{}", &mut rng()).unwrap()).unwrap() else { panic!("pending") };
+    assert_eq!(window.confirm("nope"), Confirmation::Wrong { tries_left: 2 });
+    assert_eq!(window.confirm(&code), Confirmation::Approved);
+    let (sealed, joining) = join();
+    let Admission::Granted { device, answer } = window.admit(&sealed, &desktop, "desktop", |_| 4, &mut rng()).unwrap() else { panic!("approved") };
+    let Joined::Paired(other) = joining.accept(200, &answer).unwrap() else { panic!("granted") };
+    assert_eq!((device.pair.secret.clone(), device.pair.epoch), (other.pair.secret.clone(), other.pair.epoch));
+    assert_eq!(device.pair.epoch, 5);
+    assert_eq!(device.token_from_device, other.token_to_device);
+    assert_eq!(device.token_to_device, other.token_from_device);
+    assert_eq!((device.identity_key, other.identity_key), (phone.public_key(), desktop.public_key()));
+    assert_eq!(device.port, Some(5));
+}
+
+#[test]
+fn a_second_device_with_the_same_code_aborts_the_pairing() {
+    let (desktop, phone, thief) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()), Identity::generate(&mut rng()));
+    let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
+    let offer = window.offer().clone();
+    let (first, _) = Joining::start(&offer, &thief, "thief", None, 0, &mut rng()).unwrap();
+    let (second, _) = Joining::start(&offer, &phone, "phone", None, 0, &mut rng()).unwrap();
+    assert!(matches!(window.admit(&first, &desktop, "d", |_| 0, &mut rng()), Ok(Admission::Pending { .. })));
+    assert!(matches!(window.admit(&second, &desktop, "d", |_| 0, &mut rng()), Ok(Admission::Leaked)));
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let identity = Identity::generate(&mut rng());
+    let secret = Secret::from_bytes([0xab; 32]);
+    let printed = format!("{secret:?} {identity:?} {:?}", PairSecret { secret: secret.clone(), epoch: 1 });
+    assert!(!printed.contains("171") && !printed.contains("ab, ab") && !printed.to_lowercase().contains("abab"), "{printed}");
+    assert!(printed.contains("Secret(…)"));
+}
