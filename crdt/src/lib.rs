@@ -14,7 +14,7 @@
 //! Because both are functions of the set of changes alone, every device that holds the same
 //! changes shows the same rows and the same conflicts, whatever the order in which they came.
 //!
-//! The bytes are automerge's own: [`save`] gives a document that any automerge implementation
+//! The bytes are automerge's own: [`save()`] gives a document that any automerge implementation
 //! opens. Reading is ours: a flat map of registers needs a few lines, while a loaded automerge
 //! document costs 17–50 KiB and is not safe on hostile bytes.
 //!

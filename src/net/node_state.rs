@@ -96,6 +96,11 @@ impl NodeState {
         }
     }
 
+    /// Opens a pairing window.
+    pub fn show_window(&self, window: PairingWindow) {
+        *lock(&self.pairing) = Some(window);
+    }
+
     /// `GET /` on both listeners. Waits for nothing.
     #[must_use]
     pub fn health(&self) -> serde_json::Value {

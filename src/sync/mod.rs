@@ -1,7 +1,7 @@
 //! The Engine: capture, merge, project, serve changes. Synchronous; effects are return values; the time
 //! and randomness are arguments. What a desktop node runs is what a phone links.
 //!
-//! One write transaction is one [`session::Session`]; its parts are `capture` (what did the app write),
+//! One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
 //! `receive` (what did a peer send) and `settle` (make the app's table show what the documents say).
 
 mod adopt;

@@ -9,6 +9,8 @@ pub mod identity;
 pub mod pairing;
 pub mod prekey;
 
+pub use x25519_dalek::StaticSecret;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 

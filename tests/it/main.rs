@@ -6,6 +6,6 @@ mod capture;
 mod fixtures;
 mod migrating;
 mod processes;
+mod sealing;
 mod support;
 mod syncing;
-mod sealing;

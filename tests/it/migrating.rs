@@ -16,10 +16,7 @@ fn contents(path: &Path) -> BTreeMap<(String, i64, String), Value> {
     let names: Vec<String> = list.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let mut contents = BTreeMap::new();
     for name in names {
-        let mut select = match connection.prepare(&format!("SELECT rowid, * FROM \"{name}\"")) {
-            Ok(select) => select,
-            Err(_) => continue,
-        };
+        let Ok(mut select) = connection.prepare(&format!("SELECT rowid, * FROM \"{name}\"")) else { continue };
         let columns: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {

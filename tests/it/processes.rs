@@ -178,7 +178,9 @@ fn offline_edits_meet_whichever_side_serves() {
     let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
     desktop.stop();
     desktop.app("UPDATE actor SET first_name = 'Desk' WHERE id = 1; DELETE FROM object_ WHERE id = 1");
-    phone.app(&format!("UPDATE actor SET last_name = 'Phone' WHERE sync_uuid = '{uuid}'; INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('New', 1, 'new-1', 1)"));
+    phone.app(&format!(
+        "UPDATE actor SET last_name = 'Phone' WHERE sync_uuid = '{uuid}'; INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('New', 1, 'new-1', 1)"
+    ));
     desktop.serve();
     assert_eq!(phone.sync(), (2, 2));
     assert_same_content(&desktop.database, &phone.database, true);
@@ -696,4 +698,15 @@ fn javascript_opens_the_document_with_equal_heads_on_both_devices() {
         assert!(fields.get(field).is_some(), "{field}");
     }
     assert_eq!(fields["version"].as_i64(), documents[0]["changes"].as_i64());
+}
+
+#[test]
+fn the_demo_shows_a_merge_a_clash_and_its_resolution() {
+    let output = Command::new(BINARY).args(["demo", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["merged"]["job"], "harbour master");
+    assert_eq!(told["merged"]["notes"], "Afraid of the sea. Never says so.");
+    assert_eq!(told["conflicts"][0]["fields"][0]["values"].as_array().unwrap().len(), 2);
+    assert_eq!((&told["resolved"]["title"], &told["open_conflicts"]), (&"Admiral Queen".into(), &0.into()));
 }

@@ -114,7 +114,17 @@ fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
     assert!(prekeys.secret(prekey.kid, &owner, 0).is_ok());
     assert_eq!(prekeys.secret(prekey.kid, &stranger, 0).err(), Some(PrekeyRefusal::Unknown));
     assert_eq!(prekeys.secret(prekey.kid, &owner, 16 * 60 * 1000).err(), Some(PrekeyRefusal::Unknown), "worn out by time");
-    for (seq, expected) in [(1, Ok(())), (1, Err(PrekeyRefusal::Replayed)), (3, Ok(())), (2, Ok(())), (2, Err(PrekeyRefusal::Replayed)), (200, Ok(())), (100, Err(PrekeyRefusal::Replayed)), (199, Ok(())), (0, Err(PrekeyRefusal::Replayed))] {
+    for (seq, expected) in [
+        (1, Ok(())),
+        (1, Err(PrekeyRefusal::Replayed)),
+        (3, Ok(())),
+        (2, Ok(())),
+        (2, Err(PrekeyRefusal::Replayed)),
+        (200, Ok(())),
+        (100, Err(PrekeyRefusal::Replayed)),
+        (199, Ok(())),
+        (0, Err(PrekeyRefusal::Replayed)),
+    ] {
         assert_eq!(prekeys.mark(prekey.kid, seq), expected, "{seq}");
     }
     // Replayed status calls make prekeys nobody uses; they never push out the one in use.

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The one command that checks everything. Installs what a fresh machine with Rust lacks, through the
+# ordinary package managers; then format, lints, tests, docs, dependencies, features, fuzz corpora.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n==> %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+need_package() { # command, package
+    have "$1" && return
+    have apt-get || { echo "please install $2 (for the command $1)"; exit 1; }
+    [ -n "${UPDATED:-}" ] || { as_root apt-get update -q; UPDATED=1; }
+    as_root apt-get install -y -q "$2"
+}
+
+step "what the tests need"
+need_package cc build-essential
+need_package python3 python3
+need_package node nodejs
+need_package npm npm
+rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt
+(cd tests/js && npm ci --no-audit --no-fund --silent)
+have cargo-deny || cargo install cargo-deny --locked --debug --quiet
+
+step "format"
+cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+
+step "lints"
+cargo clippy --workspace --all-targets --all-features --quiet -- -D warnings
+
+step "tests"
+if have cargo-nextest; then
+    cargo nextest run --workspace --no-fail-fast
+    cargo test --workspace --doc --quiet
+else
+    cargo test --workspace --no-fail-fast
+fi
+
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+step "dependencies"
+cargo deny --offline --log-level error check bans licenses sources
+
+step "every feature set"
+# The crates have no features besides the default set, which the tests built.
+cargo check --workspace --no-default-features --quiet
+
+step "fuzz corpora"
+CARGO_TARGET_DIR=target cargo test --manifest-path fuzz/Cargo.toml --test replay --quiet -- --nocapture
+
+step "all checks passed"
