@@ -272,4 +272,10 @@ impl Change {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// The chunk, taken out.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }

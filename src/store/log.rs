@@ -119,10 +119,26 @@ impl Appender {
     /// # Errors
     /// When SQLite fails, or the change is in the log already.
     pub fn append(&mut self, connection: &Connection, row: RowId, change: &Change, origin: Option<i64>, now_ms: i64) -> rusqlite::Result<()> {
-        let next = self.end.after(&change.hash());
+        self.append_packed(connection, row, &change.hash(), change.bytes(), origin, now_ms)
+    }
+
+    /// Appends one change given by its name and bytes.
+    ///
+    /// # Errors
+    /// When SQLite fails, or the change is in the log already.
+    pub fn append_packed(
+        &mut self,
+        connection: &Connection,
+        row: RowId,
+        hash: &ChangeHash,
+        bytes: &[u8],
+        origin: Option<i64>,
+        now_ms: i64,
+    ) -> rusqlite::Result<()> {
+        let next = self.end.after(hash);
         connection
             .prepare_cached("INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-            .execute(params![next.seq, row.0, change.hash().0, next.chain, origin, now_ms, change.bytes()])?;
+            .execute(params![next.seq, row.0, hash.0, next.chain, origin, now_ms, bytes])?;
         self.end = next;
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rusqlite::Connection;
-use storysync_crdt::{Change, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, derived_uuid, genesis, key, key_uuid};
+use storysync_crdt::{ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, derived_uuid, genesis, key, key_uuid};
 
 use super::error::SessionError;
 use super::session::{Session, prose_mark};
@@ -72,9 +72,16 @@ struct PlannedRow {
     /// Sync columns the table's row lacks.
     fill: BTreeMap<String, Value>,
     version: i64,
-    genesis: Change,
+    genesis: PackedChange,
     references: Vec<(String, String, i64)>,
     differs: Differences,
+}
+
+/// A change as the log keeps it; its decoded form is not needed again.
+#[derive(Debug)]
+struct PackedChange {
+    hash: ChangeHash,
+    bytes: Vec<u8>,
 }
 
 impl Plan {
@@ -88,54 +95,49 @@ impl Plan {
         resolve: impl Fn(&str, i64) -> Option<SyncUuid>,
         mut progress: impl FnMut(usize),
     ) -> rusqlite::Result<Self> {
-        let mut contents = Vec::new();
-        let mut names: HashMap<(&str, i64), SyncUuid> = HashMap::new();
-        for table in schema.tables().filter(|table| !known.contains(table.name())) {
-            let mut rows = Vec::new();
-            let mut select = connection.prepare(&format!("{} ORDER BY {}", app_rows::select(table), quote(&table.local_id)))?;
-            let mut found = select.query([])?;
-            while let Some(row) = found.next()? {
-                rows.push(app_rows::read(table, row)?);
-            }
+        let tables: Vec<&Table> = schema.tables().filter(|table| !known.contains(table.name())).collect();
+        let mut names: Names<'_> = HashMap::new();
+        let mut derived: HashMap<&str, usize> = HashMap::new();
+        // Rows are read twice rather than kept: names first, because rows refer to each other.
+        for table in &tables {
             let mut taken: HashSet<SyncUuid> = HashSet::new();
-            let mut derived = HashSet::new();
-            for row in &rows {
+            each_row(connection, table, |row| {
                 // Two rows with one uuid (a row copied with all its columns): the first keeps it.
                 let own = row.uuid(table).filter(|uuid| !taken.contains(uuid));
                 let uuid = match own {
                     Some(uuid) => uuid,
                     None if table.natural_key.is_empty() => {
-                        derived.insert(row.local_id);
+                        *derived.entry(table.name()).or_default() += 1;
                         derived_uuid(&table.name, row.local_id, content(table, row))
                     }
                     // Named by its key, once all it may refer to has a name.
-                    None => continue,
+                    None => return,
                 };
                 taken.insert(uuid.clone());
                 names.insert((table.name(), row.local_id), uuid);
-            }
-            contents.push((table, rows, derived));
+            })?;
         }
-        for (table, rows, derived) in &mut contents {
-            for row in rows.iter() {
-                if !names.contains_key(&(table.name(), row.local_id)) {
-                    let key: Vec<(&str, Value)> = row
-                        .columns(table)
-                        .filter(|(column, _)| table.natural_key.contains(&column.name))
-                        .map(|(column, value)| (column.name.as_str(), travelling(&column.role, value, &names, &resolve)))
-                        .collect();
-                    derived.insert(row.local_id);
-                    names.insert((table.name(), row.local_id), key_uuid(&table.name, key.iter().map(|(name, value)| (*name, value))));
+        for table in tables.iter().filter(|table| !table.natural_key.is_empty()) {
+            each_row(connection, table, |row| {
+                if names.contains_key(&(table.name(), row.local_id)) {
+                    return;
                 }
-            }
+                let key: Vec<(&str, Value)> = row
+                    .columns(table)
+                    .filter(|(column, _)| table.natural_key.contains(&column.name))
+                    .map(|(column, value)| (column.name.as_str(), travelling(&column.role, value, &names, &resolve)))
+                    .collect();
+                *derived.entry(table.name()).or_default() += 1;
+                names.insert((table.name(), row.local_id), key_uuid(&table.name, key.iter().map(|(name, value)| (*name, value))));
+            })?;
         }
         let mut plan = Self::default();
         let mut highs: HashMap<String, i64> = HashMap::new();
-        for (table, rows, derived) in &contents {
-            let mut planned = Vec::with_capacity(rows.len());
+        for table in &tables {
+            let mut planned = Vec::new();
             let mut dangling = 0;
-            for row in rows {
-                let Some(uuid) = names.get(&(table.name(), row.local_id)) else { continue };
+            each_row(connection, table, |row| {
+                let Some(uuid) = names.get(&(table.name(), row.local_id)) else { return };
                 let row = plan_row(schema, prose, table, row, uuid, &names, &resolve);
                 for (_, target, id) in &row.references {
                     let high = highs.entry(target.clone()).or_default();
@@ -144,9 +146,10 @@ impl Plan {
                 dangling += row.differs.values().filter(|difference| difference.document.as_text() == Some(NOWHERE)).count();
                 planned.push(row);
                 progress(1);
-            }
-            let high_id = rows.last().map_or(0, |row| row.local_id);
-            plan.tables.push(TablePlan { table: (*table).clone(), rows: planned, high_id, uuids_derived: derived.len(), dangling });
+            })?;
+            let high_id = planned.last().map_or(0, |row| row.local_id);
+            let uuids_derived = derived.get(table.name()).copied().unwrap_or(0);
+            plan.tables.push(TablePlan { table: (*table).clone(), rows: planned, high_id, uuids_derived, dangling });
         }
         for table in &mut plan.tables {
             table.high_id = table.high_id.max(highs.get(table.table.name()).copied().unwrap_or(0));
@@ -173,19 +176,24 @@ impl Plan {
     }
 
     /// Carries the plan out inside an open transaction, except for the triggers.
-    pub(super) fn apply(self, connection: &Connection, now: Stamp) -> Result<Vec<RowId>, SessionError> {
+    ///
+    /// `fresh` when our own tables are still empty: then nothing of the plan can be known already.
+    pub(super) fn apply(self, connection: &Connection, now: Stamp, fresh: bool) -> Result<Vec<RowId>, SessionError> {
         let mut appender = Appender::new(connection)?;
-        let mut ids: HashMap<(String, i64), RowId> = HashMap::new();
         let mut tables: Vec<(TableId, TablePlan)> = Vec::new();
         for plan in self.tables {
             add_columns(connection, &plan.table)?;
             tables.push((rows::table_id(connection, &plan.table.name)?, plan));
         }
-        let mut adopted = Vec::new();
+        let mut ids: HashMap<&str, HashMap<i64, RowId>> = HashMap::new();
         for (table_id, plan) in &tables {
+            let own = ids.entry(plan.table.name()).or_default();
+            own.reserve(plan.rows.len());
+            let mut filler = Filler::new(connection, &plan.table);
             for row in &plan.rows {
-                app_rows::update(connection, &plan.table, row.local_id, &row.fill)?;
-                let id = match rows::find(connection, *table_id, &row.uuid)? {
+                filler.fill(row)?;
+                let known = if fresh { None } else { rows::find(connection, *table_id, &row.uuid)? };
+                let id = match known {
                     // Another row or a peer spoke of it before its table came here.
                     Some(mut record) => {
                         record.local_id = Some(row.local_id);
@@ -196,32 +204,35 @@ impl Plan {
                     }
                     None => rows::insert_present(connection, *table_id, &row.uuid, row.local_id, row.version, &row.differs)?,
                 };
-                if !crate::store::log::contains(connection, &row.genesis.hash())? {
-                    appender.append(connection, id, &row.genesis, None, now.unix_ms())?;
+                if fresh || !crate::store::log::contains(connection, &row.genesis.hash)? {
+                    appender.append_packed(connection, id, &row.genesis.hash, &row.genesis.bytes, None, now.unix_ms())?;
                 }
-                ids.insert((plan.table.name().to_owned(), row.local_id), id);
-                adopted.push(id);
+                own.insert(row.local_id, id);
             }
             rows::raise_high_id(connection, *table_id, plan.high_id)?;
         }
+        let mut references = Vec::new();
         for (_, plan) in &tables {
             for row in &plan.rows {
-                let Some(referrer) = ids.get(&(plan.table.name().to_owned(), row.local_id)) else { continue };
+                let Some(referrer) = ids.get(plan.table.name()).and_then(|own| own.get(&row.local_id)) else { continue };
                 for (column, target_table, target_id) in &row.references {
-                    let target = match ids.get(&(target_table.clone(), *target_id)) {
-                        Some(target) => *target,
+                    let target = match ids.get(target_table.as_str()) {
+                        Some(planned) => planned.get(target_id).copied(),
                         None => match rows::find_table(connection, target_table)? {
-                            Some(table) => match rows::at_local_id(connection, table, *target_id)? {
-                                Some(record) => record.id,
-                                None => continue,
-                            },
-                            None => continue,
+                            Some(table) => rows::at_local_id(connection, table, *target_id)?.map(|record| record.id),
+                            None => None,
                         },
                     };
-                    rows::add_reference(connection, target, *referrer, column)?;
+                    references.extend(target.map(|target| (target, *referrer, column.as_str())));
                 }
             }
         }
+        // In the order of their index, each page of it is touched once.
+        references.sort_unstable();
+        for (target, referrer, column) in references {
+            rows::add_reference(connection, target, referrer, column)?;
+        }
+        let adopted = ids.values().flat_map(|own| own.values().copied()).collect();
         let schema = Schema::read(connection, &[])?;
         for (table_id, plan) in &tables {
             if let Some(table) = schema.table(plan.table.name()) {
@@ -232,12 +243,53 @@ impl Plan {
     }
 }
 
+/// Writes the sync columns that rows of one table lack; most rows lack the same ones.
+struct Filler<'a> {
+    connection: &'a Connection,
+    table: &'a Table,
+    prepared: Option<(Vec<String>, rusqlite::Statement<'a>)>,
+}
+
+impl<'a> Filler<'a> {
+    fn new(connection: &'a Connection, table: &'a Table) -> Self {
+        Self { connection, table, prepared: None }
+    }
+
+    fn fill(&mut self, row: &PlannedRow) -> rusqlite::Result<()> {
+        if row.fill.is_empty() {
+            return Ok(());
+        }
+        if !self.prepared.as_ref().is_some_and(|(columns, _)| columns.iter().eq(row.fill.keys())) {
+            let sets: Vec<String> = row.fill.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(column), place + 2)).collect();
+            let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(self.table.name()), sets.join(", "), quote(&self.table.local_id));
+            self.prepared = Some((row.fill.keys().cloned().collect(), self.connection.prepare(&sql)?));
+        }
+        if let Some((_, statement)) = &mut self.prepared {
+            let id = Value::Integer(row.local_id);
+            statement.execute(rusqlite::params_from_iter(std::iter::once(&id).chain(row.fill.values()).map(crate::values::to_sql)))?;
+        }
+        Ok(())
+    }
+}
+
+/// The uuids of rows by table and local id.
+type Names<'a> = HashMap<(&'a str, i64), SyncUuid>;
+
+fn each_row(connection: &Connection, table: &Table, mut look: impl FnMut(&StoredRow)) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(&format!("{} ORDER BY {}", app_rows::select(table), quote(&table.local_id)))?;
+    let mut found = select.query([])?;
+    while let Some(row) = found.next()? {
+        look(&app_rows::read(table, row)?);
+    }
+    Ok(())
+}
+
 fn content<'a>(table: &'a Table, row: &'a StoredRow) -> impl Iterator<Item = (&'a str, &'a Value)> {
     row.columns(table).filter(|(column, _)| column.is_content()).map(|(column, value)| (column.name.as_str(), value))
 }
 
 /// The value as documents hold it: references by uuid.
-fn travelling(role: &Role, value: &Value, names: &HashMap<(&str, i64), SyncUuid>, resolve: &impl Fn(&str, i64) -> Option<SyncUuid>) -> Value {
+fn travelling(role: &Role, value: &Value, names: &Names<'_>, resolve: &impl Fn(&str, i64) -> Option<SyncUuid>) -> Value {
     let Role::Reference { table } = role else { return value.clone() };
     match value {
         Value::Null => Value::Null,
@@ -255,7 +307,7 @@ fn plan_row(
     table: &Table,
     row: &StoredRow,
     uuid: &SyncUuid,
-    names: &HashMap<(&str, i64), SyncUuid>,
+    names: &Names<'_>,
     resolve: &impl Fn(&str, i64) -> Option<SyncUuid>,
 ) -> PlannedRow {
     let mut puts = BTreeMap::new();
@@ -302,7 +354,9 @@ fn plan_row(
     }
     puts.insert(key::VERSION.to_owned(), Value::Integer(version));
     let entity = EntityId { table: table.name.clone(), uuid: uuid.clone() };
-    PlannedRow { local_id: row.local_id, uuid: uuid.clone(), fill, version: version.max(1), genesis: genesis(&entity, puts), references, differs }
+    let genesis = genesis(&entity, puts);
+    let genesis = PackedChange { hash: genesis.hash(), bytes: genesis.into_bytes() };
+    PlannedRow { local_id: row.local_id, uuid: uuid.clone(), fill, version: version.max(1), genesis, references, differs }
 }
 
 /// Adds the sync columns a table lacks.
@@ -372,7 +426,7 @@ impl Session<'_> {
             rows::at_local_id(connection, table, id).ok()?.map(|record| record.uuid)
         };
         let plan = Plan::make(self.connection, &self.schema, &known, self.prose, resolve, |_| {})?;
-        let mut touched: BTreeSet<RowId> = plan.apply(self.connection, self.now)?.into_iter().collect();
+        let mut touched: BTreeSet<RowId> = plan.apply(self.connection, self.now, false)?.into_iter().collect();
         let mut rebuilt = BTreeSet::new();
         for table in std::sync::Arc::clone(&self.schema).tables().filter(|table| known.contains(table.name())) {
             if add_columns(self.connection, table)? {

@@ -28,6 +28,8 @@ use crate::trust::identity::DeviceId;
 const SLICE_ROWS: usize = 250;
 /// How often a migration starts over because the app wrote meanwhile, before it plans under the lock.
 const PLANS_WITHOUT_LOCK: u32 = 3;
+/// Page cache of a migration, in KiB.
+const MIGRATION_CACHE_KIB: i64 = 256 * 1024;
 /// Statements kept prepared: a few for each of some hundred tables.
 const STATEMENTS_CACHED: usize = 1024;
 
@@ -632,7 +634,9 @@ fn install(connection: &Connection, plan: Plan, device_id: &DeviceId, entropy: &
         "INSERT INTO sync_state (id, device_id, epoch, schema_version, created_at) VALUES (1, ?1, ?2, 0, ?3)",
         params![device_id.as_str(), epoch, now.unix_ms()],
     )?;
-    plan.apply(connection, now)?;
+    let indexes = migrations::drop_indexes(connection)?;
+    plan.apply(connection, now, true)?;
+    connection.execute_batch(&indexes)?;
     connection.execute("UPDATE sync_state SET schema_version = ?1", [schema::version(connection)?])?;
     Ok(())
 }
@@ -646,6 +650,8 @@ fn migrate(
 ) -> Result<MigrationReport, SessionError> {
     let prose = Prose { configured: options.prose_columns.clone() };
     let device_id = DeviceId::of_key(&options.device_key);
+    // Every page of the file is touched once: pages written early must not be read back.
+    connection.pragma_update(None, "cache_size", -MIGRATION_CACHE_KIB)?;
     let mut attempt = 1;
     let (backup_path, report, committed_version) = loop {
         let schema = read_schema(connection, &options.excluded_tables)?;
