@@ -148,8 +148,8 @@ fn delete_edit_clash(document: &Document) -> Option<Conflict> {
     let register = document.register(key::DELETED_AT)?;
     let deletes: Vec<&Visible> = register.visible().iter().filter(|put| !put.value.is_null()).collect();
     let delete = deletes.last()?;
-    let edits: Vec<&Change> = uncovered_edits(document, &deletes).collect();
-    let edit = edits.last()?;
+    // The latest of them; the order of arrival differs from device to device and must not count.
+    let edit: &Change = uncovered_edits(document, &deletes).max_by_key(|edit| (written_at(edit), edit.hash()))?;
     let edited = ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit) };
     Some(Conflict {
         kind: ConflictKind::DeleteEdit,

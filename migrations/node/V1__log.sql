@@ -78,6 +78,14 @@ CREATE TABLE sync_ref (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sync_ref_referrer ON sync_ref (referrer);
 
+-- Rows that hold an integer which is no row's id (yet): should the app ever put a row there, they refer to it.
+CREATE TABLE sync_dangling (
+    table_id INTEGER NOT NULL,    -- sync_table.id of the table referred to
+    local_id INTEGER NOT NULL,    -- the integer
+    referrer INTEGER NOT NULL,    -- sync_row.id that holds it
+    PRIMARY KEY (table_id, local_id, referrer)
+) STRICT, WITHOUT ROWID;
+
 -- How far each device and we have told each other everything. Not who they are: see the data directory.
 CREATE TABLE sync_peer (
     id INTEGER PRIMARY KEY,       -- short name of the device

@@ -96,7 +96,8 @@ pub fn create_storymaster(connection: &Connection) -> rusqlite::Result<()> {
 /// # Errors
 /// When SQLite fails.
 pub fn drop_indexes(connection: &Connection) -> rusqlite::Result<String> {
-    let mut list = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ('sync_row', 'sync_change')")?;
+    let mut list =
+        connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ('sync_row', 'sync_change')")?;
     let indexes: Vec<(String, String)> = list.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (name, _) in &indexes {
         connection.execute_batch(&format!("DROP INDEX {name}"))?;

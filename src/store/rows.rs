@@ -315,6 +315,42 @@ pub fn add_reference(connection: &Connection, target: RowId, referrer: RowId, co
     Ok(())
 }
 
+/// Notes that a row holds an integer which is no row's id.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn add_dangling(connection: &Connection, table: TableId, local_id: i64, referrer: RowId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO sync_dangling (table_id, local_id, referrer) VALUES (?1, ?2, ?3)")?
+        .execute([table.0, local_id, referrer.0])?;
+    Ok(())
+}
+
+/// Whether some row holds this integer without referring to any row.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_dangling(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2)")?
+        .query_row([table.0, local_id], |row| row.get(0))
+}
+
+/// The rows that hold an integer under which a row stands now; they are forgotten here.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn take_dangling(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<Vec<RowId>> {
+    let found: Vec<RowId> = connection
+        .prepare_cached("SELECT referrer FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2")?
+        .query_map([table.0, local_id], |row| row.get(0).map(RowId))?
+        .collect::<Result<_, _>>()?;
+    if !found.is_empty() {
+        connection.prepare_cached("DELETE FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2")?.execute([table.0, local_id])?;
+    }
+    Ok(found)
+}
+
 /// The rows that refer to a row.
 ///
 /// # Errors

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use rusqlite::Connection;
 use storysync_crdt::{ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, derived_uuid, genesis, key, key_uuid};
 
+use super::capture::leads_nowhere;
 use super::error::SessionError;
 use super::session::{Session, prose_mark};
 use super::settle::token;
 use crate::app::profile::Prose;
 use crate::app::rows::{self as app_rows, StoredRow};
-use crate::app::schema::{Role, Schema, Table, missing_sync_columns};
+use crate::app::schema::{Column, Role, Schema, Table, missing_sync_columns};
 use crate::app::{quote, triggers};
 use crate::store::log::Appender;
 use crate::store::rows::{self, Difference, Differences, RowId, TableId};
@@ -122,13 +123,18 @@ impl Plan {
                 if names.contains_key(&(table.name(), row.local_id)) {
                     return;
                 }
-                let key: Vec<(&str, Value)> = row
+                let key: Vec<(&Column, Value)> = row
                     .columns(table)
                     .filter(|(column, _)| table.natural_key.contains(&column.name))
-                    .map(|(column, value)| (column.name.as_str(), travelling(&column.role, value, &names, &resolve)))
+                    .map(|(column, value)| (column, travelling(&column.role, value, &names, &resolve)))
                     .collect();
                 *derived.entry(table.name()).or_default() += 1;
-                names.insert((table.name(), row.local_id), key_uuid(&table.name, key.iter().map(|(name, value)| (*name, value))));
+                let uuid = if key.iter().any(|(column, value)| leads_nowhere(column, value)) {
+                    derived_uuid(&table.name, row.local_id, content(table, row))
+                } else {
+                    key_uuid(&table.name, key.iter().map(|(column, value)| (column.name.as_str(), value)))
+                };
+                names.insert((table.name(), row.local_id), uuid);
             })?;
         }
         let mut plan = Self::default();
@@ -223,7 +229,11 @@ impl Plan {
                             None => None,
                         },
                     };
-                    references.extend(target.map(|target| (target, *referrer, column.as_str())));
+                    match (target, rows::find_table(connection, target_table)?) {
+                        (Some(target), _) => references.push((target, *referrer, column.as_str())),
+                        (None, Some(table)) => rows::add_dangling(connection, table, *target_id, *referrer)?,
+                        (None, None) => {}
+                    }
                 }
             }
         }
@@ -335,7 +345,7 @@ fn plan_row(
     }
     for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)] {
         let stored = row.by_role(table, &role);
-        let baked = table.with_role(&role).and_then(crate::app::schema::Column::baked_default);
+        let baked = table.with_role(&role).and_then(Column::baked_default);
         // A time that every row of a file has by default says nothing of this row.
         let known = stored.as_text().is_some_and(|text| Some(text) != baked.as_deref() && Stamp::parse(text).is_some());
         puts.insert(name.to_owned(), if known { stored.clone() } else { Value::from(UNKNOWN_STAMP) });

@@ -91,6 +91,7 @@ impl Session<'_> {
         let mut standing = Vec::new();
         let mut gone: Vec<(RowId, Option<Stamp>)> = Vec::new();
         let mut touched = BTreeSet::new();
+        let mut resolving = BTreeSet::new();
         // Identities first, over all tables: a captured reference must find the row it leads to.
         for (name, hints) in tables {
             let Some(table) = schema.table(&name) else { continue };
@@ -101,6 +102,7 @@ impl Session<'_> {
                 touched.insert(moved);
             }
             touched.extend(found.misled);
+            resolving.extend(found.resolving);
             standing.extend(found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)));
         }
         for (row, at) in &gone {
@@ -109,15 +111,16 @@ impl Session<'_> {
             }
         }
         let mut looked_at: BTreeSet<RowId> = standing.iter().map(|(_, id, _, _)| *id).collect();
-        for old in self.replaced.clone() {
-            for referrer in rows::referrers(self.connection, old)? {
-                let record = rows::get(self.connection, referrer)?;
-                let name = rows::table_name(self.connection, record.table)?;
-                if let (true, Some(table), Some(local_id)) = (record.present && looked_at.insert(referrer), schema.table(name.as_str()), record.local_id)
-                    && let Some(row) = app_rows::by_local_id(self.connection, table, local_id)?
-                {
-                    standing.push((table, referrer, row, IdHint::default()));
-                }
+        for old in &self.replaced {
+            resolving.extend(rows::referrers(self.connection, *old)?);
+        }
+        for referrer in resolving {
+            let record = rows::get(self.connection, referrer)?;
+            let name = rows::table_name(self.connection, record.table)?;
+            if let (true, Some(table), Some(local_id)) = (record.present && looked_at.insert(referrer), schema.table(name.as_str()), record.local_id)
+                && let Some(row) = app_rows::by_local_id(self.connection, table, local_id)?
+            {
+                standing.push((table, referrer, row, IdHint::default()));
             }
         }
         for (table, id, row, hint) in standing {
@@ -184,6 +187,7 @@ impl Session<'_> {
                 if !self.document(record.id)?.is_empty() || record.version == 0 {
                     found.misled.extend(self.take_over_id(&record, row.local_id)?);
                 }
+                found.resolving.extend(rows::take_dangling(self.connection, table_id, row.local_id)?);
                 record.local_id = Some(row.local_id);
                 record.present = true;
                 record.parked = None;
@@ -247,18 +251,13 @@ impl Session<'_> {
             Some(uuid) => rows::find(self.connection, table_id, uuid)?.is_some(),
             None => false,
         };
-        let wanted = match (own.clone(), holder) {
-            (Some(uuid), _) if known || table.natural_key.is_empty() => uuid,
-            (None, Some(holder)) => holder.uuid.clone(),
-            _ if !table.natural_key.is_empty() => {
-                let mut key = Vec::new();
-                for (column, value) in row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name)) {
-                    key.push((column.name.as_str(), self.travelling(column, value)?));
-                }
-                key_uuid(&table.name, key.iter().map(|(name, value)| (*name, value)))
-            }
-            (Some(uuid), _) => uuid,
-            (None, None) => self.random_uuid()?,
+        let by_key = if known { None } else { self.uuid_by_key(table, row)? };
+        let wanted = match (own.clone(), holder, by_key) {
+            (Some(uuid), _, _) if known => uuid,
+            (None, Some(holder), _) => holder.uuid.clone(),
+            (_, _, Some(by_key)) => by_key,
+            (Some(uuid), _, None) => uuid,
+            (None, None, None) => self.random_uuid()?,
         };
         if own.as_ref() != Some(&wanted) {
             let fill = BTreeMap::from([("sync_uuid".to_owned(), Value::from(wanted.as_str()))]);
@@ -267,13 +266,27 @@ impl Session<'_> {
         Ok(wanted)
     }
 
+    /// The name a key that travels gives its row; none when part of the key leads nowhere, because then
+    /// other rows have the same key elsewhere.
+    fn uuid_by_key(&mut self, table: &Table, row: &StoredRow) -> Result<Option<SyncUuid>, SessionError> {
+        let mut key = Vec::new();
+        for (column, value) in row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name)) {
+            // The row has no name yet, so nothing can be noted about it.
+            key.push((column, self.travelling(column, value, RowId(0))?));
+        }
+        if key.is_empty() || key.iter().any(|(column, value)| leads_nowhere(column, value)) {
+            return Ok(None);
+        }
+        Ok(Some(key_uuid(&table.name, key.iter().map(|(column, value)| (column.name.as_str(), value)))))
+    }
+
     fn random_uuid(&self) -> Result<SyncUuid, SessionError> {
         let text: String = self.connection.prepare_cached(&format!("SELECT {}", crate::app::triggers::RANDOM_UUID))?.query_row([], |row| row.get(0))?;
         Ok(SyncUuid::parse(&text).ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }
 
     /// A captured value as documents hold it: references by the uuid of the row that stands there.
-    fn travelling(&mut self, column: &Column, value: &Value) -> Result<Value, SessionError> {
+    fn travelling(&mut self, column: &Column, value: &Value, referrer: RowId) -> Result<Value, SessionError> {
         let Role::Reference { table } = &column.role else { return Ok(value.clone()) };
         let Value::Integer(id) = value else {
             return Ok(if value.is_null() { Value::Null } else { Value::from(NOWHERE) });
@@ -283,6 +296,7 @@ impl Session<'_> {
             Some(record) => Ok(Value::from(record.uuid.as_str())),
             None => {
                 rows::raise_high_id(self.connection, target, *id)?;
+                rows::add_dangling(self.connection, target, *id, referrer)?;
                 Ok(Value::from(NOWHERE))
             }
         }
@@ -290,10 +304,18 @@ impl Session<'_> {
 
     /// Whether a captured value is what the table was last made to show for `document`.
     fn is_shown(&mut self, column: &Column, record: &RowRecord, document: &Value, captured: &Value) -> Result<bool, SessionError> {
-        if let Some(difference) = record.differs.get(&column.name).filter(|difference| difference.document == *document) {
-            return Ok(difference.shown == token(captured));
+        let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document);
+        let Role::Reference { table } = &column.role else {
+            return Ok(difference.map_or(document == captured, |difference| difference.shown == token(captured)));
+        };
+        if let Some(difference) = difference {
+            // An integer that led nowhere leads to a row once the app has put one there.
+            let resolves = match (document.as_text(), captured, rows::find_table(self.connection, table)?) {
+                (Some(NOWHERE), Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
+                _ => false,
+            };
+            return Ok(difference.shown == token(captured) && !resolves);
         }
-        let Role::Reference { table } = &column.role else { return Ok(document == captured) };
         match (document, captured) {
             (Value::Null, Value::Null) => Ok(true),
             // The id the target had counts even when the target is gone: an id reused by another row
@@ -341,7 +363,7 @@ impl Session<'_> {
                 record.differs.insert(column.name.clone(), Difference { document, shown: token(captured) });
                 continue;
             }
-            let travelling = self.travelling(column, captured)?;
+            let travelling = self.travelling(column, captured, id)?;
             if let Some((_, base)) = &stale
                 && base.fields.get(&column.name).unwrap_or(&Value::Null) == &travelling
             {
@@ -392,7 +414,7 @@ impl Session<'_> {
                 record.differs.insert(column.name.clone(), Difference { document: Value::Null, shown: token(captured) });
                 continue;
             }
-            let travelling = self.travelling(column, captured)?;
+            let travelling = self.travelling(column, captured, record.id)?;
             if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
                 record.differs.insert(column.name.clone(), Difference { document: travelling.clone(), shown: token(captured) });
             }
@@ -449,6 +471,11 @@ impl Session<'_> {
     }
 }
 
+/// Whether a travelling value is the mark of a reference that resolves to no row.
+pub(super) fn leads_nowhere(column: &Column, value: &Value) -> bool {
+    column.role != Role::Field && value.as_text() == Some(NOWHERE)
+}
+
 /// What the app did to `deleted_at`: set it, cleared it, or wrote to a row that was gone.
 fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, base: Option<&Row>) -> BTreeMap<String, Value> {
     let mut puts = BTreeMap::new();
@@ -473,6 +500,8 @@ struct Identified {
     gone: Vec<(RowId, Option<Stamp>)>,
     /// Rows that hold the id of a deleted row, under which another row stands now.
     misled: BTreeSet<RowId>,
+    /// Rows that hold an id under which nothing stood, and now something does.
+    resolving: BTreeSet<RowId>,
 }
 
 impl TableHints {

@@ -278,6 +278,7 @@ impl Session<'_> {
             && !pass.promised.values().any(|promised| *promised == (record.table, id))
             && app_rows::by_local_id(self.connection, table, id)?.is_none()
             && rows::at_local_id(self.connection, record.table, id)?.is_none()
+            && !rows::is_dangling(self.connection, record.table, id)?
         {
             return Ok(id);
         }

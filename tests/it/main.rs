@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "one binary: nothing is reachable from outside")]
 
 mod capture;
+mod convergence;
 mod fixtures;
 mod migrating;
 mod processes;
