@@ -1,15 +1,14 @@
 //! What clashed: found in a document, never written into it. A conflict ends when someone writes the
 //! field, because that change replaces every value that was visible.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
 use crate::document::Visible;
-use crate::row::{contenders, shown, uncovered_edits, written_at};
+use crate::row::{common_base, contenders, reading, shown, uncovered_edits, written_at};
 use crate::value::write_length_prefixed;
-use crate::{Change, ChangeHash, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
+use crate::{Change, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
 
 /// What kind of clash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,11 +102,11 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
     if register.visible().len() < 2 {
         return None;
     }
-    let visible = contenders(document, register);
-    let shown = shown(document, register)?;
-    if visible.iter().all(|put| put.value == shown.value) {
+    if !reading(document, name, register)?.clashes {
         return None;
     }
+    let visible = contenders(document, register);
+    let shown = shown(document, register)?;
     let mut values: Vec<ConflictValue> = Vec::new();
     // The shown value comes last; equal values are listed once, by their latest writer.
     for put in visible.iter().copied().filter(|put| put.op_id != shown.op_id).chain([shown]) {
@@ -120,28 +119,6 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
 fn attributed(document: &Document, put: &Visible) -> ConflictValue {
     let change = document.changes().get(put.change);
     ConflictValue { value: put.value.clone(), device: change.and_then(|change| change.actor().device()), at: change.and_then(written_at) }
-}
-
-/// What the field held in the changes that every one of the writers knew.
-fn common_base(document: &Document, name: &str, visible: &[&Visible]) -> Value {
-    let mut common: Option<BTreeSet<ChangeHash>> = None;
-    for put in visible {
-        let Some(change) = document.changes().get(put.change) else { continue };
-        let known: BTreeSet<ChangeHash> = document.ancestors(change.deps()).into_iter().collect();
-        common = Some(match common {
-            None => known,
-            Some(common) => common.intersection(&known).copied().collect(),
-        });
-    }
-    let common = common.unwrap_or_default();
-    // An intersection of ancestries is closed under dependencies, so it is a state of the document.
-    let mut state = Document::new();
-    for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
-        if state.apply(change.clone()).is_err() {
-            return Value::Null;
-        }
-    }
-    state.register(name).and_then(|register| shown(&state, register)).map_or(Value::Null, |put| put.value.clone())
 }
 
 fn delete_edit_clash(document: &Document) -> Option<Conflict> {

@@ -26,6 +26,7 @@ mod conflict;
 mod document;
 mod genesis;
 mod id;
+mod prose;
 mod row;
 mod save;
 mod stamp;
@@ -36,6 +37,7 @@ pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash
 pub use document::{ApplyError, Document, EditPurpose, Heads, Register};
 pub use genesis::{derived_uuid, genesis, key_uuid};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
+pub use prose::merge_prose;
 pub use row::{Deletion, DeletionKind, Row, row};
 pub use save::{SaveError, save};
 pub use stamp::{Stamp, UNKNOWN_STAMP};

@@ -2,7 +2,7 @@
 //! file owns values, the four sync fields and the question whether a row is deleted.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::document::Visible;
 use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, Register, Stamp, UNKNOWN_STAMP, Value, key};
@@ -59,7 +59,7 @@ pub fn row(document: &Document) -> Row {
     let fields = document
         .registers()
         .filter(|(name, _)| !key::is_bookkeeping(name))
-        .filter_map(|(name, register)| Some((name.to_owned(), shown(document, register)?.value.clone())))
+        .filter_map(|(name, register)| Some((name.to_owned(), reading(document, name, register)?.value)))
         .collect();
     Row {
         fields,
@@ -68,6 +68,72 @@ pub fn row(document: &Document) -> Row {
         deletion: deletion(document),
         version: version(document),
     }
+}
+
+/// What a register reads as, and whether somebody must decide.
+pub(crate) struct Reading {
+    pub(crate) value: Value,
+    pub(crate) clashes: bool,
+}
+
+/// Reads a register: one value, equal values, prose that merges, or a winner among values that clash.
+pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> Option<Reading> {
+    let winner = shown(document, register)?;
+    if register.visible().len() == 1 {
+        return Some(Reading { value: winner.value.clone(), clashes: false });
+    }
+    let contenders = contenders(document, register);
+    if contenders.iter().all(|put| put.value == winner.value) {
+        return Some(Reading { value: winner.value.clone(), clashes: false });
+    }
+    match merged_prose(document, name, &contenders) {
+        Some(merged) => Some(Reading { value: Value::Text(merged), clashes: false }),
+        None => Some(Reading { value: winner.value.clone(), clashes: true }),
+    }
+}
+
+/// The text that keeps everybody's edits, when the column is prose and none of them touch.
+fn merged_prose(document: &Document, name: &str, contenders: &[&Visible]) -> Option<String> {
+    if !is_prose(document, name) {
+        return None;
+    }
+    let base = common_base(document, name, contenders);
+    let base = base.as_text()?;
+    let (first, others) = contenders.split_first()?;
+    let mut merged = first.value.as_text()?.to_owned();
+    // In the order of their names, so that every device folds them alike.
+    for put in others {
+        merged = crate::merge_prose(base, &merged, put.value.as_text()?)?;
+    }
+    Some(merged)
+}
+
+fn is_prose(document: &Document, name: &str) -> bool {
+    document
+        .register(key::PROSE)
+        .is_some_and(|register| register.visible().iter().filter_map(|put| put.value.as_text()).any(|names| names.split(',').any(|prose| prose == name)))
+}
+
+/// What a field read as in the changes that every one of its writers knew.
+pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) -> Value {
+    let mut common: Option<HashSet<ChangeHash>> = None;
+    for put in puts {
+        let Some(change) = document.changes().get(put.change) else { continue };
+        let known = document.ancestors(change.deps());
+        common = Some(match common {
+            None => known,
+            Some(common) => common.intersection(&known).copied().collect(),
+        });
+    }
+    let common = common.unwrap_or_default();
+    // An intersection of ancestries is closed under dependencies, so it is a state of the document.
+    let mut state = Document::new();
+    for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
+        if state.apply(change.clone()).is_err() {
+            return Value::Null;
+        }
+    }
+    state.register(name).and_then(|register| reading(&state, name, register)).map_or(Value::Null, |reading| reading.value)
 }
 
 /// The put whose value a register shows: automerge's winner, but between two geneses (both devices
@@ -191,8 +257,8 @@ pub(crate) fn uncovered_edits<'a>(document: &'a Document, deletes: &[&Visible]) 
         .filter(move |change| if change.is_genesis() { !known_geneses.iter().any(|known| same_columns(known, change)) } else { is_edit(change) })
 }
 
-fn descendants(document: &Document, of: &[ChangeHash]) -> std::collections::HashSet<ChangeHash> {
-    let mut found: std::collections::HashSet<ChangeHash> = of.iter().copied().collect();
+fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
+    let mut found: HashSet<ChangeHash> = of.iter().copied().collect();
     // Dependencies stand before their dependants, so one pass finds all.
     for change in document.changes() {
         if change.deps().iter().any(|dep| found.contains(dep)) {

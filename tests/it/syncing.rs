@@ -106,6 +106,34 @@ fn the_same_field_edited_on_both_sides_shows_one_winner_and_both_values() {
 }
 
 #[test]
+fn prose_edited_in_different_places_keeps_both_edits() {
+    let (mut desktop, mut phone) = pair_of_small();
+    let shared = uuid(&desktop, "actor", 1);
+    desktop.write("UPDATE actor SET notes = 'Born at sea.\r\nFears the deep. Has a brother, Tom 👩‍🚀.' WHERE id = 1");
+    phone.sync(&mut desktop);
+    desktop.write("UPDATE actor SET notes = 'Born at night.\r\nFears the deep. Has a brother, Tom 👩‍🚀.' WHERE id = 1");
+    phone.write(&format!("UPDATE actor SET notes = 'Born at sea.\r\nFears the deep. Has a sister, Tom 👩‍🚀.' WHERE sync_uuid = '{shared}'"));
+    phone.sync(&mut desktop);
+    assert_same_content(&desktop.database, &phone.database, true);
+    let notes: String = phone.value(&format!("SELECT notes FROM actor WHERE sync_uuid = '{shared}'"));
+    assert_eq!(notes, "Born at night.\r\nFears the deep. Has a sister, Tom 👩‍🚀.");
+    assert!(desktop.engine().conflicts(now()).unwrap().is_empty());
+    // Whoever writes next writes on top of what was merged.
+    phone.write(&format!("UPDATE actor SET notes = notes || ' The end.' WHERE sync_uuid = '{shared}'"));
+    desktop.sync(&mut phone);
+    assert_same_content(&desktop.database, &phone.database, true);
+    assert!(desktop.value::<String>("SELECT notes FROM actor WHERE id = 1").ends_with("The end."));
+
+    // The same word on both sides: one whole text is shown, and both are told.
+    desktop.write("UPDATE actor SET notes = replace(notes, 'sister', 'cousin') WHERE id = 1");
+    phone.write(&format!("UPDATE actor SET notes = replace(notes, 'sister', 'rival') WHERE sync_uuid = '{shared}'"));
+    phone.sync(&mut desktop);
+    assert_same_content(&desktop.database, &phone.database, true);
+    let conflicts = desktop.engine().conflicts(now()).unwrap();
+    assert_eq!((conflicts.len(), conflicts[0].fields[0].values.len()), (1, 2));
+}
+
+#[test]
 fn editing_another_field_of_a_clashing_row_leaves_the_clash_open() {
     let (mut desktop, mut phone) = pair_of_small();
     let shared = uuid(&desktop, "actor", 1);
