@@ -55,6 +55,9 @@ pub mod key {
     pub const VERSION: &str = "version";
     /// `hard` when the app removed the row, `soft` when it set `deleted_at`.
     pub const DELETE_KIND: &str = "$delete";
+    /// `sync_uuid` of the row, in the first change of a row somebody wrote: two rows inserted alike in the same
+    /// instant would otherwise be one change.
+    pub const ROW: &str = "$row";
     /// Comma-separated `table/uuid` of the rows that still referred to a deleted row.
     pub const LEFT_BEHIND: &str = "$left";
     /// Comma-separated names of the columns that merge as prose; written once, at creation.

@@ -13,6 +13,10 @@ use super::node_state::{NodeState, now};
 
 /// Pauses between looks after a file event; together about 60 ms.
 const LOOK_AGAIN_MS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
+/// Pause after a look that failed; it grows with each one.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Longest pause after failures.
+const PAUSE_AFTER_FAILURE_MAX: Duration = Duration::from_secs(30);
 /// Looks without any file event: for file systems that tell nothing.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
@@ -27,7 +31,17 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
         }
     };
     let mut last_seen = None;
+    let mut failures: u32 = 0;
     loop {
+        if failures > 0 {
+            // A failed transaction touches files, too: without a pause it would wake us again at once,
+            // and keep the app from its own file.
+            let pause = PAUSE_AFTER_FAILURE.saturating_mul(failures).min(PAUSE_AFTER_FAILURE_MAX);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
         let event = tokio::select! {
             () = wake.notified() => true,
             () = tokio::time::sleep(POLL_EVERY) => false,
@@ -43,6 +57,7 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
             match looked {
                 Ok((version, changed)) => {
                     node.database_connected.store(true, Ordering::Relaxed);
+                    failures = 0;
                     last_seen = Some(version);
                     if changed {
                         break;
@@ -53,6 +68,7 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
                         tracing::warn!(%error, "the database can't be read at the moment");
                     }
                     last_seen = None;
+                    failures = failures.saturating_add(1);
                     break;
                 }
             }

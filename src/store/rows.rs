@@ -128,6 +128,34 @@ pub fn table_columns(connection: &Connection, name: &str) -> rusqlite::Result<Op
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
+/// The tables that stood in the app's file when it was last looked at.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn tables_with_columns(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached("SELECT name FROM sync_table WHERE columns <> '[]'")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Whether rows of a table once stood in the app's file.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn once_stood_in(connection: &Connection, id: TableId) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_row WHERE table_id = ?1 AND local_id IS NOT NULL)")?.query_row([id.0], |row| row.get(0))
+}
+
+/// The app dropped a table: nothing of it is shown any more.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn forget_table(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE sync_row SET present = 0 WHERE present = 1 AND table_id = (SELECT id FROM sync_table WHERE name = ?1)")?
+        .execute([name])?;
+    connection.prepare_cached("UPDATE sync_table SET columns = '[]' WHERE name = ?1")?.execute([name])?;
+    Ok(())
+}
+
 /// Remembers a table's columns.
 ///
 /// # Errors

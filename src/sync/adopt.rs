@@ -424,9 +424,25 @@ impl Session<'_> {
     /// that were rebuilt, because nothing noted what was written in between.
     pub(super) fn follow_schema(&mut self, excluded: &[String]) -> Result<BTreeSet<String>, SessionError> {
         let mut known = HashSet::new();
+        let mut came_back = HashSet::new();
         for table in self.schema.tables() {
-            if rows::table_columns(self.connection, table.name())?.is_some_and(|columns| !columns.is_empty()) {
+            let columns = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
+            if !columns.is_empty() {
+                let new = table.columns.iter().filter(|column| !columns.contains(&column.name));
+                self.new_columns.extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
                 known.insert(table.name().to_owned());
+            } else if let Some(id) = rows::find_table(self.connection, table.name())?
+                && rows::once_stood_in(self.connection, id)?
+            {
+                // Dropped, and made again: its rows are those it had.
+                known.insert(table.name().to_owned());
+                came_back.insert(table.name().to_owned());
+            }
+        }
+        for name in rows::tables_with_columns(self.connection)? {
+            if self.schema.table(&name).is_none() {
+                // Its rows are not deleted: they are no longer shown.
+                rows::forget_table(self.connection, &name)?;
             }
         }
         self.begin_own_writes()?;
@@ -449,12 +465,13 @@ impl Session<'_> {
             if !known.contains(table.name()) {
                 // Rows a peer told of before this app had the table.
                 touched.extend(rows::absent_in(self.connection, id)?);
-            } else if finish_table(self.connection, id, table)? || !table.natural_key.is_empty() {
+            } else if finish_table(self.connection, id, table)? || !table.natural_key.is_empty() || came_back.contains(table.name()) {
                 rebuilt.insert(table.name().to_owned());
             }
         }
         self.schema = schema;
         self.settle(touched)?;
+        self.came_back = came_back;
         Ok(rebuilt)
     }
 }

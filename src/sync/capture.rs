@@ -83,7 +83,17 @@ impl Session<'_> {
             return Ok(BTreeSet::new());
         }
         self.begin_own_writes()?;
-        self.look(tables, Reason::Rebuilt)
+        let mut touched = self.look(tables, Reason::Rebuilt)?;
+        // Rows that a table lost with being dropped are shown again.
+        let mut lost = BTreeSet::new();
+        for name in self.came_back.clone() {
+            if let Some(id) = rows::find_table(self.connection, &name)? {
+                lost.extend(rows::absent_in(self.connection, id)?);
+            }
+        }
+        self.settle(lost.clone())?;
+        touched.extend(lost);
+        Ok(touched)
     }
 
     fn look(&mut self, tables: BTreeMap<String, TableHints>, reason: Reason) -> Result<BTreeSet<RowId>, SessionError> {
@@ -257,13 +267,27 @@ impl Session<'_> {
             (None, Some(holder), _) => holder.uuid.clone(),
             (_, _, Some(by_key)) => by_key,
             (Some(uuid), _, None) => uuid,
-            (None, None, None) => self.random_uuid()?,
+            (None, None, None) => match self.vanished_from(table_id, row.local_id)? {
+                Some(uuid) => uuid,
+                None => self.random_uuid()?,
+            },
         };
         if own.as_ref() != Some(&wanted) {
             let fill = BTreeMap::from([("sync_uuid".to_owned(), Value::from(wanted.as_str()))]);
             app_rows::update(self.connection, table, row.local_id, &fill)?;
         }
         Ok(wanted)
+    }
+
+    /// The row that stood under a local id when its table was dropped, and was never deleted.
+    fn vanished_from(&mut self, table: TableId, local_id: i64) -> Result<Option<SyncUuid>, SessionError> {
+        for former in rows::formerly_at(self.connection, table, local_id)? {
+            let document = self.document(former.id)?;
+            if !document.is_empty() && row(document).deletion.is_none() {
+                return Ok(Some(former.uuid));
+            }
+        }
+        Ok(None)
     }
 
     /// The name a key that travels gives its row; none when part of the key leads nowhere, because then
@@ -294,6 +318,8 @@ impl Session<'_> {
         let Some(target) = rows::find_table(self.connection, table)? else { return Ok(Value::from(NOWHERE)) };
         match rows::at_local_id(self.connection, target, *id)? {
             Some(record) => Ok(Value::from(record.uuid.as_str())),
+            // A row that stood there and is gone: the reference keeps its name, should it come back.
+            None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => Ok(Value::from(former.uuid.as_str())),
             None => {
                 rows::raise_high_id(self.connection, target, *id)?;
                 rows::add_dangling(self.connection, target, *id, referrer)?;
@@ -331,6 +357,20 @@ impl Session<'_> {
         }
     }
 
+    /// Whether a value stands in the table only because the app has just gained the column, which the
+    /// document has carried all along: then the document's value is to be shown, not this one taken.
+    fn is_only_filled(&mut self, table: &Table, column: &Column, id: RowId, captured: &Value, reason: Reason) -> Result<bool, SessionError> {
+        if !self.new_columns.contains(&(table.name().to_owned(), column.name.clone())) || self.document(id)?.register(&column.name).is_none() {
+            return Ok(false);
+        }
+        if reason == Reason::Rebuilt || captured.is_null() {
+            return Ok(true);
+        }
+        let Some(default) = &column.default else { return Ok(false) };
+        let filled = self.connection.query_row(&format!("SELECT {default}"), [], |row| Ok(crate::values::from_sql(row.get_ref(0)?)))?;
+        Ok(filled == *captured)
+    }
+
     fn capture_row(&mut self, table: &Table, id: RowId, stored: &StoredRow, hint: &IdHint, reason: Reason) -> Result<(), SessionError> {
         let mut record = rows::get(self.connection, id)?;
         let at = hint.at.unwrap_or(self.now);
@@ -355,7 +395,7 @@ impl Session<'_> {
         let mut only_new_columns = reason == Reason::Rebuilt;
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            if self.is_shown(column, &record, &document, captured)? {
+            if self.is_shown(column, &record, &document, captured)? || self.is_only_filled(table, column, id, captured, reason)? {
                 continue;
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
@@ -421,6 +461,7 @@ impl Session<'_> {
             puts.insert(column.name.clone(), travelling);
         }
         puts.extend(self.prose_mark(table, stored));
+        puts.insert(key::ROW.to_owned(), Value::from(record.uuid.as_str()));
         for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)] {
             let written = stored.by_role(table, &role);
             let known = written.as_text().is_some_and(|text| Stamp::parse(text).is_some());

@@ -27,6 +27,10 @@ pub(crate) struct Session<'a> {
     pub(super) former_ids: HashMap<RowId, i64>,
     /// Rows the app replaced in place by others (`INSERT OR REPLACE`): who referred to them refers to those.
     pub(super) replaced: HashSet<RowId>,
+    /// Columns, as (table, column), that the app has gained since its tables were last looked at.
+    pub(super) new_columns: HashSet<(String, String)>,
+    /// Tables that were dropped and made again.
+    pub(super) came_back: HashSet<String>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     own_writes: bool,
@@ -44,6 +48,8 @@ impl<'a> Session<'a> {
             left_here: HashSet::new(),
             former_ids: HashMap::new(),
             replaced: HashSet::new(),
+            new_columns: HashSet::new(),
+            came_back: HashSet::new(),
             appender: None,
             documents: HashMap::new(),
             own_writes: false,
@@ -101,6 +107,10 @@ impl<'a> Session<'a> {
     pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, storysync_crdt::ApplyError>, SessionError> {
         self.document(row)?;
         let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
+        if document.change(&change.hash()).is_none() && log::contains(self.connection, &change.hash())? {
+            // The same bytes under another row's name: nobody honest sends that.
+            return Ok(Err(storysync_crdt::ApplyError::Equivocation));
+        }
         match document.apply(change.clone()) {
             Ok(true) => {}
             other => return Ok(other),

@@ -358,7 +358,11 @@ fn time_shown(column: &Column, record: &RowRecord, document: &Value, now: Option
     if let Some(now) = now.filter(|now| !now.is_null()) {
         return now.clone();
     }
-    record.differs.get(&column.name).map_or_else(|| Value::from(UNKNOWN_STAMP), |told| told.shown.clone())
+    if let Some(told) = record.differs.get(&column.name) {
+        return told.shown.clone();
+    }
+    // The time the old scripts gave every row of a file was taken for unknown: here it is again.
+    column.baked_default().map_or_else(|| Value::from(UNKNOWN_STAMP), Value::from)
 }
 
 /// A difference that still holds keeps the table's value as it stands.

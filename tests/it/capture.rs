@@ -340,6 +340,74 @@ fn the_apps_own_triggers_keep_working_and_what_they_write_is_no_edit_lost() {
 }
 
 #[test]
+fn twins_inserted_in_one_instant_are_two_rows() {
+    let mut pair = Pair::of(Dialect::OldScripts);
+    pair.after("INSERT INTO setting (name, user_id) VALUES ('New setting', 1), ('New setting', 1), ('New setting', 1)");
+    assert_eq!(pair.phone.value::<i64>("SELECT count(*) FROM setting WHERE name = 'New setting'"), 3);
+}
+
+#[test]
+fn a_device_that_gains_a_column_later_takes_nobodys_values_away() {
+    let mut pair = Pair::new();
+    let columns = "ALTER TABLE race ADD COLUMN nick TEXT DEFAULT 'none'; ALTER TABLE race ADD COLUMN motto TEXT";
+    pair.desktop.write(&format!("{columns}; UPDATE race SET nick = 'nick ' || id, motto = 'motto ' || id"));
+    pair.phone.sync(&mut pair.desktop);
+    pair.phone.write(columns);
+    pair.phone.write("UPDATE race SET motto = 'typed on the phone' WHERE rowid = (SELECT min(rowid) FROM race)");
+    let uuid: String = pair.phone.value("SELECT sync_uuid FROM race ORDER BY rowid LIMIT 1");
+    pair.meet();
+    assert_eq!(pair.phone.value::<i64>("SELECT count(*) FROM race WHERE nick LIKE 'nick %'"), 10);
+    assert_eq!(pair.phone.value::<i64>("SELECT count(*) FROM race WHERE motto LIKE 'motto %'"), 9);
+    assert_eq!(pair.desktop.value::<String>(&format!("SELECT motto FROM race WHERE sync_uuid = '{uuid}'")), "typed on the phone");
+    // Dropped here and added again: nothing was typed, so nothing is taken away.
+    pair.desktop.write("ALTER TABLE race DROP COLUMN motto");
+    pair.phone.sync(&mut pair.desktop);
+    pair.desktop.write("ALTER TABLE race ADD COLUMN motto TEXT");
+    pair.meet();
+    assert_eq!(pair.desktop.value::<i64>("SELECT count(*) FROM race WHERE motto IS NOT NULL"), 10);
+}
+
+#[test]
+fn a_table_dropped_and_made_again_gets_its_rows_back() {
+    let mut pair = Pair::new();
+    let table = "CREATE TABLE gadget (id INTEGER PRIMARY KEY, name TEXT, parent_id INTEGER REFERENCES gadget (id))";
+    pair.desktop.write(&format!("{table}; INSERT INTO gadget (id, name, parent_id) VALUES (1, 'one', NULL), (2, 'two', 1)"));
+    pair.phone.write(table);
+    pair.meet();
+    pair.desktop.write("DROP TABLE gadget");
+    pair.phone.sync(&mut pair.desktop);
+    assert_eq!(pair.phone.value::<i64>("SELECT count(*) FROM gadget"), 2, "a dropped table deletes nothing elsewhere");
+    pair.phone.write("UPDATE gadget SET name = 'meanwhile' WHERE name = 'one'");
+    pair.phone.sync(&mut pair.desktop);
+    pair.desktop.write(table);
+    pair.meet();
+    assert_eq!(pair.desktop.value::<i64>("SELECT count(*) FROM gadget WHERE name IN ('meanwhile', 'two')"), 2);
+}
+
+#[test]
+fn a_reference_to_a_row_deleted_in_the_same_breath_keeps_its_name() {
+    let mut pair = Pair::new();
+    let setting = pair.uuid("setting", 1);
+    pair.desktop.stop();
+    pair.desktop.write("INSERT INTO history (name, setting_id, sync_uuid, version) VALUES ('h', 1, 'child-1', 1); DELETE FROM setting WHERE id = 1");
+    pair.phone.write(&format!("UPDATE setting SET name = 'kept' WHERE sync_uuid = '{setting}'"));
+    pair.desktop.start();
+    pair.meet();
+    for replica in [&pair.desktop, &pair.phone] {
+        let parent: String = replica.value("SELECT s.sync_uuid FROM history h JOIN setting s ON s.id = h.setting_id WHERE h.sync_uuid = 'child-1'");
+        assert_eq!(parent, setting);
+    }
+}
+
+#[test]
+fn a_displaced_row_of_an_old_file_comes_back_with_its_times() {
+    let mut pair = Pair::of(Dialect::OldScripts);
+    let uuid = pair.uuid("stat", 3);
+    pair.after("UPDATE stat SET sync_uuid = '80de6b34-f189-4a6f-9dfb-65dce7bb3348' WHERE id = 3");
+    assert_eq!(pair.desktop.value::<String>(&format!("SELECT created_at FROM stat WHERE sync_uuid = '{uuid}'")), fixtures::BAKED);
+}
+
+#[test]
 fn our_own_writes_are_not_captured() {
     let mut pair = Pair::new();
     pair.desktop.write("UPDATE race SET name = 'x'");
