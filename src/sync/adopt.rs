@@ -351,6 +351,8 @@ fn plan_row(
         puts.insert(name.to_owned(), if known { stored.clone() } else { Value::from(UNKNOWN_STAMP) });
         if stored.is_null() {
             fill.insert(name.to_owned(), Value::from(UNKNOWN_STAMP));
+        } else if !known && stored.as_text() != baked.as_deref() {
+            differs.insert(name.to_owned(), Difference { document: Value::from(UNKNOWN_STAMP), shown: stored.clone() });
         }
     }
     let deleted_at = row.by_role(table, &Role::DeletedAt).clone();

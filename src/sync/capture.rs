@@ -7,7 +7,7 @@ use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, U
 
 use super::error::SessionError;
 use super::session::Session;
-use super::settle::token;
+use super::settle::{token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::outbox::{self, Hint, Operation};
@@ -31,8 +31,6 @@ struct IdHint {
     displaced: Vec<String>,
     /// Whether a row was deleted, or moved away, from here.
     deleted: bool,
-    /// Whether a row was inserted here.
-    inserted: bool,
 }
 
 /// The hints for one table.
@@ -378,11 +376,7 @@ impl Session<'_> {
             return self.capture_new(table, record, stored, at);
         }
         let merged = row(self.document(id)?);
-        if hint.inserted && table.with_role(&Role::CreatedAt).is_some() && known_stamp(&merged.created_at).is_none() {
-            // The app replaced the row: when it was first created is as unknown as before.
-            let unknown = BTreeMap::from([(key::CREATED_AT.to_owned(), Value::from(UNKNOWN_STAMP))]);
-            app_rows::update(self.connection, table, stored.local_id, &unknown)?;
-        }
+        self.restore_unknown_times(table, &record, stored, &merged)?;
         let stale = match hint.base_version {
             Some(version) => {
                 let document = self.document(id)?;
@@ -440,6 +434,22 @@ impl Session<'_> {
         self.edit(id, puts, purpose, stale.as_ref().map(|(heads, _)| heads), at)?;
         self.note_document(&mut record, Some(table))?;
         rows::save(self.connection, &record)?;
+        Ok(())
+    }
+
+    /// Times no document knows stay what they were, whatever the app or its triggers wrote there: an edit
+    /// brings a time of its own.
+    fn restore_unknown_times(&mut self, table: &Table, record: &RowRecord, stored: &StoredRow, merged: &Row) -> Result<(), SessionError> {
+        let mut unknown = BTreeMap::new();
+        for (role, document) in [(Role::CreatedAt, &merged.created_at), (Role::UpdatedAt, &merged.updated_at)] {
+            if let (Some(column), None) = (table.with_role(&role), known_stamp(document)) {
+                let time = unknown_time(column, record);
+                if *stored.by_role(table, &role) != time {
+                    unknown.insert(column.name.clone(), time);
+                }
+            }
+        }
+        app_rows::update(self.connection, table, stored.local_id, &unknown)?;
         Ok(())
     }
 
@@ -559,9 +569,8 @@ impl TableHints {
                 };
             }
             Operation::UuidChanged => entry.displaced.extend(hint.uuid.clone()),
-            Operation::Inserted => entry.inserted = true,
             Operation::Deleted => entry.deleted = true,
-            Operation::PerhapsReplaced => {}
+            Operation::Inserted | Operation::PerhapsReplaced => {}
         }
         if let Some(uuid) = hint.uuid {
             let known = self.uuids.entry(uuid).or_default();

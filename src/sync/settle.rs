@@ -180,8 +180,8 @@ impl Session<'_> {
                 Role::SyncUuid => Value::from(record.uuid.as_str()),
                 Role::Version => Value::Integer(merged.version),
                 Role::DeletedAt => merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone()),
-                Role::CreatedAt => time_shown(column, record, &merged.created_at, now),
-                Role::UpdatedAt => time_shown(column, record, &merged.updated_at, now),
+                Role::CreatedAt => time_shown(column, record, &merged.created_at, now, &mut differs),
+                Role::UpdatedAt => time_shown(column, record, &merged.updated_at, now, &mut differs),
                 Role::Field => field_shown(column, record, merged, now, &mut differs),
                 Role::Reference { table } => match self.reference_shown(column, table, record, merged, now, pass, &mut differs)? {
                     Some(value) => value,
@@ -350,19 +350,27 @@ impl Session<'_> {
     }
 }
 
-/// A time of the row. Where no document knows it: what stands in the table, else what the sender's table said.
-fn time_shown(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>) -> Value {
+/// A time of the row. Where no document knows it: what stands in the table, else what stood there before.
+fn time_shown(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Value {
     if known_stamp(document).is_some() {
         return document.clone();
     }
-    if let Some(now) = now.filter(|now| !now.is_null()) {
-        return now.clone();
-    }
     if let Some(told) = record.differs.get(&column.name) {
-        return told.shown.clone();
+        differs.insert(column.name.clone(), told.clone());
     }
-    // The time the old scripts gave every row of a file was taken for unknown: here it is again.
-    column.baked_default().map_or_else(|| Value::from(UNKNOWN_STAMP), Value::from)
+    match now.filter(|now| !now.is_null()) {
+        Some(now) => now.clone(),
+        None => unknown_time(column, record),
+    }
+}
+
+/// What a table shows for a time no document knows: what the sender's table said, the time the old
+/// scripts gave every row of a file (which says as little), or the epoch.
+pub(super) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
+    match record.differs.get(&column.name) {
+        Some(told) => told.shown.clone(),
+        None => column.baked_default().map_or_else(|| Value::from(UNKNOWN_STAMP), Value::from),
+    }
 }
 
 /// A difference that still holds keeps the table's value as it stands.
