@@ -250,14 +250,21 @@ async fn status(State(node): Shared, method: Method, uri: Uri, headers: HeaderMa
     };
     let prekey = lock(&node.prekeys).issue(&device.device_id, now_ms(), &mut system_rng());
     let device_id = device.device_id.to_string();
-    let counted = node.engine.call(move |engine| (engine.status(), engine.pending_for(&device_id), engine.epoch())).await;
-    let answer = counted.map_err(Refusal::from).and_then(|(status, pending, epoch)| {
-        let status = status?;
+    let counted = node
+        .engine
+        .call(move |engine| {
+            let status = engine.status()?;
+            // A locked database is waited for once, not once for each question.
+            let pending = engine.pending_for(&device_id)?;
+            Ok::<_, crate::sync::EngineError>((status, pending, engine.epoch()))
+        })
+        .await;
+    let answer = counted.map_err(Refusal::from).and_then(|counted| counted.map_err(Refusal::from)).and_then(|(status, pending, epoch)| {
         to_json_bytes(&json!({
             "device_id": node.identity.device_id().as_str(),
             "device_name": node.name,
             "last_sync_at": device.last_sync_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
-            "pending_changes_count": pending?,
+            "pending_changes_count": pending,
             "server_timestamp": now().to_rfc3339(),
             "epoch": epoch,
             "entities": status.entities,

@@ -112,6 +112,31 @@ fn init_makes_the_documented_tables() {
     assert_eq!(references, 130, "131 foreign keys in all, one of them between sync tables");
 }
 
+/// Every column, reference and unique constraint of a file's content tables, a sorted line each.
+fn schema_lines(connection: &Connection) -> Vec<String> {
+    let text = |sql: &str| -> Vec<String> { connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect() };
+    let content = "pragma_table_list AS t WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sync%' AND t.name NOT LIKE 'sqlite%'";
+    let mut lines = text(&format!(
+        "SELECT t.name || ' column ' || c.name || ' ' || c.type || CASE WHEN c.\"notnull\" THEN ' not-null' ELSE ' null' END || ' default=' || \
+         coalesce(c.dflt_value, '-') || CASE WHEN c.pk THEN ' key' ELSE ' -' END FROM pragma_table_info(t.name) AS c, {content}"
+    ));
+    lines.extend(text(&format!(
+        "SELECT t.name || ' reference ' || f.\"from\" || ' ' || f.\"table\" || '.' || f.\"to\" FROM pragma_foreign_key_list(t.name) AS f, {content}"
+    )));
+    lines.extend(text(&format!(
+        "SELECT t.name || ' unique ' || (SELECT group_concat(i.name, ',') FROM pragma_index_info(l.name) AS i) FROM pragma_index_list(t.name) AS l, {content} AND l.\"unique\""
+    )));
+    lines.sort();
+    lines
+}
+
+#[test]
+fn init_makes_the_schema_storymaster_documents_to_the_column() {
+    let replica = Replica::empty(1);
+    let documented: Vec<&str> = include_str!("storymaster_schema.txt").lines().collect();
+    assert_eq!(schema_lines(&replica.app()), documented);
+}
+
 #[test]
 fn every_table_of_ours_begins_with_sync_and_every_column_has_a_comment() {
     let sql = include_str!("../../migrations/node/V1__log.sql");
