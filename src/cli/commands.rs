@@ -1,6 +1,7 @@
 //! The commands, one function each.
 #![expect(clippy::indexing_slicing, reason = "a JSON value that lacks a key reads as null, it never panics")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
@@ -10,8 +11,8 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
-use super::ServeArgs;
 use super::context::{Context, entropy, print_raw, runtime};
+use super::{ResolveArgs, ServeArgs};
 use crate::config::{ADMIN_PORT, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
 use crate::net::client::{Caller, PeerReport};
@@ -20,7 +21,8 @@ use crate::net::node_state::{devices_to_mirror, now};
 use crate::net::{device_list_json, log_json};
 use crate::node::{AdminFile, Node, ServeOptions};
 use crate::store::trust::TrustedDevice;
-use crate::sync::{ConflictReport, Engine};
+use crate::sync::{Choice, ConflictReport, Engine, Take};
+use crate::trust::identity::DeviceId;
 use crate::trust::pairing::Approval;
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
@@ -254,6 +256,43 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
             describe(conflict, &own, &names, text);
         }
     })
+}
+
+pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<()> {
+    let (mut engine, _) = context.engine(&context.identity()?)?;
+    if let Some(all) = &args.all {
+        let take = if all == "mine" { Take::Mine } else { Take::Theirs };
+        let decided = engine.resolve_all(&take, now())?;
+        return context.print(&json!({ "resolved": decided }), |text| {
+            let _ = writeln!(text, "{decided} clashes decided; the decision travels with the next sync.");
+        });
+    }
+    let Some(id) = &args.id else { bail!("name the clash, or decide all with --all mine|theirs") };
+    if args.take.is_none() && args.field.is_empty() {
+        bail!("say what to take with --take, or a value with --field NAME=VALUE");
+    }
+    let take = match args.take.as_deref() {
+        None => None,
+        Some("mine") => Some(Take::Mine),
+        Some("theirs") => Some(Take::Theirs),
+        Some("keep") => Some(Take::Keep),
+        Some("delete") => Some(Take::Delete),
+        Some(words) => {
+            let key = match DeviceId::parse(words).and_then(|id| id.key()) {
+                Some(key) => key,
+                None => context.trust()?.find_by_words(words)?.identity_key,
+            };
+            Some(Take::Device(key))
+        }
+    };
+    let mut fields = BTreeMap::new();
+    for pair in &args.field {
+        let (name, text) = pair.split_once('=').with_context(|| format!("{pair:?} is not NAME=VALUE"))?;
+        let parsed = serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
+        fields.insert(name.to_owned(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text)));
+    }
+    engine.resolve(id, &Choice { take, fields }, now())?;
+    context.print(&json!({ "resolved": 1 }), |text| text.push_str("Decided; the decision travels with the next sync.\n"))
 }
 
 pub(super) fn describe(conflict: &ConflictReport, own: &str, names: &[(String, String)], text: &mut String) {

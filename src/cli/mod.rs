@@ -66,7 +66,10 @@ enum Command {
         command: Option<DevicesCommand>,
     },
     /// Clashes that wait for a decision.
-    Conflicts,
+    Conflicts {
+        #[command(subcommand)]
+        command: Option<ConflictsCommand>,
+    },
     /// What other devices changed here.
     Log,
     /// A row's automerge document, on stdout.
@@ -126,6 +129,28 @@ enum PairCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum ConflictsCommand {
+    /// Decide a clash, or all of them.
+    Resolve(ResolveArgs),
+}
+
+#[derive(Debug, Args)]
+struct ResolveArgs {
+    /// The clash, as `storysync conflicts` names it.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<String>,
+    /// mine, theirs, a device (id, start of an id, or name), keep or delete.
+    #[arg(long)]
+    take: Option<String>,
+    /// NAME=VALUE; the value is JSON, or text when it is not.
+    #[arg(long, value_name = "NAME=VALUE")]
+    field: Vec<String>,
+    /// Decide every open clash: mine or theirs.
+    #[arg(long, value_parser = ["mine", "theirs"], conflicts_with_all = ["take", "field"])]
+    all: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
 enum DevicesCommand {
     /// Take a device's keys away.
     Revoke {
@@ -153,7 +178,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Status => commands::status(&context),
         Command::Devices { command: None } => commands::devices(&context),
         Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => commands::revoke(&context, &id),
-        Command::Conflicts => commands::conflicts(&context),
+        Command::Conflicts { command: None } => commands::conflicts(&context),
+        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)) } => commands::resolve(&context, &args),
         Command::Log => commands::log(&context),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
         Command::Demo => demo::run(&context),

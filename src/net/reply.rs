@@ -43,7 +43,7 @@ impl From<EngineError> for Refusal {
         let status = match &error {
             EngineError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
             EngineError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
-            EngineError::NoSuchRow { .. } => StatusCode::NOT_FOUND,
+            EngineError::NoSuchRow { .. } | EngineError::NoSuchConflict(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         tracing::warn!(%error, "the engine refused");

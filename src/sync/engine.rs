@@ -14,6 +14,7 @@ use super::error::{EngineError, SessionError};
 use super::pages::{self, PushPage};
 use super::receive::Receipt;
 use super::report::{self, ConflictReport, Status};
+use super::resolve::{Choice, Take};
 use super::session::Session;
 use super::wire::{AcceptedState, PullRequest, PullResponse, RowChange};
 use crate::app::backup;
@@ -547,6 +548,25 @@ impl Engine {
     pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
         self.capture(now)?;
         self.read(|connection, _| report::list_conflicts(connection))
+    }
+
+    /// Decides one clash.
+    ///
+    /// # Errors
+    /// When there is no such clash, or the choice does not fit it.
+    pub fn resolve(&mut self, id: &str, choice: &Choice, now: Stamp) -> Result<(), EngineError> {
+        let own = self.options.device_key;
+        self.write(now, |session| session.resolve_conflict(id, choice, &own))?;
+        Ok(())
+    }
+
+    /// Decides all open clashes alike; returns how many there were.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn resolve_all(&mut self, take: &Take, now: Stamp) -> Result<usize, EngineError> {
+        let own = self.options.device_key;
+        Ok(self.write(now, |session| session.resolve_all(take, &own))?.0)
     }
 
     /// A row's document as an automerge file.

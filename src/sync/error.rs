@@ -66,6 +66,12 @@ pub enum EngineError {
         /// The uuid.
         uuid: String,
     },
+    /// No such clash.
+    #[error("no open clash has the id {0}; `storysync conflicts` lists them")]
+    NoSuchConflict(String),
+    /// The clash is about something else.
+    #[error("{0} is not part of this clash; `storysync conflicts` shows what is")]
+    NotInConflict(String),
     /// The file was never migrated.
     #[error("{} has not been prepared for syncing yet; run `storysync migrate`", .0.display())]
     NotMigrated(PathBuf),

@@ -39,6 +39,13 @@ impl DeviceId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The identity key it names.
+    #[must_use]
+    pub fn key(&self) -> Option<DeviceKey> {
+        let bytes = bs58::decode(&self.0).into_vec().ok()?;
+        bytes.strip_prefix(&PEER_ID_PREFIX)?.try_into().ok()
+    }
 }
 
 impl fmt::Display for DeviceId {

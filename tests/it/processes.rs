@@ -217,6 +217,39 @@ fn a_clash_is_listed_with_both_values_on_both_devices() {
 }
 
 #[test]
+fn a_clash_decided_on_one_device_is_over_on_both() {
+    let (desktop, phone) = paired();
+    let clash = |round: usize| {
+        let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
+        desktop.app(&format!("UPDATE actor SET title = 'Queen {round}', job = 'd{round}' WHERE id = 1"));
+        phone.app(&format!("UPDATE actor SET title = 'Empress {round}', job = 'p{round}' WHERE sync_uuid = '{uuid}'"));
+        phone.sync();
+        phone.run_json(&["conflicts"])["conflicts"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let both = |column: &str| -> [String; 2] {
+        [&desktop, &phone].map(|node| node.value(&format!("SELECT {column} FROM actor WHERE first_name LIKE 'actor first_name 1%' ORDER BY id LIMIT 1")))
+    };
+    let id = clash(1);
+    assert!(phone.fails(&["conflicts", "resolve", &id]).contains("--take"));
+    assert!(phone.fails(&["conflicts", "resolve", &id, "--field", "nonsense=1"]).contains("not part of this clash"));
+    assert!(phone.fails(&["conflicts", "resolve", "0000", "--take", "mine"]).contains("storysync conflicts"));
+    phone.run_json(&["conflicts", "resolve", &id, "--take", "mine"]);
+    phone.sync();
+    assert_eq!(both("title || job"), ["Empress 1p1", "Empress 1p1"]);
+    let id = clash(2);
+    phone.run_json(&["conflicts", "resolve", &id, "--take", "theirs", "--field", "title=Both of us"]);
+    phone.sync();
+    assert_eq!(both("title || job"), ["Both of usd2", "Both of usd2"]);
+    clash(3);
+    assert_eq!(desktop.run_json(&["conflicts", "resolve", "--all", "theirs"])["resolved"], 1);
+    phone.sync();
+    assert_eq!(both("title"), ["Empress 3", "Empress 3"]);
+    for node in [&desktop, &phone] {
+        assert!(node.run_json(&["conflicts"])["conflicts"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn a_running_node_takes_in_what_a_foreign_program_writes() {
     let (desktop, phone) = paired();
     for round in 0..5 {
