@@ -259,22 +259,37 @@ impl Session<'_> {
             Some(uuid) => rows::find(self.connection, table_id, uuid)?.is_some(),
             None => false,
         };
-        let by_key = if known { None } else { self.uuid_by_key(table, row)? };
-        let wanted = match (own.clone(), holder, by_key) {
-            (Some(uuid), _, _) if known => uuid,
-            (None, Some(holder), _) => holder.uuid.clone(),
-            (_, _, Some(by_key)) => by_key,
-            (Some(uuid), _, None) => uuid,
-            (None, None, None) => match self.vanished_from(table_id, row.local_id)? {
-                Some(uuid) => uuid,
-                None => self.random_uuid()?,
-            },
+        let wanted = match own.clone().filter(|_| known) {
+            Some(uuid) => uuid,
+            None => self.name_row(table, table_id, row, own.clone(), holder)?,
         };
         if own.as_ref() != Some(&wanted) {
             let fill = BTreeMap::from([("sync_uuid".to_owned(), Value::from(wanted.as_str()))]);
             app_rows::update(self.connection, table, row.local_id, &fill)?;
         }
         Ok(wanted)
+    }
+
+    /// Names a row that nobody knows by its own uuid: as the row it takes the place of, by its key, by its
+    /// own uuid, as the row that stood there before its table was dropped, or anew. Names that another
+    /// row of the table bears by now are passed over.
+    fn name_row(
+        &mut self,
+        table: &Table,
+        table_id: TableId,
+        row: &StoredRow,
+        own: Option<SyncUuid>,
+        holder: Option<&RowRecord>,
+    ) -> Result<SyncUuid, SessionError> {
+        let replaced = if own.is_none() { holder.map(|holder| holder.uuid.clone()) } else { None };
+        let by_key = self.uuid_by_key(table, row)?;
+        let vanished = if own.is_none() { self.vanished_from(table_id, row.local_id)? } else { None };
+        for candidate in [replaced, by_key, own, vanished].into_iter().flatten() {
+            if app_rows::local_id_of(self.connection, table, &candidate)?.is_none_or(|bearer| bearer == row.local_id) {
+                return Ok(candidate);
+            }
+        }
+        self.random_uuid()
     }
 
     /// The row that stood under a local id when its table was dropped, and was never deleted.

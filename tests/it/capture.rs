@@ -189,6 +189,15 @@ fn a_uuid_overwritten_by_a_stale_object_deletes_nothing() {
 }
 
 #[test]
+fn a_row_without_uuid_never_takes_one_that_another_row_bears() {
+    let mut pair = Pair::of(Dialect::Presync);
+    let (three, name) = (pair.uuid("race", 3), pair.desktop.value::<String>("SELECT name FROM race WHERE id = 3"));
+    pair.after(&format!("UPDATE race SET sync_uuid = NULL WHERE id = 3; UPDATE race SET sync_uuid = '{three}' WHERE id = 4"));
+    assert_eq!(pair.uuid("race", 4), three);
+    assert_eq!(pair.phone.value::<i64>(&format!("SELECT count(*) FROM race WHERE name = '{}'", name.replace('\'', "''"))), 1);
+}
+
+#[test]
 fn a_stale_form_merges_as_a_concurrent_edit() {
     let mut pair = Pair::new();
     let uuid = pair.uuid("race", 1);
