@@ -4,33 +4,29 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp, SyncUuid};
 
 use super::adopt::{MigrationReport, Plan};
 use super::error::{EngineError, SessionError};
+use super::migrate::{data_version, install, is_migrated, migrate, read_schema};
 use super::pages::{self, PushPage};
 use super::receive::Receipt;
 use super::report::{self, ConflictReport, Status};
 use super::resolve::{Choice, Take};
 use super::session::Session;
 use super::wire::{AcceptedState, PullRequest, PullResponse, RowChange};
-use crate::app::backup;
 use crate::app::profile::{Prose, table_of_entity_type};
 use crate::app::schema::{self, Schema};
-use crate::store::log::{self, EPOCH_BYTES, Epoch, Position};
+use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
 use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
 /// Rows received in one write transaction: the app waits at most so long for its turn.
 const SLICE_ROWS: usize = 250;
-/// How often a migration starts over because the app wrote meanwhile, before it plans under the lock.
-const PLANS_WITHOUT_LOCK: u32 = 3;
-/// Page cache of a migration, in KiB.
-const MIGRATION_CACHE_KIB: i64 = 256 * 1024;
 /// Statements kept prepared: a few for each of some hundred tables.
 const STATEMENTS_CACHED: usize = 1024;
 
@@ -83,13 +79,13 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-struct State {
+pub(super) struct State {
     device_id: String,
     epoch: Epoch,
     schema_version: i64,
 }
 
-fn read_state(connection: &Connection) -> rusqlite::Result<Option<State>> {
+pub(super) fn read_state(connection: &Connection) -> rusqlite::Result<Option<State>> {
     connection
         .prepare_cached("SELECT device_id, epoch, schema_version FROM sync_state")?
         .query_row([], |row| Ok(State { device_id: row.get(0)?, epoch: row.get(1)?, schema_version: row.get(2)? }))
@@ -128,10 +124,6 @@ fn inode(path: &Path) -> u64 {
 #[cfg(not(unix))]
 fn inode(_path: &Path) -> u64 {
     0
-}
-
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 impl Engine {
@@ -630,164 +622,7 @@ fn fresh_actor(device_key: &DeviceKey, entropy: &mut Entropy) -> Actor {
     Actor::of_device(device_key, run)
 }
 
-fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
-    let (applied, all) = migrations::node_progress(connection)?;
-    Ok(applied >= all && read_state(connection)?.is_some())
-}
-
 /// Content tables a trigger of the app's own may write to: those its SQL names.
 fn written_by_triggers(schema: &Schema) -> BTreeSet<String> {
     schema.tables().filter(|table| schema.foreign_triggers.iter().any(|sql| sql.contains(table.name()))).map(|table| table.name().to_owned()).collect()
-}
-
-fn read_schema(connection: &Connection, excluded: &[String]) -> Result<Schema, SessionError> {
-    let schema = Schema::read(connection, excluded)?;
-    if schema.refused.is_empty() { Ok(schema) } else { Err(EngineError::Refused(schema.refused).into()) }
-}
-
-/// Everything a file needs, inside an open transaction.
-fn install(connection: &Connection, plan: Plan, device_id: &DeviceId, entropy: &mut Entropy, now: Stamp) -> Result<(), SessionError> {
-    migrations::run_node(connection)?;
-    let mut epoch = [0; EPOCH_BYTES];
-    entropy(&mut epoch);
-    connection.execute(
-        "INSERT INTO sync_state (id, device_id, epoch, schema_version, created_at) VALUES (1, ?1, ?2, 0, ?3)",
-        params![device_id.as_str(), epoch, now.unix_ms()],
-    )?;
-    let indexes = migrations::drop_indexes(connection)?;
-    plan.apply(connection, now, true)?;
-    connection.execute_batch(&indexes)?;
-    connection.execute("UPDATE sync_state SET schema_version = ?1", [schema::version(connection)?])?;
-    Ok(())
-}
-
-fn migrate(
-    connection: &mut Connection,
-    options: &EngineOptions,
-    entropy: &mut Entropy,
-    now: Stamp,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<MigrationReport, SessionError> {
-    let prose = Prose { configured: options.prose_columns.clone() };
-    let device_id = DeviceId::of_key(&options.device_key);
-    // Every page of the file is touched once: pages written early must not be read back.
-    connection.pragma_update(None, "cache_size", -MIGRATION_CACHE_KIB)?;
-    let mut attempt = 1;
-    let (backup_path, report, committed_version) = loop {
-        let schema = read_schema(connection, &options.excluded_tables)?;
-        let before = data_version(connection)?;
-        let backup_path = backup::create(connection, &options.database, &options.backups, now).map_err(EngineError::from)?;
-        let copy = backup::open(&backup_path)?;
-        let rows_in_all = count_rows(&copy, &schema)?;
-        let mut done = 0;
-        let mut count = |rows: usize| {
-            done += rows as u64;
-            progress(done, rows_in_all);
-        };
-        let plan = Plan::make(&copy, &schema, &HashSet::new(), &prose, |_, _| None, &mut count)?;
-        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        let started = Instant::now();
-        let plan = if data_version(&transaction)? == before {
-            plan
-        } else if attempt < PLANS_WITHOUT_LOCK {
-            // The app wrote since the backup was made: start over with a new one.
-            transaction.rollback()?;
-            drop(copy);
-            std::fs::remove_file(&backup_path).map_err(|source| EngineError::Io { path: backup_path, source })?;
-            attempt += 1;
-            continue;
-        } else {
-            let schema = read_schema(&transaction, &options.excluded_tables)?;
-            Plan::make(&transaction, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?
-        };
-        let tables = plan.report();
-        install(&transaction, plan, &device_id, entropy, now)?;
-        let version = data_version(&transaction)?;
-        transaction.commit()?;
-        let locked_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        break (backup_path.clone(), MigrationReport { backup: Some(backup_path), tables, locked_ms }, version);
-    };
-    if let Some(complaint) = find_difference(connection, &backup_path)? {
-        if data_version(connection)? == committed_version {
-            backup::restore(&backup_path, connection).map_err(EngineError::from)?;
-            return Err(EngineError::NotIntact { complaint, backup: backup_path }.into());
-        }
-        return Err(EngineError::NotIntactAndWritten { complaint, backup: backup_path }.into());
-    }
-    Ok(report)
-}
-
-fn count_rows(connection: &Connection, schema: &Schema) -> rusqlite::Result<u64> {
-    let mut rows = 0;
-    for table in schema.tables() {
-        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(table.name())), [], |row| row.get(0))?;
-        rows += count.unsigned_abs();
-    }
-    Ok(rows)
-}
-
-/// Compares the migrated file with its backup, row by row; `None` when nothing was lost or changed.
-/// Sync columns may have been filled where they were empty; rows the app has written since are skipped.
-fn find_difference(connection: &Connection, backup_path: &Path) -> Result<Option<String>, SessionError> {
-    if let Some(complaint) = backup::integrity(connection)? {
-        return Ok(Some(format!("integrity check: {complaint}")));
-    }
-    let copy = backup::open(backup_path)?;
-    let reading = connection.unchecked_transaction()?;
-    let touched: HashSet<(String, i64)> = reading
-        .prepare("SELECT DISTINCT table_name, local_id FROM sync_outbox")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    let mut list =
-        copy.prepare("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND wr = 0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")?;
-    let names: Vec<String> = list.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for name in names {
-        if let Some(complaint) = difference_in(&copy, &reading, &name, &touched)? {
-            return Ok(Some(complaint));
-        }
-    }
-    Ok(None)
-}
-
-fn difference_in(copy: &Connection, migrated: &Connection, name: &str, touched: &HashSet<(String, i64)>) -> Result<Option<String>, SessionError> {
-    let columns: Vec<String> = copy
-        .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?
-        .query_map([name], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let quoted: Vec<String> = columns.iter().map(|column| crate::app::quote(column)).collect();
-    let select = format!("SELECT rowid, {} FROM {}", quoted.join(", "), crate::app::quote(name));
-    let mut before = copy.prepare(&format!("{select} ORDER BY rowid"))?;
-    let mut before = before.query([])?;
-    let mut same_id = migrated.prepare(&format!("{select} WHERE rowid = ?1"))?;
-    let mut compared: i64 = 0;
-    while let Some(old) = before.next()? {
-        let id: i64 = old.get(0)?;
-        compared += 1;
-        if touched.contains(&(name.to_owned(), id)) {
-            continue;
-        }
-        let mut found = same_id.query([id])?;
-        let Some(new) = found.next()? else { return Ok(Some(format!("table {name} lost row {id}"))) };
-        for (position, column) in (1..).zip(&columns) {
-            let (was, is) = (old.get_ref(position)?, new.get_ref(position)?);
-            let filled = matches!(column.as_str(), "sync_uuid" | "created_at" | "updated_at" | "version") && was == rusqlite::types::ValueRef::Null;
-            if was != is && !filled && !(column == "sync_uuid" && uuid_was_unusable(copy, name, was)?) {
-                return Ok(Some(format!("table {name}, row {id}, column {column} differs")));
-            }
-        }
-    }
-    let now: i64 = migrated.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(name)), [], |row| row.get(0))?;
-    let untouched = !touched.iter().any(|(table, _)| table == name);
-    Ok((untouched && now != compared).then(|| format!("table {name} has {now} rows instead of {compared}")))
-}
-
-/// Whether a stored uuid could not name its row: taken by another row too, or no text.
-fn uuid_was_unusable(copy: &Connection, table: &str, uuid: rusqlite::types::ValueRef<'_>) -> Result<bool, SessionError> {
-    let value = crate::values::from_sql(uuid);
-    if value.as_text().and_then(SyncUuid::parse).is_none() {
-        return Ok(true);
-    }
-    let sql = format!("SELECT count(*) FROM {} WHERE sync_uuid = ?1", crate::app::quote(table));
-    let count: i64 = copy.prepare_cached(&sql)?.query_row([crate::values::to_sql(&value)], |row| row.get(0))?;
-    Ok(count > 1)
 }

@@ -8,6 +8,7 @@ mod adopt;
 mod capture;
 mod engine;
 mod error;
+mod migrate;
 mod pages;
 mod receive;
 mod report;
