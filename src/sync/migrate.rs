@@ -183,3 +183,44 @@ fn uuid_was_unusable(copy: &Connection, table: &str, uuid: rusqlite::types::Valu
     let count: i64 = copy.prepare_cached(&sql)?.query_row([crate::values::to_sql(&value)], |row| row.get(0))?;
     Ok(count > 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sync::Engine;
+
+    #[test]
+    fn a_value_that_changed_is_found_and_the_backup_puts_it_back() -> Result<(), Box<dyn Error>> {
+        let folder = tempfile::TempDir::new()?;
+        let database = folder.path().join("app.db");
+        let mut connection = Connection::open(&database)?;
+        connection.execute_batch("CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT); INSERT INTO note (body) VALUES ('one'), ('two')")?;
+        let options = EngineOptions {
+            database,
+            backups: folder.path().join("backups"),
+            excluded_tables: Vec::new(),
+            prose_columns: Vec::new(),
+            device_key: [1; 32],
+            busy_timeout: Duration::from_secs(1),
+        };
+        let (engine, report) = Engine::open_or_migrate(options, Box::new(|bytes| bytes.fill(7)), Stamp::from_unix_ms(1), &mut |_, _| {})?;
+        drop(engine);
+        let backup_path = report.backup.ok_or("no backup")?;
+        assert_eq!(find_difference(&connection, &backup_path)?, None);
+        // Written by the app, and noted: its right.
+        connection.execute_batch("UPDATE note SET body = 'the app' WHERE id = 2")?;
+        assert_eq!(find_difference(&connection, &backup_path)?, None);
+        // Written by nobody who is noted: ours, and wrong.
+        connection.execute_batch("UPDATE sync_writer SET own = 1; UPDATE note SET body = 'broken' WHERE id = 1")?;
+        assert!(find_difference(&connection, &backup_path)?.is_some_and(|complaint| complaint.contains("row 1, column body")));
+        connection.execute_batch("DELETE FROM note WHERE id = 1")?;
+        assert!(find_difference(&connection, &backup_path)?.is_some_and(|complaint| complaint.contains("lost row 1")));
+        backup::restore(&backup_path, &mut connection)?;
+        let bodies: String = connection.query_row("SELECT group_concat(body) FROM note", [], |row| row.get(0))?;
+        assert_eq!(bodies, "one,two");
+        Ok(())
+    }
+}
