@@ -6,9 +6,9 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::document::Visible;
-use crate::row::{common_base, contenders, reading, shown, uncovered_edits, written_at};
+use crate::row::{common_base, contenders, deletion, reading, shown, uncovered_edits, visible_deletes, written_at};
 use crate::value::write_length_prefixed;
-use crate::{Change, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
+use crate::{Change, ChangeHash, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
 
 /// What kind of clash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,12 @@ pub enum ConflictKind {
     Field,
     /// Deleted on one device, edited on another.
     DeleteEdit,
+    /// Deleted on one device, required by a row another device wrote.
+    Orphan,
+    /// Another row has the same unique values.
+    Unique,
+    /// A value this device's table refuses. Local: no other device need see it.
+    Schema,
 }
 
 impl ConflictKind {
@@ -26,6 +32,9 @@ impl ConflictKind {
         match self {
             Self::Field => "field",
             Self::DeleteEdit => "delete_edit",
+            Self::Orphan => "orphan",
+            Self::Unique => "unique",
+            Self::Schema => "schema",
         }
     }
 }
@@ -83,16 +92,27 @@ pub struct Conflict {
     pub kind: ConflictKind,
     /// In which fields.
     pub fields: Vec<FieldClash>,
+    /// The other rows it is about: those that require a deleted one, the one that has the name.
+    pub others: Vec<EntityId>,
 }
 
 /// Finds the clashes of a document. Pure, and the same on every device that holds the same changes.
 #[must_use]
 pub fn conflicts(document: &Document) -> Vec<Conflict> {
-    let clashing: Vec<FieldClash> =
-        document.registers().filter(|(name, _)| !key::is_bookkeeping(name)).filter_map(|(name, register)| field_clash(document, name, register)).collect();
+    // A row whose deletion stands: values that whoever deleted it had seen need no decision any more.
+    let seen = deletion(document).map(|_| {
+        let deletes: Vec<ChangeHash> = visible_deletes(document).iter().filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
+        document.ancestors(&deletes)
+    });
+    let is_seen = |put: &Visible| document.changes().get(put.change).is_some_and(|change| seen.as_ref().is_some_and(|seen| seen.contains(&change.hash())));
+    let clashing: Vec<FieldClash> = document
+        .registers()
+        .filter(|(name, register)| !key::is_bookkeeping(name) && !register.visible().iter().all(is_seen))
+        .filter_map(|(name, register)| field_clash(document, name, register))
+        .collect();
     let mut found = Vec::new();
     if !clashing.is_empty() {
-        found.push(Conflict { kind: ConflictKind::Field, fields: clashing });
+        found.push(Conflict { kind: ConflictKind::Field, fields: clashing, others: Vec::new() });
     }
     found.extend(delete_edit_clash(document));
     found
@@ -116,25 +136,26 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
     Some(FieldClash { name: name.to_owned(), base: common_base(document, name, &visible), values, shown: shown.value.clone() })
 }
 
-fn attributed(document: &Document, put: &Visible) -> ConflictValue {
+pub(crate) fn attributed(document: &Document, put: &Visible) -> ConflictValue {
     let change = document.changes().get(put.change);
     ConflictValue { value: put.value.clone(), device: change.and_then(|change| change.actor().device()), at: change.and_then(written_at) }
 }
 
-fn delete_edit_clash(document: &Document) -> Option<Conflict> {
-    let register = document.register(key::DELETED_AT)?;
-    let deletes: Vec<&Visible> = register.visible().iter().filter(|put| !put.value.is_null()).collect();
+/// The visible deletion of a row as a clash lists it, and all of its deletes.
+pub(crate) fn deletion_values(document: &Document) -> Option<(Vec<ConflictValue>, Vec<&Visible>)> {
+    let deletes = visible_deletes(document);
     let delete = deletes.last()?;
+    Some((vec![attributed(document, delete)], deletes))
+}
+
+fn delete_edit_clash(document: &Document) -> Option<Conflict> {
+    let (mut values, deletes) = deletion_values(document)?;
     // The latest of them; the order of arrival differs from device to device and must not count.
     let edit: &Change = uncovered_edits(document, &deletes).max_by_key(|edit| (written_at(edit), edit.hash()))?;
-    let edited = ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit) };
+    values.push(ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit) });
     Some(Conflict {
         kind: ConflictKind::DeleteEdit,
-        fields: vec![FieldClash {
-            name: key::DELETED_AT.to_owned(),
-            base: Value::Null,
-            values: vec![attributed(document, delete), edited],
-            shown: Value::Null,
-        }],
+        fields: vec![FieldClash { name: key::DELETED_AT.to_owned(), base: Value::Null, values, shown: Value::Null }],
+        others: Vec::new(),
     })
 }

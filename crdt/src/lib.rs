@@ -8,10 +8,12 @@
 //!
 //! ```text
 //! changes ──▶ Document ──┬── row()        what the app's table should hold
-//!                        └── conflicts()  what clashed, with every value and who wrote it
+//!                        ├── conflicts()  what clashed, with every value and who wrote it
+//!                        └── history()    who wrote what, and when
+//! all documents ─────────── shown()       rows and clashes, with the rules that reach across rows
 //! ```
 //!
-//! Because both are functions of the set of changes alone, every device that holds the same
+//! Because these are functions of the set of changes alone, every device that holds the same
 //! changes shows the same rows and the same conflicts, whatever the order in which they came.
 //!
 //! The bytes are automerge's own: [`save()`] gives a document that any automerge implementation
@@ -25,10 +27,12 @@ mod change;
 mod conflict;
 mod document;
 mod genesis;
+mod history;
 mod id;
 mod prose;
 mod row;
 mod save;
+mod shown;
 mod stamp;
 mod value;
 
@@ -36,10 +40,12 @@ pub use change::{CHANGE_BYTES_MAX, Change, DecodeError, KEY_BYTES_MAX, Op, OpId,
 pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
 pub use document::{ApplyError, Document, EditPurpose, Heads, Register};
 pub use genesis::{derived_uuid, genesis, key_uuid};
+pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::merge_prose;
 pub use row::{Deletion, DeletionKind, Row, row};
 pub use save::{SaveError, save};
+pub use shown::{LEFT_ALL, Reference, Shape, Shown, Standing, TableShape, left_knowingly, orphan_clash, shown, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};
 
@@ -58,7 +64,7 @@ pub mod key {
     /// `sync_uuid` of the row, in the first change of a row somebody wrote: two rows inserted alike in the same
     /// instant would otherwise be one change.
     pub const ROW: &str = "$row";
-    /// Comma-separated `table/uuid` of the rows that still referred to a deleted row.
+    /// Comma-separated `table/uuid` of the rows that still referred to a deleted row; [`crate::LEFT_ALL`] for all there were.
     pub const LEFT_BEHIND: &str = "$left";
     /// Comma-separated names of the columns that merge as prose; written once, at creation.
     pub const PROSE: &str = "$prose";

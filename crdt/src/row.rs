@@ -227,28 +227,44 @@ impl Document {
     }
 }
 
-/// A row is deleted when a delete is visible and every edit is an ancestor or a descendant of a
-/// visible delete: whoever typed something into it without knowing of the delete keeps it alive.
-fn deletion(document: &Document) -> Option<Deletion> {
-    let register = document.register(key::DELETED_AT)?;
-    let deletes: Vec<&Visible> = register.visible().iter().filter(|put| !put.value.is_null()).collect();
+/// A row is deleted when a delete is visible and every edit is an ancestor of a visible delete, or was
+/// made to the row while it was marked as deleted: whoever typed something into it without knowing of the delete keeps it alive.
+///
+/// Between concurrent deletes of both kinds the row is removed only if the removals alone cover every
+/// edit: what somebody typed into a row marked as deleted, which apps still show, stays readable.
+pub(crate) fn deletion(document: &Document) -> Option<Deletion> {
+    let deletes = visible_deletes(document);
     let winner = deletes.last()?;
     if uncovered_edits(document, &deletes).next().is_some() {
         return None;
     }
-    let change = document.changes().get(winner.change)?;
-    let kind = match change.value(key::DELETE_KIND).and_then(Value::as_text) {
-        Some("hard") => DeletionKind::Hard,
-        _ => DeletionKind::Soft,
-    };
-    Some(Deletion { at: winner.value.clone(), kind })
+    let (hard, soft): (Vec<&Visible>, Vec<&Visible>) = deletes.iter().copied().partition(|put| is_hard(document, put));
+    match soft.last() {
+        Some(soft) if hard.is_empty() || uncovered_edits(document, &hard).next().is_some() => {
+            Some(Deletion { at: soft.value.clone(), kind: DeletionKind::Soft })
+        }
+        _ => Some(Deletion { at: winner.value.clone(), kind: DeletionKind::Hard }),
+    }
 }
 
-/// The edits that no visible delete knew and that knew no visible delete.
+fn is_hard(document: &Document, delete: &Visible) -> bool {
+    let kind = document.changes().get(delete.change).and_then(|change| change.value(key::DELETE_KIND)).and_then(Value::as_text);
+    kind == Some(DeletionKind::Hard.as_str())
+}
+
+/// The deletes nobody has replaced, in ascending order.
+pub(crate) fn visible_deletes(document: &Document) -> Vec<&Visible> {
+    document.register(key::DELETED_AT).into_iter().flat_map(Register::visible).filter(|put| !put.value.is_null()).collect()
+}
+
+/// The edits that no visible delete knew, and that were not made to a row marked as deleted. Who writes
+/// into a row that was removed sees it alive for some other reason, so the removal does not speak for them.
 pub(crate) fn uncovered_edits<'a>(document: &'a Document, deletes: &[&Visible]) -> impl Iterator<Item = &'a Change> {
     let delete_hashes: Vec<ChangeHash> = deletes.iter().filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
     let known_to_deletes = document.ancestors(&delete_hashes);
-    let knows_delete = descendants(document, &delete_hashes);
+    let marked: Vec<ChangeHash> =
+        deletes.iter().filter(|put| !is_hard(document, put)).filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
+    let knows_delete = descendants(document, &marked);
     let known_geneses: Vec<&Change> = document.changes().iter().filter(|change| change.is_genesis() && known_to_deletes.contains(&change.hash())).collect();
     document
         .changes()

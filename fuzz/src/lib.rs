@@ -1,17 +1,29 @@
 //! The fuzz targets as plain functions: each takes bytes and panics when a promise is broken. cargo-fuzz
 //! drives them (`fuzz_targets/`), `tests/replay.rs` replays the committed corpora through them.
 
+pub mod choices;
+pub mod convergence;
+
 use rand_core::UnwrapErr;
 use storysync::trust::envelope::{self, PairSecret, Route};
 use storysync::trust::identity::{Identity, Secret};
 use storysync::trust::pairing::{Approval, Offer, PairingWindow};
-use storysync_crdt::{Change, Document};
+use storysync_crdt::{Change, Document, merge_prose};
+
+use choices::Choices;
 
 /// A target by its name.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: &[(&str, Target)] = &[("change_set", change_set), ("qr_text", qr_text), ("sealed_body", sealed_body), ("register_body", register_body)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("change_set", change_set),
+    ("qr_text", qr_text),
+    ("sealed_body", sealed_body),
+    ("register_body", register_body),
+    ("convergence", convergence_of_bytes),
+    ("prose_merge", prose_merge),
+];
 
 /// Any bytes as changes of a document: never a panic; what is taken reads back, and automerge agrees.
 pub fn change_set(data: &[u8]) {
@@ -65,4 +77,28 @@ pub fn register_body(data: &[u8]) {
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::None, 0, &mut rng);
     assert!(window.admit(data, &desktop, "desktop", |_| 0, &mut rng).is_err(), "a forged registration was admitted");
     assert!(window.claim().is_none());
+}
+
+/// Any bytes as a script of merging: see [`convergence`].
+pub fn convergence_of_bytes(data: &[u8]) {
+    if let Err(finding) = convergence::play::<convergence::Real>(Choices::Bytes(data)) {
+        panic!("{finding}");
+    }
+}
+
+/// Any three texts: the sides may change places, an untouched side yields to the other, and nothing comes
+/// out that nobody wrote.
+pub fn prose_merge(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut parts = text.splitn(3, '\u{1}');
+    let (base, ours, theirs) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let merged = merge_prose(base, ours, theirs);
+    assert_eq!(merged, merge_prose(base, theirs, ours), "the order of the sides decides nothing");
+    assert_eq!(merge_prose(base, ours, ours).as_deref(), Some(ours));
+    assert_eq!(merge_prose(base, base, theirs).as_deref(), Some(theirs));
+    let Some(merged) = merged else { return };
+    let count = |text: &str, wanted: char| text.chars().filter(|char| *char == wanted).count();
+    for wanted in merged.chars().collect::<std::collections::BTreeSet<char>>() {
+        assert!(count(&merged, wanted) <= count(ours, wanted) + count(theirs, wanted), "{wanted:?} came from nowhere");
+    }
 }

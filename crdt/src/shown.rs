@@ -1,0 +1,320 @@
+//! What the tables show, all documents taken together: rows, and the rules that reach across rows. A row
+//! that needs a deleted parent keeps it, two rows with one unique name do not both stand.
+//!
+//! Owns those rules as pure functions. [`shown`] applies them to everything at once, which is how they
+//! are defined and tested; a node applies the same pieces to the rows at hand. Refuses to know how a
+//! table is written.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::conflict::{attributed, deletion_values};
+use crate::document::Visible;
+use crate::row::{shown as shown_put, visible_deletes, written_at};
+use crate::{Conflict, ConflictKind, ConflictValue, Document, EntityId, FieldClash, NOWHERE, Row, SyncUuid, TableName, Value, conflicts, key, row};
+
+/// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
+pub const LEFT_ALL: &str = "*";
+
+/// A column that holds another row's `sync_uuid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The column.
+    pub column: String,
+    /// The table it leads to.
+    pub table: TableName,
+    /// Whether the column refuses NULL: then the row can't stand without its target.
+    pub required: bool,
+}
+
+/// What merging must know of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableShape {
+    /// Its references.
+    pub references: Vec<Reference>,
+    /// Its unique constraints, each a list of columns.
+    pub uniques: Vec<Vec<String>>,
+}
+
+/// What merging must know of all tables.
+pub type Shape = BTreeMap<TableName, TableShape>;
+
+/// How one row stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// In the table, with references to rows that wait replaced by those that stand in their place.
+    Stands(Row),
+    /// Not in the table, because this row has the same unique values.
+    Behind(EntityId),
+    /// Not in the table, because a row it requires is not known.
+    WaitsForParent,
+    /// Removed.
+    Gone,
+}
+
+/// Everything a node with these documents shows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shown {
+    /// Every row.
+    pub rows: BTreeMap<EntityId, Standing>,
+    /// Every clash, by the row it is in.
+    pub conflicts: BTreeMap<EntityId, Vec<Conflict>>,
+}
+
+/// Applies all rules to all documents. Pure: the same changes show the same, in whatever order they came.
+#[must_use]
+pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
+    let documents: BTreeMap<&EntityId, &Document> = documents.iter().filter(|(_, document)| !document.is_empty()).collect();
+    let mut rows: BTreeMap<&EntityId, Row> = documents.iter().map(|(id, document)| (*id, row(document))).collect();
+    let mut found = Shown::default();
+    for (id, document) in &documents {
+        let clashes = conflicts(document);
+        if !clashes.is_empty() {
+            found.conflicts.insert((*id).clone(), clashes);
+        }
+    }
+    let needed = needed_parents(&documents, &rows, shape);
+    for (parent, children) in needed {
+        if let (Some(row), Some(document)) = (rows.get_mut(parent), documents.get(parent)) {
+            row.deletion = None;
+            let children: Vec<(&EntityId, &Document)> = children.iter().filter_map(|child| Some((*child, *documents.get(child)?))).collect();
+            found.conflicts.entry(parent.clone()).or_default().extend(orphan_clash(document, &children));
+        }
+    }
+    let mut standing: BTreeSet<&EntityId> = rows.iter().filter(|(_, row)| row.stands()).map(|(id, _)| *id).collect();
+    let waiting = without_parents(&standing, &rows, shape);
+    standing.retain(|id| !waiting.contains(id));
+    let behind = contests(&standing, &rows, shape);
+    for (loser, (winner, columns)) in &behind {
+        if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
+            found.conflicts.entry((*loser).clone()).or_default().push(unique_clash(losing, winner, winning, columns));
+        }
+    }
+    for (id, row) in &rows {
+        let standing = if waiting.contains(id) {
+            Standing::WaitsForParent
+        } else if let Some((winner, _)) = behind.get(id) {
+            Standing::Behind((*winner).clone())
+        } else if !row.stands() {
+            Standing::Gone
+        } else {
+            let mut row = row.clone();
+            for reference in shape.get(&id.table).into_iter().flat_map(|table| &table.references) {
+                if let Some(target) = target(&row, reference)
+                    && let Some((winner, _)) = behind.get(&target)
+                {
+                    row.fields.insert(reference.column.clone(), Value::from(winner.uuid.as_str()));
+                }
+            }
+            Standing::Stands(row)
+        };
+        found.rows.insert((*id).clone(), standing);
+    }
+    found
+}
+
+impl Row {
+    /// Whether the row is in its table: it lives, or is marked as deleted and kept there.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.deletion.as_ref().is_none_or(|deletion| deletion.kind == crate::DeletionKind::Soft)
+    }
+}
+
+/// The row a reference leads to.
+#[must_use]
+pub fn target(row: &Row, reference: &Reference) -> Option<EntityId> {
+    let uuid = row.fields.get(&reference.column).and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)?;
+    Some(EntityId { table: reference.table.clone(), uuid })
+}
+
+/// Whether whoever deleted `parent` knew that `child` would stay without it: the deletion names it, or
+/// the child's reference was written later by the very device that deleted the parent.
+#[must_use]
+pub fn left_knowingly(parent: &Document, child: &EntityId, child_document: &Document, column: &str) -> bool {
+    let name = child.to_string();
+    let reference = child_document.register(column).and_then(|register| shown_put(child_document, register));
+    let reference = reference.and_then(|put| child_document.changes().get(put.change));
+    visible_deletes(parent).into_iter().filter_map(|put| parent.changes().get(put.change)).any(|delete| {
+        let named = delete.value(key::LEFT_BEHIND).and_then(Value::as_text).is_some_and(|left| left == LEFT_ALL || left.split(',').any(|left| left == name));
+        let written_after = reference.is_some_and(|reference| {
+            let device = reference.actor().device();
+            device.is_some() && device == delete.actor().device() && written_at(reference) >= written_at(delete)
+        });
+        named || written_after
+    })
+}
+
+/// The deleted rows that live rows require, each with the live rows that do. A kept parent keeps its own.
+fn needed_parents<'a>(
+    documents: &BTreeMap<&'a EntityId, &Document>,
+    rows: &BTreeMap<&'a EntityId, Row>,
+    shape: &Shape,
+) -> BTreeMap<&'a EntityId, BTreeSet<&'a EntityId>> {
+    let mut needed: BTreeMap<&EntityId, BTreeSet<&EntityId>> = BTreeMap::new();
+    let mut looking: Vec<(&EntityId, bool)> = rows.iter().filter(|(_, row)| row.deletion.is_none()).map(|(id, _)| (*id, false)).collect();
+    while let Some((child, kept)) = looking.pop() {
+        let (Some(row), Some(child_document)) = (rows.get(child), documents.get(child)) else { continue };
+        for reference in shape.get(&child.table).into_iter().flat_map(|table| &table.references).filter(|reference| reference.required) {
+            let Some(target) = target(row, reference) else { continue };
+            let Some((parent, parent_document)) = documents.get_key_value(&target) else { continue };
+            if rows.get(parent).is_none_or(|row| row.deletion.is_none()) {
+                continue;
+            }
+            if !kept && left_knowingly(parent_document, child, child_document, &reference.column) {
+                continue;
+            }
+            let known = needed.contains_key(parent);
+            needed.entry(parent).or_default().insert(child);
+            if !known {
+                looking.push((parent, true));
+            }
+        }
+    }
+    needed
+}
+
+/// The rows that must wait because a row they require, or one that row requires, is not known.
+fn without_parents<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a EntityId, Row>, shape: &Shape) -> BTreeSet<&'a EntityId> {
+    let mut waiting: BTreeSet<&EntityId> = BTreeSet::new();
+    loop {
+        let more: Vec<&EntityId> = standing
+            .iter()
+            .copied()
+            .filter(|id| !waiting.contains(id))
+            .filter(|id| {
+                let Some(row) = rows.get(id) else { return false };
+                let mut required = shape.get(&id.table).into_iter().flat_map(|table| &table.references).filter(|reference| reference.required);
+                required.any(|reference| target(row, reference).is_some_and(|target| !rows.contains_key(&target) || waiting.contains(&target)))
+            })
+            .collect();
+        if more.is_empty() {
+            return waiting;
+        }
+        waiting.extend(more);
+    }
+}
+
+/// The rows that wait behind others, each with the one that stays and the columns they contest.
+type Behind<'a> = BTreeMap<&'a EntityId, (&'a EntityId, Vec<String>)>;
+
+/// Who stays where two rows have the same unique values: the smaller uuid.
+fn contests<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a EntityId, Row>, shape: &Shape) -> Behind<'a> {
+    let mut behind: Behind<'_> = BTreeMap::new();
+    for table in tables_in_order(shape) {
+        let Some(table_shape) = shape.get(table).filter(|shape| !shape.uniques.is_empty()) else { continue };
+        let mut held: BTreeMap<(usize, Vec<KeyPart>), &EntityId> = BTreeMap::new();
+        // Entities are sorted by table and uuid, so the smallest uuid comes first.
+        for id in standing.iter().copied().filter(|id| id.table == *table) {
+            let Some(row) = rows.get(id) else { continue };
+            let stand_in = |target: &EntityId| behind.get(target).map_or_else(|| target.clone(), |(winner, _)| (*winner).clone());
+            let keys: Vec<(usize, Vec<KeyPart>)> = table_shape
+                .uniques
+                .iter()
+                .enumerate()
+                .filter_map(|(number, columns)| Some((number, unique_key(id, row, table_shape, columns, |target| standing.contains(target), stand_in)?)))
+                .collect();
+            let winner = keys.iter().filter_map(|key| Some((*held.get(key)?, key.0))).min();
+            match winner {
+                Some((winner, number)) => {
+                    let columns = table_shape.uniques.get(number).cloned().unwrap_or_default();
+                    behind.insert(id, (winner, columns));
+                }
+                None => held.extend(keys.into_iter().map(|key| (key, id))),
+            }
+        }
+    }
+    behind
+}
+
+/// One column of a unique key, comparable.
+type KeyPart = Vec<u8>;
+
+/// The values a row holds under a unique constraint; `None` when one is NULL, which clashes with nothing.
+fn unique_key(
+    id: &EntityId,
+    row: &Row,
+    shape: &TableShape,
+    columns: &[String],
+    stands: impl Fn(&EntityId) -> bool,
+    stand_in: impl Fn(&EntityId) -> EntityId,
+) -> Option<Vec<KeyPart>> {
+    let mut parts = Vec::with_capacity(columns.len());
+    for column in columns {
+        let value = row.fields.get(column).filter(|value| !value.is_null());
+        let reference = shape.references.iter().find(|reference| reference.column == *column);
+        let mut part = Vec::new();
+        match (value, reference) {
+            (None, None) => return None,
+            (Some(value), None) => value.write_canonical(&mut part),
+            (_, Some(reference)) => match target(row, reference) {
+                Some(target) if stands(&target) => Value::from(stand_in(&target).uuid.as_str()).write_canonical(&mut part),
+                Some(target) if reference.required => Value::from(target.uuid.as_str()).write_canonical(&mut part),
+                // Leads nowhere: no other row leads to the same nowhere.
+                None if reference.required => Value::from(id.uuid.as_str()).write_canonical(&mut part),
+                _ => return None,
+            },
+        }
+        parts.push(part);
+    }
+    Some(parts)
+}
+
+/// The tables, those before others whose unique keys refer to them; a circle is entered anywhere, the
+/// same everywhere.
+fn tables_in_order(shape: &Shape) -> Vec<&TableName> {
+    fn enter<'a>(table: &'a TableName, shape: &'a Shape, entered: &mut HashSet<&'a TableName>, order: &mut Vec<&'a TableName>) {
+        if !entered.insert(table) {
+            return;
+        }
+        if let Some(table_shape) = shape.get(table) {
+            let keyed = |column: &String| table_shape.uniques.iter().any(|unique| unique.contains(column));
+            for reference in table_shape.references.iter().filter(|reference| keyed(&reference.column)) {
+                if let Some((target, _)) = shape.get_key_value(&reference.table) {
+                    enter(target, shape, entered, order);
+                }
+            }
+        }
+        order.push(table);
+    }
+    let mut order = Vec::new();
+    let mut entered = HashSet::new();
+    for table in shape.keys() {
+        enter(table, shape, &mut entered, &mut order);
+    }
+    order
+}
+
+/// The clash of a deleted row that others still require: the deletion, and who writes in what requires it.
+#[must_use]
+pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> Option<Conflict> {
+    let (mut values, _) = deletion_values(parent)?;
+    let latest = children
+        .iter()
+        .flat_map(|(_, document)| document.changes())
+        .filter(|change| !change.is_genesis())
+        .max_by_key(|change| (written_at(change), change.hash()));
+    values.push(ConflictValue { value: Value::Null, device: latest.and_then(|change| change.actor().device()), at: latest.and_then(written_at) });
+    Some(Conflict {
+        kind: ConflictKind::Orphan,
+        fields: vec![FieldClash { name: key::DELETED_AT.to_owned(), base: Value::Null, values, shown: Value::Null }],
+        others: children.iter().map(|(id, _)| (*id).clone()).collect(),
+    })
+}
+
+/// The clash of a row that waits behind another with the same unique values. Its own value comes first,
+/// the value of the row that stays last.
+#[must_use]
+pub fn unique_clash(waiting: &Document, winner: &EntityId, winning: &Document, columns: &[String]) -> Conflict {
+    let value_of = |document: &Document, column: &str| -> ConflictValue {
+        let put: Option<&Visible> = document.register(column).and_then(|register| shown_put(document, register));
+        put.map_or(ConflictValue { value: Value::Null, device: None, at: None }, |put| attributed(document, put))
+    };
+    let fields = columns
+        .iter()
+        .map(|column| {
+            let (waits, stays) = (value_of(waiting, column), value_of(winning, column));
+            FieldClash { name: column.clone(), base: Value::Null, shown: stays.value.clone(), values: vec![waits, stays] }
+        })
+        .collect();
+    Conflict { kind: ConflictKind::Unique, fields, others: vec![winner.clone()] }
+}
