@@ -45,7 +45,7 @@ pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, 
 pub use prose::merge_prose;
 pub use row::{Deletion, DeletionKind, Row, row};
 pub use save::{SaveError, save};
-pub use shown::{LEFT_ALL, Reference, Shape, Shown, Standing, TableShape, left_knowingly, orphan_clash, shown, target, unique_clash};
+pub use shown::{LEFT_ALL, Reference, Shape, Shown, Standing, TableShape, left_knowingly, left_name, orphan_clash, shown, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};
 

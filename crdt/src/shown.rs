@@ -15,6 +15,12 @@ use crate::{Conflict, ConflictKind, ConflictValue, Document, EntityId, FieldClas
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
 pub const LEFT_ALL: &str = "*";
 
+/// A row as [`key::LEFT_BEHIND`] names it: `table/uuid`, with `%` and `,` as in a URL (RFC 3986 §2.1).
+#[must_use]
+pub fn left_name(entity: &EntityId) -> String {
+    entity.to_string().replace('%', "%25").replace(',', "%2C")
+}
+
 /// A column that holds another row's `sync_uuid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
@@ -131,7 +137,7 @@ pub fn target(row: &Row, reference: &Reference) -> Option<EntityId> {
 /// the child's reference was written later by the very device that deleted the parent.
 #[must_use]
 pub fn left_knowingly(parent: &Document, child: &EntityId, child_document: &Document, column: &str) -> bool {
-    let name = child.to_string();
+    let name = left_name(child);
     let reference = child_document.register(column).and_then(|register| shown_put(child_document, register));
     let reference = reference.and_then(|put| child_document.changes().get(put.change));
     visible_deletes(parent).into_iter().filter_map(|put| parent.changes().get(put.change)).any(|delete| {

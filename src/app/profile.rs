@@ -1,7 +1,7 @@
 //! What is known of apps beforehand: which columns hold prose, and which names their documented
 //! interface uses for tables. Everything else is found by introspection.
 
-use storysync_crdt::Value;
+use storysync_crdt::{Stamp, Value};
 
 use super::schema::{Column, Schema};
 
@@ -69,6 +69,14 @@ const STORYMASTER_PROSE: &[&str] = &[
     "weaknesses",
 ];
 
+/// Columns of Storymaster whose values it reads as an enumeration: any other value crashes it. By table,
+/// column and values, the one that stands for nothing in particular first.
+const STORYMASTER_ENUMS: &[(&str, &str, &[&str])] = &[
+    ("litography_node", "node_type", &["other", "exposition", "action", "reaction", "twist", "development"]),
+    ("litography_notes", "note_type", &["other", "what", "why", "how", "when", "where"]),
+    ("litography_plot_section", "plot_section_type", &["Tension Sustains", "Tension Lowers", "Tension Increases", "Singular Moment"]),
+];
+
 /// In an app nobody described, text longer than this many characters is taken for prose.
 const PROSE_CHARS_MIN: usize = 120;
 
@@ -94,6 +102,33 @@ impl Prose {
         }
         value.as_text().is_some_and(|text| text.contains('\n') || text.chars().count() > PROSE_CHARS_MIN)
     }
+}
+
+fn enumeration(table: &str, column: &str) -> Option<&'static [&'static str]> {
+    STORYMASTER_ENUMS.iter().find(|(of, name, _)| *of == table && *name == column).map(|(_, _, values)| *values)
+}
+
+/// Whether the app can read a value in a column. What is known of no app is SQLite's to say.
+#[must_use]
+pub fn takes(schema: &Schema, table: &str, column: &Column, value: &Value) -> bool {
+    if value.is_null() || !is_storymaster(schema) {
+        return true;
+    }
+    if let Some(values) = enumeration(table, &column.name) {
+        return value.as_text().is_some_and(|text| values.contains(&text));
+    }
+    match column.declared.as_str() {
+        "INTEGER" | "BOOLEAN" => matches!(value, Value::Integer(_)),
+        "FLOAT" => matches!(value, Value::Integer(_) | Value::Real(_)),
+        "DATETIME" | "TIMESTAMP" => value.as_text().is_some_and(|text| Stamp::parse(text).is_some() || text.starts_with("1970-01-01")),
+        _ => !matches!(value, Value::Blob(_)),
+    }
+}
+
+/// What a column shows that must hold something the app can read, and has nothing.
+#[must_use]
+pub fn empty_value(table: &str, column: &str) -> Option<Value> {
+    enumeration(table, column).and_then(|values| values.first()).map(|value| Value::from(*value))
 }
 
 /// Whether these are Storymaster's tables.

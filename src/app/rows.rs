@@ -139,3 +139,33 @@ pub fn delete(connection: &Connection, table: &Table, local_id: i64) -> rusqlite
     connection.prepare_cached(&sql)?.execute([local_id])?;
     Ok(())
 }
+
+/// Whether some row holds a value in a column.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn holds(connection: &Connection, table: &Table, column: &str, value: &Value) -> rusqlite::Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(table.name()), quote(column));
+    connection.prepare_cached(&sql)?.query_row([to_sql(value)], |row| row.get(0))
+}
+
+/// The local ids of the other rows that hold the same values in `columns`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn holders(connection: &Connection, table: &Table, columns: &[String], values: &[&Value], but: i64) -> rusqlite::Result<Vec<i64>> {
+    let id = quote(&table.local_id);
+    let same: Vec<String> = columns.iter().enumerate().map(|(place, column)| format!("{} = ?{}", quote(column), place + 2)).collect();
+    let sql = format!("SELECT {id} FROM {} WHERE {id} <> ?1 AND {}", quote(table.name()), same.join(" AND "));
+    let but = Value::Integer(but);
+    connection.prepare_cached(&sql)?.query_map(params_from_iter(std::iter::once(&but).chain(values.iter().copied()).map(to_sql)), |row| row.get(0))?.collect()
+}
+
+/// Whether the row with a local id is marked as deleted.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_marked_deleted(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1 AND deleted_at IS NOT NULL)", quote(table.name()), quote(&table.local_id));
+    connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
+}

@@ -69,6 +69,8 @@ impl Affinity {
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// Its type as declared, in capitals.
+    pub declared: String,
     /// Its affinity.
     pub affinity: Affinity,
     /// Whether NULL is refused.
@@ -314,7 +316,7 @@ fn read_table(connection: &Connection, name: &str) -> rusqlite::Result<Result<Ta
             "version" => return Ok(Err("its column version is no integer, so it can't count edits".to_owned())),
             _ => Role::Field,
         };
-        columns.push(Column { name: column, affinity, not_null, default, role });
+        columns.push(Column { name: column, declared: declared.to_ascii_uppercase(), affinity, not_null, default, role });
     }
     key.sort();
     let integer_key = match key.as_slice() {

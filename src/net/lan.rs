@@ -317,7 +317,7 @@ async fn answer_push(node: &NodeState, device: &TrustedDevice, body: &[u8]) -> R
         .engine
         .call(move |engine| {
             let receipt = engine.receive(&request.changes, &device_id, now())?;
-            let accepted = engine.accepted_states(&receipt)?;
+            let accepted = engine.accepted_states(&receipt, now())?;
             Ok::<_, crate::sync::EngineError>((receipt, accepted, engine.epoch()))
         })
         .await??;

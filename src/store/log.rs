@@ -164,6 +164,22 @@ pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogErro
     Ok(document)
 }
 
+/// Where the changes of a row stand in the log, in order.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn places(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>> {
+    connection.prepare_cached("SELECT seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?.query_map([row.0], |row| row.get(0))?.collect()
+}
+
+/// The rows that have changes.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn rows_with_changes(connection: &Connection) -> rusqlite::Result<Vec<RowId>> {
+    connection.prepare_cached("SELECT DISTINCT row_id FROM sync_change ORDER BY row_id")?.query_map([], |row| row.get(0).map(RowId))?.collect()
+}
+
 /// One change on its way to a peer.
 #[derive(Debug, Clone)]
 pub struct Logged {

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 const BOOKKEEPING_TABLE: &str = "sync_migrations";
 
 /// Migrations of our tables in the app's file.
-const NODE: &[(&str, &str)] = &[("V1__log", include_str!("../../migrations/node/V1__log.sql"))];
+const NODE: &[(&str, &str)] =
+    &[("V1__log", include_str!("../../migrations/node/V1__log.sql")), ("V2__clashes", include_str!("../../migrations/node/V2__clashes.sql"))];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] = &[("V1__devices", include_str!("../../migrations/trust/V1__devices.sql"))];
 /// Storymaster's own tables, for a new database.

@@ -4,6 +4,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use storysync_crdt::Stamp;
 
+use super::rows::RowId;
+
 /// Lines kept in `sync_log`.
 pub const LOG_LINES_MAX: i64 = 10_000;
 
@@ -208,4 +210,27 @@ pub fn log_lines(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<Lo
             })
         })?
         .collect()
+}
+
+/// Notes that a device that reads plain rows was told of a row as it was at `seq` of the log.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn note_served(connection: &Connection, peer: i64, row: RowId, seq: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO sync_served (peer_id, row_id, seq) VALUES (?1, ?2, ?3) ON CONFLICT (peer_id, row_id) DO UPDATE SET seq = ?3 WHERE seq < ?3",
+        )?
+        .execute([peer, row.0, seq])?;
+    Ok(())
+}
+
+/// Up to where in the log a device was told of a row; 0 when never.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn served(connection: &Connection, peer: i64, row: RowId) -> rusqlite::Result<i64> {
+    let seq =
+        connection.prepare_cached("SELECT seq FROM sync_served WHERE peer_id = ?1 AND row_id = ?2")?.query_row([peer, row.0], |row| row.get(0)).optional()?;
+    Ok(seq.unwrap_or(0))
 }

@@ -24,6 +24,22 @@ pub struct Difference {
     pub document: Value,
     /// What the table shows.
     pub shown: Value,
+    /// Whether that is because the table refuses the value, or the value can't travel: a clash to be told.
+    pub refused: bool,
+}
+
+impl Difference {
+    /// A difference nobody need be told of.
+    #[must_use]
+    pub fn new(document: Value, shown: Value) -> Self {
+        Self { document, shown, refused: false }
+    }
+
+    /// A value the table refuses, or one that can't travel.
+    #[must_use]
+    pub fn refused(document: Value, shown: Value) -> Self {
+        Self { document, shown, refused: true }
+    }
 }
 
 /// Differences by column.
@@ -75,8 +91,8 @@ fn parse_differs(json: &str) -> Differences {
     parsed
         .iter()
         .filter_map(|(name, pair)| {
-            let difference = Difference { document: from_json(pair.get("document")?)?, shown: from_json(pair.get("shown")?)? };
-            Some((name.clone(), difference))
+            let refused = pair.get("refused").and_then(serde_json::Value::as_bool).unwrap_or(false);
+            Some((name.clone(), Difference { document: from_json(pair.get("document")?)?, shown: from_json(pair.get("shown")?)?, refused }))
         })
         .collect()
 }
@@ -85,7 +101,13 @@ fn write_differs(differs: &Differences) -> Option<String> {
     if differs.is_empty() {
         return None;
     }
-    let pair = |difference: &Difference| serde_json::json!({ "document": to_json(&difference.document), "shown": to_json(&difference.shown) });
+    let pair = |difference: &Difference| {
+        let mut pair = serde_json::json!({ "document": to_json(&difference.document), "shown": to_json(&difference.shown) });
+        if let (true, Some(pair)) = (difference.refused, pair.as_object_mut()) {
+            pair.insert("refused".to_owned(), true.into());
+        }
+        pair
+    };
     let object: serde_json::Map<String, serde_json::Value> = differs.iter().map(|(name, difference)| (name.clone(), pair(difference))).collect();
     Some(serde_json::Value::Object(object).to_string())
 }
@@ -307,6 +329,14 @@ pub struct Counts {
     pub conflicts: i64,
 }
 
+/// How many rows stand in an app's table, as we believe.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count_present(connection: &Connection, table: TableId) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT count(*) FROM sync_row WHERE table_id = ?1 AND present = 1")?.query_row([table.0], |row| row.get(0))
+}
+
 /// Counts rows, parked rows and clashes.
 ///
 /// # Errors
@@ -387,6 +417,17 @@ pub fn referrers(connection: &Connection, target: RowId) -> rusqlite::Result<Vec
     connection
         .prepare_cached("SELECT DISTINCT referrer FROM sync_ref WHERE target = ?1 ORDER BY referrer")?
         .query_map([target.0], |row| row.get(0).map(RowId))?
+        .collect()
+}
+
+/// The rows that refer to a row, each with the column by which it does.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn referrers_by_column(connection: &Connection, target: RowId) -> rusqlite::Result<Vec<(RowId, String)>> {
+    connection
+        .prepare_cached("SELECT referrer, column_name FROM sync_ref WHERE target = ?1 ORDER BY referrer, column_name")?
+        .query_map([target.0], |row| Ok((RowId(row.get(0)?), row.get(1)?)))?
         .collect()
 }
 

@@ -332,7 +332,7 @@ fn plan_row(
             references.push((column.name.clone(), table.clone(), *id));
         }
         if document.is_null() || document.as_text() == Some(NOWHERE) && column.role != Role::Field {
-            differs.insert(column.name.clone(), Difference { document: document.clone(), shown: token(value) });
+            differs.insert(column.name.clone(), Difference::new(document.clone(), token(value)));
         }
         if !document.is_null() {
             puts.insert(column.name.clone(), document);
@@ -352,7 +352,7 @@ fn plan_row(
         if stored.is_null() {
             fill.insert(name.to_owned(), Value::from(UNKNOWN_STAMP));
         } else if !known && stored.as_text() != baked.as_deref() {
-            differs.insert(name.to_owned(), Difference { document: Value::from(UNKNOWN_STAMP), shown: stored.clone() });
+            differs.insert(name.to_owned(), Difference::new(Value::from(UNKNOWN_STAMP), stored.clone()));
         }
     }
     let deleted_at = row.by_role(table, &Role::DeletedAt).clone();

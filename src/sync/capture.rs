@@ -15,8 +15,8 @@ use crate::store::rows::{self, Difference, RowId, RowRecord, TableId};
 
 /// Most changes written only to count rewrites whose state between nobody saw.
 const REWRITES_COUNTED_MAX: i64 = 16;
-/// Most referring rows a delete names.
-const LEFT_BEHIND_MAX: usize = 1_000;
+/// Longest list of referring rows a delete names, in bytes; beyond that it says that it left all there were.
+const LEFT_BEHIND_BYTES_MAX: usize = VALUE_BYTES_MAX / 2;
 
 /// What the outbox says of one local id.
 #[derive(Debug, Clone, Default)]
@@ -390,7 +390,7 @@ impl Session<'_> {
         if record.version == 0 && self.document(id)?.is_empty() {
             return self.capture_new(table, record, stored, at);
         }
-        let merged = row(self.document(id)?);
+        let merged = self.shown_row(id)?;
         self.restore_unknown_times(table, &record, stored, &merged)?;
         let stale = match hint.base_version {
             Some(version) => {
@@ -409,7 +409,7 @@ impl Session<'_> {
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
                 tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
-                record.differs.insert(column.name.clone(), Difference { document, shown: token(captured) });
+                record.differs.insert(column.name.clone(), Difference::refused(document, token(captured)));
                 continue;
             }
             let travelling = self.travelling(column, captured, id)?;
@@ -421,7 +421,7 @@ impl Session<'_> {
             only_new_columns &= self.document(id)?.register(&column.name).is_none();
             record.differs.remove(&column.name);
             if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
-                record.differs.insert(column.name.clone(), Difference { document: travelling.clone(), shown: token(captured) });
+                record.differs.insert(column.name.clone(), Difference::new(travelling.clone(), token(captured)));
                 if document == travelling {
                     continue;
                 }
@@ -429,7 +429,15 @@ impl Session<'_> {
             puts.insert(column.name.clone(), travelling);
         }
         only_new_columns &= !puts.is_empty();
+        let wanted = !puts.is_empty() && merged.deletion.is_none() && stale.is_none() && !row(self.document(id)?).stands();
+        if wanted {
+            // Removed elsewhere and shown because others require it: whoever writes into it wants it.
+            puts.insert(key::DELETED_AT.to_owned(), Value::Null);
+        }
         puts.extend(deletion_puts(table, stored, &merged, stale.as_ref().map(|(_, base)| base)));
+        if puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
+            puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
+        }
         rows::save(self.connection, &record)?;
         if puts.is_empty() {
             return Ok(());
@@ -476,12 +484,12 @@ impl Session<'_> {
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
                 tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
-                record.differs.insert(column.name.clone(), Difference { document: Value::Null, shown: token(captured) });
+                record.differs.insert(column.name.clone(), Difference::refused(Value::Null, token(captured)));
                 continue;
             }
             let travelling = self.travelling(column, captured, record.id)?;
             if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
-                record.differs.insert(column.name.clone(), Difference { document: travelling.clone(), shown: token(captured) });
+                record.differs.insert(column.name.clone(), Difference::new(travelling.clone(), token(captured)));
             }
             puts.insert(column.name.clone(), travelling);
         }
@@ -509,16 +517,9 @@ impl Session<'_> {
     fn capture_delete(&mut self, id: RowId, at: Stamp) -> Result<bool, SessionError> {
         let mut record = rows::get(self.connection, id)?;
         self.left_here.insert(id);
-        let merged = row(self.document(id)?);
-        if self.document(id)?.is_empty() || merged.deletion.is_some_and(|deletion| deletion.kind == DeletionKind::Hard) {
+        let merged = self.shown_row(id)?;
+        if self.document(id)?.is_empty() || !merged.stands() {
             return Ok(false);
-        }
-        let mut left = Vec::new();
-        for referrer in rows::referrers(self.connection, id)? {
-            let referrer = rows::get(self.connection, referrer)?;
-            if referrer.present && left.len() < LEFT_BEHIND_MAX {
-                left.push(rows::entity(self.connection, &referrer)?.to_string());
-            }
         }
         let at_text = at.to_table_text();
         let mut puts = BTreeMap::from([
@@ -527,13 +528,27 @@ impl Session<'_> {
             (key::UPDATED_AT.to_owned(), Value::from(at_text)),
             (key::VERSION.to_owned(), Value::Integer(merged.version + 1)),
         ]);
-        if !left.is_empty() {
-            puts.insert(key::LEFT_BEHIND.to_owned(), Value::from(left.join(",")));
-        }
+        puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         self.edit(id, puts, EditPurpose::Edit, None, at)?;
         self.note_document(&mut record, None)?;
         rows::save(self.connection, &record)?;
         Ok(true)
+    }
+
+    /// The rows a deletion leaves without their target, as it names them: those that stand here.
+    pub(super) fn left_behind(&mut self, id: RowId) -> Result<Option<Value>, SessionError> {
+        let mut left = Vec::new();
+        for referrer in rows::referrers(self.connection, id)? {
+            let referrer = rows::get(self.connection, referrer)?;
+            if referrer.present {
+                left.push(storysync_crdt::left_name(&rows::entity(self.connection, &referrer)?));
+            }
+        }
+        if left.is_empty() {
+            return Ok(None);
+        }
+        let names = left.join(",");
+        Ok(Some(Value::from(if names.len() > LEFT_BEHIND_BYTES_MAX { storysync_crdt::LEFT_ALL.to_owned() } else { names })))
     }
 }
 

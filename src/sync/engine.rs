@@ -11,10 +11,10 @@ use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp, SyncUuid};
 
 use super::adopt::{MigrationReport, Plan};
 use super::error::{EngineError, SessionError};
-use super::migrate::{data_version, install, is_migrated, migrate, read_schema};
+use super::migrate::{data_version, install, is_migrated, migrate, read_schema, upgrade};
 use super::pages::{self, PushPage};
 use super::receive::Receipt;
-use super::report::{self, ConflictReport, Status};
+use super::report::{ConflictReport, Status};
 use super::resolve::{Choice, Take};
 use super::session::Session;
 use super::wire::{AcceptedState, PullRequest, PullResponse, RowChange};
@@ -189,6 +189,10 @@ impl Engine {
         let migrated = is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &path))?;
         let report = if migrated {
             MigrationReport::default()
+        } else if read_state(&connection).ok().flatten().is_some() {
+            // Taken in by an earlier version of ours: only our own tables have to follow.
+            upgrade(&connection).map_err(|error| EngineError::of_session(error, &path))?;
+            MigrationReport::default()
         } else {
             migrate(&mut connection, &options, &mut entropy, now, progress).map_err(|error| EngineError::of_session(error, &path))?
         };
@@ -203,7 +207,7 @@ impl Engine {
         let path = &options.database;
         let plan = || -> Result<MigrationReport, SessionError> {
             let connection = open_connection(path, options.busy_timeout)?;
-            if is_migrated(&connection)? {
+            if is_migrated(&connection)? || read_state(&connection).ok().flatten().is_some() {
                 return Ok(MigrationReport::default());
             }
             let reading = connection.unchecked_transaction()?;
@@ -308,6 +312,16 @@ impl Engine {
         let run = || -> Result<T, SessionError> {
             let reading = connection.unchecked_transaction()?;
             work(&reading, schema)
+        };
+        run().map_err(|error| EngineError::of_session(error, &options.database))
+    }
+
+    /// Looks at rows by the rules a transaction would go by, and writes nothing.
+    fn look<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<T, EngineError> {
+        let Self { connection, options, prose, schema, actor, .. } = self;
+        let run = || -> Result<T, SessionError> {
+            let reading = connection.unchecked_transaction()?;
+            work(&mut Session::new(&reading, Arc::clone(schema), actor, prose, now))
         };
         run().map_err(|error| EngineError::of_session(error, &options.database))
     }
@@ -480,14 +494,14 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn accepted_states(&mut self, receipt: &Receipt) -> Result<(Vec<AcceptedState>, Vec<ConflictReport>), EngineError> {
-        self.read(|connection, _| {
+    pub fn accepted_states(&mut self, receipt: &Receipt, now: Stamp) -> Result<(Vec<AcceptedState>, Vec<ConflictReport>), EngineError> {
+        self.look(now, |session| {
             let mut states = Vec::new();
             let mut clashes = Vec::new();
             for id in &receipt.rows {
-                let record = rows::get(connection, *id)?;
-                let table = rows::table_name(connection, record.table)?;
-                let merged = storysync_crdt::row(&log::document(connection, *id)?);
+                let record = rows::get(session.connection, *id)?;
+                let table = rows::table_name(session.connection, record.table)?;
+                let merged = storysync_crdt::row(session.document(*id)?);
                 states.push(AcceptedState {
                     entity_type: table.as_str().to_owned(),
                     sync_uuid: record.uuid.as_str().to_owned(),
@@ -496,7 +510,7 @@ impl Engine {
                     updated_at: pages::rfc3339(&merged.updated_at),
                 });
                 if record.conflicts > 0 {
-                    clashes.extend(report::conflicts_of(connection, &record)?);
+                    clashes.extend(session.conflicts_of(&record)?);
                 }
             }
             Ok((states, clashes))
@@ -539,7 +553,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
         self.capture(now)?;
-        self.read(|connection, _| report::list_conflicts(connection))
+        self.look(now, |session| session.list_conflicts())
     }
 
     /// Decides one clash.

@@ -53,6 +53,14 @@ pub(super) fn install(connection: &Connection, plan: Plan, device_id: &DeviceId,
     Ok(())
 }
 
+/// Brings our own tables of a file that was prepared before up to date.
+pub(super) fn upgrade(connection: &Connection) -> Result<(), SessionError> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    migrations::run_node(&transaction)?;
+    transaction.commit()?;
+    Ok(())
+}
+
 pub(super) fn migrate(
     connection: &mut Connection,
     options: &EngineOptions,

@@ -172,7 +172,7 @@ fn remember_times(record: &mut RowRecord, told: Option<&StoredTimes>) {
     let Some(told) = told else { return };
     for (name, text) in [(key::CREATED_AT, &told.created_at), (key::UPDATED_AT, &told.updated_at)] {
         if let Some(text) = text.as_deref().filter(|text| Stamp::parse(text).is_some()) {
-            let difference = Difference { document: Value::from(UNKNOWN_STAMP), shown: Value::from(text) };
+            let difference = Difference::new(Value::from(UNKNOWN_STAMP), Value::from(text));
             record.differs.insert(name.to_owned(), difference);
         }
     }

@@ -1,16 +1,18 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
-use rusqlite::Connection;
 use serde::Serialize;
-use storysync_crdt::{ConflictId, ConflictValue, Stamp, conflicts};
+use storysync_crdt::{Conflict, ConflictId, ConflictValue, Stamp};
 
 use super::error::SessionError;
-use crate::store::{log, rows};
+use super::session::Session;
+use crate::store::rows::{self, RowRecord};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
 
 /// Most conflicts listed at once.
 const CONFLICTS_LISTED_MAX: i64 = 10_000;
+/// Most other rows named in one clash.
+const ROWS_LISTED_MAX: usize = 100;
 
 /// How this node stands.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +34,7 @@ pub struct Status {
 pub struct ConflictReport {
     /// The same on all devices.
     pub id: String,
-    /// field, delete_edit.
+    /// field, delete_edit, orphan, unique, schema.
     pub kind: String,
     /// The table.
     pub entity_type: String,
@@ -40,6 +42,18 @@ pub struct ConflictReport {
     pub sync_uuid: String,
     /// What clashes.
     pub fields: Vec<FieldReport>,
+    /// The other rows it is about: those that require a deleted one, the one that has the name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<RowName>,
+}
+
+/// A row, as interfaces name it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RowName {
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
 }
 
 /// One clashing field.
@@ -72,33 +86,41 @@ impl ValueReport {
     }
 }
 
-pub(super) fn list_conflicts(connection: &Connection) -> Result<Vec<ConflictReport>, SessionError> {
-    let mut reports = Vec::new();
-    for record in rows::with_conflicts(connection, CONFLICTS_LISTED_MAX)? {
-        reports.extend(conflicts_of(connection, &record)?);
+impl Session<'_> {
+    /// Every open clash.
+    pub(super) fn list_conflicts(&mut self) -> Result<Vec<ConflictReport>, SessionError> {
+        let mut reports = Vec::new();
+        for record in rows::with_conflicts(self.connection, CONFLICTS_LISTED_MAX)? {
+            reports.extend(self.conflicts_of(&record)?);
+        }
+        Ok(reports)
     }
-    Ok(reports)
-}
 
-/// The clashes of one row.
-pub(super) fn conflicts_of(connection: &Connection, record: &rows::RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
-    let entity = rows::entity(connection, record)?;
-    let document = log::document(connection, record.id)?;
-    let report = |conflict: storysync_crdt::Conflict| ConflictReport {
-        id: ConflictId::of(&entity, conflict.kind).to_string(),
-        kind: conflict.kind.as_str().to_owned(),
-        entity_type: entity.table.as_str().to_owned(),
-        sync_uuid: entity.uuid.as_str().to_owned(),
-        fields: conflict
-            .fields
-            .iter()
-            .map(|field| FieldReport {
-                name: field.name.clone(),
-                base: to_json(&field.base),
-                values: field.values.iter().map(ValueReport::of).collect(),
-                shown: to_json(&field.shown),
-            })
-            .collect(),
-    };
-    Ok(conflicts(&document).into_iter().map(report).collect())
+    /// The clashes of one row.
+    pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
+        let entity = rows::entity(self.connection, record)?;
+        let report = |conflict: Conflict| ConflictReport {
+            id: ConflictId::of(&entity, conflict.kind).to_string(),
+            kind: conflict.kind.as_str().to_owned(),
+            entity_type: entity.table.as_str().to_owned(),
+            sync_uuid: entity.uuid.as_str().to_owned(),
+            fields: conflict
+                .fields
+                .iter()
+                .map(|field| FieldReport {
+                    name: field.name.clone(),
+                    base: to_json(&field.base),
+                    values: field.values.iter().map(ValueReport::of).collect(),
+                    shown: to_json(&field.shown),
+                })
+                .collect(),
+            rows: conflict
+                .others
+                .iter()
+                .take(ROWS_LISTED_MAX)
+                .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned() })
+                .collect(),
+        };
+        Ok(self.clashes(record)?.into_iter().map(report).collect())
+    }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use storysync_crdt::{Actor, Change, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, conflicts, key};
+use sha2::{Digest as _, Sha256};
+use storysync_crdt::{ACTOR_RUN_BYTES, Actor, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, key, row};
 
 use super::error::SessionError;
 use crate::app::profile::Prose;
@@ -14,6 +15,28 @@ use crate::app::schema::{Role, Schema, Table};
 use crate::store::log::{self, Appender};
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::store::{outbox, peers};
+
+/// How a change came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The app wrote it, or somebody decided here.
+    Local,
+    /// We asked a peer.
+    Pull,
+    /// A peer told us.
+    Push,
+}
+
+impl Source {
+    /// The documented word.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Pull => "pull",
+            Self::Push => "push",
+        }
+    }
+}
 
 pub(crate) struct Session<'a> {
     pub(super) connection: &'a Connection,
@@ -31,6 +54,12 @@ pub(crate) struct Session<'a> {
     pub(super) new_columns: HashSet<(String, String)>,
     /// Tables that were dropped and made again.
     pub(super) came_back: HashSet<String>,
+    /// Rows that something referred to until now: they may no longer be required.
+    pub(super) left_alone: HashSet<RowId>,
+    /// How what is being written came here.
+    pub(super) source: Source,
+    /// Who writes, when it is not this device itself.
+    pub(super) on_behalf_of: Option<DeviceKey>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     own_writes: bool,
@@ -50,6 +79,9 @@ impl<'a> Session<'a> {
             replaced: HashSet::new(),
             new_columns: HashSet::new(),
             came_back: HashSet::new(),
+            left_alone: HashSet::new(),
+            source: Source::Local,
+            on_behalf_of: None,
             appender: None,
             documents: HashMap::new(),
             own_writes: false,
@@ -132,7 +164,10 @@ impl<'a> Session<'a> {
         base: Option<&Heads>,
         at: Stamp,
     ) -> Result<(), SessionError> {
-        let actor = self.actor.clone();
+        let actor = match &self.on_behalf_of {
+            Some(device) => acting_for(device, self.actor),
+            None => self.actor.clone(),
+        };
         if let Some(change) = self.document(row)?.edit(puts, purpose, base, &actor, at.unix_ms()) {
             // A change made from the document itself always fits it.
             self.admit(row, change, None)?.map_err(log::LogError::Gap)?;
@@ -140,12 +175,39 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// What follows from a changed document: the number of clashes and the references.
+    /// Writes what somebody decided about a row, or a client asked for: on top of `base`, or of everything
+    /// known. A row that is shown although it was removed lives from now on. The row must be settled then.
+    pub(super) fn write_row(&mut self, id: RowId, mut puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
+        let document = self.document(id)?;
+        let seen = base.and_then(|heads| document.at(heads)).map_or_else(|| row(document), |earlier| row(&earlier));
+        let version = row(document).version;
+        if !seen.stands() && !document.is_empty() {
+            puts.entry(key::DELETED_AT.to_owned()).or_insert(Value::Null);
+        }
+        puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));
+        puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
+        self.edit(id, puts, EditPurpose::Edit, base, at)?;
+        let mut record = rows::get(self.connection, id)?;
+        let name = rows::table_name(self.connection, record.table)?;
+        let schema = Arc::clone(&self.schema);
+        self.note_document(&mut record, schema.table(name.as_str()))?;
+        rows::save(self.connection, &record)?;
+        Ok(())
+    }
+
+    /// Several documents at once.
+    pub(super) fn documents_of<const N: usize>(&mut self, ids: [RowId; N]) -> Result<[Option<&Document>; N], SessionError> {
+        for id in ids {
+            self.document(id)?;
+        }
+        Ok(ids.map(|id| self.documents.get(&id)))
+    }
+
+    /// What follows from a changed document: its version and its references.
     pub(super) fn note_document(&mut self, record: &mut RowRecord, table: Option<&Table>) -> Result<(), SessionError> {
         let document = self.document(record.id)?;
-        record.conflicts = i64::try_from(conflicts(document).len()).unwrap_or(i64::MAX);
         let Some(table) = table else { return Ok(()) };
-        let fields = storysync_crdt::row(document).fields;
+        let fields = row(document).fields;
         let mut targets = Vec::new();
         for (column, target) in table.references() {
             if let Some(uuid) = fields.get(&column.name).and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
@@ -155,6 +217,8 @@ impl<'a> Session<'a> {
                 targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column.name.clone()));
             }
         }
+        let before = rows::targets(self.connection, record.id)?;
+        self.left_alone.extend(before.into_iter().filter(|target| !targets.iter().any(|(known, _)| known == target)));
         rows::set_references(self.connection, record.id, &targets)?;
         Ok(())
     }
@@ -173,6 +237,15 @@ impl<'a> Session<'a> {
     pub(super) fn log_end(&self) -> Option<log::Position> {
         self.appender.as_ref().map(Appender::end)
     }
+}
+
+/// The actor under which this run writes for a device that has no automerge itself: that device's key, and
+/// bytes that follow from our own run, so that no other run ever uses them.
+fn acting_for(device: &DeviceKey, own: &Actor) -> Actor {
+    let digest = Sha256::new().chain_update(b"storysync/1 on behalf\0").chain_update(own.as_bytes()).chain_update(device).finalize();
+    let mut run = [0; ACTOR_RUN_BYTES];
+    run.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+    Actor::of_device(device, run)
 }
 
 pub(super) fn prose_mark(prose: &Prose, schema: &Schema, table: &Table, row: &StoredRow) -> Option<(String, Value)> {

@@ -5,19 +5,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rusqlite::ErrorCode;
 use sha2::{Digest, Sha256};
-use storysync_crdt::{DeletionKind, NOWHERE, Row, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
+use storysync_crdt::{NOWHERE, Row, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
 
 use super::capture::known_stamp;
 use super::error::SessionError;
 use super::session::Session;
+use crate::app::profile;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::store::rows::{self, Difference, Differences, RowId, RowRecord, TableId};
+use crate::store::{brakes, clashes};
 
 /// Why a row waits: what it needs has not come.
 pub(super) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
 /// Why a row waits: its name is taken.
 pub(super) const WAITS_FOR_NAME: &str = "another row has the same unique values";
+/// Why a row waits: the table refuses it, whatever its values.
+const REFUSED_BY_TABLE: &str = "the app's table refuses it";
+
+/// Most earlier values of a field tried in place of one that is refused.
+const MILDER_VALUES_MAX: usize = 8;
 
 /// A value as [`Difference`] remembers it: large ones by their hash.
 pub(super) fn token(value: &Value) -> Value {
@@ -34,12 +41,24 @@ struct Pass {
     waiting: BTreeSet<RowId>,
     entered: HashSet<RowId>,
     promised: HashMap<RowId, (TableId, i64)>,
-    retried: HashSet<RowId>,
+    /// Deleted rows about which it was asked whether others require them.
+    checked: HashSet<RowId>,
+    /// Rows whose unique values were taken out of the way, as they stood before.
+    set_aside: HashMap<RowId, StoredRow>,
+}
+
+/// Whether a row may take the unique values it has.
+enum Contest {
+    Free,
+    /// This row stays, and has these columns alike.
+    Behind(RowId, Vec<String>),
 }
 
 /// Where a reference leads.
 enum Resolved {
     To(i64),
+    /// To the row that stays in the target's place.
+    Instead(i64),
     /// The target's document is unknown, or it is parked: it may still come.
     NotYet,
     /// The target is deleted, or there never was one.
@@ -55,6 +74,9 @@ impl Session<'_> {
         }
         self.begin_own_writes()?;
         let mut pass = Pass { waiting, ..Pass::default() };
+        for parent in std::mem::take(&mut self.left_alone) {
+            self.check_parent(parent, &mut pass)?;
+        }
         while let Some(next) = pass.waiting.first().copied() {
             // Depth first over what a row refers to, on a stack of our own: chains may be long.
             let mut stack = vec![next];
@@ -77,6 +99,7 @@ impl Session<'_> {
     fn targets_waiting(&mut self, id: RowId, pass: &mut Pass) -> Result<Vec<RowId>, SessionError> {
         let mut targets = Vec::new();
         for target in rows::targets(self.connection, id)? {
+            self.check_parent(target, pass)?;
             if !pass.waiting.contains(&target) {
                 continue;
             }
@@ -89,6 +112,28 @@ impl Session<'_> {
         Ok(targets)
     }
 
+    /// A row that is deleted, or was kept though deleted, is settled along with those that refer to it: it may
+    /// be required now, or no longer.
+    fn check_parent(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        if pass.waiting.contains(&id) || !pass.checked.insert(id) {
+            return Ok(());
+        }
+        let record = rows::get(self.connection, id)?;
+        let marked = match (record.present, record.local_id) {
+            (true, Some(local_id)) => {
+                let name = rows::table_name(self.connection, record.table)?;
+                let schema = std::sync::Arc::clone(&self.schema);
+                schema.table(name.as_str()).map_or(Ok(false), |table| app_rows::is_marked_deleted(self.connection, table, local_id))?
+            }
+            _ => false,
+        };
+        let looks_alive = record.present && record.conflicts == 0 && !marked;
+        if !looks_alive && row(self.document(id)?).deletion.is_some() {
+            pass.waiting.insert(id);
+        }
+        Ok(())
+    }
+
     /// Rows that need each other: the one entered first gets its id before it is written, so that the
     /// other can refer to it.
     fn promise(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
@@ -96,7 +141,7 @@ impl Session<'_> {
         if record.present || pass.promised.contains_key(&id) || self.document(id)?.is_empty() {
             return Ok(());
         }
-        if row(self.document(id)?).deletion.is_some_and(|deletion| deletion.kind == DeletionKind::Hard) {
+        if !self.shown_row(id)?.stands() {
             return Ok(());
         }
         let name = rows::table_name(self.connection, record.table)?;
@@ -113,35 +158,56 @@ impl Session<'_> {
         if self.document(id)?.is_empty() {
             return Ok(());
         }
-        let merged = row(self.document(id)?);
+        let merged = self.shown_row(id)?;
         let name = rows::table_name(self.connection, before.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let mut record = before.clone();
         record.version = merged.version;
+        let stand_in = clashes::stand_in(self.connection, id)?;
         match schema.table(name.as_str()) {
             None => {}
-            Some(table) if merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard) => self.remove(table, &mut record)?,
+            Some(table) if !merged.stands() => self.remove(table, &mut record)?,
             Some(table) => self.write(table, &mut record, &merged, pass)?,
         }
+        if record.parked.as_deref() != Some(WAITS_FOR_NAME) && stand_in.is_some() {
+            clashes::set_stand_in(self.connection, id, None)?;
+        }
         pass.promised.remove(&id);
+        pass.set_aside.remove(&id);
+        let moved = record.present != before.present || record.local_id != before.local_id;
+        if moved || record.parked != before.parked || self.left_here.contains(&id) || stand_in != clashes::stand_in(self.connection, id)? {
+            self.settle_referrers(id, pass)?;
+            if moved {
+                if let Some(table) = schema.table(name.as_str()) {
+                    self.retry_parked(table, id, pass)?;
+                }
+                for parked in clashes::stands_in_for(self.connection, id)? {
+                    self.settle_referrers(parked, pass)?;
+                }
+            }
+        }
+        self.note_clashes(&mut record, before.conflicts)?;
         if record != before {
             rows::save(self.connection, &record)?;
         }
-        if record.present != before.present || record.local_id != before.local_id || record.parked != before.parked || self.left_here.contains(&id) {
-            for referrer in rows::referrers(self.connection, id)? {
-                let known = rows::get(self.connection, referrer)?;
-                if referrer != id && (known.present || known.parked.is_some()) {
-                    pass.waiting.insert(referrer);
-                }
+        Ok(())
+    }
+
+    fn settle_referrers(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        for referrer in rows::referrers(self.connection, id)? {
+            let known = rows::get(self.connection, referrer)?;
+            if referrer != id && (known.present || known.parked.is_some()) {
+                pass.waiting.insert(referrer);
             }
         }
-        if record != before && schema.table(name.as_str()).is_some_and(|table| !table.uniques.is_empty()) {
-            // A name may have become free.
-            for parked in rows::parked_in(self.connection, record.table)? {
-                if pass.retried.insert(parked.id) {
-                    pass.waiting.insert(parked.id);
-                }
-            }
+        Ok(())
+    }
+
+    /// A row has left its table, or holds other unique values now: those that wait may have their turn.
+    fn retry_parked(&mut self, table: &Table, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        if !table.uniques.is_empty() {
+            let table_id = self.table_id(&table.name)?;
+            pass.waiting.extend(rows::parked_in(self.connection, table_id)?.into_iter().map(|parked| parked.id).filter(|parked| *parked != id));
         }
         Ok(())
     }
@@ -155,15 +221,18 @@ impl Session<'_> {
         }
         record.parked = None;
         record.differs.clear();
+        brakes::release(self.connection, record.id)?;
         Ok(())
     }
 
     fn write(&mut self, table: &Table, record: &mut RowRecord, merged: &Row, pass: &mut Pass) -> Result<(), SessionError> {
-        let current = match record.local_id {
+        let stored = match record.local_id {
             Some(id) if record.present => app_rows::by_local_id(self.connection, table, id)?,
             _ => None,
         };
-        record.present = current.is_some();
+        record.present = stored.is_some();
+        // What the app had there, before we took its unique values out of the way.
+        let current = stored.as_ref().map(|stored| pass.set_aside.get(&record.id).cloned().unwrap_or_else(|| stored.clone()));
         let local_id = match (&current, pass.promised.get(&record.id)) {
             (Some(current), _) => current.local_id,
             (None, Some((_, promised))) => *promised,
@@ -182,8 +251,8 @@ impl Session<'_> {
                 Role::DeletedAt => merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone()),
                 Role::CreatedAt => time_shown(column, record, &merged.created_at, now, &mut differs),
                 Role::UpdatedAt => time_shown(column, record, &merged.updated_at, now, &mut differs),
-                Role::Field => field_shown(column, record, merged, now, &mut differs),
-                Role::Reference { table } => match self.reference_shown(column, table, record, merged, now, pass, &mut differs)? {
+                Role::Field => self.field_shown(table, column, record, merged, now, &mut differs)?,
+                Role::Reference { table: target } => match self.reference_shown(table, column, target, record, merged, now, pass, &mut differs)? {
                     Some(value) => value,
                     None => {
                         record.parked = Some(WAITS_FOR_PARENT.to_owned());
@@ -193,32 +262,37 @@ impl Session<'_> {
             };
             desired.push(value);
         }
-        let written = match &current {
-            Some(current) => self.update(table, current, &desired),
-            None => self.insert(table, local_id, &desired),
-        };
-        record.parked = None;
-        match written {
-            Ok(()) => {}
-            Err(SessionError::Sqlite(error)) if is_constraint(&error) => {
+        if !table.uniques.is_empty() {
+            if let Contest::Behind(winner, columns) = self.contest(table, record, local_id, &desired, pass)? {
+                if stored.is_some() {
+                    app_rows::delete(self.connection, table, local_id)?;
+                    self.retry_parked(table, record.id, pass)?;
+                }
+                if stored.is_some() {
+                    record.local_id = Some(local_id);
+                }
+                record.present = false;
                 record.parked = Some(WAITS_FOR_NAME.to_owned());
-                if pass.retried.insert(record.id) {
-                    pass.waiting.insert(record.id);
-                }
-                let Some(current) = &current else { return Ok(()) };
-                // What the table refuses stays as it was, and is remembered as different.
-                let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
-                let milder = self.keep_columns(table, current, &mut desired, merged, &mut differs, contested);
-                if !milder? {
-                    self.keep_columns(table, current, &mut desired, merged, &mut differs, |_| true)?;
-                }
+                clashes::set_stand_in(self.connection, record.id, Some((winner, &columns)))?;
+                return Ok(());
             }
-            Err(error) => return Err(error),
+            let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
+            let frees = current
+                .as_ref()
+                .is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
+            if frees {
+                self.retry_parked(table, record.id, pass)?;
+            }
+        }
+        record.parked = None;
+        if !self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)? {
+            record.parked = Some(REFUSED_BY_TABLE.to_owned());
+            return Ok(());
         }
         if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
             note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
         }
-        if current.is_none() {
+        if stored.is_none() {
             rows::raise_high_id(self.connection, record.table, local_id)?;
         }
         record.local_id = Some(local_id);
@@ -227,30 +301,159 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Writes the row with the columns `keep` picks left as they stand. `false` when it is refused still.
-    fn keep_columns(
+    /// Writes the values into the table. Where a constraint refuses them, values from before, or the
+    /// column's default, take their place, as few as will do. `false` when nothing will.
+    #[expect(clippy::too_many_arguments, reason = "what a table takes depends on all of it")]
+    fn put(
         &mut self,
         table: &Table,
-        current: &StoredRow,
+        record: &RowRecord,
+        local_id: i64,
+        stored: Option<&StoredRow>,
         desired: &mut [Value],
         merged: &Row,
         differs: &mut Differences,
-        keep: impl Fn(&Column) -> bool,
     ) -> Result<bool, SessionError> {
-        for ((column, standing), desired) in current.columns(table).zip(desired.iter_mut()) {
-            if keep(column) && desired != standing {
-                if column.is_content() {
-                    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-                    differs.insert(column.name.clone(), Difference { document, shown: token(standing) });
+        if self.try_put(table, local_id, stored, desired)? {
+            return Ok(true);
+        }
+        let mut replaced = desired.to_vec();
+        for (position, column) in table.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Field) {
+            for candidate in self.milder_values(table, column, record, stored.and_then(|stored| stored.values.get(position)))? {
+                let (Some(desired_value), Some(place)) = (desired.get_mut(position), replaced.get_mut(position)) else { continue };
+                *place = candidate.clone();
+                let refused = std::mem::replace(desired_value, candidate);
+                if self.try_put(table, local_id, stored, desired)? {
+                    if let Some(value) = desired.get(position) {
+                        note_refused(column, merged, value, differs);
+                    }
+                    return Ok(true);
                 }
-                *desired = standing.clone();
+                if let Some(value) = desired.get_mut(position) {
+                    *value = refused;
+                }
             }
         }
-        match self.update(table, current, desired) {
+        // Several columns at once: everything as it stands, or empty.
+        desired.clone_from_slice(&replaced);
+        if !self.try_put(table, local_id, stored, desired)? {
+            return Ok(false);
+        }
+        for (column, value) in table.columns.iter().zip(desired.iter()).filter(|(column, _)| column.role == Role::Field) {
+            note_refused(column, merged, value, differs);
+        }
+        Ok(true)
+    }
+
+    fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<bool, SessionError> {
+        let written = match stored {
+            Some(stored) => self.update(table, stored, desired),
+            None => self.insert(table, local_id, desired),
+        };
+        match written {
             Ok(()) => Ok(true),
             Err(SessionError::Sqlite(error)) if is_constraint(&error) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// What may stand in a column whose value is refused, best first: what stands there, the newest earlier
+    /// value of the document, the column's default.
+    fn milder_values(&mut self, table: &Table, column: &Column, record: &RowRecord, now: Option<&Value>) -> Result<Vec<Value>, SessionError> {
+        let mut values: Vec<Value> = now.cloned().into_iter().collect();
+        let document = self.document(record.id)?;
+        let written = document.changes().iter().rev().filter_map(|change| change.value(&column.name));
+        for value in written {
+            if !values.contains(value) {
+                values.push(value.clone());
+            }
+        }
+        values.truncate(MILDER_VALUES_MAX);
+        if let Some(default) = &column.default {
+            values.push(self.connection.query_row(&format!("SELECT {default}"), [], |row| Ok(crate::values::from_sql(row.get_ref(0)?)))?);
+        }
+        values.push(if column.not_null { empty_value(table, column) } else { Value::Null });
+        Ok(values)
+    }
+
+    /// Whether a row may take its unique values: of two rows that have the same in the end, the smaller uuid
+    /// stays. Rows that will have others once they are settled are taken out of the way.
+    fn contest(&mut self, table: &Table, record: &RowRecord, local_id: i64, desired: &[Value], pass: &mut Pass) -> Result<Contest, SessionError> {
+        let mut stays: Option<(RowRecord, Vec<String>)> = None;
+        let mut leave: Vec<RowRecord> = Vec::new();
+        for unique in &table.uniques {
+            let values: Vec<&Value> = unique
+                .iter()
+                .filter_map(|name| table.columns.iter().position(|column| column.name == *name))
+                .filter_map(|position| desired.get(position))
+                .collect();
+            if values.len() != unique.len() || values.iter().any(|value| value.is_null()) {
+                continue;
+            }
+            for other in app_rows::holders(self.connection, table, unique, &values, local_id)? {
+                let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else { continue };
+                if pass.waiting.contains(&holder.id) && self.will_differ(table, &holder, unique, pass)? {
+                    self.set_aside(table, &holder, unique, pass)?;
+                } else if holder.uuid < record.uuid {
+                    if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
+                        stays = Some((holder, unique.clone()));
+                    }
+                } else {
+                    leave.push(holder);
+                }
+            }
+        }
+        if let Some((winner, columns)) = stays {
+            return Ok(Contest::Behind(winner.id, columns));
+        }
+        for holder in leave {
+            if let (Some(id), true) = (holder.local_id, rows::get(self.connection, holder.id)?.present) {
+                app_rows::delete(self.connection, table, id)?;
+                pass.set_aside.remove(&holder.id);
+                // It is settled again, and then finds this row in its place.
+                rows::save(self.connection, &RowRecord { present: false, parked: Some(WAITS_FOR_NAME.to_owned()), ..holder.clone() })?;
+                clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
+                pass.waiting.insert(holder.id);
+                self.settle_referrers(holder.id, pass)?;
+                self.retry_parked(table, record.id, pass)?;
+            }
+        }
+        Ok(Contest::Free)
+    }
+
+    /// Whether a row that is still to be settled will leave its table, or hold other values in these columns.
+    fn will_differ(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &Pass) -> Result<bool, SessionError> {
+        let merged = self.shown_row(holder.id)?;
+        let (true, Some(local_id)) = (merged.stands(), holder.local_id) else { return Ok(true) };
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(true) };
+        for (column, now) in stored.columns(table).filter(|(column, _)| unique.contains(&column.name)) {
+            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+            let same = match &column.role {
+                Role::Reference { table: target } => match self.resolve(target, &document, pass)?.0 {
+                    Resolved::To(id) => *now == Value::Integer(id),
+                    _ => holder.differs.get(&column.name).is_some_and(|difference| difference.document == document),
+                },
+                _ => *now == document || holder.differs.get(&column.name).is_some_and(|difference| difference.document == document),
+            };
+            if !same {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts values nobody has into the unique columns of a row that will get others in this pass.
+    fn set_aside(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &mut Pass) -> Result<(), SessionError> {
+        let Some(local_id) = holder.local_id else { return Ok(()) };
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(()) };
+        let Some(column) = unique.iter().filter_map(|name| table.column(name)).max_by_key(|column| column.affinity == Affinity::Text) else { return Ok(()) };
+        let nobodys = match column.affinity {
+            Affinity::Text => Value::from(format!("storysync: moving {}", holder.uuid)),
+            _ => Value::Integer(nobodys_id(holder.uuid.as_str())),
+        };
+        app_rows::update(self.connection, table, local_id, &BTreeMap::from([(column.name.clone(), nobodys)]))?;
+        pass.set_aside.entry(holder.id).or_insert(stored);
+        Ok(())
     }
 
     fn insert(&mut self, table: &Table, local_id: i64, desired: &[Value]) -> Result<(), SessionError> {
@@ -293,6 +496,18 @@ impl Session<'_> {
         };
         let Some(table) = rows::find_table(self.connection, table)? else { return Ok((Resolved::NotYet, None)) };
         let Some(target) = rows::find(self.connection, table, &uuid)? else { return Ok((Resolved::NotYet, None)) };
+        if target.parked.as_deref() == Some(WAITS_FOR_NAME)
+            && let Some((winner, _)) = clashes::stand_in(self.connection, target.id)?
+        {
+            // Until it is decided which of the two it shall be, the one that stays is shown.
+            let winner = rows::get(self.connection, winner)?;
+            if let (true, Some(id)) = (winner.present, winner.local_id) {
+                return Ok((Resolved::Instead(id), Some(target.id)));
+            }
+            if let Some((_, id)) = pass.promised.get(&winner.id) {
+                return Ok((Resolved::Instead(*id), Some(target.id)));
+            }
+        }
         let resolved = match (target.present, target.local_id, pass.promised.get(&target.id)) {
             (true, Some(id), _) => Resolved::To(id),
             (_, _, Some((_, id))) => Resolved::To(*id),
@@ -306,6 +521,7 @@ impl Session<'_> {
     #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
     fn reference_shown(
         &mut self,
+        table: &Table,
         column: &Column,
         target_table: &str,
         record: &RowRecord,
@@ -319,11 +535,16 @@ impl Session<'_> {
             if let Some(kept) = keep_difference(column, record, &document, now, differs) {
                 return Ok(Some(kept));
             }
-            return Ok(Some(empty_reference(column, &document, differs)));
+            return Ok(Some(empty_reference(table, column, record, &document, differs)));
         }
         let (resolved, target) = self.resolve(target_table, &document, pass)?;
-        if let Resolved::To(id) = resolved {
-            return Ok(Some(Value::Integer(id)));
+        match resolved {
+            Resolved::To(id) => return Ok(Some(Value::Integer(id))),
+            Resolved::Instead(id) => {
+                differs.insert(column.name.clone(), Difference::new(document, Value::Integer(id)));
+                return Ok(Some(Value::Integer(id)));
+            }
+            Resolved::NotYet | Resolved::Nothing => {}
         }
         if let Some(kept) = keep_difference(column, record, &document, now, differs) {
             return Ok(Some(kept));
@@ -333,21 +554,79 @@ impl Session<'_> {
             && self.left_here.contains(&target)
             && !self.former_ids.contains_key(&target)
         {
-            differs.insert(column.name.clone(), Difference { document, shown: token(now) });
+            differs.insert(column.name.clone(), Difference::new(document, token(now)));
             return Ok(Some(now.clone()));
         }
         if matches!(resolved, Resolved::NotYet) && column.not_null {
             match now {
                 // It stands already: it can't be taken away again, so the reference waits alone.
                 Some(now) => {
-                    differs.insert(column.name.clone(), Difference { document, shown: token(now) });
+                    differs.insert(column.name.clone(), Difference::new(document, token(now)));
                     return Ok(Some(now.clone()));
                 }
                 None => return Ok(None),
             }
         }
-        Ok(Some(empty_reference(column, &document, differs)))
+        Ok(Some(empty_reference(table, column, record, &document, differs)))
     }
+
+    /// What a field shows: the document's value; where this table can't take it, an earlier one it can, or the
+    /// column's default, and that is a clash.
+    fn field_shown(
+        &mut self,
+        table: &Table,
+        column: &Column,
+        record: &RowRecord,
+        merged: &Row,
+        now: Option<&Value>,
+        differs: &mut Differences,
+    ) -> Result<Value, SessionError> {
+        let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+        if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+            return Ok(kept);
+        }
+        let schema = std::sync::Arc::clone(&self.schema);
+        let takes = |value: &Value| !(value.is_null() && column.not_null) && profile::takes(&schema, table.name(), column, value);
+        // What stands in the table was written by this app: it can read it.
+        if takes(&document) || now == Some(&document) {
+            return Ok(document);
+        }
+        let told = self.document(record.id)?.register(&column.name).is_some();
+        let standing = now.filter(|now| !now.is_null() && !told);
+        let milder = if told { self.milder_values(table, column, record, None)? } else { self.milder_values(table, column, record, standing)? };
+        let shown = milder.into_iter().find(takes).unwrap_or_else(|| empty_value(table, column));
+        // A column the document never had is no clash: the other app does not have it.
+        let difference = if told { Difference::refused(document, token(&shown)) } else { Difference::new(document, token(&shown)) };
+        differs.insert(column.name.clone(), difference);
+        Ok(shown)
+    }
+}
+
+/// What a column that refuses NULL shows when there is nothing to show.
+fn empty_value(table: &Table, column: &Column) -> Value {
+    if let Some(value) = profile::empty_value(table.name(), &column.name) {
+        return value;
+    }
+    match column.affinity {
+        Affinity::Text => Value::from(""),
+        Affinity::Blob => Value::Blob(Vec::new()),
+        Affinity::Integer | Affinity::Numeric => Value::Integer(0),
+        Affinity::Real => Value::Real(0.0),
+    }
+}
+
+fn note_refused(column: &Column, merged: &Row, shown: &Value, differs: &mut Differences) {
+    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+    if document != *shown {
+        differs.insert(column.name.clone(), Difference::refused(document, token(shown)));
+    }
+}
+
+/// An integer that is no row's id, the same for the same name: below zero, where no app puts rows.
+fn nobodys_id(name: &str) -> i64 {
+    let digest = Sha256::digest(name.as_bytes());
+    let positive = digest.iter().take(7).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
+    -1 - positive
 }
 
 /// A time of the row. Where no document knows it: what stands in the table, else what stood there before.
@@ -384,30 +663,19 @@ fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: O
     Some(now.clone())
 }
 
-fn empty_reference(column: &Column, document: &Value, differs: &mut Differences) -> Value {
-    let shown = if column.not_null { Value::Integer(0) } else { Value::Null };
+/// What a reference shows that leads to no row: NULL, or 0 where the column refuses it. In a unique key two
+/// such rows must not be taken for one, so there it is a number no row has.
+fn empty_reference(table: &Table, column: &Column, record: &RowRecord, document: &Value, differs: &mut Differences) -> Value {
+    let keyed = table.uniques.iter().any(|unique| unique.contains(&column.name));
+    let shown = match (column.not_null, keyed) {
+        (false, _) => Value::Null,
+        (true, false) => Value::Integer(0),
+        (true, true) => Value::Integer(nobodys_id(document.as_text().filter(|text| *text != NOWHERE).unwrap_or(record.uuid.as_str()))),
+    };
     if shown != *document {
-        differs.insert(column.name.clone(), Difference { document: document.clone(), shown: shown.clone() });
+        differs.insert(column.name.clone(), Difference::new(document.clone(), shown.clone()));
     }
     shown
-}
-
-fn field_shown(column: &Column, record: &RowRecord, merged: &Row, now: Option<&Value>, differs: &mut Differences) -> Value {
-    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-    if let Some(kept) = keep_difference(column, record, &document, now, differs) {
-        return kept;
-    }
-    if document.is_null() && column.not_null {
-        let shown = now.filter(|now| !now.is_null()).cloned().unwrap_or_else(|| match column.affinity {
-            Affinity::Text => Value::from(""),
-            Affinity::Blob => Value::Blob(Vec::new()),
-            Affinity::Integer | Affinity::Numeric => Value::Integer(0),
-            Affinity::Real => Value::Real(0.0),
-        });
-        differs.insert(column.name.clone(), Difference { document, shown: token(&shown) });
-        return shown;
-    }
-    document
 }
 
 /// Whether a column stores a value without converting it.
@@ -433,7 +701,7 @@ fn note_conversions(
     for ((column, stored), desired) in stored.columns(table).zip(desired) {
         if column.role == Role::Field && stored != desired {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            differs.insert(column.name.clone(), Difference { document, shown: token(stored) });
+            differs.insert(column.name.clone(), Difference::new(document, token(stored)));
         }
     }
     Ok(())

@@ -62,6 +62,10 @@ pub fn make(path: &Path, dialect: Dialect) {
                     // Of a shipped package that was never imported whole.
                     (Role::Reference { .. }, _) if row % 9 == 0 => (900 + row).to_string(),
                     (Role::Reference { .. }, _) => ((row * 7 + position) % 10 + 1).to_string(),
+                    // Values the app reads as enumerations.
+                    _ if column.name == "node_type" => "'twist'".to_owned(),
+                    _ if column.name == "note_type" => "'why'".to_owned(),
+                    _ if column.name == "plot_section_type" => "'Tension Lowers'".to_owned(),
                     (_, Affinity::Text) if !column.not_null && row % 4 == 0 => "NULL".to_owned(),
                     (_, Affinity::Text) => format!("'{}'", text(name, &column.name, row).replace('\'', "''")),
                     (_, Affinity::Real) => format!("{}.25", row * 3),

@@ -1,0 +1,124 @@
+//! The brake: deletions of other devices that wait for a yes, and how many were carried out of late.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::rows::{RowId, TableId};
+
+/// A brake that waits for a decision.
+#[derive(Debug, Clone)]
+pub struct Brake {
+    /// What `storysync approve` is given.
+    pub id: i64,
+    /// PeerId of the device the deletions came from.
+    pub device_id: String,
+    /// The table they are in.
+    pub table: String,
+    /// How many rows wait.
+    pub rows: i64,
+    /// Unix time in ms when the first had to wait.
+    pub at: i64,
+}
+
+/// The brakes that wait for a decision.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
+    connection
+        .prepare_cached(
+            "SELECT b.id, p.device_id, t.name, (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), b.at FROM sync_brake AS b \
+             JOIN sync_peer AS p ON p.id = b.peer_id JOIN sync_table AS t ON t.id = b.table_id WHERE b.decided_at IS NULL ORDER BY b.id",
+        )?
+        .query_map([], |row| Ok(Brake { id: row.get(0)?, device_id: row.get(1)?, table: row.get(2)?, rows: row.get(3)?, at: row.get(4)? }))?
+        .collect()
+}
+
+/// The brake that waits for a peer's deletions in a table.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn find(connection: &Connection, peer: i64, table: TableId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM sync_brake WHERE peer_id = ?1 AND table_id = ?2 AND decided_at IS NULL")?
+        .query_row([peer, table.0], |row| row.get(0))
+        .optional()
+}
+
+/// Puts the brake on.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn engage(connection: &Connection, peer: i64, table: TableId, now_ms: i64) -> rusqlite::Result<i64> {
+    connection.prepare_cached("INSERT INTO sync_brake (peer_id, table_id, at) VALUES (?1, ?2, ?3)")?.execute([peer, table.0, now_ms])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// Holds a row.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn hold(connection: &Connection, brake: i64, row: RowId) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT OR REPLACE INTO sync_held (row_id, brake_id) VALUES (?1, ?2)")?.execute([row.0, brake])?;
+    Ok(())
+}
+
+/// Whether a row is held.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_held(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held WHERE row_id = ?1)")?.query_row([row.0], |row| row.get(0))
+}
+
+/// Lets a row go.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn release(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM sync_held WHERE row_id = ?1")?.execute([row.0])?;
+    Ok(())
+}
+
+/// Takes a brake off: its rows, which are held no longer. `None` when no such brake waits.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn decide(connection: &Connection, brake: i64, now_ms: i64) -> rusqlite::Result<Option<Vec<RowId>>> {
+    let decided = connection.prepare_cached("UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND decided_at IS NULL")?.execute([brake, now_ms])?;
+    if decided == 0 {
+        return Ok(None);
+    }
+    let rows = connection
+        .prepare_cached("SELECT row_id FROM sync_held WHERE brake_id = ?1 ORDER BY row_id")?
+        .query_map([brake], |row| row.get(0).map(RowId))?
+        .collect::<Result<_, _>>()?;
+    connection.prepare_cached("DELETE FROM sync_held WHERE brake_id = ?1")?.execute([brake])?;
+    // What was approved does not count against the next deletions.
+    connection
+        .prepare_cached("DELETE FROM sync_deletion WHERE (peer_id, table_id) = (SELECT peer_id, table_id FROM sync_brake WHERE id = ?1)")?
+        .execute([brake])?;
+    Ok(Some(rows))
+}
+
+/// Notes that a row was deleted on behalf of a peer.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn note_deletion(connection: &Connection, peer: i64, table: TableId, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO sync_deletion (peer_id, table_id, row_id, at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![peer, table.0, row.0, now_ms])?;
+    Ok(())
+}
+
+/// The rows of a table deleted on behalf of a peer since a time; older notes are forgotten.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn deleted_since(connection: &Connection, peer: i64, table: TableId, since_ms: i64) -> rusqlite::Result<Vec<RowId>> {
+    connection.prepare_cached("DELETE FROM sync_deletion WHERE at < ?1")?.execute([since_ms])?;
+    connection
+        .prepare_cached("SELECT row_id FROM sync_deletion WHERE peer_id = ?1 AND table_id = ?2")?
+        .query_map([peer, table.0], |row| row.get(0).map(RowId))?
+        .collect()
+}

@@ -1,0 +1,196 @@
+//! The rules that reach across rows, applied to the rows at hand: the same as [`storysync_crdt::shown`]
+//! defines over all documents. And what clashes in a row, with the history of it.
+
+use std::collections::HashSet;
+
+use storysync_crdt::{
+    Conflict, ConflictId, ConflictKind, ConflictValue, DeviceKey, Document, FieldClash, Row, Value, conflicts, key, left_knowingly, orphan_clash, row,
+    unique_clash,
+};
+
+use super::error::SessionError;
+use super::session::Session;
+use super::settle::WAITS_FOR_NAME;
+use crate::store::brakes;
+use crate::store::clashes::{self, Ending, NewClash, OpenClash};
+use crate::store::rows::{self, RowId, RowRecord};
+use crate::trust::identity::DeviceId;
+use crate::values::to_json;
+
+impl Session<'_> {
+    /// What the tables show of a row: its document, unless others require it or a brake holds it.
+    pub(super) fn shown_row(&mut self, id: RowId) -> Result<Row, SessionError> {
+        let mut merged = row(self.document(id)?);
+        if merged.deletion.is_some() && (brakes::is_held(self.connection, id)? || self.is_needed(id)?) {
+            merged.deletion = None;
+        }
+        Ok(merged)
+    }
+
+    /// Whether a live row requires this deleted one, or one that requires it, unknown to whoever deleted it.
+    fn is_needed(&mut self, id: RowId) -> Result<bool, SessionError> {
+        let mut seen = HashSet::from([id]);
+        let mut looking = vec![id];
+        while let Some(parent) = looking.pop() {
+            for (child, column) in rows::referrers_by_column(self.connection, parent)? {
+                if !self.requires(child, &column)? {
+                    continue;
+                }
+                if row(self.document(child)?).deletion.is_none() {
+                    if !self.is_left_knowingly(parent, child, &column)? {
+                        return Ok(true);
+                    }
+                } else if seen.insert(child) {
+                    looking.push(child);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The rows that require a deleted one: live and not left behind knowingly, or kept themselves.
+    pub(super) fn requirers(&mut self, id: RowId) -> Result<Vec<RowId>, SessionError> {
+        let mut found = Vec::new();
+        for (child, column) in rows::referrers_by_column(self.connection, id)? {
+            if !self.requires(child, &column)? || found.contains(&child) {
+                continue;
+            }
+            let requires = if row(self.document(child)?).deletion.is_none() { !self.is_left_knowingly(id, child, &column)? } else { self.is_needed(child)? };
+            if requires {
+                found.push(child);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a row can't stand without what its column refers to.
+    fn requires(&mut self, child: RowId, column: &str) -> Result<bool, SessionError> {
+        let record = rows::get(self.connection, child)?;
+        let name = rows::table_name(self.connection, record.table)?;
+        let required = self.schema.table(name.as_str()).and_then(|table| table.column(column)).is_some_and(|column| column.not_null);
+        Ok(required && !self.document(child)?.is_empty())
+    }
+
+    fn is_left_knowingly(&mut self, parent: RowId, child: RowId, column: &str) -> Result<bool, SessionError> {
+        let entity = rows::entity(self.connection, &rows::get(self.connection, child)?)?;
+        let [Some(parent), Some(child)] = self.documents_of([parent, child])? else { return Ok(false) };
+        Ok(left_knowingly(parent, &entity, child, column))
+    }
+
+    /// Everything that clashes in a row.
+    pub(super) fn clashes(&mut self, record: &RowRecord) -> Result<Vec<Conflict>, SessionError> {
+        let mut found = conflicts(self.document(record.id)?);
+        if row(self.document(record.id)?).deletion.is_some() {
+            let requirers = self.requirers(record.id)?;
+            if !requirers.is_empty() {
+                let mut children = Vec::new();
+                for child in requirers {
+                    children.push((rows::entity(self.connection, &rows::get(self.connection, child)?)?, self.document(child)?.clone()));
+                }
+                let children: Vec<(&storysync_crdt::EntityId, &Document)> = children.iter().map(|(id, document)| (id, document)).collect();
+                found.extend(orphan_clash(self.document(record.id)?, &children));
+            }
+        }
+        if record.parked.as_deref() == Some(WAITS_FOR_NAME)
+            && let Some((winner, columns)) = clashes::stand_in(self.connection, record.id)?
+        {
+            let entity = rows::entity(self.connection, &rows::get(self.connection, winner)?)?;
+            if let [Some(waiting), Some(winning)] = self.documents_of([record.id, winner])? {
+                found.push(unique_clash(waiting, &entity, winning, &columns));
+            }
+        }
+        found.extend(self.schema_clash(record)?);
+        Ok(found)
+    }
+
+    fn schema_clash(&mut self, record: &RowRecord) -> Result<Option<Conflict>, SessionError> {
+        let own = self.actor.device();
+        let document = self.document(record.id)?;
+        let fields: Vec<FieldClash> = record
+            .differs
+            .iter()
+            .filter(|(_, difference)| difference.refused)
+            .map(|(name, difference)| {
+                let written = document.register(name).and_then(|register| register.winner());
+                let change = written.and_then(|put| document.changes().get(put.change));
+                let told = ConflictValue {
+                    value: difference.document.clone(),
+                    device: change.and_then(|change| change.actor().device()),
+                    at: change.and_then(|change| change.value(key::UPDATED_AT)).and_then(Value::as_text).and_then(storysync_crdt::Stamp::parse),
+                };
+                let shown = ConflictValue { value: difference.shown.clone(), device: own, at: None };
+                FieldClash { name: name.clone(), base: Value::Null, values: vec![told, shown], shown: difference.shown.clone() }
+            })
+            .collect();
+        Ok((!fields.is_empty()).then_some(Conflict { kind: ConflictKind::Schema, fields, others: Vec::new() }))
+    }
+
+    /// Counts a row's clashes and keeps their history. `record` is as it was settled.
+    pub(super) fn note_clashes(&mut self, record: &mut RowRecord, before: i64) -> Result<(), SessionError> {
+        let found = self.clashes(record)?;
+        record.conflicts = i64::try_from(found.len()).unwrap_or(i64::MAX);
+        if found.is_empty() && before == 0 {
+            return Ok(());
+        }
+        let open = clashes::open_of(self.connection, record.id)?;
+        let (now_ms, now) = (self.now.unix_ms(), self.now.to_table_text());
+        let entity = rows::entity(self.connection, record)?;
+        let own = self.actor.device();
+        for conflict in found.iter().filter(|conflict| !open.iter().any(|clash| clash.kind == conflict.kind.as_str())) {
+            let (mine, theirs) = sides(conflict, own.as_ref());
+            let clash = NewClash {
+                conflict_id: &ConflictId::of(&entity, conflict.kind).to_string(),
+                row: record.id,
+                kind: conflict.kind.as_str(),
+                table: entity.table.as_str(),
+                uuid: entity.uuid.as_str(),
+                mine: serde_json::Value::Object(mine).to_string(),
+                theirs: serde_json::Value::Object(theirs).to_string(),
+                version: record.version,
+                source: self.source.as_str(),
+            };
+            clashes::note(self.connection, &clash, now_ms, &now)?;
+        }
+        for clash in open.iter().filter(|clash| !found.iter().any(|conflict| conflict.kind.as_str() == clash.kind)) {
+            let (ending, by) = self.how_it_ended(record, clash)?;
+            let by = by.map(|key| DeviceId::of_key(&key).to_string());
+            clashes::end(self.connection, clash, ending, by.as_deref(), now_ms, &now)?;
+        }
+        Ok(())
+    }
+
+    /// Whose change ended a clash: the newest that wrote what clashed.
+    fn how_it_ended(&mut self, record: &RowRecord, clash: &OpenClash) -> Result<(Ending, Option<DeviceKey>), SessionError> {
+        let mut children_left = false;
+        for (child, column) in rows::referrers_by_column(self.connection, record.id)? {
+            children_left |= self.requires(child, &column)? && row(self.document(child)?).deletion.is_none();
+        }
+        let document = self.document(record.id)?;
+        let deleted = row(document).deletion.is_some();
+        let writer = |name: &str| {
+            let put = document.register(name).and_then(|register| register.winner());
+            put.and_then(|put| document.changes().get(put.change)).and_then(|change| change.actor().device())
+        };
+        let newest = || document.changes().last().and_then(|change| change.actor().device());
+        Ok(match clash.kind.as_str() {
+            "field" if deleted => (Ending::Superseded, writer(key::DELETED_AT)),
+            "delete_edit" => (Ending::Resolved, writer(key::DELETED_AT)),
+            // Nobody decided: what required the row went, or refers to another.
+            "orphan" if deleted && !children_left => (Ending::Superseded, None),
+            "orphan" => (Ending::Resolved, writer(key::DELETED_AT)),
+            _ => (Ending::Resolved, newest()),
+        })
+    }
+}
+
+/// A clash as the documented line has it: what this device wrote, or is shown, and what others wrote.
+fn sides(conflict: &Conflict, own: Option<&DeviceKey>) -> (serde_json::Map<String, serde_json::Value>, serde_json::Map<String, serde_json::Value>) {
+    let mut mine = serde_json::Map::new();
+    let mut theirs = serde_json::Map::new();
+    for field in &conflict.fields {
+        let by = |wanted: bool| field.values.iter().rfind(|value| (value.device.as_ref() == own) == wanted).map(|value| &value.value);
+        mine.insert(field.name.clone(), to_json(by(true).unwrap_or(&field.shown)));
+        theirs.insert(field.name.clone(), to_json(by(false).unwrap_or(&field.shown)));
+    }
+    (mine, theirs)
+}
