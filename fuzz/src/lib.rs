@@ -3,6 +3,9 @@
 
 pub mod choices;
 pub mod convergence;
+pub mod convergence_sqlite;
+#[path = "../../tests/it/support.rs"]
+mod support;
 
 use rand_core::UnwrapErr;
 use storysync::trust::envelope::{self, PairSecret, Route};
@@ -100,5 +103,12 @@ pub fn prose_merge(data: &[u8]) {
     let count = |text: &str, wanted: char| text.chars().filter(|char| *char == wanted).count();
     for wanted in merged.chars().collect::<std::collections::BTreeSet<char>>() {
         assert!(count(&merged, wanted) <= count(ours, wanted) + count(theirs, wanted), "{wanted:?} came from nowhere");
+    }
+}
+
+/// Any bytes as a script on real SQLite files: see [`convergence_sqlite`].
+pub fn convergence_sqlite_of_bytes(data: &[u8]) {
+    if let Err(finding) = convergence_sqlite::play(Choices::Bytes(data)) {
+        panic!("{finding}");
     }
 }

@@ -1,13 +1,13 @@
 //! Plays scripts from seeds for a given time, on all cores, and prints how many and what was found.
 //!
-//! `seeds MODEL SECONDS [FIRST SEED]`, where MODEL is `convergence`.
+//! `seeds MODEL SECONDS [FIRST SEED]`, where MODEL is `convergence` or `convergence_sqlite`.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use storysync_fuzz::choices::Choices;
-use storysync_fuzz::convergence::{Real, play};
+use storysync_fuzz::{convergence, convergence_sqlite};
 
 /// Findings after which there is no point in going on.
 const FINDINGS_MAX: usize = 5;
@@ -15,11 +15,12 @@ const FINDINGS_MAX: usize = 5;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (Some(model), Some(seconds)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse().ok())) else {
-        eprintln!("usage: seeds convergence SECONDS [FIRST SEED]");
+        eprintln!("usage: seeds convergence|convergence_sqlite SECONDS [FIRST SEED]");
         std::process::exit(2);
     };
     let run: fn(u64) -> Result<(), String> = match model.as_str() {
-        "convergence" => |seed| play::<Real>(Choices::of_seed(seed)),
+        "convergence" => |seed| convergence::play::<convergence::Real>(Choices::of_seed(seed)),
+        "convergence_sqlite" => |seed| convergence_sqlite::play(Choices::of_seed(seed)),
         other => {
             eprintln!("there is no model {other}");
             std::process::exit(2);

@@ -1,7 +1,6 @@
 //! The commands, one function each.
 #![expect(clippy::indexing_slicing, reason = "a JSON value that lacks a key reads as null, it never panics")]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
@@ -12,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 use super::context::{Context, entropy, print_raw, runtime};
-use super::{ResolveArgs, ServeArgs};
+use super::ServeArgs;
 use crate::config::{ADMIN_PORT, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
 use crate::net::client::{Caller, PeerReport};
@@ -21,8 +20,7 @@ use crate::net::node_state::{devices_to_mirror, now};
 use crate::net::{device_list_json, log_json};
 use crate::node::{AdminFile, Node, ServeOptions};
 use crate::store::trust::TrustedDevice;
-use crate::sync::{Choice, ConflictReport, Engine, Take};
-use crate::trust::identity::DeviceId;
+use crate::sync::Engine;
 use crate::trust::pairing::Approval;
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
@@ -169,6 +167,7 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
     let (mut engine, _) = context.engine(&identity)?;
     engine.capture(now())?;
     let status = engine.status()?;
+    let brakes = engine.brakes(now())?;
     let devices = trust.devices()?;
     let mut pending = 0;
     for device in devices.iter().filter(|device| device.is_active()) {
@@ -188,6 +187,7 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         "devices": list["devices"],
         "last_sync_at": last_sync_at,
         "serving_on_port": serving,
+        "brakes": brakes,
     });
     context.print(&json, |text| {
         let _ = writeln!(text, "{name} ({})", identity.device_id());
@@ -200,6 +200,13 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
             Some(port) => writeln!(text, "serving    on port {port}"),
             None => writeln!(text, "serving    no; start it with `storysync serve`"),
         };
+        for brake in &brakes {
+            let _ = writeln!(
+                text,
+                "waiting    {} deletions in {} by {} since {}: `storysync approve {}`, or `storysync approve {} --refuse`",
+                brake.rows, brake.entity_type, brake.device_id, brake.at, brake.id, brake.id
+            );
+        }
     })
 }
 
@@ -239,76 +246,6 @@ pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
     context.print(&json!({ "device_id": device.device_id.as_str(), "is_active": false }), |text| {
         let _ = writeln!(text, "{} is no longer paired with this device.", device.name);
     })
-}
-
-pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
-    let (mut engine, _) = context.engine(&identity)?;
-    let conflicts = engine.conflicts(now())?;
-    let names: Vec<(String, String)> = trust.devices()?.into_iter().map(|device| (device.device_id.to_string(), device.name)).collect();
-    let own = identity.device_id().to_string();
-    context.print(&json!({ "conflicts": conflicts }), |text| {
-        if conflicts.is_empty() {
-            text.push_str("Nothing clashes.\n");
-        }
-        for conflict in &conflicts {
-            describe(conflict, &own, &names, text);
-        }
-    })
-}
-
-pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<()> {
-    let (mut engine, _) = context.engine(&context.identity()?)?;
-    if let Some(all) = &args.all {
-        let take = if all == "mine" { Take::Mine } else { Take::Theirs };
-        let decided = engine.resolve_all(&take, now())?;
-        return context.print(&json!({ "resolved": decided }), |text| {
-            let _ = writeln!(text, "{decided} clashes decided; the decision travels with the next sync.");
-        });
-    }
-    let Some(id) = &args.id else { bail!("name the clash, or decide all with --all mine|theirs") };
-    if args.take.is_none() && args.field.is_empty() {
-        bail!("say what to take with --take, or a value with --field NAME=VALUE");
-    }
-    let take = match args.take.as_deref() {
-        None => None,
-        Some("mine") => Some(Take::Mine),
-        Some("theirs") => Some(Take::Theirs),
-        Some("keep") => Some(Take::Keep),
-        Some("delete") => Some(Take::Delete),
-        Some(words) => {
-            let key = match DeviceId::parse(words).and_then(|id| id.key()) {
-                Some(key) => key,
-                None => context.trust()?.find_by_words(words)?.identity_key,
-            };
-            Some(Take::Device(key))
-        }
-    };
-    let mut fields = BTreeMap::new();
-    for pair in &args.field {
-        let (name, text) = pair.split_once('=').with_context(|| format!("{pair:?} is not NAME=VALUE"))?;
-        let parsed = serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
-        fields.insert(name.to_owned(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text)));
-    }
-    engine.resolve(id, &Choice { take, fields }, now())?;
-    context.print(&json!({ "resolved": 1 }), |text| text.push_str("Decided; the decision travels with the next sync.\n"))
-}
-
-pub(super) fn describe(conflict: &ConflictReport, own: &str, names: &[(String, String)], text: &mut String) {
-    let who = |device: Option<&str>| match device {
-        None => "before syncing".to_owned(),
-        Some(id) if id == own => "this device".to_owned(),
-        Some(id) => names.iter().find(|(known, _)| known == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone()),
-    };
-    let _ = writeln!(text, "{}  {} clash in {} {}", conflict.id, conflict.kind.replace('_', "/"), conflict.entity_type, conflict.sync_uuid);
-    for field in &conflict.fields {
-        let _ = writeln!(text, "  {} (was {})", field.name, field.base);
-        for value in &field.values {
-            let shown = if value.value == field.shown { "  ← shown" } else { "" };
-            let _ = writeln!(text, "    {}  by {}, {}{shown}", value.value, who(value.device.as_deref()), value.at.as_deref().unwrap_or("time unknown"));
-        }
-    }
 }
 
 pub(super) fn log(context: &Context) -> anyhow::Result<()> {

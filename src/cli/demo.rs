@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::commands::describe;
+use super::decide::{Names, describe, describe_entry};
 use super::context::{Context, entropy, print_raw, runtime};
 use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
@@ -152,10 +152,11 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     tell(&format!("   phone   {}", phone.row()?))?;
     let merged = phone.row()?;
     let clashes = phone_engine.call(|engine| engine.conflicts(now())).await??;
-    let names = [(desktop.identity.device_id().to_string(), "desktop".to_owned()), (phone.identity.device_id().to_string(), "phone".to_owned())];
+    let others = [(desktop.identity.device_id().to_string(), "desktop".to_owned()), (phone.identity.device_id().to_string(), "phone".to_owned())];
+    let names = Names::new(String::new(), others.to_vec());
     for clash in &clashes {
         let mut text = String::new();
-        describe(clash, "", &names, &mut text);
+        describe(clash, &names, &mut text);
         tell(&text)?;
     }
 
@@ -165,9 +166,16 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     let open = state.engine.call(|engine| engine.conflicts(now())).await??;
     tell(&format!("   desktop {}, {} clashes open", desktop.row()?, open.len()))?;
     let decided = desktop.row()?;
+    tell("\n── And who wrote what stays known, on both")?;
+    let history = state.engine.call(|engine| engine.history("actor", "demo-actor", now())).await??;
+    for entry in &history {
+        let mut text = String::new();
+        describe_entry(entry, &names, &mut text);
+        tell(text.trim_end())?;
+    }
     let quiet = sync().await?;
     tell(&format!("   one more sync: {} rows pushed, {} pulled", quiet.pushed, quiet.pulled))?;
     stop.send_replace(true);
     serving.await?;
-    Ok(json!({ "merged": merged, "conflicts": clashes, "resolved": decided, "open_conflicts": open.len() }))
+    Ok(json!({ "merged": merged, "conflicts": clashes, "resolved": decided, "open_conflicts": open.len(), "history": history }))
 }

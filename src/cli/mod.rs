@@ -2,6 +2,7 @@
 
 mod commands;
 mod context;
+mod decide;
 mod demo;
 mod pair;
 
@@ -69,6 +70,23 @@ enum Command {
     Conflicts {
         #[command(subcommand)]
         command: Option<ConflictsCommand>,
+    },
+    /// Who wrote what in a row, and when.
+    History {
+        /// Its table.
+        table: String,
+        /// Its `sync_uuid`.
+        uuid: String,
+    },
+    /// Take back a change of a row, or all that a device wrote since a time.
+    Undo(UndoArgs),
+    /// Let a device's mass deletion through, which waits for a yes.
+    Approve {
+        /// What `storysync status` lists.
+        id: String,
+        /// Say no instead: the rows live, on all devices.
+        #[arg(long)]
+        refuse: bool,
     },
     /// What other devices changed here.
     Log,
@@ -139,7 +157,7 @@ struct ResolveArgs {
     /// The clash, as `storysync conflicts` names it.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     id: Option<String>,
-    /// mine, theirs, a device (id, start of an id, or name), keep or delete.
+    /// mine, theirs, a device (id, start of an id, or name), keep, delete or rename.
     #[arg(long)]
     take: Option<String>,
     /// NAME=VALUE; the value is JSON, or text when it is not.
@@ -148,6 +166,27 @@ struct ResolveArgs {
     /// Decide every open clash: mine or theirs.
     #[arg(long, value_parser = ["mine", "theirs"], conflicts_with_all = ["take", "field"])]
     all: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct UndoArgs {
+    /// The row's table.
+    #[arg(required_unless_present = "device", conflicts_with = "device", requires = "uuid")]
+    table: Option<String>,
+    /// The row's `sync_uuid`.
+    uuid: Option<String>,
+    /// The change, as `storysync history` names it (or the start of it); the newest without.
+    #[arg(long, value_name = "HASH", conflicts_with = "device")]
+    change: Option<String>,
+    /// Everything this device wrote: id, start of an id, or name; `this` for this one.
+    #[arg(long, value_name = "ID", requires = "since")]
+    device: Option<String>,
+    /// At this time or later: 2026-01-31T12:00:00Z, or without a zone in UTC.
+    #[arg(long, value_name = "TIME", requires = "device")]
+    since: Option<String>,
+    /// Do it; without, it is only shown what would be done.
+    #[arg(long, requires = "device")]
+    yes: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,8 +217,11 @@ pub fn run() -> anyhow::Result<()> {
         Command::Status => commands::status(&context),
         Command::Devices { command: None } => commands::devices(&context),
         Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => commands::revoke(&context, &id),
-        Command::Conflicts { command: None } => commands::conflicts(&context),
-        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)) } => commands::resolve(&context, &args),
+        Command::Conflicts { command: None } => decide::conflicts(&context),
+        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)) } => decide::resolve(&context, &args),
+        Command::History { table, uuid } => decide::history(&context, &table, &uuid),
+        Command::Undo(args) => decide::undo(&context, &args),
+        Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),
         Command::Log => commands::log(&context),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
         Command::Demo => demo::run(&context),

@@ -14,9 +14,11 @@ use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
-use super::node_state::{NodeState, lock, now, now_ms, system_rng};
+use super::decisions::{self, ResolveBody, UndoBody};
+use super::node_state::{NodeState, lock, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::{addresses, lan};
+use crate::sync::BrakeDecision;
 use crate::trust::from_base64url;
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{Confirmation, PairingWindow};
@@ -38,6 +40,13 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/devices", get(devices))
         .route("/api/devices/{id}", delete(remove_device))
         .route("/api/conflicts", get(conflicts))
+        .route("/api/conflicts/resolve", post(resolve))
+        .route("/api/conflicts/{id}/resolve", post(resolve_one))
+        .route("/api/history/{table}/{uuid}", get(history))
+        .route("/api/undo", post(undo))
+        .route("/api/brakes", get(brakes))
+        .route("/api/brakes/{id}/approve", post(approve))
+        .route("/api/brakes/{id}/refuse", post(refuse))
         .route("/api/log", get(log))
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
     Router::new().route("/", get(health)).merge(guarded).fallback(not_here).method_not_allowed_fallback(not_here).with_state(node)
@@ -176,12 +185,43 @@ async fn remove_device(State(node): Shared, Path(id): Path<String>) -> Response 
     }
 }
 
-async fn conflicts(State(node): Shared) -> Response {
-    match node.engine.call(|engine| engine.conflicts(now())).await {
-        Ok(Ok(conflicts)) => reply::json(&json!({ "conflicts": conflicts })),
-        Ok(Err(error)) => Refusal::from(error).into_response(),
-        Err(gone) => Refusal::from(gone).into_response(),
+fn answer(result: Result<serde_json::Value, Refusal>) -> Response {
+    match result {
+        Ok(json) => reply::json(&json),
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn conflicts(State(node): Shared) -> Response {
+    answer(decisions::conflicts(&node).await)
+}
+
+async fn resolve(State(node): Shared, axum::Json(body): axum::Json<ResolveBody>) -> Response {
+    answer(decisions::resolve(&node, body, None).await)
+}
+
+async fn resolve_one(State(node): Shared, Path(id): Path<String>, axum::Json(body): axum::Json<ResolveBody>) -> Response {
+    answer(decisions::resolve(&node, ResolveBody { id: Some(id), ..body }, None).await)
+}
+
+async fn history(State(node): Shared, Path((table, uuid)): Path<(String, String)>) -> Response {
+    answer(decisions::history(&node, table, uuid).await)
+}
+
+async fn undo(State(node): Shared, axum::Json(body): axum::Json<UndoBody>) -> Response {
+    answer(decisions::undo(&node, body).await)
+}
+
+async fn brakes(State(node): Shared) -> Response {
+    answer(decisions::brakes(&node).await)
+}
+
+async fn approve(State(node): Shared, Path(id): Path<String>) -> Response {
+    answer(decisions::decide_brake(&node, id, BrakeDecision::Approve).await)
+}
+
+async fn refuse(State(node): Shared, Path(id): Path<String>) -> Response {
+    answer(decisions::decide_brake(&node, id, BrakeDecision::Refuse).await)
 }
 
 async fn log(State(node): Shared) -> Response {

@@ -13,6 +13,7 @@ use serde_json::json;
 use storysync_crdt::Stamp;
 use zeroize::Zeroizing;
 
+use super::decisions::{self, ResolveBody};
 use super::node_state::{NodeState, devices_to_mirror, lock, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use crate::store::trust::TrustedDevice;
@@ -39,6 +40,8 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/sync/pull", post(pull))
         .route("/api/sync/push", post(push))
         .route("/api/sync/status", get(status))
+        .route("/api/sync/conflicts", get(conflicts))
+        .route("/api/sync/resolve", post(resolve))
         .route("/api/devices", get(devices))
         .route("/api/devices/{id}", delete(remove_device))
         .layer(DefaultBodyLimit::max(SEALED_BYTES_MAX));
@@ -317,24 +320,46 @@ async fn answer_push(node: &NodeState, device: &TrustedDevice, body: &[u8]) -> R
         .engine
         .call(move |engine| {
             let receipt = engine.receive(&request.changes, &device_id, now())?;
-            let accepted = engine.accepted_states(&receipt, now())?;
+            let accepted = engine.accepted_states(&receipt, &request.changes, &device_id, now())?;
             Ok::<_, crate::sync::EngineError>((receipt, accepted, engine.epoch()))
         })
         .await??;
     node.trust.note_sync(&device.device_id, now().unix_ms())?;
     let (accepted_states, conflicts) = accepted;
+    let accepted = receipt.rows.len() + receipt.unchanged.len();
     let message = match receipt.rejected.first() {
-        None => format!("{} rows taken in", receipt.rows.len()),
-        Some(first) => format!("{} rows taken in; refused: {first}", receipt.rows.len()),
+        None => format!("{accepted} rows taken in"),
+        Some(first) => format!("{accepted} rows taken in; refused: {first}"),
     };
     to_json_bytes(&PushResponse {
-        accepted: receipt.rows.len(),
+        accepted,
         accepted_states,
-        conflicts: conflicts.iter().filter_map(|conflict| serde_json::to_value(conflict).ok()).collect(),
+        conflicts,
         rejected: receipt.rejected.len(),
         message,
         epoch,
     })
+}
+
+async fn conflicts(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let Sealed { request, .. } = match (Incoming { method, uri, headers, body: Bytes::new() }).open(&node) {
+        Ok(sealed) => sealed,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let answer = decisions::conflicts(&node).await.and_then(|found| to_json_bytes(&found));
+    answer_sealed(request.responder, answer)
+}
+
+async fn resolve(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let Sealed { device, request } = match (Incoming { method, uri, headers, body }).open(&node) {
+        Ok(sealed) => sealed,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let answer = match parse::<ResolveBody>(&request.body) {
+        Ok(body) => decisions::resolve(&node, body, Some(device.identity_key)).await.and_then(|done| to_json_bytes(&done)),
+        Err(refusal) => Err(refusal),
+    };
+    answer_sealed(request.responder, answer)
 }
 
 /// The list of devices as every interface shows it.

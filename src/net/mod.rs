@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod admin;
 pub mod client;
+pub mod decisions;
 pub mod handle;
 pub mod lan;
 pub mod node_state;

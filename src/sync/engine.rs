@@ -10,18 +10,21 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp, SyncUuid};
 
 use super::adopt::{MigrationReport, Plan};
+use super::brake::{self, BrakeDecision, BrakeReport};
 use super::error::{EngineError, SessionError};
 use super::migrate::{data_version, install, is_migrated, migrate, read_schema, upgrade};
 use super::pages::{self, PushPage};
-use super::receive::Receipt;
+use super::history::{EntryReport, UndoReport};
+use super::receive::{Receipt, Sender};
 use super::report::{ConflictReport, Status};
 use super::resolve::{Choice, Take};
-use super::session::Session;
-use super::wire::{AcceptedState, PullRequest, PullResponse, RowChange};
+use super::session::{Session, Source};
+use super::wire::{AcceptedState, PullRequest, PullResponse, PushConflict, RowChange};
 use crate::app::profile::{Prose, table_of_entity_type};
 use crate::app::schema::{self, Schema};
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
+use crate::store::clashes::{self, EndedClash};
 use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
@@ -366,6 +369,17 @@ impl Engine {
             pages::answer(connection, schema, epoch, request, peer)
         })?;
         self.acknowledge(device_id, page.acknowledged, page.reset, now)?;
+        if request.data && !page.served.is_empty() {
+            // Before a byte leaves: an edit of these rows by a client without automerge is made on top of this.
+            let served = page.served;
+            self.write(now, |session| {
+                let peer = peers::find_or_create(session.connection, device_id)?.id;
+                for (row, seq) in served {
+                    peers::note_served(session.connection, peer, row, seq)?;
+                }
+                Ok(())
+            })?;
+        }
         Ok(PullResponse {
             changes: page.changes,
             sync_timestamp: now.to_rfc3339(),
@@ -429,7 +443,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn receive_pulled(&mut self, page: &PullResponse, device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
-        let mut receipt = self.receive(&page.changes, device_id, now)?;
+        let mut receipt = self.receive_from(&page.changes, device_id, Source::Pull, now)?;
         let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?))?;
         let epoch_changed = known.as_ref().and_then(|peer| peer.peer_epoch.as_ref()).is_some_and(|epoch| *epoch != page.epoch);
         let reset = page.reset || epoch_changed;
@@ -456,13 +470,20 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`]. Slices before the failing one stay.
     pub fn receive(&mut self, changes: &[RowChange], device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
+        self.receive_from(changes, device_id, Source::Push, now)
+    }
+
+    fn receive_from(&mut self, changes: &[RowChange], device_id: &str, source: Source, now: Stamp) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
+        let announced = brake::announced(changes);
+        let device = DeviceId::parse(device_id).and_then(|id| id.key());
         for slice in changes.chunks(SLICE_ROWS) {
             let (part, _) = self.write(now, |session| {
-                let peer = peers::find_or_create(session.connection, device_id)?;
-                session.receive(slice, Some(peer.id), Some(device_id))
+                let peer = peers::find_or_create(session.connection, device_id)?.id;
+                session.receive(slice, &Sender { peer, device_id: device_id.to_owned(), device, source }, &announced)
             })?;
             receipt.rows.extend(part.rows);
+            receipt.unchanged.extend(part.unchanged);
             receipt.rejected.extend(part.rejected);
             receipt.waiting += part.waiting;
         }
@@ -490,15 +511,22 @@ impl Engine {
         self.acknowledge(device_id, end, false, now)
     }
 
-    /// How rows stand after a push.
+    /// How rows stand after a push, and what clashes in them, as the documentation has it.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn accepted_states(&mut self, receipt: &Receipt, now: Stamp) -> Result<(Vec<AcceptedState>, Vec<ConflictReport>), EngineError> {
+    pub fn accepted_states(
+        &mut self,
+        receipt: &Receipt,
+        pushed: &[RowChange],
+        device_id: &str,
+        now: Stamp,
+    ) -> Result<(Vec<AcceptedState>, Vec<PushConflict>), EngineError> {
+        let device = DeviceId::parse(device_id).and_then(|id| id.key());
         self.look(now, |session| {
             let mut states = Vec::new();
             let mut clashes = Vec::new();
-            for id in &receipt.rows {
+            for id in receipt.rows.iter().chain(&receipt.unchanged) {
                 let record = rows::get(session.connection, *id)?;
                 let table = rows::table_name(session.connection, record.table)?;
                 let merged = storysync_crdt::row(session.document(*id)?);
@@ -510,7 +538,7 @@ impl Engine {
                     updated_at: pages::rfc3339(&merged.updated_at),
                 });
                 if record.conflicts > 0 {
-                    clashes.extend(session.conflicts_of(&record)?);
+                    clashes.extend(session.push_conflicts(&record, pushed, device.as_ref())?);
                 }
             }
             Ok((states, clashes))
@@ -556,23 +584,88 @@ impl Engine {
         self.look(now, |session| session.list_conflicts())
     }
 
-    /// Decides one clash.
-    ///
-    /// # Errors
-    /// When there is no such clash, or the choice does not fit it.
-    pub fn resolve(&mut self, id: &str, choice: &Choice, now: Stamp) -> Result<(), EngineError> {
-        let own = self.options.device_key;
-        self.write(now, |session| session.resolve_conflict(id, choice, &own))?;
-        Ok(())
-    }
-
-    /// Decides all open clashes alike; returns how many there were.
+    /// The clashes that are over, newest first.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn resolve_all(&mut self, take: &Take, now: Stamp) -> Result<usize, EngineError> {
-        let own = self.options.device_key;
-        Ok(self.write(now, |session| session.resolve_all(take, &own))?.0)
+    pub fn ended_conflicts(&mut self, limit: i64) -> Result<Vec<EndedClash>, EngineError> {
+        self.read(|connection, _| Ok(clashes::ended(connection, limit)?))
+    }
+
+    /// Decides one clash, for the device `by`; `None` for this one.
+    ///
+    /// # Errors
+    /// When there is no such clash, or the choice does not fit it.
+    pub fn resolve(&mut self, id: &str, choice: &Choice, by: Option<DeviceKey>, now: Stamp) -> Result<(), EngineError> {
+        let own = by.unwrap_or(self.options.device_key);
+        self.write(now, |session| {
+            session.on_behalf_of = by;
+            session.resolve_conflict(id, choice, &own)
+        })?;
+        Ok(())
+    }
+
+    /// Decides all open clashes alike, for the device `by`; returns how many there were.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn resolve_all(&mut self, take: &Take, by: Option<DeviceKey>, now: Stamp) -> Result<usize, EngineError> {
+        let own = by.unwrap_or(self.options.device_key);
+        let (decided, _) = self.write(now, |session| {
+            session.on_behalf_of = by;
+            session.resolve_all(take, &own)
+        })?;
+        Ok(decided)
+    }
+
+    /// Deletions that wait for a yes.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn brakes(&mut self, now: Stamp) -> Result<Vec<BrakeReport>, EngineError> {
+        self.look(now, |session| session.brakes())
+    }
+
+    /// Lets deletions through that wait, or takes them back everywhere; returns how many rows there were.
+    ///
+    /// # Errors
+    /// When no such deletions wait.
+    pub fn decide_brake(&mut self, id: &str, decision: BrakeDecision, now: Stamp) -> Result<usize, EngineError> {
+        Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
+    }
+
+    /// Who wrote what in a row, and when.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn history(&mut self, table: &str, uuid: &str, now: Stamp) -> Result<Vec<EntryReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |session| session.history(table, uuid))
+    }
+
+    /// Takes one change of a row back: the named one, or the newest.
+    ///
+    /// # Errors
+    /// When there is no such row or change, or nothing of it is left to take back.
+    pub fn undo_change(&mut self, table: &str, uuid: &str, change: Option<&str>, now: Stamp) -> Result<UndoReport, EngineError> {
+        Ok(self.write(now, |session| session.undo_change(table, uuid, change))?.0)
+    }
+
+    /// What would take back everything a device wrote at `since` or later.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn plan_undo(&mut self, device: &DeviceKey, since: Stamp, now: Stamp) -> Result<Vec<UndoReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |session| session.plan_undo(device, since))
+    }
+
+    /// Takes back everything a device wrote at `since` or later.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn undo_device(&mut self, device: &DeviceKey, since: Stamp, now: Stamp) -> Result<Vec<UndoReport>, EngineError> {
+        Ok(self.write(now, |session| session.undo_device(device, since))?.0)
     }
 
     /// A row's document as an automerge file.

@@ -69,6 +69,15 @@ pub enum EngineError {
     /// No such clash.
     #[error("no open clash has the id {0}; `storysync conflicts` lists them")]
     NoSuchConflict(String),
+    /// No such brake.
+    #[error("no deletions wait under the id {0}; `storysync status` lists those that do")]
+    NoSuchBrake(String),
+    /// No such change.
+    #[error("this row has no change {0}; `storysync history` lists its changes")]
+    NoSuchChange(String),
+    /// There is nothing to take back.
+    #[error("there is nothing to undo: {0}")]
+    NothingToUndo(String),
     /// The clash is about something else.
     #[error("{0} is not part of this clash; `storysync conflicts` shows what is")]
     NotInConflict(String),

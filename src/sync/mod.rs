@@ -5,11 +5,14 @@
 //! `receive` (what did a peer send) and `settle` (make the app's table show what the documents say).
 
 mod adopt;
+mod brake;
 mod capture;
 mod engine;
 mod error;
+mod history;
 mod migrate;
 mod pages;
+mod plain;
 mod receive;
 mod report;
 mod resolve;
@@ -19,8 +22,10 @@ mod settle;
 pub mod wire;
 
 pub use adopt::{MigrationReport, TableReport};
+pub use brake::{BRAKE_ROWS_MAX, BRAKE_TABLE_PART, BRAKE_WINDOW_MS, BrakeDecision, BrakeReport};
 pub use engine::{Engine, EngineOptions, Entropy, Noticed};
 pub use error::EngineError;
+pub use history::{EntryReport, FieldEntry, UndoReport};
 pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage};
 pub use receive::Receipt;
 pub use report::{ConflictReport, FieldReport, RowName, Status, ValueReport};

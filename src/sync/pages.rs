@@ -89,6 +89,8 @@ pub(super) struct Page {
     pub(super) reset: bool,
     /// How far the peer has proven to know this log.
     pub(super) acknowledged: i64,
+    /// The rows told, each as it was at a place of the log.
+    pub(super) served: Vec<(RowId, i64)>,
 }
 
 /// A page of changes on its way to a peer that we call.
@@ -128,14 +130,17 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
     let tables: Option<Vec<&str>> = request.entity_types.as_ref().map(|types| types.iter().map(|name| table_of_entity_type(name)).collect());
     let wanted =
         |table: &str, admitted_at: i64| tables.as_ref().is_none_or(|tables| tables.contains(&table)) && since.is_none_or(|since| admitted_at > since.unix_ms());
-    let changes = row_changes(connection, schema, logged, request.data, wanted)?;
-    Ok(Page { changes, cursor: Cursor { epoch, position: end, filter }, has_more, reset, acknowledged })
+    let newest = log::end(connection)?.seq;
+    let mut told = Vec::new();
+    let changes = row_changes(connection, schema, logged, request.data, wanted, &mut told)?;
+    let served = told.into_iter().map(|row| (row, newest)).collect();
+    Ok(Page { served, changes, cursor: Cursor { epoch, position: end, filter }, has_more, reset, acknowledged })
 }
 
 /// The page of our log after `seq` that `peer` has not sent us itself.
 pub(super) fn push_page(connection: &Connection, schema: &Schema, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
     let (logged, has_more, end) = log::after(connection, seq, Some(peer), PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
-    Ok(PushPage { changes: row_changes(connection, schema, logged, false, |_, _| true)?, end: end.seq, has_more })
+    Ok(PushPage { changes: row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?, end: end.seq, has_more })
 }
 
 fn row_changes(
@@ -144,6 +149,7 @@ fn row_changes(
     logged: Vec<Logged>,
     with_data: bool,
     wanted: impl Fn(&str, i64) -> bool,
+    told_rows: &mut Vec<RowId>,
 ) -> Result<Vec<RowChange>, SessionError> {
     let mut order: Vec<RowId> = Vec::new();
     let mut by_row: HashMap<RowId, Vec<Logged>> = HashMap::new();
@@ -199,6 +205,7 @@ fn row_changes(
             }
         }
         found.push(told);
+        told_rows.push(id);
     }
     Ok(found)
 }
@@ -208,7 +215,7 @@ pub(super) fn rfc3339(value: &Value) -> Option<String> {
 }
 
 /// The row as documented clients read it.
-fn data(table: Option<&Table>, document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
+pub(super) fn data(table: Option<&Table>, document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
     let mut data: serde_json::Map<String, serde_json::Value> = merged.fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
     // A column that is empty is told as null, not left out.
     let known = document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name));

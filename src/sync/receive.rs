@@ -1,25 +1,40 @@
 //! What did a peer send? Changes are decoded and checked before anything is touched, join the documents
 //! they belong to, enter the log, and are settled into the app's tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key};
+use storysync_crdt::{ApplyError, Change, DeviceKey, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key};
 
 use super::error::SessionError;
-use super::session::Session;
+use super::session::{Session, Source};
 use super::wire::{RowChange, StoredTimes};
 use crate::app::profile::table_of_entity_type;
 use crate::store::log::pending;
 use crate::store::peers::{self, LoggedOperation};
 use crate::store::rows::{self, Difference, RowId, RowRecord};
 
+/// Whose changes are received.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// Our short name of the device.
+    pub(super) peer: i64,
+    /// PeerId.
+    pub(super) device_id: String,
+    /// Its key: whoever sends rows without automerge changes has them written in its name.
+    pub(super) device: Option<DeviceKey>,
+    /// Whether we asked or were told.
+    pub(super) source: Source,
+}
+
 /// What receiving led to.
 #[derive(Debug, Clone, Default)]
 pub struct Receipt {
     /// Rows of which something was new here.
     pub rows: BTreeSet<RowId>,
+    /// Rows a client without automerge sent that said nothing new.
+    pub unchanged: BTreeSet<RowId>,
     /// Rows of which something was refused, each with a sentence.
     pub rejected: Vec<String>,
     /// Rows whose changes wait for others.
@@ -30,24 +45,23 @@ pub struct Receipt {
 
 impl Session<'_> {
     /// Takes in what a peer sent. Receiving the same again changes nothing.
-    pub(super) fn receive(&mut self, changes: &[RowChange], origin: Option<i64>, device_id: Option<&str>) -> Result<Receipt, SessionError> {
+    pub(super) fn receive(&mut self, changes: &[RowChange], sender: &Sender, announced: &BTreeMap<String, usize>) -> Result<Receipt, SessionError> {
+        self.source = sender.source;
         let mut receipt = Receipt::default();
         for change in changes {
-            self.receive_row(change, origin, &mut receipt)?;
+            self.receive_row(change, sender, &mut receipt)?;
         }
-        let before: Vec<(RowId, bool)> = if device_id.is_some() {
-            receipt.rows.iter().map(|id| Ok((*id, rows::get(self.connection, *id)?.present))).collect::<Result<_, SessionError>>()?
-        } else {
-            Vec::new()
-        };
-        self.settle(receipt.rows.clone())?;
-        if let Some(device_id) = device_id {
-            self.note_in_log(&before, device_id)?;
-        }
+        let before: Vec<(RowId, bool)> =
+            receipt.rows.iter().map(|id| Ok((*id, rows::get(self.connection, *id)?.present))).collect::<Result<_, SessionError>>()?;
+        let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
+        waiting.extend(receipt.rows.iter().copied());
+        self.settle(waiting)?;
+        self.note_in_log(&before, &sender.device_id)?;
         Ok(receipt)
     }
 
-    fn receive_row(&mut self, change: &RowChange, origin: Option<i64>, receipt: &mut Receipt) -> Result<(), SessionError> {
+    fn receive_row(&mut self, change: &RowChange, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
+        let origin = Some(sender.peer);
         let table = TableName::parse(table_of_entity_type(&change.entity_type));
         let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
             receipt.rejected.push("a row has no usable entity_type or sync_uuid".to_owned());
@@ -64,10 +78,7 @@ impl Session<'_> {
                 Err(reason) => receipt.rejected.push(format!("a change of {table}/{uuid} was refused: {reason}")),
             }
         }
-        if decoded.is_empty() {
-            if change.automerge.is_empty() {
-                receipt.rejected.push(format!("{table}/{uuid} came without automerge changes"));
-            }
+        if decoded.is_empty() && !change.automerge.is_empty() {
             return Ok(());
         }
         let table_id = self.table_id(&table)?;
@@ -79,6 +90,9 @@ impl Session<'_> {
                 record
             }
         };
+        if change.automerge.is_empty() {
+            return self.receive_plain_row(&record, change, sender, receipt);
+        }
         let mut admitted = 0;
         for change in decoded {
             admitted += usize::from(self.receive_change(&table, &uuid, record.id, change, origin, receipt)?);
@@ -94,6 +108,32 @@ impl Session<'_> {
             }
             rows::save(self.connection, &record)?;
             receipt.rows.insert(record.id);
+        }
+        Ok(())
+    }
+
+    fn receive_plain_row(&mut self, record: &RowRecord, change: &RowChange, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
+        let name = rows::entity(self.connection, record)?;
+        if change.data.is_none() && change.operation != "delete" {
+            receipt.rejected.push(format!("{name} came with neither data nor automerge changes"));
+            return Ok(());
+        }
+        let Some(device) = sender.device else {
+            receipt.rejected.push(format!("{name} came without automerge changes from a device whose key is not known"));
+            return Ok(());
+        };
+        match self.receive_plain(record, change, sender.peer, device)? {
+            Ok(new) => {
+                let mut record = rows::get(self.connection, record.id)?;
+                record.version = storysync_crdt::row(self.document(record.id)?).version;
+                rows::save(self.connection, &record)?;
+                if new {
+                    receipt.rows.insert(record.id);
+                } else {
+                    receipt.unchanged.insert(record.id);
+                }
+            }
+            Err(reason) => receipt.rejected.push(reason),
         }
         Ok(())
     }

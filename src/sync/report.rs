@@ -1,10 +1,13 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictValue, Stamp};
+use storysync_crdt::{Conflict, ConflictId, ConflictValue, DeviceKey, Stamp, row};
 
 use super::error::SessionError;
+use super::pages;
 use super::session::Session;
+use super::wire::{PushConflict, RowChange};
+use crate::app::profile::table_of_entity_type;
 use crate::store::rows::{self, RowRecord};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
@@ -122,5 +125,40 @@ impl Session<'_> {
                 .collect(),
         };
         Ok(self.clashes(record)?.into_iter().map(report).collect())
+    }
+
+    /// The clashes of a row that was pushed, in the documented shape.
+    pub(super) fn push_conflicts(&mut self, record: &RowRecord, pushed: &[RowChange], device: Option<&DeviceKey>) -> Result<Vec<PushConflict>, SessionError> {
+        let entity = rows::entity(self.connection, record)?;
+        let told = pushed.iter().find(|change| table_of_entity_type(&change.entity_type) == entity.table.as_str() && change.sync_uuid == entity.uuid.as_str());
+        let clashes = self.clashes(record)?;
+        let reports = self.conflicts_of(record)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let merged = row(self.document(record.id)?);
+        let data = pages::data(schema.table(entity.table.as_str()), self.document(record.id)?, &merged);
+        let with = |conflict: &Conflict, mobile: bool| {
+            let mut data = data.clone();
+            for field in &conflict.fields {
+                let value = field.values.iter().rfind(|value| (value.device.as_ref() == device) == mobile).map_or(&field.shown, |value| &value.value);
+                data.insert(field.name.clone(), to_json(value));
+            }
+            data
+        };
+        let found = clashes.iter().zip(reports).map(|(conflict, report)| PushConflict {
+            id: report.id,
+            kind: report.kind,
+            entity_type: report.entity_type,
+            entity_id: record.local_id.filter(|_| record.present),
+            sync_uuid: report.sync_uuid,
+            mobile_version: told.map_or(merged.version, |change| change.version),
+            desktop_version: merged.version,
+            mobile_updated_at: told.and_then(|change| change.updated_at.clone()),
+            desktop_updated_at: pages::rfc3339(&merged.updated_at),
+            mobile_data: with(conflict, true),
+            desktop_data: with(conflict, false),
+            resolution: "manual".to_owned(),
+            fields: serde_json::to_value(&report.fields).unwrap_or_default(),
+        });
+        Ok(found.collect())
     }
 }

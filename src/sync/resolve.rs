@@ -9,6 +9,7 @@ use super::session::Session;
 use crate::app::rows as app_rows;
 use crate::app::schema::Role;
 use crate::store::rows::{self, RowId, RowRecord};
+use crate::trust::identity::DeviceId;
 
 /// Which side of a clash is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,21 @@ pub enum Take {
     Delete,
     /// Of two rows with one name, the one that waits gets another.
     Rename,
+}
+
+impl Take {
+    /// Reads what interfaces call a side: `mine`, `theirs`, `keep`, `delete`, `rename`, or a device's PeerId.
+    #[must_use]
+    pub fn parse(words: &str) -> Option<Self> {
+        Some(match words {
+            "mine" => Self::Mine,
+            "theirs" => Self::Theirs,
+            "keep" => Self::Keep,
+            "delete" => Self::Delete,
+            "rename" => Self::Rename,
+            device => Self::Device(DeviceId::parse(device)?.key()?),
+        })
+    }
 }
 
 /// How a clash is decided: a side, values for single fields, or both (fields win).

@@ -11,7 +11,7 @@ use storysync_crdt::{ACTOR_RUN_BYTES, Actor, Change, DeviceKey, Document, EditPu
 use super::error::SessionError;
 use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
-use crate::app::schema::{Role, Schema, Table};
+use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::store::{outbox, peers};
@@ -228,6 +228,12 @@ impl<'a> Session<'a> {
         prose_mark(self.prose, &self.schema, table, row)
     }
 
+    /// The same for a row that came as fields.
+    pub(super) fn prose_mark_of(&self, table: &Table, fields: &BTreeMap<String, Value>) -> Option<(String, Value)> {
+        let named = fields.iter().filter_map(|(name, value)| Some((table.column(name)?, value)));
+        mark_of(self.prose, &self.schema, table, named)
+    }
+
     pub(super) fn trim_log(&self) -> Result<(), SessionError> {
         peers::trim_log(self.connection)?;
         Ok(())
@@ -249,8 +255,11 @@ fn acting_for(device: &DeviceKey, own: &Actor) -> Actor {
 }
 
 pub(super) fn prose_mark(prose: &Prose, schema: &Schema, table: &Table, row: &StoredRow) -> Option<(String, Value)> {
-    let names: BTreeSet<&str> = row
-        .columns(table)
+    mark_of(prose, schema, table, row.columns(table))
+}
+
+fn mark_of<'a>(prose: &Prose, schema: &Schema, table: &Table, columns: impl Iterator<Item = (&'a Column, &'a Value)>) -> Option<(String, Value)> {
+    let names: BTreeSet<&str> = columns
         .filter(|(column, value)| column.role == Role::Field && prose.is_prose(schema, table.name(), column, value))
         .map(|(column, _)| column.name.as_str())
         .collect();

@@ -43,6 +43,8 @@ struct Pass {
     promised: HashMap<RowId, (TableId, i64)>,
     /// Deleted rows about which it was asked whether others require them.
     checked: HashSet<RowId>,
+    /// Rows after which those that wait for a name were tried again.
+    retried: HashSet<RowId>,
     /// Rows whose unique values were taken out of the way, as they stood before.
     set_aside: HashMap<RowId, StoredRow>,
 }
@@ -178,13 +180,15 @@ impl Session<'_> {
         if moved || record.parked != before.parked || self.left_here.contains(&id) || stand_in != clashes::stand_in(self.connection, id)? {
             self.settle_referrers(id, pass)?;
             if moved {
-                if let Some(table) = schema.table(name.as_str()) {
-                    self.retry_parked(table, id, pass)?;
-                }
                 for parked in clashes::stands_in_for(self.connection, id)? {
                     self.settle_referrers(parked, pass)?;
                 }
             }
+        }
+        if let Some(table) = schema.table(name.as_str())
+            && (moved || pass.retried.insert(id))
+        {
+            self.retry_parked(table, id, pass)?;
         }
         self.note_clashes(&mut record, before.conflicts)?;
         if record != before {

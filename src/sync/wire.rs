@@ -119,7 +119,7 @@ pub struct PushResponse {
     /// How these rows stand here now.
     pub accepted_states: Vec<AcceptedState>,
     /// Clashes in these rows.
-    pub conflicts: Vec<serde_json::Value>,
+    pub conflicts: Vec<PushConflict>,
     /// Rows of which something was refused.
     pub rejected: usize,
     /// A sentence.
@@ -142,4 +142,37 @@ pub struct AcceptedState {
     pub version: i64,
     /// RFC 3339, UTC.
     pub updated_at: Option<String>,
+}
+
+/// A clash in a pushed row, in the documented shape; "mobile" is the device that pushes, "desktop" this one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PushConflict {
+    /// The same on all devices.
+    #[serde(default)]
+    pub id: String,
+    /// field, delete_edit, orphan, unique, schema.
+    #[serde(default)]
+    pub kind: String,
+    /// The table.
+    pub entity_type: String,
+    /// The row's id on the answering device.
+    pub entity_id: Option<i64>,
+    /// The row.
+    pub sync_uuid: String,
+    /// The version the push named.
+    pub mobile_version: i64,
+    /// The version here.
+    pub desktop_version: i64,
+    /// RFC 3339, UTC.
+    pub mobile_updated_at: Option<String>,
+    /// RFC 3339, UTC.
+    pub desktop_updated_at: Option<String>,
+    /// The row with the pushing device's values.
+    pub mobile_data: serde_json::Map<String, serde_json::Value>,
+    /// The row with the other values.
+    pub desktop_data: serde_json::Map<String, serde_json::Value>,
+    /// The documented strategy: what could be merged is, what is listed waits for a decision: `manual`.
+    pub resolution: String,
+    /// What clashes, field by field: base, values with device and time, and what is shown.
+    pub fields: serde_json::Value,
 }

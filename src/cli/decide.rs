@@ -1,0 +1,189 @@
+//! Commands by which a person decides: clashes, the history of a row, taking changes back, brakes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use storysync_crdt::Stamp;
+
+use super::context::Context;
+use super::{ResolveArgs, UndoArgs};
+use crate::net::decisions::{ENDED_SHOWN, ended_json};
+use crate::net::node_state::now;
+use crate::store::trust::TrustStore;
+use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, Take, UndoReport};
+use crate::trust::identity::{DeviceId, Identity};
+
+/// What devices are called.
+pub(super) struct Names {
+    own: String,
+    others: Vec<(String, String)>,
+}
+
+impl Names {
+    pub(super) fn new(own: String, others: Vec<(String, String)>) -> Self {
+        Self { own, others }
+    }
+
+    fn of(identity: &Identity, trust: &TrustStore) -> anyhow::Result<Self> {
+        let others = trust.devices()?.into_iter().map(|device| (device.device_id.to_string(), device.name)).collect();
+        Ok(Self { own: identity.device_id().to_string(), others })
+    }
+
+    fn name(&self, device: Option<&str>) -> String {
+        match device {
+            None => "before syncing".to_owned(),
+            Some(id) if id == self.own => "this device".to_owned(),
+            Some(id) => self.others.iter().find(|(known, _)| known == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone()),
+        }
+    }
+}
+
+pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let trust = context.trust()?;
+    let (mut engine, _) = context.engine(&identity)?;
+    let conflicts = engine.conflicts(now())?;
+    let ended = engine.ended_conflicts(ENDED_SHOWN)?;
+    let names = Names::of(&identity, &trust)?;
+    context.print(&json!({ "conflicts": conflicts, "ended": ended_json(&ended) }), |text| {
+        if conflicts.is_empty() {
+            text.push_str("Nothing clashes.\n");
+        }
+        for conflict in &conflicts {
+            describe(conflict, &names, text);
+        }
+        if !ended.is_empty() {
+            let _ = writeln!(text, "{} clashes are over; `storysync --json conflicts` lists them.", ended.len());
+        }
+    })
+}
+
+pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<()> {
+    let (mut engine, _) = context.engine(&context.identity()?)?;
+    if let Some(all) = &args.all {
+        let take = if all == "mine" { Take::Mine } else { Take::Theirs };
+        let decided = engine.resolve_all(&take, None, now())?;
+        return context.print(&json!({ "resolved": decided }), |text| {
+            let _ = writeln!(text, "{decided} clashes decided; the decision travels with the next sync.");
+        });
+    }
+    let Some(id) = &args.id else { bail!("name the clash, or decide all with --all mine|theirs") };
+    if args.take.is_none() && args.field.is_empty() {
+        bail!("say what to take with --take, or a value with --field NAME=VALUE");
+    }
+    let take = match args.take.as_deref() {
+        None => None,
+        Some(words) => Some(match Take::parse(words) {
+            Some(take) => take,
+            None => Take::Device(context.trust()?.find_by_words(words)?.identity_key),
+        }),
+    };
+    let mut fields = BTreeMap::new();
+    for pair in &args.field {
+        let (name, text) = pair.split_once('=').with_context(|| format!("{pair:?} is not NAME=VALUE"))?;
+        let parsed = serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
+        fields.insert(name.to_owned(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text)));
+    }
+    engine.resolve(id, &Choice { take, fields }, None, now())?;
+    context.print(&json!({ "resolved": 1 }), |text| text.push_str("Decided; the decision travels with the next sync.\n"))
+}
+
+pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut String) {
+    let _ = writeln!(text, "{}  {} clash in {} {}", conflict.id, conflict.kind.replace('_', "/"), conflict.entity_type, conflict.sync_uuid);
+    for field in &conflict.fields {
+        let _ = writeln!(text, "  {} (was {})", field.name, field.base);
+        for value in &field.values {
+            let shown = if value.value == field.shown { "  ← shown" } else { "" };
+            let _ = writeln!(text, "    {}  by {}, {}{shown}", value.value, names.name(value.device.as_deref()), value.at.as_deref().unwrap_or("time unknown"));
+        }
+    }
+    for row in &conflict.rows {
+        let _ = writeln!(text, "  about {} {}", row.entity_type, row.sync_uuid);
+    }
+}
+
+pub(super) fn describe_entry(entry: &EntryReport, names: &Names, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "{}  {}  {} by {}",
+        entry.at.as_deref().unwrap_or("time unknown"),
+        entry.change.get(..12).unwrap_or(&entry.change),
+        entry.action,
+        names.name(entry.device.as_deref())
+    );
+    for field in &entry.fields {
+        let _ = match field.old.is_null() {
+            true => writeln!(text, "    {}: {}", field.name, field.new),
+            false => writeln!(text, "    {}: {} → {}", field.name, field.old, field.new),
+        };
+    }
+}
+
+pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let names = Names::of(&identity, &context.trust()?)?;
+    let (mut engine, _) = context.engine(&identity)?;
+    let entries = engine.history(table, uuid, now())?;
+    context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "history": entries }), |text| {
+        for entry in &entries {
+            describe_entry(entry, &names, text);
+        }
+    })
+}
+
+fn describe_undo(undo: &UndoReport, text: &mut String) {
+    let _ = writeln!(text, "{} {}{}", undo.entity_type, undo.sync_uuid, if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
+    for field in &undo.fields {
+        let _ = writeln!(text, "    {}: {} → {}", field.name, field.old, field.new);
+    }
+    if !undo.overwritten.is_empty() {
+        let _ = writeln!(text, "    written again since, stays: {}", undo.overwritten.join(", "));
+    }
+}
+
+pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    if let (Some(table), Some(uuid)) = (&args.table, &args.uuid) {
+        let (mut engine, _) = context.engine(&identity)?;
+        let undone = engine.undo_change(table, uuid, args.change.as_deref(), now())?;
+        return context.print(&json!({ "undone": [undone], "done": true }), |text| {
+            describe_undo(&undone, text);
+            text.push_str("Taken back; it travels with the next sync, and can be undone itself.\n");
+        });
+    }
+    let (Some(words), Some(since)) = (&args.device, &args.since) else { bail!("name a row, or a device with --device and --since") };
+    let device = match words.as_str() {
+        "this" => identity.public_key(),
+        words => match DeviceId::parse(words).and_then(|id| id.key()) {
+            Some(key) => key,
+            None => context.trust()?.find_by_words(words)?.identity_key,
+        },
+    };
+    let since = Stamp::parse(since).with_context(|| format!("{since:?} is no time; write it like 2026-01-31T12:00:00Z"))?;
+    let (mut engine, _) = context.engine(&identity)?;
+    let undone = if args.yes { engine.undo_device(&device, since, now())? } else { engine.plan_undo(&device, since, now())? };
+    context.print(&json!({ "undone": undone, "done": args.yes }), |text| {
+        for undo in &undone {
+            describe_undo(undo, text);
+        }
+        let _ = match (undone.len(), args.yes) {
+            (0, _) => writeln!(text, "That device wrote nothing since then."),
+            (rows, true) => writeln!(text, "{rows} rows taken back; it travels with the next sync."),
+            (rows, false) => writeln!(text, "{rows} rows would be taken back; add --yes to do it."),
+        };
+    })
+}
+
+pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Result<()> {
+    let (mut engine, _) = context.engine(&context.identity()?)?;
+    let decision = if refuse { BrakeDecision::Refuse } else { BrakeDecision::Approve };
+    let rows = engine.decide_brake(id, decision, now())?;
+    context.print(&json!({ "id": id, "rows": rows, "approved": !refuse }), |text| {
+        let _ = match refuse {
+            false => writeln!(text, "{rows} rows are deleted here, too."),
+            true => writeln!(text, "{rows} rows live on; that travels with the next sync."),
+        };
+    })
+}

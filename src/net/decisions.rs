@@ -1,0 +1,152 @@
+//! Deciding over HTTP: clashes, taking changes back, brakes. The same bodies on the loopback listener, where
+//! the person at this machine decides, and sealed on the LAN, where a paired device does.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use storysync_crdt::{DeviceKey, Stamp};
+
+use super::node_state::{NodeState, now};
+use super::reply::Refusal;
+use crate::store::clashes::EndedClash;
+use crate::sync::{BrakeDecision, Choice, Take};
+use crate::values::from_json;
+
+/// Clashes that are over, shown with the open ones.
+pub const ENDED_SHOWN: i64 = 100;
+
+/// Which clash, and how it is decided.
+#[derive(Debug, Default, Deserialize)]
+pub struct ResolveBody {
+    /// The clash; in the path where there is one.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// mine, theirs, a device's id, keep, delete, rename.
+    #[serde(default)]
+    pub take: Option<String>,
+    /// Values by field; they win over the side.
+    #[serde(default)]
+    pub fields: BTreeMap<String, Json>,
+    /// Every open clash: mine or theirs.
+    #[serde(default)]
+    pub all: Option<String>,
+}
+
+fn unprocessable(detail: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
+/// Decides a clash, or all. `by` is the device that decides, when it is not this one.
+pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<DeviceKey>) -> Result<Json, Refusal> {
+    if let Some(all) = &body.all {
+        let take = Take::parse(all).filter(|take| matches!(take, Take::Mine | Take::Theirs)).ok_or_else(|| unprocessable("all is mine or theirs"))?;
+        let resolved = node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
+        return Ok(json!({ "resolved": resolved }));
+    }
+    let id = body.id.ok_or_else(|| unprocessable("name the clash in id, or decide every one with all"))?;
+    if body.take.is_none() && body.fields.is_empty() {
+        return Err(unprocessable("say what to take in take, or give values in fields"));
+    }
+    let take = match body.take.as_deref() {
+        None => None,
+        Some(words) => Some(Take::parse(words).ok_or_else(|| unprocessable(format!("{words} is no side: take mine, theirs, keep, delete, rename or a device's id")))?),
+    };
+    let mut fields = BTreeMap::new();
+    for (name, value) in body.fields {
+        let value = from_json(&value).ok_or_else(|| unprocessable(format!("the value of {name} is neither text, number, boolean nor null")))?;
+        fields.insert(name, value);
+    }
+    node.engine.call(move |engine| engine.resolve(&id, &Choice { take, fields }, by, now())).await??;
+    Ok(json!({ "resolved": 1 }))
+}
+
+/// The open clashes, and those that ended last.
+pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
+    let (open, ended) = node
+        .engine
+        .call(|engine| {
+            let open = engine.conflicts(now())?;
+            Ok::<_, crate::sync::EngineError>((open, engine.ended_conflicts(ENDED_SHOWN)?))
+        })
+        .await??;
+    Ok(json!({ "conflicts": open, "ended": ended_json(&ended) }))
+}
+
+/// Clashes that are over, as every interface shows them.
+#[must_use]
+pub fn ended_json(ended: &[EndedClash]) -> Vec<Json> {
+    let time = |ms: i64| Stamp::from_unix_ms(ms).to_rfc3339();
+    ended
+        .iter()
+        .map(|clash| {
+            json!({
+                "id": clash.conflict_id,
+                "kind": clash.kind,
+                "entity_type": clash.table,
+                "sync_uuid": clash.uuid,
+                "detected_at": time(clash.detected_at),
+                "ended_at": time(clash.ended_at),
+                "ending": clash.ending,
+                "ended_by": clash.ended_by,
+            })
+        })
+        .collect()
+}
+
+/// Who wrote what in a row.
+pub(super) async fn history(node: &NodeState, table: String, uuid: String) -> Result<Json, Refusal> {
+    let entries = node.engine.call(move |engine| engine.history(&table, &uuid, now())).await??;
+    Ok(json!({ "history": entries }))
+}
+
+/// What is to be taken back: one change of a row, or what a device did since a time.
+#[derive(Debug, Deserialize)]
+pub struct UndoBody {
+    #[serde(default)]
+    entity_type: Option<String>,
+    #[serde(default)]
+    sync_uuid: Option<String>,
+    #[serde(default)]
+    change: Option<String>,
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(default)]
+    since: Option<String>,
+    /// Without a yes it is only told what would be done.
+    #[serde(default)]
+    yes: bool,
+}
+
+/// Takes changes back.
+pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refusal> {
+    if let (Some(table), Some(uuid)) = (body.entity_type, body.sync_uuid) {
+        let change = body.change;
+        let done = node.engine.call(move |engine| engine.undo_change(&table, &uuid, change.as_deref(), now())).await??;
+        return Ok(json!({ "undone": [done], "done": true }));
+    }
+    let device = body.device.as_deref().and_then(crate::trust::identity::DeviceId::parse).and_then(|id| id.key());
+    let since = body.since.as_deref().and_then(Stamp::parse);
+    let (Some(device), Some(since)) = (device, since) else {
+        return Err(unprocessable("name a row (entity_type and sync_uuid), or a device and since, a time like 2026-01-31T12:00:00Z"));
+    };
+    let yes = body.yes;
+    let undone = node
+        .engine
+        .call(move |engine| if yes { engine.undo_device(&device, since, now()) } else { engine.plan_undo(&device, since, now()) })
+        .await??;
+    Ok(json!({ "undone": undone, "done": yes }))
+}
+
+/// Deletions that wait for a yes.
+pub(super) async fn brakes(node: &NodeState) -> Result<Json, Refusal> {
+    let brakes = node.engine.call(|engine| engine.brakes(now())).await??;
+    Ok(json!({ "brakes": brakes }))
+}
+
+/// Lets deletions through, or takes them back.
+pub(super) async fn decide_brake(node: &NodeState, id: String, decision: BrakeDecision) -> Result<Json, Refusal> {
+    let rows = node.engine.call(move |engine| engine.decide_brake(&id, decision, now())).await??;
+    Ok(json!({ "rows": rows }))
+}

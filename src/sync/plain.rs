@@ -1,0 +1,170 @@
+//! Rows pushed by clients without automerge: a whole row, and the version it was last seen at. The edit is
+//! made on top of what that client had before it, so it merges, or clashes, like any concurrent edit.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use storysync_crdt::{ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, Heads, Stamp, Value, key, row};
+
+use super::error::SessionError;
+use super::session::Session;
+use super::wire::RowChange;
+use crate::app::schema::{Role, Table};
+use crate::store::rows::{self, RowId, RowRecord};
+use crate::store::{log, peers};
+use crate::values::from_json;
+
+impl Session<'_> {
+    /// Takes in a plain row of `device`. `Err` inside says, in words, why it was refused; otherwise whether
+    /// anything was new.
+    pub(super) fn receive_plain(&mut self, record: &RowRecord, change: &RowChange, peer: i64, device: DeviceKey) -> Result<Result<bool, String>, SessionError> {
+        let name = rows::table_name(self.connection, record.table)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let table = schema.table(name.as_str());
+        let mut fields = match self.plain_fields(table, change)? {
+            Ok(fields) => fields,
+            Err(reason) => return Ok(Err(format!("{name}/{} was refused: {reason}", record.uuid))),
+        };
+        let at = change.updated_at.as_deref().and_then(Stamp::parse).unwrap_or(self.now);
+        self.on_behalf_of = Some(device);
+        let written = if self.document(record.id)?.is_empty() {
+            self.create_plain(record, table, fields, change, at)
+        } else {
+            let base = self.base_of(record.id, change.version, peer, &device)?;
+            let seen = row(&self.document(record.id)?.at(&base).unwrap_or_default());
+            fields.retain(|name, value| seen.fields.get(name).unwrap_or(&Value::Null) != value);
+            let mut puts = fields;
+            match (wants_deleted(change), seen.deletion.is_some()) {
+                (Some(kind), false) => {
+                    puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));
+                    puts.insert(key::DELETE_KIND.to_owned(), Value::from(kind.as_str()));
+                    puts.extend(self.left_behind(record.id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
+                }
+                (None, true) if change.operation == "create" || brings_back(change) || !puts.is_empty() && !seen.stands() => {
+                    puts.insert(key::DELETED_AT.to_owned(), Value::Null);
+                }
+                _ => {}
+            }
+            if puts.is_empty() {
+                Ok(false)
+            } else {
+                let base = (base != *self.document(record.id)?.heads()).then_some(base);
+                self.write_row(record.id, puts, base.as_ref(), at).map(|()| true)
+            }
+        };
+        self.on_behalf_of = None;
+        written.map(Ok)
+    }
+
+    /// The columns of a plain row as documents hold them. Columns this app does not have are kept.
+    fn plain_fields(&mut self, table: Option<&Table>, change: &RowChange) -> Result<Result<BTreeMap<String, Value>, String>, SessionError> {
+        let mut fields = BTreeMap::new();
+        for (name, json) in change.data.iter().flatten() {
+            let local_id = table.map_or("id", |table| table.local_id.as_str());
+            if key::is_bookkeeping(name) || name == "sync_uuid" || name == "deleted" || name == local_id {
+                if name.starts_with('$') {
+                    return Ok(Err(format!("a column can't be named {name}")));
+                }
+                continue;
+            }
+            if name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
+                return Ok(Err("a column has no usable name".to_owned()));
+            }
+            let Some(value) = from_json(json) else { return Ok(Err(format!("{name} is neither text, number, boolean nor null"))) };
+            if value.size_bytes() > storysync_crdt::VALUE_BYTES_MAX {
+                return Ok(Err(format!("{name} is larger than {} bytes", storysync_crdt::VALUE_BYTES_MAX)));
+            }
+            let column = table.and_then(|table| table.column(name));
+            let value = match (column.map(|column| &column.role), value) {
+                // Local ids mean nothing elsewhere, but documented clients of this node got them from it.
+                (Some(Role::Reference { table: target }), Value::Integer(id)) => {
+                    let target = rows::find_table(self.connection, target)?;
+                    match target.map(|target| rows::at_local_id(self.connection, target, id)).transpose()?.flatten() {
+                        Some(row) => Value::from(row.uuid.as_str()),
+                        None => return Ok(Err(format!("{name} refers to the row {id}, which does not exist here; send the sync_uuid of the row"))),
+                    }
+                }
+                (Some(Role::Reference { .. }), value @ (Value::Null | Value::Text(_))) => value,
+                (Some(Role::Reference { .. }), _) => return Ok(Err(format!("{name} must be the sync_uuid of a row, or null"))),
+                (_, value) => value,
+            };
+            fields.insert(name.clone(), value);
+        }
+        Ok(Ok(fields))
+    }
+
+    fn create_plain(
+        &mut self,
+        record: &RowRecord,
+        table: Option<&Table>,
+        fields: BTreeMap<String, Value>,
+        change: &RowChange,
+        at: Stamp,
+    ) -> Result<bool, SessionError> {
+        let mut puts: BTreeMap<String, Value> = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        if let Some(table) = table {
+            puts.extend(self.prose_mark_of(table, &puts));
+        }
+        puts.insert(key::ROW.to_owned(), Value::from(record.uuid.as_str()));
+        let told = |name: &str| change.data.as_ref().and_then(|data| data.get(name)).and_then(serde_json::Value::as_str).and_then(Stamp::parse);
+        puts.insert(key::CREATED_AT.to_owned(), Value::from(told(key::CREATED_AT).unwrap_or(at).to_table_text()));
+        puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
+        puts.insert(key::VERSION.to_owned(), Value::Integer(change.version.max(1)));
+        puts.insert(key::DELETED_AT.to_owned(), Value::Null);
+        if let Some(kind) = wants_deleted(change) {
+            puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));
+            puts.insert(key::DELETE_KIND.to_owned(), Value::from(kind.as_str()));
+        }
+        self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
+        let mut record = rows::get(self.connection, record.id)?;
+        self.note_document(&mut record, table)?;
+        rows::save(self.connection, &record)?;
+        Ok(true)
+    }
+
+    /// What a client had before it when it wrote from `version`: of the prefix of our log of the row that
+    /// carries this version, what we told the client and what it wrote itself; at least the first change.
+    fn base_of(&mut self, id: RowId, version: i64, peer: i64, device: &DeviceKey) -> Result<Heads, SessionError> {
+        let served = peers::served(self.connection, peer, id)?;
+        let places = log::places(self.connection, id)?;
+        let document = self.document(id)?;
+        let at_version = document.heads_at_version(version);
+        let prefix = document.ancestors(&at_version.iter().copied().collect::<Vec<_>>());
+        Ok(known_heads(document, |position, hash| {
+            let own = document.changes().get(position).and_then(|change| change.actor().device()).as_ref() == Some(device);
+            let told = places.get(position).is_some_and(|seq| *seq <= served);
+            position == 0 || prefix.contains(hash) && (own || told)
+        }))
+    }
+}
+
+/// The heads of the changes a client knows, and all they build on.
+fn known_heads(document: &Document, knows: impl Fn(usize, &ChangeHash) -> bool) -> Heads {
+    let known: Vec<ChangeHash> =
+        document.changes().iter().enumerate().map(|(position, change)| (position, change.hash())).filter(|(position, hash)| knows(*position, hash)).map(|(_, hash)| hash).collect();
+    let closed: HashSet<ChangeHash> = document.ancestors(&known);
+    let mut heads: BTreeSet<ChangeHash> = closed.clone().into_iter().collect();
+    for change in document.changes().iter().filter(|change| closed.contains(&change.hash())) {
+        for dep in change.deps() {
+            heads.remove(dep);
+        }
+    }
+    heads
+}
+
+/// Whether a plain row is to be deleted, and how. A removal removes; `deleted_at` in an update marks.
+fn wants_deleted(change: &RowChange) -> Option<DeletionKind> {
+    let data = change.data.as_ref();
+    let marked = data.and_then(|data| data.get(key::DELETED_AT)).is_some_and(|at| !at.is_null());
+    let says_soft = data.and_then(|data| data.get("deleted")).and_then(serde_json::Value::as_bool) == Some(false);
+    match (change.operation.as_str(), marked) {
+        ("delete", _) if says_soft => Some(DeletionKind::Soft),
+        ("delete", _) => Some(DeletionKind::Hard),
+        (_, true) => Some(DeletionKind::Soft),
+        _ => None,
+    }
+}
+
+/// Whether a plain row says in so many words that it is not deleted.
+fn brings_back(change: &RowChange) -> bool {
+    change.data.as_ref().and_then(|data| data.get(key::DELETED_AT)).is_some_and(serde_json::Value::is_null)
+}
