@@ -45,9 +45,11 @@ fn app_writes(choices: &mut Choices<'_>, app: &Connection, step: usize) -> Strin
     let home = if place == 0 { "907".to_owned() } else { place.to_string() };
     let name = ["red", "green", "blue"][choices.roll(3)];
     let other = ["one", "two", "three"][choices.roll(3)];
+    // Given here, so that a seed replays; those of replaced rows are left to the triggers.
+    let uuid = format!("{:08x}-{step}", choices.roll(1 << 16) * 0x9e37 % 0xffff_ffff);
     let sql = match choices.roll(23) {
-        0 | 1 => format!("INSERT INTO place (name, inside) VALUES ('place {step}', {})", reference(choices, &places)),
-        2 | 3 => format!("INSERT INTO person (name, age, home, friend) VALUES ('person {step}', {}, {home}, {})", choices.roll(90), reference(choices, &persons)),
+        0 | 1 => format!("INSERT INTO place (sync_uuid, name, inside) VALUES ('{uuid}', 'place {step}', {})", reference(choices, &places)),
+        2 | 3 => format!("INSERT INTO person (sync_uuid, name, age, home, friend) VALUES ('{uuid}', 'person {step}', {}, {home}, {})", choices.roll(90), reference(choices, &persons)),
         4 => format!("UPDATE place SET name = 'renamed {step}' WHERE id = {place}"),
         5 => format!("UPDATE place SET note = 'note {}', inside = {} WHERE id = {place}", choices.roll(3), reference(choices, &places)),
         6 => format!("UPDATE person SET name = 'name {}', age = age + 1 WHERE id = {person}", choices.roll(3)),
@@ -57,14 +59,14 @@ fn app_writes(choices: &mut Choices<'_>, app: &Connection, step: usize) -> Strin
         10 => format!("INSERT OR REPLACE INTO place (id, name) VALUES ({}, 'replaced {step}')", place.max(1)),
         11 => {
             let top = places.last().copied().unwrap_or(0);
-            format!("DELETE FROM place WHERE id = {top}; INSERT INTO place (name) VALUES ('reused {step}')")
+            format!("DELETE FROM place WHERE id = {top}; INSERT INTO place (sync_uuid, name) VALUES ('{uuid}', 'reused {step}')")
         }
         12 => format!("UPDATE person SET name = 'stale {step}', age = 1, version = max(1, version - {}) WHERE id = {person}", choices.roll(3)),
         13 => format!("UPDATE place SET deleted_at = CASE WHEN deleted_at IS NULL THEN '2026-01-01 00:00:00' END WHERE id = {place}"),
         14 => format!("UPDATE place SET id = id + 1000 WHERE id = {place}"),
-        15 | 16 => format!("INSERT INTO kind (name, place) VALUES ('{name}', {})", reference(choices, &places)),
+        15 | 16 => format!("INSERT INTO kind (sync_uuid, name, place) VALUES ('{uuid}', '{name}', {})", reference(choices, &places)),
         17 => format!("UPDATE kind SET name = '{name}' WHERE id = {kind}"),
-        18 => format!("INSERT INTO badge (code, label, kind) VALUES ('{name}', '{other}', {})", reference(choices, &kinds)),
+        18 => format!("INSERT INTO badge (sync_uuid, code, label, kind) VALUES ('{uuid}', '{name}', '{other}', {})", reference(choices, &kinds)),
         19 => format!("UPDATE badge SET code = '{name}' WHERE id = {badge}"),
         // A swap, by way of nothing.
         20 => {

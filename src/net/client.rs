@@ -315,6 +315,15 @@ impl Conversation<'_> {
     }
 }
 
+/// One sealed request: what a client without a log of its own does.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn post(identity: &Identity, device: &TrustedDevice, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+    let link = connect(&device.addresses, &device.name, &Arc::default()).await?;
+    Conversation { link, identity, device, prekey: None }.call(target, body).await
+}
+
 /// Who calls: this device.
 #[derive(Debug)]
 pub struct Caller<'a> {

@@ -11,6 +11,7 @@ mod convergence;
 mod convergence_sqlite;
 mod fixtures;
 mod migrating;
+mod plain;
 mod processes;
 mod sealing;
 mod support;

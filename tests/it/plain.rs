@@ -1,0 +1,216 @@
+//! Clients without automerge: whole rows, and the version they were last seen at.
+
+use crate::fixtures::{self, Dialect};
+use crate::support::*;
+use serde_json::{Map, Value as Json, json};
+use storysync::sync::wire::{PullRequest, PushConflict, RowChange};
+
+/// A phone that keeps rows as JSON and knows nothing of changes.
+struct PlainPhone {
+    id: String,
+    cursor: Option<String>,
+    rows: std::collections::BTreeMap<String, RowChange>,
+}
+
+impl PlainPhone {
+    fn new(device: u8) -> Self {
+        Self { id: storysync::trust::identity::DeviceId::of_key(&[device; 32]).to_string(), cursor: None, rows: std::collections::BTreeMap::new() }
+    }
+
+    fn pull(&mut self, desktop: &mut Replica) -> usize {
+        let mut pulled = 0;
+        loop {
+            let request = PullRequest { cursor: self.cursor.clone(), data: true, ..PullRequest::default() };
+            let page = desktop.engine().answer_pull(&request, &self.id, now()).unwrap();
+            self.cursor = Some(page.cursor);
+            pulled += page.changes.len();
+            for row in page.changes {
+                self.rows.insert(row.sync_uuid.clone(), row);
+            }
+            if !page.has_more {
+                return pulled;
+            }
+        }
+    }
+
+    fn data(&mut self, uuid: &str) -> &mut Map<String, Json> {
+        self.rows.get_mut(uuid).unwrap().data.as_mut().unwrap()
+    }
+
+    /// Pushes rows as they stand on the phone; keeps the versions it is told.
+    fn push(&mut self, desktop: &mut Replica, uuids: &[&str]) -> (Vec<PushConflict>, Vec<String>) {
+        let changes: Vec<RowChange> = uuids.iter().map(|uuid| RowChange { automerge: Vec::new(), ..self.rows[*uuid].clone() }).collect();
+        let receipt = desktop.engine().receive(&changes, &self.id, now()).unwrap();
+        let (states, conflicts) = desktop.engine().accepted_states(&receipt, &changes, &self.id, now()).unwrap();
+        for state in states {
+            if let Some(row) = self.rows.get_mut(&state.sync_uuid) {
+                row.version = state.version;
+            }
+        }
+        (conflicts, receipt.rejected)
+    }
+}
+
+fn desktop() -> Replica {
+    let (_folder, file) = fixtures::file(Dialect::Newer);
+    let mut desktop = Replica::of_copy(&file, 1);
+    desktop.write("UPDATE actor SET sync_uuid = sync_uuid WHERE id = 1");
+    desktop.capture();
+    desktop
+}
+
+fn actor_uuid(desktop: &Replica) -> String {
+    desktop.value("SELECT sync_uuid FROM actor WHERE id = 1")
+}
+
+#[test]
+fn a_pushed_row_merges_with_what_was_written_meanwhile() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    desktop.write("UPDATE actor SET job = 'captain' WHERE id = 1");
+    phone.data(&ada).insert("title".to_owned(), "Queen".into());
+    let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
+    assert!(conflicts.is_empty() && rejected.is_empty(), "{conflicts:?} {rejected:?}");
+    let row: (String, String) = (desktop.value("SELECT job FROM actor WHERE id = 1"), desktop.value("SELECT title FROM actor WHERE id = 1"));
+    assert_eq!(row, ("captain".to_owned(), "Queen".to_owned()), "the phone's old value of job is no edit");
+    let history = desktop.engine().history("actor", &ada, now()).unwrap();
+    assert_eq!(history.last().unwrap().device.as_deref(), Some(phone.id.as_str()), "the phone wrote it");
+}
+
+#[test]
+fn a_pushed_row_clashes_where_both_wrote_and_the_reply_has_the_documented_shape() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    let before: String = desktop.value("SELECT title FROM actor WHERE id = 1");
+    phone.pull(&mut desktop);
+    desktop.write("UPDATE actor SET title = 'Empress' WHERE id = 1");
+    phone.data(&ada).insert("title".to_owned(), "Queen".into());
+    let (conflicts, _) = phone.push(&mut desktop, &[&ada]);
+    let told = serde_json::to_value(&conflicts[0]).unwrap();
+    assert_eq!((told["entity_type"].as_str(), told["sync_uuid"].as_str(), told["entity_id"].as_i64()), (Some("actor"), Some(ada.as_str()), Some(1)));
+    assert_eq!((told["mobile_data"]["title"].as_str(), told["desktop_data"]["title"].as_str()), (Some("Queen"), Some("Empress")));
+    assert_eq!((told["mobile_version"].as_i64(), told["desktop_version"].as_i64()), (Some(1), Some(3)));
+    assert!(told["mobile_updated_at"].is_string() && told["desktop_updated_at"].is_string() && told["resolution"] == "manual");
+    let field = &told["fields"][0];
+    assert_eq!((field["name"].as_str(), field["base"].as_str(), field["values"].as_array().unwrap().len()), (Some("title"), Some(before.as_str()), 2));
+    assert!(field["values"].as_array().unwrap().iter().any(|value| value["device"] == phone.id.as_str() && value["value"] == "Queen"));
+    assert_eq!(desktop.engine().conflicts(now()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_push_after_a_push_builds_on_the_phones_own_edit() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    desktop.write("UPDATE actor SET job = 'captain' WHERE id = 1");
+    for title in ["One", "Two", "Three"] {
+        phone.data(&ada).insert("title".to_owned(), title.into());
+        let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
+        assert!(conflicts.is_empty() && rejected.is_empty());
+    }
+    let row: (String, String) = (desktop.value("SELECT job FROM actor WHERE id = 1"), desktop.value("SELECT title FROM actor WHERE id = 1"));
+    assert_eq!(row, ("captain".to_owned(), "Three".to_owned()));
+    // Pushing the same again says nothing new, and is not refused.
+    let history = desktop.engine().history("actor", &ada, now()).unwrap().len();
+    let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
+    assert!(conflicts.is_empty() && rejected.is_empty());
+    assert_eq!(desktop.engine().history("actor", &ada, now()).unwrap().len(), history);
+}
+
+#[test]
+fn a_version_this_node_never_told_counts_as_the_first() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    desktop.write("UPDATE actor SET title = 'Empress' WHERE id = 1");
+    desktop.capture();
+    // Another node's numbering: here version 2 is something the phone never saw.
+    phone.rows.get_mut(&ada).unwrap().version = 2;
+    phone.data(&ada).insert("title".to_owned(), "Queen".into());
+    let (conflicts, _) = phone.push(&mut desktop, &[&ada]);
+    assert_eq!(conflicts.len(), 1, "merged as made at the first change, so nothing is overwritten unseen");
+}
+
+#[test]
+fn rows_are_created_deleted_and_brought_back_without_automerge() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    phone.pull(&mut desktop);
+    let setting: String = desktop.value("SELECT sync_uuid FROM setting WHERE id = 1");
+    let data = json!({ "name": "New", "description": "From the phone", "setting_id": setting, "brand_new_column": "kept" });
+    let new = RowChange {
+        entity_type: "faction".to_owned(),
+        sync_uuid: "from-the-phone".to_owned(),
+        operation: "create".to_owned(),
+        data: data.as_object().cloned(),
+        version: 1,
+        updated_at: Some("2026-01-01T10:00:00Z".to_owned()),
+        ..RowChange::default()
+    };
+    phone.rows.insert(new.sync_uuid.clone(), new);
+    assert_eq!(phone.push(&mut desktop, &["from-the-phone"]).1, Vec::<String>::new());
+    assert_eq!(desktop.value::<i64>("SELECT setting_id FROM faction WHERE sync_uuid = 'from-the-phone'"), 1);
+    // Columns this app does not have are carried along.
+    let mut other = PlainPhone::new(10);
+    other.pull(&mut desktop);
+    assert_eq!(other.data("from-the-phone")["brand_new_column"], "kept");
+    phone.rows.get_mut("from-the-phone").unwrap().operation = "delete".to_owned();
+    phone.push(&mut desktop, &["from-the-phone"]);
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM faction WHERE sync_uuid = 'from-the-phone'"), 0, "deleted on the phone, gone on the desktop");
+    phone.rows.get_mut("from-the-phone").unwrap().operation = "create".to_owned();
+    phone.push(&mut desktop, &["from-the-phone"]);
+    assert_eq!(desktop.value::<String>("SELECT description FROM faction WHERE sync_uuid = 'from-the-phone'"), "From the phone");
+}
+
+#[test]
+fn one_bad_row_of_a_push_does_not_keep_the_others_out() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    let other: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 2");
+    phone.data(&ada).insert("title".to_owned(), json!({ "no": "column holds this" }));
+    phone.data(&other).insert("title".to_owned(), "Fine".into());
+    let (_, rejected) = phone.push(&mut desktop, &[&ada, &other]);
+    assert!(rejected.len() == 1 && rejected[0].contains("title is neither text"), "{rejected:?}");
+    assert_eq!(desktop.value::<String>("SELECT title FROM actor WHERE id = 2"), "Fine");
+    for (name, value, words) in [("setting_id", json!(987_654), "does not exist here"), ("$delete", json!("hard"), "can't be named"), ("setting_id", json!(1.5), "must be the sync_uuid")] {
+        let kept = phone.rows[&ada].clone();
+        phone.data(&ada).insert("title".to_owned(), "t".into());
+        phone.data(&ada).insert(name.to_owned(), value);
+        let (_, rejected) = phone.push(&mut desktop, &[&ada]);
+        assert!(rejected.len() == 1 && rejected[0].contains(words), "{rejected:?}");
+        phone.rows.insert(ada.clone(), kept);
+    }
+}
+
+#[test]
+fn a_reference_to_a_row_unknown_here_is_kept_and_erases_nothing() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    desktop.write("UPDATE actor SET alignment_id = (SELECT id FROM alignment LIMIT 1) WHERE id = 1");
+    desktop.capture();
+    phone.pull(&mut desktop);
+    let known: i64 = desktop.value("SELECT alignment_id FROM actor WHERE id = 1");
+    // Another edit of the phone's leaves it alone.
+    phone.data(&ada).insert("title".to_owned(), "x".into());
+    phone.push(&mut desktop, &[&ada]);
+    assert_eq!(desktop.value::<i64>("SELECT alignment_id FROM actor WHERE id = 1"), known);
+    // A target that has not come yet shows nothing, and itself once it has.
+    phone.data(&ada).insert("alignment_id".to_owned(), "not-yet".into());
+    phone.push(&mut desktop, &[&ada]);
+    assert_eq!(desktop.value::<Option<i64>>("SELECT alignment_id FROM actor WHERE id = 1"), None);
+    desktop.write("UPDATE actor SET job = 'edited meanwhile' WHERE id = 1");
+    desktop.capture();
+    let alignment = RowChange {
+        entity_type: "alignment".to_owned(),
+        sync_uuid: "not-yet".to_owned(),
+        operation: "create".to_owned(),
+        data: json!({ "name": "Chaotic late" }).as_object().cloned(),
+        version: 1,
+        ..RowChange::default()
+    };
+    phone.rows.insert("not-yet".to_owned(), alignment);
+    phone.push(&mut desktop, &["not-yet"]);
+    assert_eq!(desktop.value::<String>("SELECT a.name FROM actor JOIN alignment a ON a.id = alignment_id WHERE actor.id = 1"), "Chaotic late");
+}
