@@ -87,6 +87,7 @@ impl Session<'_> {
                 for child in requirers {
                     children.push((rows::entity(self.connection, &rows::get(self.connection, child)?)?, self.document(child)?.clone()));
                 }
+                children.sort_by(|(a, _), (b, _)| a.cmp(b));
                 let children: Vec<(&storysync_crdt::EntityId, &Document)> = children.iter().map(|(id, document)| (id, document)).collect();
                 found.extend(orphan_clash(self.document(record.id)?, &children));
             }

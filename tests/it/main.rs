@@ -10,6 +10,7 @@ mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
 mod convergence_sqlite;
 mod fixtures;
+mod hazards;
 mod migrating;
 mod plain;
 mod processes;
