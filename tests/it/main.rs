@@ -9,9 +9,11 @@ mod choices;
 mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
 mod convergence_sqlite;
+mod deciding;
 mod fixtures;
 mod hazards;
 mod migrating;
+mod nodes;
 mod plain;
 mod processes;
 mod sealing;

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,151 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixtures::{self, Dialect};
+use crate::nodes::*;
 use crate::support::{assert_same_content, canonical};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_storysync");
-
-/// A device: a database, a data directory, and the binary.
-struct TestNode {
-    folder: TempDir,
-    database: PathBuf,
-    serving: Option<Child>,
-    port: u16,
-}
-
-impl TestNode {
-    fn empty() -> Self {
-        let node = Self::without_database();
-        node.run_json(&["init"]);
-        node
-    }
-
-    fn without_database() -> Self {
-        let folder = TempDir::new().unwrap();
-        let database = folder.path().join("storymaster.db");
-        Self { folder, database, serving: None, port: 0 }
-    }
-
-    fn with_fixture(dialect: Dialect) -> Self {
-        let node = Self::without_database();
-        fixtures::make(&node.database, dialect);
-        node
-    }
-
-    fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).arg("--db").arg(&self.database).arg("--data-dir").arg(self.data_dir());
-        command.env_remove("STORYSYNC_DB").env_remove("STORYMASTER_DB_PATH").env_remove("STORYSYNC_LOG");
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).stdin(Stdio::null()).output().unwrap()
-    }
-
-    fn run_json(&self, arguments: &[&str]) -> Value {
-        let output = self.run(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// The one sentence a command fails with.
-    fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn serve(&mut self) {
-        self.serve_with(&["--pairing-approval", "none"]);
-    }
-
-    fn serve_with(&mut self, arguments: &[&str]) {
-        let port = self.port.to_string();
-        let all = [&["serve", "--host", "127.0.0.1", "--port", &port, "--admin-port", "0"], arguments].concat();
-        let mut child = self.command(&all).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(line.strip_prefix("READY ").unwrap_or_else(|| panic!("not ready: {line:?}"))).unwrap();
-        self.port = ready["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
-        self.serving = Some(child);
-    }
-
-    fn stop(&mut self) {
-        let Some(mut child) = self.serving.take() else { return };
-        signal(&child, "TERM");
-        let started = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(2), "a node must stop within two seconds");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.serving.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn qr(&self) -> String {
-        self.run_json(&["pair", "show"])["qr"].as_str().unwrap().to_owned()
-    }
-
-    fn sync(&self) -> (u64, u64) {
-        let report = self.run_json(&["sync"]);
-        let peer = &report["peers"][0];
-        (peer["pushed"].as_u64().unwrap(), peer["pulled"].as_u64().unwrap())
-    }
-
-    /// The app, a program that knows nothing of us.
-    fn app(&self, sql: &str) {
-        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=5)\nc.executescript(sys.argv[2])\nc.commit()\n";
-        let done = Command::new("python3").args(["-c", script]).arg(&self.database).arg(sql).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    fn value<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
-        rusqlite::Connection::open(&self.database).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
-    }
-
-    /// The QR text with another port: addresses are hints.
-    fn qr_through(&self, port: u16) -> String {
-        let mut qr: Value = serde_json::from_str(&self.qr()).unwrap();
-        qr["port"] = port.into();
-        serde_json::to_string_pretty(&qr).unwrap()
-    }
-}
-
-impl Drop for TestNode {
-    fn drop(&mut self) {
-        self.kill();
-        if !std::thread::panicking() && self.database.exists() {
-            let connection = rusqlite::Connection::open(&self.database).unwrap();
-            if let Ok(verdict) = connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)) {
-                assert_eq!(verdict, "ok");
-            }
-        }
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-}
-
-/// A desktop that serves and a paired second device, in step.
-fn paired() -> (TestNode, TestNode) {
-    let mut desktop = TestNode::with_fixture(Dialect::Newer);
-    let phone = TestNode::empty();
-    desktop.serve();
-    phone.run_json(&["pair", "join", &desktop.qr()]);
-    assert_eq!(phone.sync(), (0, fixtures::ROWS_IN_ALL as u64));
-    (desktop, phone)
-}
 
 #[test]
 fn a_second_device_pairs_by_qr_text_and_holds_every_row() {
@@ -282,22 +139,6 @@ fn the_qr_picture_decodes_and_pairs() {
     // The LAN listener shows no codes.
     let (status, _) = http_get(&format!("127.0.0.1:{}", desktop.port), "/api/pair/qr-data", admin["token"].as_str().unwrap());
     assert_eq!(status, 404);
-}
-
-fn http_get(address: &str, target: &str, token: &str) -> (u16, Vec<u8>) {
-    exchange(address, format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").as_bytes())
-}
-
-fn exchange(address: &str, request: &[u8]) -> (u16, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // The server may refuse before it has read everything.
-    drop(stream.write_all(request));
-    let mut answer = Vec::new();
-    drop(stream.read_to_end(&mut answer));
-    let status = String::from_utf8_lossy(answer.get(9..12).unwrap_or_default()).parse().unwrap_or(0);
-    let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(Vec::new(), |end| answer[end + 4..].to_vec());
-    (status, body)
 }
 
 #[test]
