@@ -2,8 +2,11 @@
 //! that overlap or touch are a clash, and the caller shows one text whole.
 //!
 //! Texts are compared by words and the blanks and marks between them (UAX #29 word boundaries, so no
-//! grapheme, emoji sequence or CR LF is ever cut) with imara-diff, whose heuristics bound its time.
+//! grapheme, emoji sequence or CR LF is ever cut): words that both texts hold exactly once pin them to each
+//! other (patience diff), and imara-diff compares what lies between, as far as a budget of work goes. Its
+//! own worst case, texts of few different words, grows with the product of their lengths.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use imara_diff::{Algorithm, Diff, InternedInput};
@@ -12,8 +15,11 @@ use unicode_segmentation::UnicodeSegmentation as _;
 /// Longest text that is merged, in bytes; longer ones that differ on both sides clash.
 const MERGED_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most pairs of words compared for one side; about a nanosecond each. What lies beyond counts as rewritten.
+const WORD_PAIRS_MAX: usize = 8_000_000;
+
 /// One place where a side differs from the base: these tokens became that text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Edit {
     base: Range<usize>,
     text: String,
@@ -33,13 +39,9 @@ pub fn merge_prose(base: &str, ours: &str, theirs: &str) -> Option<String> {
         return None;
     }
     let tokens: Vec<&str> = base.split_word_bounds().collect();
-    let mut edits = edits_of(&tokens, ours);
-    for edit in edits_of(&tokens, theirs) {
-        if !edits.contains(&edit) {
-            edits.push(edit);
-        }
-    }
-    edits.sort_by_key(|edit| (edit.base.start, edit.base.end));
+    let edits: HashSet<Edit> = edits_of(&tokens, ours).into_iter().chain(edits_of(&tokens, theirs)).collect();
+    let mut edits: Vec<Edit> = edits.into_iter().collect();
+    edits.sort_by(|a, b| (a.base.start, a.base.end, &a.text).cmp(&(b.base.start, b.base.end, &b.text)));
     let mut merged = String::with_capacity(ours.len().max(theirs.len()));
     let mut reached = 0;
     let mut last_end = None;
@@ -61,13 +63,8 @@ pub fn merge_prose(base: &str, ours: &str, theirs: &str) -> Option<String> {
 /// two rewrites of a paragraph share many small words by chance, and must not be woven together.
 fn edits_of(base: &[&str], side: &str) -> Vec<Edit> {
     let side: Vec<&str> = side.split_word_bounds().collect();
-    let mut input: InternedInput<&str> = InternedInput::default();
-    input.update_before(base.iter().copied());
-    input.update_after(side.iter().copied());
-    let diff = Diff::compute(Algorithm::Histogram, &input);
     let mut hunks: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-    for hunk in diff.hunks() {
-        let (before, after) = (widen(&hunk.before), widen(&hunk.after));
+    for (before, after) in differences(base, &side) {
         match hunks.last_mut() {
             Some((known_before, known_after)) if before.start - known_before.end < reach(known_before, known_after).max(reach(&before, &after)) => {
                 known_before.end = before.end;
@@ -77,6 +74,74 @@ fn edits_of(base: &[&str], side: &str) -> Vec<Edit> {
         }
     }
     hunks.into_iter().filter_map(|(before, after)| Some(Edit { text: side.get(after)?.concat(), base: before })).collect()
+}
+
+/// Where two lists of tokens differ, in order: these of the one stand for those of the other.
+fn differences(base: &[&str], side: &[&str]) -> Vec<(Range<usize>, Range<usize>)> {
+    let prefix = base.iter().zip(side).take_while(|(a, b)| a == b).count();
+    let suffix = base.iter().skip(prefix).rev().zip(side.iter().skip(prefix).rev()).take_while(|(a, b)| a == b).count();
+    let (base_end, side_end) = (base.len() - suffix, side.len() - suffix);
+    let mut found = Vec::new();
+    let mut budget = WORD_PAIRS_MAX;
+    let (mut from_base, mut from_side) = (prefix, prefix);
+    let pins = pins(base.get(prefix..base_end).unwrap_or_default(), side.get(prefix..side_end).unwrap_or_default());
+    for (pin_base, pin_side) in pins.into_iter().map(|(a, b)| (a + prefix, b + prefix)).chain([(base_end, side_end)]) {
+        let (gap_base, gap_side) = (base.get(from_base..pin_base).unwrap_or_default(), side.get(from_side..pin_side).unwrap_or_default());
+        let pairs = gap_base.len().saturating_mul(gap_side.len());
+        if gap_base.is_empty() || gap_side.is_empty() || pairs > budget {
+            if !(gap_base.is_empty() && gap_side.is_empty()) {
+                found.push((from_base..pin_base, from_side..pin_side));
+            }
+        } else {
+            budget -= pairs;
+            let mut input: InternedInput<&str> = InternedInput::default();
+            input.update_before(gap_base.iter().copied());
+            input.update_after(gap_side.iter().copied());
+            let shift = |range: &Range<u32>, by: usize| {
+                let range = widen(range);
+                range.start + by..range.end + by
+            };
+            found.extend(Diff::compute(Algorithm::Histogram, &input).hunks().map(|hunk| (shift(&hunk.before, from_base), shift(&hunk.after, from_side))));
+        }
+        (from_base, from_side) = (pin_base + 1, pin_side + 1);
+    }
+    found
+}
+
+/// The tokens that occur exactly once in either list, as places in both, in an order both agree on (the
+/// longest there is).
+fn pins(base: &[&str], side: &[&str]) -> Vec<(usize, usize)> {
+    let in_side = once(side);
+    let mut common: Vec<(usize, usize)> = once(base).into_iter().filter_map(|(token, place)| Some((place?, (*in_side.get(token)?)?))).collect();
+    common.sort_unstable();
+    // Longest increasing subsequence of the places in `side` (patience sorting).
+    let mut piles: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(common.len());
+    for (number, (_, place)) in common.iter().enumerate() {
+        let pile = piles.partition_point(|top| common.get(*top).is_some_and(|(_, known)| known < place));
+        before.push(pile.checked_sub(1).and_then(|previous| piles.get(previous)).copied());
+        match piles.get_mut(pile) {
+            Some(top) => *top = number,
+            None => piles.push(number),
+        }
+    }
+    let mut chain = Vec::with_capacity(piles.len());
+    let mut next = piles.last().copied();
+    while let Some(number) = next {
+        chain.extend(common.get(number));
+        next = before.get(number).copied().flatten();
+    }
+    chain.reverse();
+    chain
+}
+
+/// Each token with its place; `None` for those that occur again.
+fn once<'a>(tokens: &[&'a str]) -> HashMap<&'a str, Option<usize>> {
+    let mut places = HashMap::new();
+    for (place, token) in tokens.iter().enumerate() {
+        places.entry(*token).and_modify(|known| *known = None).or_insert(Some(place));
+    }
+    places
 }
 
 fn widen(range: &Range<u32>) -> Range<usize> {
@@ -120,6 +185,15 @@ mod tests {
     fn a_text_rewritten_on_both_sides_clashes_soon() {
         let words = |seed: u64| (0..10_000_u64).map(|n| format!("w{} ", (n * seed) % 4_999)).collect::<String>();
         assert_eq!(merge_prose(&words(3), &words(5), &words(7)), None);
+    }
+
+    #[test]
+    fn a_long_text_of_few_words_is_merged_or_clashes_but_never_stalls() {
+        let words = |seed: u64| (0..20_000_u64).map(|n| if (n * seed) % 7 < 3 { "la " } else { "lo " }).collect::<String>();
+        assert_eq!(merge_prose(&words(3), &words(5), &words(11)), None);
+        let base = words(3);
+        let (ours, theirs) = (format!("Begin. {base}"), format!("{base}End."));
+        assert_eq!(merge_prose(&base, &ours, &theirs), Some(format!("Begin. {base}End.")));
     }
 
     #[test]

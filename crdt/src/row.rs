@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::document::Visible;
-use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, Register, Stamp, UNKNOWN_STAMP, Value, key};
+use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, OpId, Register, Stamp, UNKNOWN_STAMP, Value, key};
 
 /// How a row was deleted. It travels: an app that removes rows makes them disappear elsewhere, an
 /// app that sets `deleted_at` gets `deleted_at` set elsewhere.
@@ -126,6 +126,21 @@ pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) ->
         });
     }
     let common = common.unwrap_or_default();
+    // Nearly always one value was visible then, and it can be read off without building that state.
+    let mut written: Vec<(OpId, &Value)> = Vec::new();
+    let mut replaced: HashSet<&OpId> = HashSet::new();
+    for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
+        for (place, op) in change.ops().iter().enumerate().filter(|(_, op)| op.key == name) {
+            written.push((change.op_id(place), &op.value));
+            replaced.extend(&op.predecessors);
+        }
+    }
+    written.retain(|(op_id, _)| !replaced.contains(op_id));
+    match written.as_slice() {
+        [] => return Value::Null,
+        [(_, value)] => return (*value).clone(),
+        _ => {}
+    }
     // An intersection of ancestries is closed under dependencies, so it is a state of the document.
     let mut state = Document::new();
     for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
