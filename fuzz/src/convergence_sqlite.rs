@@ -49,7 +49,11 @@ fn app_writes(choices: &mut Choices<'_>, app: &Connection, step: usize) -> Strin
     let uuid = format!("{:08x}-{step}", choices.roll(1 << 16) * 0x9e37 % 0xffff_ffff);
     let sql = match choices.roll(23) {
         0 | 1 => format!("INSERT INTO place (sync_uuid, name, inside) VALUES ('{uuid}', 'place {step}', {})", reference(choices, &places)),
-        2 | 3 => format!("INSERT INTO person (sync_uuid, name, age, home, friend) VALUES ('{uuid}', 'person {step}', {}, {home}, {})", choices.roll(90), reference(choices, &persons)),
+        2 | 3 => format!(
+            "INSERT INTO person (sync_uuid, name, age, home, friend) VALUES ('{uuid}', 'person {step}', {}, {home}, {})",
+            choices.roll(90),
+            reference(choices, &persons)
+        ),
         4 => format!("UPDATE place SET name = 'renamed {step}' WHERE id = {place}"),
         5 => format!("UPDATE place SET note = 'note {}', inside = {} WHERE id = {place}", choices.roll(3), reference(choices, &places)),
         6 => format!("UPDATE person SET name = 'name {}', age = age + 1 WHERE id = {person}", choices.roll(3)),
@@ -113,7 +117,11 @@ fn documents(database: &Path) -> (BTreeMap<EntityId, Document>, Shape) {
         .map(|table| {
             let references = table
                 .references()
-                .map(|(column, target)| Reference { column: column.name.clone(), table: storysync_crdt::TableName::parse(target).unwrap(), required: column.not_null })
+                .map(|(column, target)| Reference {
+                    column: column.name.clone(),
+                    table: storysync_crdt::TableName::parse(target).unwrap(),
+                    required: column.not_null,
+                })
                 .collect();
             (table.name.clone(), TableShape { references, uniques: table.uniques.clone() })
         })

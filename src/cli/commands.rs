@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
-use super::context::{Context, entropy, print_raw, runtime};
 use super::ServeArgs;
+use super::context::{Context, entropy, print_raw, runtime};
 use crate::config::{ADMIN_PORT, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
 use crate::net::client::{Caller, PeerReport};

@@ -81,6 +81,7 @@ impl Context {
         EngineOptions {
             database: self.database.clone(),
             backups: self.data_dir.join("backups"),
+            anchors: self.data_dir.join("anchors"),
             excluded_tables: self.config.excluded_tables.clone(),
             prose_columns: self.config.prose_columns.clone(),
             device_key: identity.public_key(),

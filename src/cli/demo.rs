@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::decide::{Names, describe, describe_entry};
 use super::context::{Context, entropy, print_raw, runtime};
+use super::decide::{Names, describe, describe_entry};
 use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{now, now_ms, system_rng};
@@ -43,6 +43,7 @@ impl Device {
         let options = EngineOptions {
             database: self.database(),
             backups: self.folder.join("backups"),
+            anchors: self.folder.join("anchors"),
             excluded_tables: Vec::new(),
             prose_columns: Vec::new(),
             device_key: self.identity.public_key(),

@@ -51,7 +51,9 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
     }
     let take = match body.take.as_deref() {
         None => None,
-        Some(words) => Some(Take::parse(words).ok_or_else(|| unprocessable(format!("{words} is no side: take mine, theirs, keep, delete, rename or a device's id")))?),
+        Some(words) => {
+            Some(Take::parse(words).ok_or_else(|| unprocessable(format!("{words} is no side: take mine, theirs, keep, delete, rename or a device's id")))?)
+        }
     };
     let mut fields = BTreeMap::new();
     for (name, value) in body.fields {
@@ -132,10 +134,8 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
         return Err(unprocessable("name a row (entity_type and sync_uuid), or a device and since, a time like 2026-01-31T12:00:00Z"));
     };
     let yes = body.yes;
-    let undone = node
-        .engine
-        .call(move |engine| if yes { engine.undo_device(&device, since, now()) } else { engine.plan_undo(&device, since, now()) })
-        .await??;
+    let undone =
+        node.engine.call(move |engine| if yes { engine.undo_device(&device, since, now()) } else { engine.plan_undo(&device, since, now()) }).await??;
     Ok(json!({ "undone": undone, "done": yes }))
 }
 

@@ -331,14 +331,7 @@ async fn answer_push(node: &NodeState, device: &TrustedDevice, body: &[u8]) -> R
         None => format!("{accepted} rows taken in"),
         Some(first) => format!("{accepted} rows taken in; refused: {first}"),
     };
-    to_json_bytes(&PushResponse {
-        accepted,
-        accepted_states,
-        conflicts,
-        rejected: receipt.rejected.len(),
-        message,
-        epoch,
-    })
+    to_json_bytes(&PushResponse { accepted, accepted_states, conflicts, rejected: receipt.rejected.len(), message, epoch })
 }
 
 async fn conflicts(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap) -> Response {

@@ -43,7 +43,9 @@ impl From<EngineError> for Refusal {
         let status = match &error {
             EngineError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
             EngineError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
-            EngineError::NoSuchRow { .. } | EngineError::NoSuchConflict(_) | EngineError::NoSuchBrake(_) | EngineError::NoSuchChange(_) => StatusCode::NOT_FOUND,
+            EngineError::NoSuchRow { .. } | EngineError::NoSuchConflict(_) | EngineError::NoSuchBrake(_) | EngineError::NoSuchChange(_) => {
+                StatusCode::NOT_FOUND
+            }
             EngineError::NotInConflict(_) => StatusCode::UNPROCESSABLE_ENTITY,
             EngineError::NothingToUndo(_) => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,8 +1,10 @@
 //! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `rows`,
-//! `peers`, `outbox`), clashes and brakes (`clashes`, `brakes`); in the data directory the devices we trust (`trust`) and our keys (`key_file`).
+//! `peers`, `outbox`), clashes and brakes (`clashes`, `brakes`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
+//! and how far logs had come (`anchor`).
 //!
 //! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
 
+pub mod anchor;
 pub mod brakes;
 pub mod clashes;
 pub mod key_file;

@@ -38,7 +38,13 @@ pub struct BrakeReport {
 
 impl BrakeReport {
     pub(super) fn of(brake: Brake) -> Self {
-        Self { id: brake.id.to_string(), device_id: brake.device_id, entity_type: brake.table, rows: brake.rows, at: Stamp::from_unix_ms(brake.at).to_rfc3339() }
+        Self {
+            id: brake.id.to_string(),
+            device_id: brake.device_id,
+            entity_type: brake.table,
+            rows: brake.rows,
+            at: Stamp::from_unix_ms(brake.at).to_rfc3339(),
+        }
     }
 }
 
@@ -141,4 +147,3 @@ impl Session<'_> {
         Ok(brakes::waiting(self.connection)?.into_iter().map(BrakeReport::of).collect())
     }
 }
-

@@ -12,9 +12,9 @@ use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp, SyncUuid};
 use super::adopt::{MigrationReport, Plan};
 use super::brake::{self, BrakeDecision, BrakeReport};
 use super::error::{EngineError, SessionError};
+use super::history::{EntryReport, UndoReport};
 use super::migrate::{data_version, install, is_migrated, migrate, read_schema, upgrade};
 use super::pages::{self, PushPage};
-use super::history::{EntryReport, UndoReport};
 use super::receive::{Receipt, Sender};
 use super::report::{ConflictReport, Status};
 use super::resolve::{Choice, Take};
@@ -22,9 +22,10 @@ use super::session::{Session, Source};
 use super::wire::{AcceptedState, PullRequest, PullResponse, PushConflict, RowChange};
 use crate::app::profile::{Prose, table_of_entity_type};
 use crate::app::schema::{self, Schema};
+use crate::store::anchor::Anchor;
+use crate::store::clashes::{self, EndedClash};
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
-use crate::store::clashes::{self, EndedClash};
 use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
@@ -43,6 +44,8 @@ pub struct EngineOptions {
     pub database: PathBuf,
     /// Where backups go.
     pub backups: PathBuf,
+    /// Where it is remembered how far the logs of files had come.
+    pub anchors: PathBuf,
     /// Tables to leave alone.
     pub excluded_tables: Vec<String>,
     /// Columns that merge as prose, beyond those known beforehand.
@@ -72,6 +75,7 @@ pub struct Engine {
     schema: Arc<Schema>,
     actor: Actor,
     anchor: Position,
+    remembered: Anchor,
     epoch: Epoch,
     entropy: Entropy,
 }
@@ -230,7 +234,11 @@ impl Engine {
         }
         let schema = Arc::new(Schema::read(&connection, &options.excluded_tables).map_err(explain)?);
         let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
-        let anchor = log::end(&connection).map_err(explain)?;
+        let remembered = Anchor::of(&options.anchors, &path);
+        let anchor = match remembered.load() {
+            Some(anchor) => anchor,
+            None => log::end(&connection).map_err(explain)?,
+        };
         let actor = fresh_actor(&options.device_key, &mut entropy);
         Ok(Self {
             inode: inode(&path),
@@ -241,6 +249,7 @@ impl Engine {
             schema,
             actor,
             anchor,
+            remembered,
             epoch: state.epoch,
             entropy,
         })
@@ -265,7 +274,7 @@ impl Engine {
     /// triggers in place, what did the app write; then `work`; then COMMIT.
     fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
-        let Self { connection, options, device_id, prose, schema, actor, anchor, epoch, entropy, .. } = self;
+        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
@@ -300,11 +309,15 @@ impl Engine {
             }
             transaction.commit()?;
             *schema = new_schema;
-            *anchor = match end {
+            let end = match end {
                 Some(end) => end,
                 None if noticed.new_epoch => log::end(connection)?,
                 None => *anchor,
             };
+            if end != *anchor || noticed.new_epoch {
+                *anchor = end;
+                remembered.save(end);
+            }
             Ok((done, noticed))
         };
         run().map_err(|error| EngineError::of_session(error, &options.database))

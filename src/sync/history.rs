@@ -88,7 +88,8 @@ impl Session<'_> {
         let document = self.document(id)?;
         let undone = match change {
             Some(words) => {
-                let mut found = document.changes().iter().map(storysync_crdt::Change::hash).filter(|hash| !words.is_empty() && hash.to_hex().starts_with(words));
+                let mut found =
+                    document.changes().iter().map(storysync_crdt::Change::hash).filter(|hash| !words.is_empty() && hash.to_hex().starts_with(words));
                 match (found.next(), found.next()) {
                     (Some(hash), None) => hash,
                     _ => return Err(EngineError::NoSuchChange(words.to_owned()).into()),

@@ -209,6 +209,7 @@ mod tests {
         let options = EngineOptions {
             database,
             backups: folder.path().join("backups"),
+            anchors: folder.path().join("anchors"),
             excluded_tables: Vec::new(),
             prose_columns: Vec::new(),
             device_key: [1; 32],

@@ -139,8 +139,14 @@ impl Session<'_> {
 
 /// The heads of the changes a client knows, and all they build on.
 fn known_heads(document: &Document, knows: impl Fn(usize, &ChangeHash) -> bool) -> Heads {
-    let known: Vec<ChangeHash> =
-        document.changes().iter().enumerate().map(|(position, change)| (position, change.hash())).filter(|(position, hash)| knows(*position, hash)).map(|(_, hash)| hash).collect();
+    let known: Vec<ChangeHash> = document
+        .changes()
+        .iter()
+        .enumerate()
+        .map(|(position, change)| (position, change.hash()))
+        .filter(|(position, hash)| knows(*position, hash))
+        .map(|(_, hash)| hash)
+        .collect();
     let closed: HashSet<ChangeHash> = document.ancestors(&known);
     let mut heads: BTreeSet<ChangeHash> = closed.clone().into_iter().collect();
     for change in document.changes().iter().filter(|change| closed.contains(&change.hash())) {

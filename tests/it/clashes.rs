@@ -180,7 +180,9 @@ fn one_name_given_on_both_sides_keeps_the_smaller_uuid_and_tells_both() {
 fn a_unique_clash_is_decided_by_value_by_deleting_and_by_whose_name_it_is() {
     for way in 0..3 {
         let (mut a, mut b) = two();
-        a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz-of-a'); INSERT INTO person (name, home, sync_uuid) SELECT 'Ada', id, 'ada' FROM place");
+        a.write(
+            "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz-of-a'); INSERT INTO person (name, home, sync_uuid) SELECT 'Ada', id, 'ada' FROM place",
+        );
         b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa-of-b')");
         meet(&mut a, &mut b);
         match way {
@@ -228,7 +230,9 @@ fn a_waiting_row_gets_its_turn_when_the_name_becomes_free() {
 #[test]
 fn rows_that_link_two_rows_clash_when_both_become_the_same_pair() {
     let (mut a, mut b) = two();
-    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'p1'), ('Port', 'p2'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
+    a.write(
+        "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'p1'), ('Port', 'p2'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')",
+    );
     meet(&mut a, &mut b);
     a.write("INSERT INTO visit (who, place, sync_uuid) VALUES (1, 1, 'zz')");
     b.write("INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'aa' FROM place WHERE sync_uuid = 'p1'");
@@ -285,10 +289,8 @@ fn a_new_row_with_a_refused_value_shows_the_columns_default() {
 
 #[test]
 fn a_null_where_this_table_wants_a_value_shows_the_default() {
-    let (mut a, mut b) = two_with(
-        "CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER NOT NULL DEFAULT 4)",
-        "CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER)",
-    );
+    let (mut a, mut b) =
+        two_with("CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER NOT NULL DEFAULT 4)", "CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER)");
     b.write("INSERT INTO dial (level) VALUES (7)");
     a.sync(&mut b);
     b.write("UPDATE dial SET level = NULL");

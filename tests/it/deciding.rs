@@ -140,7 +140,8 @@ fn history_and_undo_work_from_the_command_line() {
 #[test]
 fn a_braked_deletion_is_listed_and_approved_from_the_command_line_and_over_http() {
     let (desktop, phone) = paired();
-    let rows: String = (0..300).map(|number| format!("INSERT INTO faction (name, setting_id, sync_uuid, version) VALUES ('f{number}', 1, 'f{number}', 1);")).collect();
+    let rows: String =
+        (0..300).map(|number| format!("INSERT INTO faction (name, setting_id, sync_uuid, version) VALUES ('f{number}', 1, 'f{number}', 1);")).collect();
     desktop.app(&rows);
     phone.sync();
     phone.app("DELETE FROM faction WHERE name LIKE 'f%' AND sync_uuid LIKE 'f%'");
@@ -174,7 +175,10 @@ fn a_phone_without_automerge_pushes_rows_over_the_sealed_lan() {
     let reply = sealed_post(&phone, "/api/sync/push", &json!({ "changes": [row] })).unwrap();
     assert_eq!((&reply["accepted"], &reply["rejected"]), (&json!(1), &json!(0)), "{reply}");
     let clash = &reply["conflicts"][0];
-    assert_eq!((&clash["mobile_data"]["title"], &clash["desktop_data"]["title"], &clash["fields"][0]["name"]), (&json!("Queen"), &json!("Empress"), &json!("title")));
+    assert_eq!(
+        (&clash["mobile_data"]["title"], &clash["desktop_data"]["title"], &clash["fields"][0]["name"]),
+        (&json!("Queen"), &json!("Empress"), &json!("title"))
+    );
     assert_eq!(desktop.value::<String>("SELECT job FROM actor WHERE id = 1"), "ruler", "what the phone did not touch is no edit of its");
     assert_eq!(open(&desktop).len(), 1);
     assert_eq!(fixtures::ROWS_IN_ALL, 645);

@@ -120,13 +120,28 @@ fn a_restored_backup_gets_the_newer_edits_back_and_keeps_its_own() {
 }
 
 #[test]
+fn a_backup_restored_while_no_node_runs_is_noticed_when_one_starts() {
+    let (mut a, mut b) = desktops();
+    let backup = std::fs::read(&a.database).unwrap();
+    a.write("INSERT INTO faction (name, setting_id, sync_uuid, version) VALUES ('Lost with the restore', 1, 'lost', 1)");
+    meet(&mut a, &mut b);
+    a.stop();
+    std::fs::write(&a.database, backup).unwrap();
+    a.start();
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM faction WHERE sync_uuid = 'lost'"), 1, "what came from here is told to us again");
+}
+
+#[test]
 fn a_reused_id_attaches_no_reference_to_a_stranger() {
     let (mut a, mut b) = desktops();
     a.write("DELETE FROM setting WHERE id > 5; INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('Old', 1, 'old', 1)");
     let id: i64 = a.value("SELECT id FROM setting WHERE sync_uuid = 'old'");
     a.write(&format!("UPDATE actor SET setting_id = {id} WHERE id = 1"));
     meet(&mut a, &mut b);
-    a.write(&format!("DELETE FROM setting WHERE id = {id}; INSERT INTO setting (id, name, user_id, sync_uuid, version) VALUES ({id}, 'Stranger', 1, 'stranger', 1)"));
+    a.write(&format!(
+        "DELETE FROM setting WHERE id = {id}; INSERT INTO setting (id, name, user_id, sync_uuid, version) VALUES ({id}, 'Stranger', 1, 'stranger', 1)"
+    ));
     a.sync(&mut b);
     for replica in [&a, &b] {
         let strangers: i64 = replica.value("SELECT count(*) FROM actor JOIN setting s ON s.id = setting_id WHERE s.sync_uuid = 'stranger'");
@@ -143,7 +158,8 @@ fn a_bad_enum_stops_no_later_pull() {
     a.sync(&mut b);
     b.write(&format!("UPDATE litography_node SET description = 'later' WHERE sync_uuid = '{node}'"));
     a.sync(&mut b);
-    let row: (String, String) = (a.value("SELECT node_type FROM litography_node WHERE id = 1"), a.value("SELECT description FROM litography_node WHERE id = 1"));
+    let row: (String, String) =
+        (a.value("SELECT node_type FROM litography_node WHERE id = 1"), a.value("SELECT description FROM litography_node WHERE id = 1"));
     assert_eq!(row, ("twist".to_owned(), "later".to_owned()), "the newest value the app can read");
     assert_eq!(a.value::<String>("SELECT name FROM litography_node WHERE id = 2"), "fine");
     assert_eq!(a.engine().conflicts(now()).unwrap()[0].kind, "schema");
@@ -154,7 +170,9 @@ fn the_same_unique_name_on_both_sides_blocks_neither() {
     let (mut a, mut b) = desktops();
     let setting = uuid(&a, "setting", 1);
     a.write("INSERT INTO arc_type (name, setting_id, sync_uuid, version) VALUES ('Redemption', 1, 'zz', 1)");
-    b.write(&format!("INSERT INTO arc_type (name, setting_id, sync_uuid, version) SELECT 'Redemption', id, 'aa', 1 FROM setting WHERE sync_uuid = '{setting}'"));
+    b.write(&format!(
+        "INSERT INTO arc_type (name, setting_id, sync_uuid, version) SELECT 'Redemption', id, 'aa', 1 FROM setting WHERE sync_uuid = '{setting}'"
+    ));
     meet(&mut a, &mut b);
     assert_eq!(a.value::<i64>("SELECT count(*) FROM arc_type WHERE name = 'Redemption'"), 1);
     assert_eq!(a.engine().conflicts(now()).unwrap()[0].kind, "unique");

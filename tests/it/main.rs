@@ -3,9 +3,9 @@
 #![expect(unreachable_pub, reason = "one binary: nothing is reachable from outside")]
 
 mod capture;
-mod clashes;
 #[path = "../../fuzz/src/choices.rs"]
 mod choices;
+mod clashes;
 mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
 mod convergence_sqlite;

@@ -173,7 +173,11 @@ fn one_bad_row_of_a_push_does_not_keep_the_others_out() {
     let (_, rejected) = phone.push(&mut desktop, &[&ada, &other]);
     assert!(rejected.len() == 1 && rejected[0].contains("title is neither text"), "{rejected:?}");
     assert_eq!(desktop.value::<String>("SELECT title FROM actor WHERE id = 2"), "Fine");
-    for (name, value, words) in [("setting_id", json!(987_654), "does not exist here"), ("$delete", json!("hard"), "can't be named"), ("setting_id", json!(1.5), "must be the sync_uuid")] {
+    for (name, value, words) in [
+        ("setting_id", json!(987_654), "does not exist here"),
+        ("$delete", json!("hard"), "can't be named"),
+        ("setting_id", json!(1.5), "must be the sync_uuid"),
+    ] {
         let kept = phone.rows[&ada].clone();
         phone.data(&ada).insert("title".to_owned(), "t".into());
         phone.data(&ada).insert(name.to_owned(), value);

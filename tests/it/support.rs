@@ -25,6 +25,7 @@ pub fn options(folder: &Path, database: &Path, device: u8) -> EngineOptions {
     EngineOptions {
         database: database.to_owned(),
         backups: folder.join("backups"),
+        anchors: folder.join("anchors"),
         excluded_tables: Vec::new(),
         prose_columns: Vec::new(),
         device_key: [device; 32],
