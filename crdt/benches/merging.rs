@@ -22,7 +22,7 @@ fn chapter(seed: u64, words: u64) -> String {
         state ^= state >> 7;
         state ^= state << 17;
         text.push_str(&format!("w{} ", state % words));
-        if state % 17 == 0 {
+        if state.is_multiple_of(17) {
             text.push_str("\r\n");
         }
     }

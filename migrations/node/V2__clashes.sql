@@ -8,6 +8,14 @@ CREATE TABLE sync_stand_in (
 ) STRICT;
 CREATE INDEX sync_stand_in_for ON sync_stand_in (stand_in);
 
+-- The unique values waiting rows would have: a row that takes them later may be the one to wait behind.
+CREATE TABLE sync_waiting_key (
+    key BLOB NOT NULL,            -- 16 bytes: hash of table, unique columns and values
+    row_id INTEGER NOT NULL,      -- sync_row.id that waits
+    PRIMARY KEY (key, row_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sync_waiting_key_row ON sync_waiting_key (row_id);
+
 -- Every clash that was ever noticed here, and how it ended.
 CREATE TABLE sync_clash (
     id INTEGER PRIMARY KEY,       -- order of noticing

@@ -117,6 +117,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// UNIQUE constraints and indexes, without those on the key or `sync_uuid` alone.
     pub uniques: Vec<Vec<String>>,
+    /// Whether it is a STRICT table, which takes only SQLite's own types.
+    pub strict: bool,
     /// Whether `sync_uuid` is unique by an index already.
     pub uuid_is_unique: bool,
     /// The triggers of ours that stand on it.
@@ -196,21 +198,21 @@ impl Schema {
     pub fn read(connection: &Connection, excluded: &[String]) -> rusqlite::Result<Self> {
         let mut schema = Self { version: version(connection)?, ..Self::default() };
         let mut names = Vec::new();
-        let mut list = connection.prepare("SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' ORDER BY name")?;
+        let mut list = connection.prepare("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name")?;
         let mut rows = list.query([])?;
         while let Some(row) = rows.next()? {
-            let (name, kind, without_rowid): (String, String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (name, kind, without_rowid, strict): (String, String, bool, bool) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             if kind != "table" || name.starts_with("sqlite_") || name.starts_with("sync_") || excluded.contains(&name) {
                 continue;
             }
             if without_rowid {
                 schema.refused.push(Refused { table: name, reason: "it is a WITHOUT ROWID table".to_owned() });
             } else {
-                names.push(name);
+                names.push((name, strict));
             }
         }
-        for name in names {
-            match read_table(connection, &name)? {
+        for (name, strict) in names {
+            match read_table(connection, &name, strict)? {
                 Ok(table) => {
                     schema.tables.insert(name, table);
                 }
@@ -284,7 +286,7 @@ pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))
 }
 
-fn read_table(connection: &Connection, name: &str) -> rusqlite::Result<Result<Table, String>> {
+fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Result<Result<Table, String>> {
     let Some(table_name) = TableName::parse(name) else {
         return Ok(Err("its name is too long or holds control characters".to_owned()));
     };
@@ -344,6 +346,7 @@ fn read_table(connection: &Connection, name: &str) -> rusqlite::Result<Result<Ta
         natural_key,
         columns,
         uniques,
+        strict,
         uuid_is_unique,
         own_triggers: BTreeSet::new(),
     }))
@@ -377,6 +380,7 @@ pub fn missing_sync_columns(table: &Table) -> Vec<String> {
     wanted
         .iter()
         .filter(|(role, _)| table.with_role(role).is_none())
-        .map(|(_, declaration)| format!("ALTER TABLE {} ADD COLUMN {declaration}", quote(table.name())))
+        .map(|(_, declaration)| if table.strict { declaration.replace("VARCHAR(36)", "TEXT").replace("DATETIME", "TEXT") } else { (*declaration).to_owned() })
+        .map(|declaration| format!("ALTER TABLE {} ADD COLUMN {declaration}", quote(table.name())))
         .collect()
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::json;
-use storysync_crdt::Stamp;
 
 use super::context::Context;
 use super::{ResolveArgs, UndoArgs};
@@ -64,15 +63,19 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
     let (mut engine, _) = context.engine(&context.identity()?)?;
     if let Some(all) = &args.all {
         let take = if all == "mine" { Take::Mine } else { Take::Theirs };
-        let decided = engine.resolve_all(&take, None, now())?;
-        return context.print(&json!({ "resolved": decided }), |text| {
+        let (decided, left) = engine.resolve_all(&take, None, now())?;
+        context.print(&json!({ "resolved": decided, "left": left }), |text| {
             let _ = writeln!(text, "{decided} clashes decided; the decision travels with the next sync.");
-        });
+            for reason in &left {
+                let _ = writeln!(text, "one is left: {reason}");
+            }
+        })?;
+        if !left.is_empty() {
+            bail!("{} clashes could not be decided so; `storysync conflicts` lists them", left.len());
+        }
+        return Ok(());
     }
     let Some(id) = &args.id else { bail!("name the clash, or decide all with --all mine|theirs") };
-    if args.take.is_none() && args.field.is_empty() {
-        bail!("say what to take with --take, or a value with --field NAME=VALUE");
-    }
     let take = match args.take.as_deref() {
         None => None,
         Some(words) => Some(match Take::parse(words) {
@@ -81,10 +84,9 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
         }),
     };
     let mut fields = BTreeMap::new();
-    for pair in &args.field {
-        let (name, text) = pair.split_once('=').with_context(|| format!("{pair:?} is not NAME=VALUE"))?;
+    for (name, text) in &args.field {
         let parsed = serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
-        fields.insert(name.to_owned(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text)));
+        fields.insert(name.clone(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text.as_str())));
     }
     engine.resolve(id, &Choice { take, fields }, None, now())?;
     context.print(&json!({ "resolved": 1 }), |text| text.push_str("Decided; the decision travels with the next sync.\n"))
@@ -161,15 +163,16 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
             None => context.trust()?.find_by_words(words)?.identity_key,
         },
     };
-    let since = Stamp::parse(since).with_context(|| format!("{since:?} is no time; write it like 2026-01-31T12:00:00Z"))?;
+    let since = *since;
     let (mut engine, _) = context.engine(&identity)?;
     let undone = if args.yes { engine.undo_device(&device, since, now())? } else { engine.plan_undo(&device, since, now())? };
     context.print(&json!({ "undone": undone, "done": args.yes }), |text| {
         for undo in &undone {
             describe_undo(undo, text);
         }
-        let _ = match (undone.len(), args.yes) {
-            (0, _) => writeln!(text, "That device wrote nothing since then."),
+        let changed = undone.iter().filter(|undo| !undo.fields.is_empty() || undo.row != "stays").count();
+        let _ = match (changed, args.yes) {
+            (0, _) => writeln!(text, "Nothing that device wrote since then is left to take back."),
             (rows, true) => writeln!(text, "{rows} rows taken back; it travels with the next sync."),
             (rows, false) => writeln!(text, "{rows} rows would be taken back; add --yes to do it."),
         };

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use storysync_crdt::Stamp;
 
 use crate::config::PairingApproval;
 
@@ -158,11 +159,11 @@ struct ResolveArgs {
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     id: Option<String>,
     /// mine, theirs, a device (id, start of an id, or name), keep, delete or rename.
-    #[arg(long)]
+    #[arg(long, required_unless_present_any = ["field", "all"])]
     take: Option<String>,
     /// NAME=VALUE; the value is JSON, or text when it is not.
-    #[arg(long, value_name = "NAME=VALUE")]
-    field: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    field: Vec<(String, String)>,
     /// Decide every open clash: mine or theirs.
     #[arg(long, value_parser = ["mine", "theirs"], conflicts_with_all = ["take", "field"])]
     all: Option<String>,
@@ -182,10 +183,10 @@ struct UndoArgs {
     #[arg(long, value_name = "ID", requires = "since")]
     device: Option<String>,
     /// At this time or later: 2026-01-31T12:00:00Z, or without a zone in UTC.
-    #[arg(long, value_name = "TIME", requires = "device")]
-    since: Option<String>,
+    #[arg(long, value_name = "TIME", requires = "device", conflicts_with = "table", value_parser = time)]
+    since: Option<Stamp>,
     /// Do it; without, it is only shown what would be done.
-    #[arg(long, requires = "device")]
+    #[arg(long, requires = "device", conflicts_with = "table")]
     yes: bool,
 }
 
@@ -196,6 +197,15 @@ enum DevicesCommand {
         /// Id, start of an id, or name.
         id: String,
     },
+}
+
+fn name_and_value(pair: &str) -> Result<(String, String), String> {
+    let (name, value) = pair.split_once('=').ok_or_else(|| "it is not NAME=VALUE".to_owned())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn time(text: &str) -> Result<Stamp, String> {
+    Stamp::parse(text).ok_or_else(|| "it is no time; write it like 2026-01-31T12:00:00Z".to_owned())
 }
 
 /// Runs the command line of this process.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -136,7 +137,11 @@ struct CodeBody {
     code: String,
 }
 
-async fn confirm(State(node): Shared, axum::Json(body): axum::Json<CodeBody>) -> Response {
+async fn confirm(State(node): Shared, body: Bytes) -> Response {
+    let body = match decisions::parse::<CodeBody>(&body) {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
+    };
     let mut window = lock(&node.pairing);
     let Some(open) = window.as_mut().filter(|window| window.is_open(now_ms())) else {
         *window = None;
@@ -196,20 +201,29 @@ async fn conflicts(State(node): Shared) -> Response {
     answer(decisions::conflicts(&node).await)
 }
 
-async fn resolve(State(node): Shared, axum::Json(body): axum::Json<ResolveBody>) -> Response {
-    answer(decisions::resolve(&node, body, None).await)
+async fn resolve(State(node): Shared, body: Bytes) -> Response {
+    match decisions::parse::<ResolveBody>(&body) {
+        Ok(body) => answer(decisions::resolve(&node, body, None).await),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
-async fn resolve_one(State(node): Shared, Path(id): Path<String>, axum::Json(body): axum::Json<ResolveBody>) -> Response {
-    answer(decisions::resolve(&node, ResolveBody { id: Some(id), ..body }, None).await)
+async fn resolve_one(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+    match decisions::parse::<ResolveBody>(&body) {
+        Ok(body) => answer(decisions::resolve(&node, ResolveBody { id: Some(id), ..body }, None).await),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 async fn history(State(node): Shared, Path((table, uuid)): Path<(String, String)>) -> Response {
     answer(decisions::history(&node, table, uuid).await)
 }
 
-async fn undo(State(node): Shared, axum::Json(body): axum::Json<UndoBody>) -> Response {
-    answer(decisions::undo(&node, body).await)
+async fn undo(State(node): Shared, body: Bytes) -> Response {
+    match decisions::parse::<UndoBody>(&body) {
+        Ok(body) => answer(decisions::undo(&node, body).await),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 async fn brakes(State(node): Shared) -> Response {

@@ -17,6 +17,11 @@ use crate::values::from_json;
 /// Clashes that are over, shown with the open ones.
 pub const ENDED_SHOWN: i64 = 100;
 
+/// Reads a JSON body.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| unprocessable(format!("the body is not what is documented: {error}")))
+}
+
 /// Which clash, and how it is decided.
 #[derive(Debug, Default, Deserialize)]
 pub struct ResolveBody {
@@ -42,8 +47,8 @@ fn unprocessable(detail: impl Into<String>) -> Refusal {
 pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<DeviceKey>) -> Result<Json, Refusal> {
     if let Some(all) = &body.all {
         let take = Take::parse(all).filter(|take| matches!(take, Take::Mine | Take::Theirs)).ok_or_else(|| unprocessable("all is mine or theirs"))?;
-        let resolved = node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
-        return Ok(json!({ "resolved": resolved }));
+        let (resolved, left) = node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
+        return Ok(json!({ "resolved": resolved, "left": left }));
     }
     let id = body.id.ok_or_else(|| unprocessable("name the clash in id, or decide every one with all"))?;
     if body.take.is_none() && body.fields.is_empty() {

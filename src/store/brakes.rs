@@ -70,12 +70,18 @@ pub fn is_held(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held WHERE row_id = ?1)")?.query_row([row.0], |row| row.get(0))
 }
 
-/// Lets a row go.
+/// Lets a row go; a brake that holds nothing any more is decided.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn release(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM sync_held WHERE row_id = ?1")?.execute([row.0])?;
+pub fn release(connection: &Connection, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
+    let brake: Option<i64> =
+        connection.prepare_cached("DELETE FROM sync_held WHERE row_id = ?1 RETURNING brake_id")?.query_row([row.0], |row| row.get(0)).optional()?;
+    if let Some(brake) = brake {
+        connection
+            .prepare_cached("UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM sync_held WHERE brake_id = ?1)")?
+            .execute([brake, now_ms])?;
+    }
     Ok(())
 }
 

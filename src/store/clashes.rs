@@ -38,6 +38,26 @@ pub fn stands_in_for(connection: &Connection, row: RowId) -> rusqlite::Result<Ve
     connection.prepare_cached("SELECT row_id FROM sync_stand_in WHERE stand_in = ?1")?.query_map([row.0], |row| row.get(0).map(RowId))?.collect()
 }
 
+/// Notes the unique values a waiting row would have; none when it waits no longer.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn set_waiting_keys(connection: &Connection, row: RowId, keys: &[Vec<u8>]) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM sync_waiting_key WHERE row_id = ?1")?.execute([row.0])?;
+    for key in keys {
+        connection.prepare_cached("INSERT OR IGNORE INTO sync_waiting_key (key, row_id) VALUES (?1, ?2)")?.execute(params![key, row.0])?;
+    }
+    Ok(())
+}
+
+/// The rows that wait for these unique values.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn waiting_for(connection: &Connection, key: &[u8]) -> rusqlite::Result<Vec<RowId>> {
+    connection.prepare_cached("SELECT row_id FROM sync_waiting_key WHERE key = ?1")?.query_map([key], |row| row.get(0).map(RowId))?.collect()
+}
+
 /// An open clash of a row.
 #[derive(Debug, Clone)]
 pub struct OpenClash {

@@ -24,21 +24,60 @@ pub struct Difference {
     pub document: Value,
     /// What the table shows.
     pub shown: Value,
-    /// Whether that is because the table refuses the value, or the value can't travel: a clash to be told.
-    pub refused: bool,
+    /// Why.
+    pub kind: DifferenceKind,
+}
+
+/// Why a table shows something else than its document says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// It means the same, or nothing: a reference that leads nowhere, a converted number.
+    Quiet,
+    /// The table refuses the document's value: a clash to be told.
+    Refused,
+    /// The table's value can't travel and is nowhere else: a clash to be told, and nothing may replace it.
+    Unsent,
+    /// The row referred to waits, and this one stands in its place.
+    StandIn,
+}
+
+impl DifferenceKind {
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Quiet => None,
+            Self::Refused => Some("refused"),
+            Self::Unsent => Some("unsent"),
+            Self::StandIn => Some("stand_in"),
+        }
+    }
+
+    fn of_word(word: Option<&str>) -> Self {
+        match word {
+            Some("refused") => Self::Refused,
+            Some("unsent") => Self::Unsent,
+            Some("stand_in") => Self::StandIn,
+            _ => Self::Quiet,
+        }
+    }
 }
 
 impl Difference {
     /// A difference nobody need be told of.
     #[must_use]
     pub fn new(document: Value, shown: Value) -> Self {
-        Self { document, shown, refused: false }
+        Self { document, shown, kind: DifferenceKind::Quiet }
     }
 
-    /// A value the table refuses, or one that can't travel.
+    /// A difference of a kind.
     #[must_use]
-    pub fn refused(document: Value, shown: Value) -> Self {
-        Self { document, shown, refused: true }
+    pub fn of_kind(document: Value, shown: Value, kind: DifferenceKind) -> Self {
+        Self { document, shown, kind }
+    }
+
+    /// Whether somebody must be told.
+    #[must_use]
+    pub fn is_clash(&self) -> bool {
+        matches!(self.kind, DifferenceKind::Refused | DifferenceKind::Unsent)
     }
 }
 
@@ -91,8 +130,8 @@ fn parse_differs(json: &str) -> Differences {
     parsed
         .iter()
         .filter_map(|(name, pair)| {
-            let refused = pair.get("refused").and_then(serde_json::Value::as_bool).unwrap_or(false);
-            Some((name.clone(), Difference { document: from_json(pair.get("document")?)?, shown: from_json(pair.get("shown")?)?, refused }))
+            let kind = DifferenceKind::of_word(pair.get("kind").and_then(serde_json::Value::as_str));
+            Some((name.clone(), Difference { document: from_json(pair.get("document")?)?, shown: from_json(pair.get("shown")?)?, kind }))
         })
         .collect()
 }
@@ -103,8 +142,8 @@ fn write_differs(differs: &Differences) -> Option<String> {
     }
     let pair = |difference: &Difference| {
         let mut pair = serde_json::json!({ "document": to_json(&difference.document), "shown": to_json(&difference.shown) });
-        if let (true, Some(pair)) = (difference.refused, pair.as_object_mut()) {
-            pair.insert("refused".to_owned(), true.into());
+        if let (Some(word), Some(pair)) = (difference.kind.word(), pair.as_object_mut()) {
+            pair.insert("kind".to_owned(), word.into());
         }
         pair
     };
@@ -316,6 +355,17 @@ pub fn parked_in(connection: &Connection, table: TableId) -> rusqlite::Result<Ve
 /// When SQLite fails.
 pub fn with_conflicts(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<RowRecord>> {
     select(connection, "conflicts > 0 ORDER BY id LIMIT ?1", limit)
+}
+
+/// The rows with open clashes after another, at most `limit`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn with_conflicts_after(connection: &Connection, after: RowId, limit: i64) -> rusqlite::Result<Vec<RowRecord>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE conflicts > 0 AND id > ?1 ORDER BY id LIMIT ?2"))?
+        .query_map([after.0, limit], read)?
+        .collect()
 }
 
 /// Counts for people.

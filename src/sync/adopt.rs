@@ -15,7 +15,7 @@ use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Schema, Table, missing_sync_columns};
 use crate::app::{quote, triggers};
 use crate::store::log::Appender;
-use crate::store::rows::{self, Difference, Differences, RowId, TableId};
+use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, TableId};
 
 /// What a migration does, or did, to one table.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -332,7 +332,8 @@ fn plan_row(
             references.push((column.name.clone(), table.clone(), *id));
         }
         if document.is_null() || document.as_text() == Some(NOWHERE) && column.role != Role::Field {
-            differs.insert(column.name.clone(), Difference::new(document.clone(), token(value)));
+            let kind = if document.is_null() { DifferenceKind::Unsent } else { DifferenceKind::Quiet };
+            differs.insert(column.name.clone(), Difference::of_kind(document.clone(), token(value), kind));
         }
         if !document.is_null() {
             puts.insert(column.name.clone(), document);

@@ -70,16 +70,16 @@ impl Session<'_> {
     /// Holds the deletions among `received` rows when there are too many of them, those carried out within
     /// the last hour included. Returns rows that are to be settled besides.
     pub(super) fn brake(&mut self, received: &BTreeSet<RowId>, announced: &BTreeMap<String, usize>, peer: i64) -> Result<BTreeSet<RowId>, SessionError> {
+        let now_ms = self.now.unix_ms();
         let mut deletions: BTreeMap<TableId, Vec<RowId>> = BTreeMap::new();
         for id in received {
             let record = rows::get(self.connection, *id)?;
             if row(self.document(*id)?).deletion.is_none() {
-                brakes::release(self.connection, *id)?;
+                brakes::release(self.connection, *id, now_ms)?;
             } else if record.present && !self.shows_as_deleted(*id)? {
                 deletions.entry(record.table).or_default().push(*id);
             }
         }
-        let now_ms = self.now.unix_ms();
         let mut touched = BTreeSet::new();
         for (table, deleted) in deletions {
             let earlier = brakes::deleted_since(self.connection, peer, table, now_ms.saturating_sub(BRAKE_WINDOW_MS))?;

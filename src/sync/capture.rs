@@ -11,7 +11,7 @@ use super::settle::{token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::outbox::{self, Hint, Operation};
-use crate::store::rows::{self, Difference, RowId, RowRecord, TableId};
+use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord, TableId};
 
 /// Most changes written only to count rewrites whose state between nobody saw.
 const REWRITES_COUNTED_MAX: i64 = 16;
@@ -343,7 +343,7 @@ impl Session<'_> {
 
     /// Whether a captured value is what the table was last made to show for `document`.
     fn is_shown(&mut self, column: &Column, record: &RowRecord, document: &Value, captured: &Value) -> Result<bool, SessionError> {
-        let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document);
+        let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document || difference.kind == DifferenceKind::Unsent);
         let Role::Reference { table } = &column.role else {
             return Ok(difference.map_or(document == captured, |difference| difference.shown == token(captured)));
         };
@@ -409,7 +409,7 @@ impl Session<'_> {
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
                 tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
-                record.differs.insert(column.name.clone(), Difference::refused(document, token(captured)));
+                record.differs.insert(column.name.clone(), Difference::of_kind(document, token(captured), DifferenceKind::Unsent));
                 continue;
             }
             let travelling = self.travelling(column, captured, id)?;
@@ -429,9 +429,9 @@ impl Session<'_> {
             puts.insert(column.name.clone(), travelling);
         }
         only_new_columns &= !puts.is_empty();
-        let wanted = !puts.is_empty() && merged.deletion.is_none() && stale.is_none() && !row(self.document(id)?).stands();
+        let wanted = !puts.is_empty() && merged.deletion.is_none() && stale.is_none() && row(self.document(id)?).deletion.is_some();
         if wanted {
-            // Removed elsewhere and shown because others require it: whoever writes into it wants it.
+            // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
             puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
         puts.extend(deletion_puts(table, stored, &merged, stale.as_ref().map(|(_, base)| base)));
@@ -484,7 +484,7 @@ impl Session<'_> {
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
                 tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
-                record.differs.insert(column.name.clone(), Difference::refused(Value::Null, token(captured)));
+                record.differs.insert(column.name.clone(), Difference::of_kind(Value::Null, token(captured), DifferenceKind::Unsent));
                 continue;
             }
             let travelling = self.travelling(column, captured, record.id)?;

@@ -618,17 +618,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides all open clashes alike, for the device `by`; returns how many there were.
+    /// Decides all open clashes alike, for the device `by`: how many were decided, and why others were not.
     ///
     /// # Errors
-    /// See [`EngineError`].
-    pub fn resolve_all(&mut self, take: &Take, by: Option<DeviceKey>, now: Stamp) -> Result<usize, EngineError> {
+    /// See [`EngineError`]. What was decided before a failure stays.
+    pub fn resolve_all(&mut self, take: &Take, by: Option<DeviceKey>, now: Stamp) -> Result<(usize, Vec<String>), EngineError> {
         let own = by.unwrap_or(self.options.device_key);
-        let (decided, _) = self.write(now, |session| {
-            session.on_behalf_of = by;
-            session.resolve_all(take, &own)
-        })?;
-        Ok(decided)
+        let (mut decided, mut left, mut after) = (0, Vec::new(), rows::RowId(0));
+        // In slices, so that the app gets its turns in between.
+        loop {
+            let (some, _) = self.write(now, |session| {
+                session.on_behalf_of = by;
+                session.resolve_some(take, &own, after)
+            })?;
+            let Some(some) = some else { return Ok((decided, left)) };
+            decided += some.decided;
+            left.extend(some.left);
+            after = some.last;
+        }
     }
 
     /// Deletions that wait for a yes.

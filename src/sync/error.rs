@@ -78,6 +78,19 @@ pub enum EngineError {
     /// There is nothing to take back.
     #[error("there is nothing to undo: {0}")]
     NothingToUndo(String),
+    /// A row can't get another name by itself.
+    #[error("no other value can be found for {0} by itself; give one with --field, or take delete")]
+    CantRename(String),
+    /// The value can't be taken.
+    #[error("{name} can't be {value}: {reason}")]
+    Unfit {
+        /// The column.
+        name: String,
+        /// What was given.
+        value: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The clash is about something else.
     #[error("{0} is not part of this clash; `storysync conflicts` shows what is")]
     NotInConflict(String),

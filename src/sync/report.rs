@@ -96,6 +96,8 @@ impl Session<'_> {
         for record in rows::with_conflicts(self.connection, CONFLICTS_LISTED_MAX)? {
             reports.extend(self.conflicts_of(&record)?);
         }
+        // In the same order on every device.
+        reports.sort_by(|a, b| (&a.entity_type, &a.sync_uuid, &a.kind).cmp(&(&b.entity_type, &b.sync_uuid, &b.kind)));
         Ok(reports)
     }
 

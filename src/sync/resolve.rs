@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Value, key};
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, SyncUuid, VALUE_BYTES_MAX, Value, key};
 
 use super::error::{EngineError, SessionError};
 use super::session::Session;
+use super::settle::WAITS_FOR_NAME;
+use crate::app::profile;
 use crate::app::rows as app_rows;
 use crate::app::schema::Role;
-use crate::store::rows::{self, RowId, RowRecord};
+use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
+use crate::values::to_json;
 
 /// Which side of a clash is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,17 @@ pub enum Take {
     Delete,
     /// Of two rows with one name, the one that waits gets another.
     Rename,
+}
+
+/// What deciding some clashes came to.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// The last row looked at.
+    pub(super) last: RowId,
+    /// Clashes decided.
+    pub(super) decided: usize,
+    /// Why others were not.
+    pub(super) left: Vec<String>,
 }
 
 impl Take {
@@ -54,6 +68,8 @@ pub struct Choice {
 
 /// Most rows looked through for a clash.
 const CONFLICTS_SEARCHED_MAX: i64 = 100_000;
+/// Rows whose clashes are decided in one write transaction.
+const ROWS_DECIDED_AT_ONCE: i64 = 25;
 /// Most numbers tried behind a name until one is free.
 const NAMES_TRIED_MAX: u32 = 10_000;
 
@@ -70,31 +86,72 @@ impl Session<'_> {
         Err(EngineError::NoSuchConflict(id.to_owned()).into())
     }
 
-    /// Decides every open clash alike. Returns how many there were.
-    pub(super) fn resolve_all(&mut self, take: &Take, own: &DeviceKey) -> Result<usize, SessionError> {
+    /// Decides the open clashes of the next rows after `after` alike; none when there are no more.
+    pub(super) fn resolve_some(&mut self, take: &Take, own: &DeviceKey, after: RowId) -> Result<Option<Resolved>, SessionError> {
         let choice = Choice { take: Some(take.clone()), fields: BTreeMap::new() };
-        let mut decided = 0;
-        for record in rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)? {
+        let records = rows::with_conflicts_after(self.connection, after, ROWS_DECIDED_AT_ONCE)?;
+        let Some(last) = records.last().map(|record| record.id) else { return Ok(None) };
+        let mut resolved = Resolved { last, decided: 0, left: Vec::new() };
+        for record in records {
             for conflict in self.clashes(&record)? {
-                // A value this table refuses is no matter between devices: it wants a value of its own.
-                if conflict.kind == ConflictKind::Schema {
+                // An earlier decision may have ended it. A value this table refuses is no matter between
+                // devices: it wants a value of its own.
+                let record = rows::get(self.connection, record.id)?;
+                if conflict.kind == ConflictKind::Schema || !self.clashes(&record)?.iter().any(|open| open.kind == conflict.kind) {
                     continue;
                 }
-                let record = rows::get(self.connection, record.id)?;
-                // An earlier decision may have ended it.
-                if self.clashes(&record)?.iter().any(|open| open.kind == conflict.kind) {
-                    self.decide(&record, &conflict, &choice, own)?;
-                    decided += 1;
+                match self.decide(&record, &conflict, &choice, own) {
+                    Ok(()) => resolved.decided += 1,
+                    Err(SessionError::Engine(error)) => resolved.left.push(error.to_string()),
+                    Err(error) => return Err(error),
                 }
             }
         }
-        Ok(decided)
+        Ok(Some(resolved))
+    }
+
+    /// A value somebody gave for a column, as documents hold it; references by uuid or by the id they have here.
+    fn given(&mut self, record: &RowRecord, name: &str, value: &Value) -> Result<Value, SessionError> {
+        let table_name = rows::table_name(self.connection, record.table)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let Some(column) = schema.table(table_name.as_str()).and_then(|table| table.column(name)) else { return Ok(value.clone()) };
+        let unfit = |reason: &str| EngineError::Unfit { name: name.to_owned(), value: to_json(value).to_string(), reason: reason.to_owned() };
+        if value.is_null() && column.not_null {
+            return Err(unfit("the app's table wants a value there").into());
+        }
+        if value.size_bytes() > VALUE_BYTES_MAX {
+            return Err(unfit("it is too large to travel").into());
+        }
+        if !profile::takes(&schema, table_name.as_str(), column, value) {
+            return Err(unfit("the app can't read that there").into());
+        }
+        let Role::Reference { table: target } = &column.role else { return Ok(value.clone()) };
+        let target = rows::find_table(self.connection, target)?;
+        let found = match (target, value) {
+            (_, Value::Null) => return Ok(Value::Null),
+            (Some(target), Value::Integer(id)) => rows::at_local_id(self.connection, target, *id)?,
+            (Some(target), Value::Text(text)) => match SyncUuid::parse(text) {
+                Some(uuid) => rows::find(self.connection, target, &uuid)?,
+                None => None,
+            },
+            _ => None,
+        };
+        match found {
+            Some(found) if !self.document(found.id)?.is_empty() => Ok(Value::from(found.uuid.as_str())),
+            _ => Err(unfit("it names no row; give the sync_uuid of one").into()),
+        }
     }
 
     fn decide(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
-        if let Some(unknown) = choice.fields.keys().find(|name| !conflict.fields.iter().any(|field| field.name == **name)) {
+        let named = |name: &String| conflict.kind == ConflictKind::Schema || conflict.fields.iter().any(|field| field.name == *name);
+        if let Some(unknown) = choice.fields.keys().find(|name| !named(name)) {
             return Err(EngineError::NotInConflict(unknown.clone()).into());
         }
+        let mut fields = BTreeMap::new();
+        for (name, value) in &choice.fields {
+            fields.insert(name.clone(), if name == key::DELETED_AT { value.clone() } else { self.given(record, name, value)? });
+        }
+        let choice = &Choice { take: choice.take.clone(), fields };
         let puts = match conflict.kind {
             ConflictKind::Field => {
                 let mut puts = BTreeMap::new();
@@ -115,18 +172,48 @@ impl Session<'_> {
                 }
             }
             ConflictKind::Unique => return self.decide_unique(record, conflict, choice, own),
-            ConflictKind::Schema => conflict
-                .fields
-                .iter()
-                .map(|field| match (choice.fields.get(&field.name), &choice.take) {
-                    (Some(value), _) => Ok((field.name.clone(), value.clone())),
-                    (None, None | Some(Take::Mine | Take::Keep)) => Ok((field.name.clone(), field.shown.clone())),
-                    (None, _) => Err(EngineError::NotInConflict("a value this table refuses".to_owned())),
-                })
-                .collect::<Result<_, _>>()?,
+            ConflictKind::Schema => return self.decide_schema(record, conflict, choice),
         };
         let now = self.now;
         self.write_row(record.id, puts, None, now)?;
+        self.settle([record.id].into())
+    }
+
+    /// A value this table refuses, or one of its own that can't travel: another value is written, what is shown
+    /// here becomes the row's, or what can't travel makes room for the document's.
+    fn decide_schema(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice) -> Result<(), SessionError> {
+        let mut puts = choice.fields.clone();
+        let mut record = record.clone();
+        for field in conflict.fields.iter().filter(|field| !choice.fields.contains_key(&field.name)) {
+            let Some(difference) = record.differs.get(&field.name).cloned() else { continue };
+            match (&choice.take, difference.kind) {
+                (None, _) => {}
+                (Some(Take::Theirs), DifferenceKind::Unsent) => {
+                    // Said in so many words: the value that stands here only goes.
+                    record.differs.remove(&field.name);
+                }
+                (Some(Take::Mine | Take::Keep), DifferenceKind::Unsent) => {
+                    return Err(EngineError::Unfit {
+                        name: field.name.clone(),
+                        value: "what stands here".to_owned(),
+                        reason: "it is too large to travel; shorten it in the app, give another with --field, or take theirs".to_owned(),
+                    }
+                    .into());
+                }
+                (Some(Take::Mine | Take::Keep), _) => {
+                    puts.insert(field.name.clone(), difference.shown);
+                }
+                (Some(_), _) => return Err(EngineError::NotInConflict("a value this table refuses".to_owned()).into()),
+            }
+        }
+        for name in choice.fields.keys() {
+            record.differs.remove(name);
+        }
+        rows::save(self.connection, &record)?;
+        let now = self.now;
+        if !puts.is_empty() {
+            self.write_row(record.id, puts, None, now)?;
+        }
         self.settle([record.id].into())
     }
 
@@ -149,7 +236,13 @@ impl Session<'_> {
         };
         if !choice.fields.is_empty() {
             self.write_row(record.id, choice.fields.clone(), None, now)?;
-            return self.settle([record.id, winner].into());
+            self.settle([record.id, winner].into())?;
+            if rows::get(self.connection, record.id)?.parked.as_deref() == Some(WAITS_FOR_NAME) {
+                let value = choice.fields.values().map(|value| to_json(value).to_string()).collect::<Vec<_>>().join(", ");
+                let name = choice.fields.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(EngineError::Unfit { name, value, reason: "another row has it already; give one that is free".to_owned() }.into());
+            }
+            return Ok(());
         }
         // The waiting row's values come first, those of the one that stays last.
         let writer = |waiting: bool| {
@@ -158,9 +251,9 @@ impl Session<'_> {
         };
         let keeps_name = |device: &DeviceKey| writer(true).as_ref() == Some(device) && writer(false).as_ref() != Some(device);
         let renamed = match &choice.take {
-            Some(Take::Delete) => {
-                return self.merge_into(record.id, winner);
-            }
+            Some(Take::Delete) => return self.merge_into(record.id, winner),
+            // Two links between the same rows are one link: there is no name to change.
+            Some(Take::Mine | Take::Theirs | Take::Device(_)) if self.is_link(record, conflict)? => return self.merge_into(record.id, winner),
             Some(Take::Mine) if keeps_name(own) => winner,
             Some(Take::Theirs) if writer(true).as_ref() != Some(own) && writer(false).as_ref() == Some(own) => winner,
             Some(Take::Device(device)) if keeps_name(device) => winner,
@@ -183,33 +276,48 @@ impl Session<'_> {
             self.write_row(referrer, BTreeMap::from([(column, Value::from(uuid.as_str()))]), None, now)?;
             touched.insert(referrer);
         }
-        let puts = self.deletion_of(loser)?;
+        let mut puts = self.deletion_of(loser)?;
+        // A row marked as deleted still stands, and would still wait.
+        puts.insert(key::DELETE_KIND.to_owned(), Value::from(DeletionKind::Hard.as_str()));
         self.write_row(loser, puts, None, now)?;
         self.settle(touched)
     }
 
-    /// A name no other row has: "name (2)".
+    /// Whether the contested columns are all references.
+    fn is_link(&mut self, record: &RowRecord, conflict: &Conflict) -> Result<bool, SessionError> {
+        let name = rows::table_name(self.connection, record.table)?;
+        let Some(table) = self.schema.table(name.as_str()) else { return Ok(false) };
+        Ok(conflict.fields.iter().all(|field| table.column(&field.name).is_some_and(|column| column.role != Role::Field)))
+    }
+
+    /// A value no other row has: "name (2)", or the next free number.
     fn another_name(&mut self, id: RowId, conflict: &Conflict) -> Result<BTreeMap<String, Value>, SessionError> {
         let record = rows::get(self.connection, id)?;
         let name = rows::table_name(self.connection, record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
+        let contested = conflict.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+        let cant = || EngineError::CantRename(contested.join(", "));
+        let table = schema.table(name.as_str()).ok_or_else(cant)?;
         let fields = storysync_crdt::row(self.document(id)?).fields;
-        let column = schema.table(name.as_str()).and_then(|table| {
-            let columns = conflict.fields.iter().filter_map(|field| table.column(&field.name));
-            let mut texts = columns.filter(|column| column.role == Role::Field && fields.get(&column.name).and_then(Value::as_text).is_some());
-            texts.next().map(|column| (table, column.name.clone()))
-        });
-        let Some((table, column)) = column else {
-            return Err(EngineError::NotInConflict("a name that could be changed; take delete, or give a value with --field".to_owned()).into());
-        };
-        let text = fields.get(&column).and_then(Value::as_text).unwrap_or_default();
-        for number in 2..NAMES_TRIED_MAX {
-            let candidate = Value::from(format!("{text} ({number})"));
-            if !app_rows::holds(self.connection, table, &column, &candidate)? {
-                return Ok(BTreeMap::from([(column, candidate)]));
+        let own = contested.iter().filter_map(|name| table.column(name)).filter(|column| column.role == Role::Field);
+        // Texts first: numbers may mean something.
+        let column = own.max_by_key(|column| fields.get(&column.name).and_then(Value::as_text).is_some()).ok_or_else(cant)?;
+        match fields.get(&column.name) {
+            Some(Value::Text(text)) => {
+                for number in 2..NAMES_TRIED_MAX {
+                    let candidate = Value::from(format!("{text} ({number})"));
+                    if !app_rows::holds(self.connection, table, &column.name, &candidate)? {
+                        return Ok(BTreeMap::from([(column.name.clone(), candidate)]));
+                    }
+                }
+                Err(cant().into())
             }
+            Some(Value::Integer(_)) => {
+                let highest = app_rows::highest_reference(self.connection, table, column)?;
+                Ok(BTreeMap::from([(column.name.clone(), Value::Integer(highest.saturating_add(1)))]))
+            }
+            _ => Err(cant().into()),
         }
-        Err(EngineError::NotInConflict("a free name; give one with --field".to_owned()).into())
     }
 }
 

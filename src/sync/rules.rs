@@ -10,21 +10,30 @@ use storysync_crdt::{
 
 use super::error::SessionError;
 use super::session::Session;
-use super::settle::WAITS_FOR_NAME;
+use super::settle::{REFUSED_BY_TABLE, WAITS_FOR_NAME};
 use crate::store::brakes;
 use crate::store::clashes::{self, Ending, NewClash, OpenClash};
-use crate::store::rows::{self, RowId, RowRecord};
+use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
+
+/// Stands in a report for a value that is too large to travel.
+const TOO_LARGE: &str = "(a value too large to travel; it stands in this device's table only)";
 
 impl Session<'_> {
     /// What the tables show of a row: its document, unless others require it or a brake holds it.
     pub(super) fn shown_row(&mut self, id: RowId) -> Result<Row, SessionError> {
         let mut merged = row(self.document(id)?);
-        if merged.deletion.is_some() && (brakes::is_held(self.connection, id)? || self.is_needed(id)?) {
+        if merged.deletion.is_some() && (brakes::is_held(self.connection, id)? || self.holds_unsent(id)? || self.is_needed(id)?) {
             merged.deletion = None;
         }
         Ok(merged)
+    }
+
+    /// Whether the row holds, here, a value that could not travel: whoever deleted it never saw that.
+    fn holds_unsent(&mut self, id: RowId) -> Result<bool, SessionError> {
+        let record = rows::get(self.connection, id)?;
+        Ok(record.present && record.differs.values().any(|difference| difference.kind == DifferenceKind::Unsent))
     }
 
     /// Whether a live row requires this deleted one, or one that requires it, unknown to whoever deleted it.
@@ -110,7 +119,7 @@ impl Session<'_> {
         let fields: Vec<FieldClash> = record
             .differs
             .iter()
-            .filter(|(_, difference)| difference.refused)
+            .filter(|(_, difference)| difference.is_clash())
             .map(|(name, difference)| {
                 let written = document.register(name).and_then(|register| register.winner());
                 let change = written.and_then(|put| document.changes().get(put.change));
@@ -119,11 +128,16 @@ impl Session<'_> {
                     device: change.and_then(|change| change.actor().device()),
                     at: change.and_then(|change| change.value(key::UPDATED_AT)).and_then(Value::as_text).and_then(storysync_crdt::Stamp::parse),
                 };
-                let shown = ConflictValue { value: difference.shown.clone(), device: own, at: None };
-                FieldClash { name: name.clone(), base: Value::Null, values: vec![told, shown], shown: difference.shown.clone() }
+                let value = match difference.kind {
+                    DifferenceKind::Unsent => Value::from(TOO_LARGE),
+                    _ => difference.shown.clone(),
+                };
+                let shown = ConflictValue { value: value.clone(), device: own, at: None };
+                FieldClash { name: name.clone(), base: Value::Null, values: vec![told, shown], shown: value }
             })
             .collect();
-        Ok((!fields.is_empty()).then_some(Conflict { kind: ConflictKind::Schema, fields, others: Vec::new() }))
+        let refused = record.parked.as_deref() == Some(REFUSED_BY_TABLE);
+        Ok((refused || !fields.is_empty()).then_some(Conflict { kind: ConflictKind::Schema, fields, others: Vec::new() }))
     }
 
     /// Counts a row's clashes and keeps their history. `record` is as it was settled.

@@ -14,7 +14,7 @@ use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
 use crate::store::rows::{self, RowId, RowRecord, TableId};
-use crate::store::{outbox, peers};
+use crate::store::{brakes, outbox, peers};
 
 /// How a change came here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +169,8 @@ impl<'a> Session<'a> {
             None => self.actor.clone(),
         };
         if let Some(change) = self.document(row)?.edit(puts, purpose, base, &actor, at.unix_ms()) {
+            // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
+            brakes::release(self.connection, row, self.now.unix_ms())?;
             // A change made from the document itself always fits it.
             self.admit(row, change, None)?.map_err(log::LogError::Gap)?;
         }
@@ -178,10 +180,15 @@ impl<'a> Session<'a> {
     /// Writes what somebody decided about a row, or a client asked for: on top of `base`, or of everything
     /// known. A row that is shown although it was removed lives from now on. The row must be settled then.
     pub(super) fn write_row(&mut self, id: RowId, mut puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
+        let shown = self.shown_row(id)?;
         let document = self.document(id)?;
-        let seen = base.and_then(|heads| document.at(heads)).map_or_else(|| row(document), |earlier| row(&earlier));
         let version = row(document).version;
-        if !seen.stands() && !document.is_empty() {
+        let gone = match base.and_then(|heads| document.at(heads)) {
+            Some(earlier) => !row(&earlier).stands(),
+            // Removed, or deleted and shown all the same.
+            None => row(document).deletion.is_some() && (shown.deletion.is_none() || !shown.stands()),
+        };
+        if gone {
             puts.entry(key::DELETED_AT.to_owned()).or_insert(Value::Null);
         }
         puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));

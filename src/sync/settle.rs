@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 use sha2::{Digest, Sha256};
 use storysync_crdt::{NOWHERE, Row, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
 
@@ -13,7 +14,7 @@ use super::session::Session;
 use crate::app::profile;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
-use crate::store::rows::{self, Difference, Differences, RowId, RowRecord, TableId};
+use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord, TableId};
 use crate::store::{brakes, clashes};
 
 /// Why a row waits: what it needs has not come.
@@ -21,8 +22,10 @@ pub(super) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
 /// Why a row waits: its name is taken.
 pub(super) const WAITS_FOR_NAME: &str = "another row has the same unique values";
 /// Why a row waits: the table refuses it, whatever its values.
-const REFUSED_BY_TABLE: &str = "the app's table refuses it";
+pub(super) const REFUSED_BY_TABLE: &str = "the app's table refuses it";
 
+/// Bytes of the hash that stands for a row's values under a unique constraint.
+const UNIQUE_KEY_BYTES: usize = 16;
 /// Most earlier values of a field tried in place of one that is refused.
 const MILDER_VALUES_MAX: usize = 8;
 
@@ -43,10 +46,24 @@ struct Pass {
     promised: HashMap<RowId, (TableId, i64)>,
     /// Deleted rows about which it was asked whether others require them.
     checked: HashSet<RowId>,
-    /// Rows after which those that wait for a name were tried again.
+    /// Rows whose unique values were offered to those that wait for them.
     retried: HashSet<RowId>,
+    /// Rows after which those that wait behind them were tried again.
+    looked_at: HashSet<RowId>,
+    /// Tables of which the rows they refused were tried again.
+    refused: HashSet<TableId>,
     /// Rows whose unique values were taken out of the way, as they stood before.
     set_aside: HashMap<RowId, StoredRow>,
+}
+
+/// What became of writing a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    Done,
+    /// Another row has the same unique values.
+    Taken,
+    /// The table refuses a value.
+    Refused,
 }
 
 /// Whether a row may take the unique values it has.
@@ -173,6 +190,7 @@ impl Session<'_> {
         }
         if record.parked.as_deref() != Some(WAITS_FOR_NAME) && stand_in.is_some() {
             clashes::set_stand_in(self.connection, id, None)?;
+            clashes::set_waiting_keys(self.connection, id, &[])?;
         }
         pass.promised.remove(&id);
         pass.set_aside.remove(&id);
@@ -185,10 +203,12 @@ impl Session<'_> {
                 }
             }
         }
-        if let Some(table) = schema.table(name.as_str())
-            && (moved || pass.retried.insert(id))
-        {
-            self.retry_parked(table, id, pass)?;
+        if schema.table(name.as_str()).is_some_and(|table| !table.uniques.is_empty()) && (moved || pass.looked_at.insert(id)) {
+            self.retry_behind(id, pass)?;
+        }
+        if pass.refused.insert(record.table) {
+            let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
+            pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != id));
         }
         self.note_clashes(&mut record, before.conflicts)?;
         if record != before {
@@ -207,11 +227,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A row has left its table, or holds other unique values now: those that wait may have their turn.
-    fn retry_parked(&mut self, table: &Table, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
-        if !table.uniques.is_empty() {
-            let table_id = self.table_id(&table.name)?;
-            pass.waiting.extend(rows::parked_in(self.connection, table_id)?.into_iter().map(|parked| parked.id).filter(|parked| *parked != id));
+    /// A row has left its table, or holds other unique values now: those that wait behind it have their turn.
+    fn retry_behind(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        pass.waiting.extend(clashes::stands_in_for(self.connection, id)?);
+        Ok(())
+    }
+
+    /// Those that wait, and have the unique values this row has now, may have to wait behind it instead.
+    fn retry_contesting(&mut self, table: &Table, id: RowId, desired: &[Value], pass: &mut Pass) -> Result<(), SessionError> {
+        if pass.retried.insert(id) {
+            for key in unique_keys(table, desired) {
+                pass.waiting.extend(clashes::waiting_for(self.connection, &key)?.into_iter().filter(|waiting| *waiting != id));
+            }
         }
         Ok(())
     }
@@ -225,7 +252,7 @@ impl Session<'_> {
         }
         record.parked = None;
         record.differs.clear();
-        brakes::release(self.connection, record.id)?;
+        brakes::release(self.connection, record.id, self.now.unix_ms())?;
         Ok(())
     }
 
@@ -270,7 +297,7 @@ impl Session<'_> {
             if let Contest::Behind(winner, columns) = self.contest(table, record, local_id, &desired, pass)? {
                 if stored.is_some() {
                     app_rows::delete(self.connection, table, local_id)?;
-                    self.retry_parked(table, record.id, pass)?;
+                    self.retry_behind(record.id, pass)?;
                 }
                 if stored.is_some() {
                     record.local_id = Some(local_id);
@@ -278,6 +305,7 @@ impl Session<'_> {
                 record.present = false;
                 record.parked = Some(WAITS_FOR_NAME.to_owned());
                 clashes::set_stand_in(self.connection, record.id, Some((winner, &columns)))?;
+                clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, &desired))?;
                 return Ok(());
             }
             let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
@@ -285,8 +313,9 @@ impl Session<'_> {
                 .as_ref()
                 .is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
             if frees {
-                self.retry_parked(table, record.id, pass)?;
+                self.retry_behind(record.id, pass)?;
             }
+            self.retry_contesting(table, record.id, &desired, pass)?;
         }
         record.parked = None;
         if !self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)? {
@@ -318,8 +347,11 @@ impl Session<'_> {
         merged: &Row,
         differs: &mut Differences,
     ) -> Result<bool, SessionError> {
-        if self.try_put(table, local_id, stored, desired)? {
-            return Ok(true);
+        match self.try_put(table, local_id, stored, desired)? {
+            Put::Done => return Ok(true),
+            // An index on an expression, or with a condition: no other value is better than none.
+            Put::Taken if stored.is_none() => return Ok(false),
+            Put::Taken | Put::Refused => {}
         }
         let mut replaced = desired.to_vec();
         for (position, column) in table.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Field) {
@@ -327,7 +359,7 @@ impl Session<'_> {
                 let (Some(desired_value), Some(place)) = (desired.get_mut(position), replaced.get_mut(position)) else { continue };
                 *place = candidate.clone();
                 let refused = std::mem::replace(desired_value, candidate);
-                if self.try_put(table, local_id, stored, desired)? {
+                if self.try_put(table, local_id, stored, desired)? == Put::Done {
                     if let Some(value) = desired.get(position) {
                         note_refused(column, merged, value, differs);
                     }
@@ -340,7 +372,7 @@ impl Session<'_> {
         }
         // Several columns at once: everything as it stands, or empty.
         desired.clone_from_slice(&replaced);
-        if !self.try_put(table, local_id, stored, desired)? {
+        if self.try_put(table, local_id, stored, desired)? != Put::Done {
             return Ok(false);
         }
         for (column, value) in table.columns.iter().zip(desired.iter()).filter(|(column, _)| column.role == Role::Field) {
@@ -349,14 +381,15 @@ impl Session<'_> {
         Ok(true)
     }
 
-    fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<bool, SessionError> {
+    fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<Put, SessionError> {
         let written = match stored {
             Some(stored) => self.update(table, stored, desired),
             None => self.insert(table, local_id, desired),
         };
         match written {
-            Ok(()) => Ok(true),
-            Err(SessionError::Sqlite(error)) if is_constraint(&error) => Ok(false),
+            Ok(()) => Ok(Put::Done),
+            Err(SessionError::Sqlite(error)) if is_taken(&error) => Ok(Put::Taken),
+            Err(SessionError::Sqlite(error)) if is_constraint(&error) => Ok(Put::Refused),
             Err(error) => Err(error),
         }
     }
@@ -419,7 +452,7 @@ impl Session<'_> {
                 clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
                 pass.waiting.insert(holder.id);
                 self.settle_referrers(holder.id, pass)?;
-                self.retry_parked(table, record.id, pass)?;
+                self.retry_behind(holder.id, pass)?;
             }
         }
         Ok(Contest::Free)
@@ -545,7 +578,7 @@ impl Session<'_> {
         match resolved {
             Resolved::To(id) => return Ok(Some(Value::Integer(id))),
             Resolved::Instead(id) => {
-                differs.insert(column.name.clone(), Difference::new(document, Value::Integer(id)));
+                differs.insert(column.name.clone(), Difference::of_kind(document, Value::Integer(id), DifferenceKind::StandIn));
                 return Ok(Some(Value::Integer(id)));
             }
             Resolved::NotYet | Resolved::Nothing => {}
@@ -589,6 +622,14 @@ impl Session<'_> {
         if let Some(kept) = keep_difference(column, record, &document, now, differs) {
             return Ok(kept);
         }
+        let unsent = record.differs.get(&column.name).filter(|difference| difference.kind == DifferenceKind::Unsent);
+        if let (Some(unsent), Some(now)) = (unsent, now)
+            && token(now) == unsent.shown
+        {
+            // Nobody but this table has it: what others wrote meanwhile must not replace it unseen.
+            differs.insert(column.name.clone(), Difference::of_kind(document, unsent.shown.clone(), DifferenceKind::Unsent));
+            return Ok(now.clone());
+        }
         let schema = std::sync::Arc::clone(&self.schema);
         let takes = |value: &Value| !(value.is_null() && column.not_null) && profile::takes(&schema, table.name(), column, value);
         // What stands in the table was written by this app: it can read it.
@@ -600,8 +641,8 @@ impl Session<'_> {
         let milder = if told { self.milder_values(table, column, record, None)? } else { self.milder_values(table, column, record, standing)? };
         let shown = milder.into_iter().find(takes).unwrap_or_else(|| empty_value(table, column));
         // A column the document never had is no clash: the other app does not have it.
-        let difference = if told { Difference::refused(document, token(&shown)) } else { Difference::new(document, token(&shown)) };
-        differs.insert(column.name.clone(), difference);
+        let kind = if told { DifferenceKind::Refused } else { DifferenceKind::Quiet };
+        differs.insert(column.name.clone(), Difference::of_kind(document, token(&shown), kind));
         Ok(shown)
     }
 }
@@ -622,8 +663,24 @@ fn empty_value(table: &Table, column: &Column) -> Value {
 fn note_refused(column: &Column, merged: &Row, shown: &Value, differs: &mut Differences) {
     let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
     if document != *shown {
-        differs.insert(column.name.clone(), Difference::refused(document, token(shown)));
+        differs.insert(column.name.clone(), Difference::of_kind(document, token(shown), DifferenceKind::Refused));
     }
+}
+
+/// What a row holds under each unique constraint, as hashes; constraints with a NULL hold nothing.
+fn unique_keys(table: &Table, desired: &[Value]) -> Vec<Vec<u8>> {
+    let key = |unique: &Vec<String>| {
+        let mut digest = Sha256::new().chain_update(table.name()).chain_update(b"\0").chain_update(unique.join("\0"));
+        for name in unique {
+            let value = table.columns.iter().position(|column| column.name == *name).and_then(|position| desired.get(position))?;
+            if value.is_null() {
+                return None;
+            }
+            digest = digest.chain_update(b"\0").chain_update(crate::values::to_json(value).to_string());
+        }
+        Some(digest.finalize().iter().copied().take(UNIQUE_KEY_BYTES).collect())
+    };
+    table.uniques.iter().filter_map(key).collect()
 }
 
 /// An integer that is no row's id, the same for the same name: below zero, where no app puts rows.
@@ -658,7 +715,7 @@ pub(super) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
 
 /// A difference that still holds keeps the table's value as it stands.
 fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
-    let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document)?;
+    let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document && difference.kind != DifferenceKind::StandIn)?;
     let now = now?;
     if token(now) != difference.shown {
         return None;
@@ -709,6 +766,10 @@ fn note_conversions(
         }
     }
     Ok(())
+}
+
+fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| matches!(error.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY))
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {

@@ -255,6 +255,123 @@ fn links_whose_targets_are_gone_do_not_collide() {
     assert_eq!(a.sync(&mut b), (0, 0));
 }
 
+#[test]
+fn a_reference_shows_nothing_once_the_waiting_row_it_names_is_gone() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
+    b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz'); INSERT INTO person (name, home, sync_uuid) SELECT 'Bea', id, 'bea' FROM place");
+    // B deletes its row, and leaves the child behind, before it has seen A's.
+    b.capture();
+    a.sync(&mut b);
+    let at_home = |replica: &Replica| replica.value::<i64>("SELECT count(*) FROM person JOIN place p ON p.id = home");
+    assert_eq!(at_home(&a), 1, "meanwhile the one that stays is shown");
+    a.engine().undo_change("place", "zz", None, now()).unwrap();
+    a.sync(&mut b);
+    assert_eq!((at_home(&a), at_home(&b)), (0, 0));
+    // Nor does a stranger get the reference with the id.
+    a.write("DELETE FROM place; INSERT INTO place (id, name, sync_uuid) VALUES (1, 'New', 'new')");
+    a.sync(&mut b);
+    assert_eq!((at_home(&a), at_home(&b)), (0, 0));
+}
+
+#[test]
+fn hundreds_of_waiting_rows_keep_nobody_waiting() {
+    let (mut a, mut b) = two();
+    let rows =
+        |prefix: &str| (0..300).map(|number| format!("INSERT INTO place (name, sync_uuid) VALUES ('n{number}', '{prefix}{number}');")).collect::<String>();
+    a.write(&format!("BEGIN; {} COMMIT", rows("a")));
+    b.write(&format!("BEGIN; {} COMMIT", rows("b")));
+    meet(&mut a, &mut b);
+    assert_eq!(a.engine().status().unwrap().conflicts, 300);
+    let started = std::time::Instant::now();
+    a.write("INSERT INTO place (name) VALUES ('unrelated')");
+    a.capture();
+    // Not a measurement: what it replaced took a minute.
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(a.engine().resolve_all(&Take::Mine, None, now()).unwrap(), (300, Vec::new()));
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 601);
+}
+
+#[test]
+fn numbers_and_links_that_clash_are_decided_like_names() {
+    let (mut a, mut b) = two_with(
+        "CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT);
+         CREATE TABLE link (id INTEGER PRIMARY KEY, step INTEGER REFERENCES step (id) UNIQUE);",
+        "",
+    );
+    a.write("INSERT INTO step (place, note, sync_uuid) VALUES (7, 'a', 'aa')");
+    meet(&mut a, &mut b);
+    a.write("INSERT INTO link (step, sync_uuid) VALUES (1, 'l-a')");
+    b.write("INSERT INTO link (step, sync_uuid) SELECT id, 'l-b' FROM step; UPDATE step SET note = 'b'; INSERT INTO step (place, sync_uuid) VALUES (8, 'bb')");
+    a.write("UPDATE step SET note = 'A'; INSERT INTO step (place, sync_uuid) VALUES (8, 'zz')");
+    meet(&mut a, &mut b);
+    assert_eq!(kinds(&mut a).len(), 3);
+    assert_eq!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap(), (3, Vec::new()));
+    meet(&mut a, &mut b);
+    assert!(kinds(&mut b).is_empty());
+    assert_eq!((b.value::<i64>("SELECT count(*) FROM link"), b.value::<i64>("SELECT count(DISTINCT place) FROM step")), (1, 3));
+}
+
+#[test]
+fn a_name_given_for_a_waiting_row_must_be_free_and_a_reference_must_lead_somewhere() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz')");
+    b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
+    meet(&mut a, &mut b);
+    let id = clashes(&mut a)[0].id.clone();
+    let mut give = |name: &str, value: Value| {
+        let choice = Choice { take: None, fields: [(name.to_owned(), value)].into() };
+        a.engine().resolve(&id, &choice, None, now()).unwrap_err().to_string()
+    };
+    assert!(give("name", Value::from("Harbour")).contains("another row has it already"));
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('One', 'p1'), ('Two', 'p2'), ('Three', 'p3'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
+    meet(&mut a, &mut b);
+    a.write("UPDATE person SET home = 2");
+    b.write("UPDATE person SET home = (SELECT id FROM place WHERE sync_uuid = 'p3')");
+    meet(&mut a, &mut b);
+    let id = clashes(&mut a)[0].id.clone();
+    let mut give = |value: Value| a.engine().resolve(&id, &Choice { take: None, fields: [("home".to_owned(), value)].into() }, None, now());
+    for (wrong, words) in [(Value::from("garbage"), "names no row"), (Value::Integer(99), "names no row"), (Value::Null, "wants a value")] {
+        let error = give(wrong).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    give(Value::Integer(1)).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<String>("SELECT p.sync_uuid FROM person JOIN place p ON p.id = home"), "p1");
+}
+
+#[test]
+fn writing_into_a_parent_marked_as_deleted_and_kept_decides_to_keep_it() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'harbour')");
+    meet(&mut a, &mut b);
+    a.write("UPDATE place SET deleted_at = '2026-01-01 00:00:00'");
+    b.write("INSERT INTO person (name, home, sync_uuid) SELECT 'Bea', id, 'bea' FROM place");
+    meet(&mut a, &mut b);
+    assert_eq!(kinds(&mut b), ["orphan"]);
+    b.write("UPDATE place SET note = 'TYPED'; DELETE FROM person");
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<Option<String>>("SELECT deleted_at FROM place"), None);
+    assert_eq!(a.value::<String>("SELECT note FROM place"), "TYPED");
+}
+
+#[test]
+fn deleting_the_waiting_row_ends_the_clash_even_if_it_was_marked_as_deleted_once() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz')");
+    a.capture();
+    a.write("UPDATE place SET deleted_at = '2026-01-01 00:00:00'");
+    a.capture();
+    a.write("UPDATE place SET deleted_at = NULL");
+    b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
+    meet(&mut a, &mut b);
+    take(&mut a, Take::Delete);
+    meet(&mut a, &mut b);
+    assert!(kinds(&mut b).is_empty());
+}
+
 // Values a table refuses.
 
 #[test]
@@ -334,6 +451,63 @@ fn a_value_too_large_to_travel_is_told_where_it_was_typed() {
     assert_eq!(b.value::<String>("SELECT label FROM dial"), "shorter");
 }
 
+#[test]
+fn a_value_too_large_to_travel_is_replaced_by_nothing_unseen() {
+    for way in 0..4 {
+        let (mut a, mut b) = two();
+        a.write("INSERT INTO dial (label, sync_uuid) VALUES ('short', 'dial')");
+        a.sync(&mut b);
+        a.write("UPDATE dial SET label = printf('%.3000000c', 'x')");
+        a.sync(&mut b);
+        let length = |replica: &Replica| replica.value::<i64>("SELECT coalesce(max(length(label)), 0) FROM dial");
+        if way == 0 {
+            b.write("UPDATE dial SET label = 'from b'");
+        } else if way == 1 {
+            b.write("DELETE FROM dial");
+        }
+        a.sync(&mut b);
+        b.sync(&mut a);
+        assert_eq!((length(&a), kinds(&mut a)), (3_000_000, vec!["schema".to_owned()]), "still there, still told");
+        let id = clashes(&mut a)[0].id.clone();
+        let shown = clashes(&mut a)[0].fields[0].shown.clone();
+        assert!(shown.as_str().unwrap().contains("too large"), "{shown}");
+        let mut decide = |take: Take| a.engine().resolve(&id, &Choice { take: Some(take), ..Choice::default() }, None, now());
+        if way == 2 {
+            assert!(decide(Take::Mine).unwrap_err().to_string().contains("shorten it"));
+            assert!(decide(Take::Keep).is_err());
+            assert_eq!(length(&a), 3_000_000);
+            continue;
+        }
+        decide(Take::Theirs).unwrap();
+        meet(&mut a, &mut b);
+        assert_eq!(length(&a), [6, 0, 0, 5][way]);
+        assert!(kinds(&mut a).is_empty());
+    }
+}
+
+#[test]
+fn a_row_an_index_on_an_expression_keeps_out_waits_and_takes_nothing_away() {
+    let (mut a, mut b) = two_with("CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT); CREATE UNIQUE INDEX tag_name ON tag (lower(name))", "");
+    a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Red', 'zz')");
+    b.write("INSERT INTO tag (name, sync_uuid) VALUES ('red', 'aa')");
+    a.sync(&mut b);
+    for replica in [&mut a, &mut b] {
+        assert_eq!(replica.value::<i64>("SELECT count(*) FROM tag WHERE name IS NOT NULL"), 1);
+        assert_eq!((kinds(replica), replica.engine().status().unwrap().parked), (vec!["schema".to_owned()], 1));
+    }
+    b.write("UPDATE tag SET name = 'crimson'");
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM tag"), 2);
+}
+
+#[test]
+fn a_strict_table_is_taken_in() {
+    let (mut a, mut b) = two_with("CREATE TABLE gauge (id INTEGER PRIMARY KEY, level INTEGER, label TEXT) STRICT", "");
+    a.write("INSERT INTO gauge (level, label) VALUES (1, 'one')");
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<String>("SELECT label FROM gauge"), "one");
+}
+
 // Deciding.
 
 fn clashing() -> (Replica, Replica) {
@@ -392,7 +566,7 @@ fn all_clashes_are_decided_at_once() {
     b.write("INSERT INTO place (name, sync_uuid) VALUES ('Same', 'aa')");
     meet(&mut a, &mut b);
     assert_eq!(kinds(&mut a).len(), 2);
-    assert_eq!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap(), 2);
+    assert_eq!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap(), (2, Vec::new()));
     meet(&mut a, &mut b);
     assert!(kinds(&mut b).is_empty());
     assert_eq!(b.value::<String>("SELECT note FROM place WHERE sync_uuid = 'p'"), "by b");
@@ -502,10 +676,32 @@ fn a_mass_deletion_waits_for_a_yes() {
     assert_eq!(b.sync(&mut a), (0, 0), "the documents are in step, and showing held rows is no edit");
     a.write("UPDATE place SET note = 'I want this one' WHERE id = 1");
     let id = brakes[0].id.clone();
-    assert_eq!(a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Approve, now()).unwrap(), 300);
+    assert_eq!(a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Approve, now()).unwrap(), 299);
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 101, "a held row somebody wrote into lives");
     meet(&mut a, &mut b);
     assert!(a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Approve, now()).unwrap_err().to_string().contains("no deletions wait"));
+}
+
+#[test]
+fn whoever_writes_a_held_row_has_decided_about_it() {
+    let (mut a, mut b) = with_many_rows();
+    b.write("DELETE FROM place WHERE id <= 300");
+    b.sync(&mut a);
+    // Deleted here as well; edited here; and all taken back.
+    a.write("DELETE FROM place WHERE id = 2; UPDATE place SET note = 'mine' WHERE id = 3");
+    a.capture();
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 2"), 0);
+    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 298);
+    a.write("DELETE FROM place WHERE id = 3");
+    a.capture();
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id IN (2, 3)"), 0, "a decision stands");
+    let b_key = storysync::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
+    a.engine().undo_device(&b_key, storysync_crdt::Stamp::from_unix_ms(1), now()).unwrap();
+    assert!(a.engine().brakes(now()).unwrap().is_empty(), "nothing is held any more");
+    a.write("DELETE FROM place WHERE id = 7");
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 7"), 0);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 397);
 }
 
 #[test]

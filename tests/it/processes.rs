@@ -87,7 +87,9 @@ fn a_clash_decided_on_one_device_is_over_on_both() {
         [&desktop, &phone].map(|node| node.value(&format!("SELECT {column} FROM actor WHERE first_name LIKE 'actor first_name 1%' ORDER BY id LIMIT 1")))
     };
     let id = clash(1);
-    assert!(phone.fails(&["conflicts", "resolve", &id]).contains("--take"));
+    for usage in [&["conflicts", "resolve", &id][..], &["conflicts", "resolve", &id, "--field", "x"], &["undo", "actor", "x", "--since", "2026-01-01"]] {
+        assert_eq!(phone.run(usage).status.code(), Some(2), "{usage:?}");
+    }
     assert!(phone.fails(&["conflicts", "resolve", &id, "--field", "nonsense=1"]).contains("not part of this clash"));
     assert!(phone.fails(&["conflicts", "resolve", "0000", "--take", "mine"]).contains("storysync conflicts"));
     phone.run_json(&["conflicts", "resolve", &id, "--take", "mine"]);
