@@ -4,6 +4,7 @@
 pub mod choices;
 pub mod convergence;
 pub mod convergence_sqlite;
+#[expect(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "../../tests/it/support.rs"]
 mod support;
 
@@ -25,6 +26,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sealed_body", sealed_body),
     ("register_body", register_body),
     ("convergence", convergence_of_bytes),
+    ("convergence_sqlite", convergence_sqlite_of_bytes),
     ("prose_merge", prose_merge),
 ];
 
