@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use image::ImageEncoder as _;
@@ -50,7 +50,13 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/brakes/{id}/refuse", post(refuse))
         .route("/api/log", get(log))
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
-    Router::new().route("/", get(health)).merge(guarded).fallback(not_here).method_not_allowed_fallback(not_here).with_state(node)
+    Router::new()
+        .route("/", get(health))
+        .merge(guarded)
+        .fallback(not_here)
+        .method_not_allowed_fallback(not_here)
+        .layer(from_fn(super::origin::own_host_only))
+        .with_state(node)
 }
 
 async fn not_here() -> Refusal {

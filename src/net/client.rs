@@ -157,6 +157,8 @@ impl AsyncWrite for Counted {
 struct Link {
     requests: SendRequest<Full<Bytes>>,
     host: String,
+    /// As it was given: what to note when it turns out to be right.
+    address: String,
     name: String,
 }
 
@@ -166,6 +168,8 @@ async fn connect(addresses: &[String], name: &str, counters: &Arc<Counters>) -> 
         let Some(left) = CONNECT_WITHIN.checked_sub(started.elapsed()) else { break };
         let Ok(Ok(stream)) = tokio::time::timeout(left.min(CONNECT_ONE_WITHIN), TcpStream::connect(address)).await else { continue };
         drop(stream.set_nodelay(true));
+        // By address, whatever name it was found under: a node answers to addresses only.
+        let Ok(host) = stream.peer_addr().map(|reached| reached.to_string()) else { continue };
         let counted = Counted { stream, counters: Arc::clone(counters) };
         let Ok((requests, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(counted)).await else { continue };
         tokio::spawn(async move {
@@ -173,7 +177,7 @@ async fn connect(addresses: &[String], name: &str, counters: &Arc<Counters>) -> 
                 tracing::debug!(%error, "a connection to a peer ended early");
             }
         });
-        return Ok(Link { requests, host: address.clone(), name: name.to_owned() });
+        return Ok(Link { requests, host, address: address.clone(), name: name.to_owned() });
     }
     Err(ClientError::Unreachable { name: name.to_owned(), addresses: addresses.to_vec() })
 }
@@ -375,7 +379,7 @@ impl Caller<'_> {
         let mut addresses = device.addresses.clone();
         addresses.extend(self.static_addresses.iter().filter(|address| !device.addresses.contains(address)).cloned());
         let link = connect(&addresses, &device.name, counters).await?;
-        let address = link.host.clone();
+        let address = link.address.clone();
         let mut conversation = Conversation { link, identity: self.identity, device, prekey: None };
         self.engine.call(|engine| engine.capture(now())).await??;
         let mut noted = false;

@@ -51,6 +51,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .merge(sealed)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
+        .layer(axum::middleware::from_fn(super::origin::own_host_only))
         .with_state(node)
 }
 

@@ -8,6 +8,7 @@ pub mod decisions;
 pub mod handle;
 pub mod lan;
 pub mod node_state;
+pub mod origin;
 pub mod reply;
 pub mod server;
 pub mod watch;

@@ -18,4 +18,5 @@ mod plain;
 mod processes;
 mod sealing;
 mod support;
+mod surface;
 mod syncing;

@@ -159,13 +159,19 @@ pub fn http_get(address: &str, target: &str, token: &str) -> (u16, Vec<u8>) {
     exchange(address, format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").as_bytes())
 }
 
-pub fn exchange(address: &str, request: &[u8]) -> (u16, Vec<u8>) {
+/// A whole answer, head and body.
+pub fn raw(address: &str, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // The server may refuse before it has read everything.
     drop(stream.write_all(request));
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer));
+    answer
+}
+
+pub fn exchange(address: &str, request: &[u8]) -> (u16, Vec<u8>) {
+    let answer = raw(address, request);
     let status = String::from_utf8_lossy(answer.get(9..12).unwrap_or_default()).parse().unwrap_or(0);
     let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(Vec::new(), |end| answer[end + 4..].to_vec());
     (status, body)
