@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, key, key_uuid, row};
+use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, key, key_uuid, row};
 
 use super::error::SessionError;
 use super::session::Session;
-use super::settle::{token, unknown_time};
+use super::settle::{known_stamp, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::outbox::{self, Hint, Operation};
@@ -607,9 +607,4 @@ impl TableHints {
             *known = (*known).max(at);
         }
     }
-}
-
-/// The instant of a document's stamp, for whoever needs one.
-pub(super) fn known_stamp(value: &Value) -> Option<&str> {
-    value.as_text().filter(|text| *text != UNKNOWN_STAMP && Stamp::parse(text).is_some())
 }

@@ -2,13 +2,16 @@
 //! and randomness are arguments. What a desktop node runs is what a phone links.
 //!
 //! One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
-//! `receive` (what did a peer send) and `settle` (make the app's table show what the documents say).
+//! `receive` (what did a peer send; `plain` from clients without automerge) and `settle` (make the app's table show
+//! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses).
 
 mod adopt;
 mod brake;
 mod capture;
+mod contest;
 mod engine;
 mod error;
+mod fitting;
 mod history;
 mod migrate;
 mod pages;

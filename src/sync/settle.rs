@@ -3,15 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use rusqlite::ErrorCode;
-use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 use sha2::{Digest, Sha256};
-use storysync_crdt::{NOWHERE, Row, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
+use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
 
-use super::capture::known_stamp;
+use super::contest::{Contest, nobodys_id, unique_keys};
 use super::error::SessionError;
 use super::session::Session;
-use crate::app::profile;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord, TableId};
@@ -24,11 +21,6 @@ pub(super) const WAITS_FOR_NAME: &str = "another row has the same unique values"
 /// Why a row waits: the table refuses it, whatever its values.
 pub(super) const REFUSED_BY_TABLE: &str = "the app's table refuses it";
 
-/// Bytes of the hash that stands for a row's values under a unique constraint.
-const UNIQUE_KEY_BYTES: usize = 16;
-/// Most earlier values of a field tried in place of one that is refused.
-const MILDER_VALUES_MAX: usize = 8;
-
 /// A value as [`Difference`] remembers it: large ones by their hash.
 pub(super) fn token(value: &Value) -> Value {
     match value {
@@ -40,41 +32,24 @@ pub(super) fn token(value: &Value) -> Value {
 
 /// One pass of settling: what is still to be done, and which ids were promised to rows being written.
 #[derive(Default)]
-struct Pass {
-    waiting: BTreeSet<RowId>,
-    entered: HashSet<RowId>,
-    promised: HashMap<RowId, (TableId, i64)>,
+pub(super) struct Pass {
+    pub(super) waiting: BTreeSet<RowId>,
+    pub(super) entered: HashSet<RowId>,
+    pub(super) promised: HashMap<RowId, (TableId, i64)>,
     /// Deleted rows about which it was asked whether others require them.
-    checked: HashSet<RowId>,
+    pub(super) checked: HashSet<RowId>,
     /// Rows whose unique values were offered to those that wait for them.
-    retried: HashSet<RowId>,
+    pub(super) retried: HashSet<RowId>,
     /// Rows after which those that wait behind them were tried again.
-    looked_at: HashSet<RowId>,
+    pub(super) looked_at: HashSet<RowId>,
     /// Tables of which the rows they refused were tried again.
-    refused: HashSet<TableId>,
+    pub(super) refused: HashSet<TableId>,
     /// Rows whose unique values were taken out of the way, as they stood before.
-    set_aside: HashMap<RowId, StoredRow>,
-}
-
-/// What became of writing a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Put {
-    Done,
-    /// Another row has the same unique values.
-    Taken,
-    /// The table refuses a value.
-    Refused,
-}
-
-/// Whether a row may take the unique values it has.
-enum Contest {
-    Free,
-    /// This row stays, and has these columns alike.
-    Behind(RowId, Vec<String>),
+    pub(super) set_aside: HashMap<RowId, StoredRow>,
 }
 
 /// Where a reference leads.
-enum Resolved {
+pub(super) enum Resolved {
     To(i64),
     /// To the row that stays in the target's place.
     Instead(i64),
@@ -217,27 +192,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn settle_referrers(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+    pub(super) fn settle_referrers(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
         for referrer in rows::referrers(self.connection, id)? {
             let known = rows::get(self.connection, referrer)?;
             if referrer != id && (known.present || known.parked.is_some()) {
                 pass.waiting.insert(referrer);
-            }
-        }
-        Ok(())
-    }
-
-    /// A row has left its table, or holds other unique values now: those that wait behind it have their turn.
-    fn retry_behind(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
-        pass.waiting.extend(clashes::stands_in_for(self.connection, id)?);
-        Ok(())
-    }
-
-    /// Those that wait, and have the unique values this row has now, may have to wait behind it instead.
-    fn retry_contesting(&mut self, table: &Table, id: RowId, desired: &[Value], pass: &mut Pass) -> Result<(), SessionError> {
-        if pass.retried.insert(id) {
-            for key in unique_keys(table, desired) {
-                pass.waiting.extend(clashes::waiting_for(self.connection, &key)?.into_iter().filter(|waiting| *waiting != id));
             }
         }
         Ok(())
@@ -334,172 +293,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Writes the values into the table. Where a constraint refuses them, values from before, or the
-    /// column's default, take their place, as few as will do. `false` when nothing will.
-    #[expect(clippy::too_many_arguments, reason = "what a table takes depends on all of it")]
-    fn put(
-        &mut self,
-        table: &Table,
-        record: &RowRecord,
-        local_id: i64,
-        stored: Option<&StoredRow>,
-        desired: &mut [Value],
-        merged: &Row,
-        differs: &mut Differences,
-    ) -> Result<bool, SessionError> {
-        match self.try_put(table, local_id, stored, desired)? {
-            Put::Done => return Ok(true),
-            // An index on an expression, or with a condition: no other value is better than none.
-            Put::Taken if stored.is_none() => return Ok(false),
-            Put::Taken | Put::Refused => {}
-        }
-        let mut replaced = desired.to_vec();
-        for (position, column) in table.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Field) {
-            for candidate in self.milder_values(table, column, record, stored.and_then(|stored| stored.values.get(position)))? {
-                let (Some(desired_value), Some(place)) = (desired.get_mut(position), replaced.get_mut(position)) else { continue };
-                *place = candidate.clone();
-                let refused = std::mem::replace(desired_value, candidate);
-                if self.try_put(table, local_id, stored, desired)? == Put::Done {
-                    if let Some(value) = desired.get(position) {
-                        note_refused(column, merged, value, differs);
-                    }
-                    return Ok(true);
-                }
-                if let Some(value) = desired.get_mut(position) {
-                    *value = refused;
-                }
-            }
-        }
-        // Several columns at once: everything as it stands, or empty.
-        desired.clone_from_slice(&replaced);
-        if self.try_put(table, local_id, stored, desired)? != Put::Done {
-            return Ok(false);
-        }
-        for (column, value) in table.columns.iter().zip(desired.iter()).filter(|(column, _)| column.role == Role::Field) {
-            note_refused(column, merged, value, differs);
-        }
-        Ok(true)
-    }
-
-    fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<Put, SessionError> {
-        let written = match stored {
-            Some(stored) => self.update(table, stored, desired),
-            None => self.insert(table, local_id, desired),
-        };
-        match written {
-            Ok(()) => Ok(Put::Done),
-            Err(SessionError::Sqlite(error)) if is_taken(&error) => Ok(Put::Taken),
-            Err(SessionError::Sqlite(error)) if is_constraint(&error) => Ok(Put::Refused),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What may stand in a column whose value is refused, best first: what stands there, the newest earlier
-    /// value of the document, the column's default.
-    fn milder_values(&mut self, table: &Table, column: &Column, record: &RowRecord, now: Option<&Value>) -> Result<Vec<Value>, SessionError> {
-        let mut values: Vec<Value> = now.cloned().into_iter().collect();
-        let document = self.document(record.id)?;
-        let written = document.changes().iter().rev().filter_map(|change| change.value(&column.name));
-        for value in written {
-            if !values.contains(value) {
-                values.push(value.clone());
-            }
-        }
-        values.truncate(MILDER_VALUES_MAX);
-        if let Some(default) = &column.default {
-            values.push(self.connection.query_row(&format!("SELECT {default}"), [], |row| Ok(crate::values::from_sql(row.get_ref(0)?)))?);
-        }
-        values.push(if column.not_null { empty_value(table, column) } else { Value::Null });
-        Ok(values)
-    }
-
-    /// Whether a row may take its unique values: of two rows that have the same in the end, the smaller uuid
-    /// stays. Rows that will have others once they are settled are taken out of the way.
-    fn contest(&mut self, table: &Table, record: &RowRecord, local_id: i64, desired: &[Value], pass: &mut Pass) -> Result<Contest, SessionError> {
-        let mut stays: Option<(RowRecord, Vec<String>)> = None;
-        let mut leave: Vec<RowRecord> = Vec::new();
-        for unique in &table.uniques {
-            let values: Vec<&Value> = unique
-                .iter()
-                .filter_map(|name| table.columns.iter().position(|column| column.name == *name))
-                .filter_map(|position| desired.get(position))
-                .collect();
-            if values.len() != unique.len() || values.iter().any(|value| value.is_null()) {
-                continue;
-            }
-            for other in app_rows::holders(self.connection, table, unique, &values, local_id)? {
-                let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else { continue };
-                if pass.waiting.contains(&holder.id) && self.will_differ(table, &holder, unique, pass)? {
-                    self.set_aside(table, &holder, unique, pass)?;
-                } else if holder.uuid < record.uuid {
-                    if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
-                        stays = Some((holder, unique.clone()));
-                    }
-                } else {
-                    leave.push(holder);
-                }
-            }
-        }
-        if let Some((winner, columns)) = stays {
-            return Ok(Contest::Behind(winner.id, columns));
-        }
-        for holder in leave {
-            if let (Some(id), true) = (holder.local_id, rows::get(self.connection, holder.id)?.present) {
-                app_rows::delete(self.connection, table, id)?;
-                pass.set_aside.remove(&holder.id);
-                // It is settled again, and then finds this row in its place.
-                rows::save(self.connection, &RowRecord { present: false, parked: Some(WAITS_FOR_NAME.to_owned()), ..holder.clone() })?;
-                clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
-                pass.waiting.insert(holder.id);
-                self.settle_referrers(holder.id, pass)?;
-                self.retry_behind(holder.id, pass)?;
-            }
-        }
-        Ok(Contest::Free)
-    }
-
-    /// Whether a row that is still to be settled will leave its table, or hold other values in these columns.
-    fn will_differ(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &Pass) -> Result<bool, SessionError> {
-        let merged = self.shown_row(holder.id)?;
-        let (true, Some(local_id)) = (merged.stands(), holder.local_id) else { return Ok(true) };
-        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(true) };
-        for (column, now) in stored.columns(table).filter(|(column, _)| unique.contains(&column.name)) {
-            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            let same = match &column.role {
-                Role::Reference { table: target } => match self.resolve(target, &document, pass)?.0 {
-                    Resolved::To(id) => *now == Value::Integer(id),
-                    _ => holder.differs.get(&column.name).is_some_and(|difference| difference.document == document),
-                },
-                _ => *now == document || holder.differs.get(&column.name).is_some_and(|difference| difference.document == document),
-            };
-            if !same {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Puts values nobody has into the unique columns of a row that will get others in this pass.
-    fn set_aside(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &mut Pass) -> Result<(), SessionError> {
-        let Some(local_id) = holder.local_id else { return Ok(()) };
-        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(()) };
-        let Some(column) = unique.iter().filter_map(|name| table.column(name)).max_by_key(|column| column.affinity == Affinity::Text) else { return Ok(()) };
-        let nobodys = match column.affinity {
-            Affinity::Text => Value::from(format!("storysync: moving {}", holder.uuid)),
-            _ => Value::Integer(nobodys_id(holder.uuid.as_str())),
-        };
-        app_rows::update(self.connection, table, local_id, &BTreeMap::from([(column.name.clone(), nobodys)]))?;
-        pass.set_aside.entry(holder.id).or_insert(stored);
-        Ok(())
-    }
-
-    fn insert(&mut self, table: &Table, local_id: i64, desired: &[Value]) -> Result<(), SessionError> {
+    pub(super) fn insert(&mut self, table: &Table, local_id: i64, desired: &[Value]) -> Result<(), SessionError> {
         let values: BTreeMap<String, Value> = table.columns.iter().zip(desired).map(|(column, value)| (column.name.clone(), value.clone())).collect();
         app_rows::insert(self.connection, table, local_id, &values)?;
         Ok(())
     }
 
-    fn update(&mut self, table: &Table, current: &StoredRow, desired: &[Value]) -> Result<(), SessionError> {
+    pub(super) fn update(&mut self, table: &Table, current: &StoredRow, desired: &[Value]) -> Result<(), SessionError> {
         let changed: BTreeMap<String, Value> = table
             .columns
             .iter()
@@ -527,7 +327,7 @@ impl Session<'_> {
         Ok(high.saturating_add(1))
     }
 
-    fn resolve(&mut self, table: &str, document: &Value, pass: &Pass) -> Result<(Resolved, Option<RowId>), SessionError> {
+    pub(super) fn resolve(&mut self, table: &str, document: &Value, pass: &Pass) -> Result<(Resolved, Option<RowId>), SessionError> {
         let Some(uuid) = document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse) else {
             return Ok((Resolved::Nothing, None));
         };
@@ -606,88 +406,6 @@ impl Session<'_> {
         }
         Ok(Some(empty_reference(table, column, record, &document, differs)))
     }
-
-    /// What a field shows: the document's value; where this table can't take it, an earlier one it can, or the
-    /// column's default, and that is a clash.
-    fn field_shown(
-        &mut self,
-        table: &Table,
-        column: &Column,
-        record: &RowRecord,
-        merged: &Row,
-        now: Option<&Value>,
-        differs: &mut Differences,
-    ) -> Result<Value, SessionError> {
-        let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-        if let Some(kept) = keep_difference(column, record, &document, now, differs) {
-            return Ok(kept);
-        }
-        let unsent = record.differs.get(&column.name).filter(|difference| difference.kind == DifferenceKind::Unsent);
-        if let (Some(unsent), Some(now)) = (unsent, now)
-            && token(now) == unsent.shown
-        {
-            // Nobody but this table has it: what others wrote meanwhile must not replace it unseen.
-            differs.insert(column.name.clone(), Difference::of_kind(document, unsent.shown.clone(), DifferenceKind::Unsent));
-            return Ok(now.clone());
-        }
-        let schema = std::sync::Arc::clone(&self.schema);
-        let takes = |value: &Value| !(value.is_null() && column.not_null) && profile::takes(&schema, table.name(), column, value);
-        // What stands in the table was written by this app: it can read it.
-        if takes(&document) || now == Some(&document) {
-            return Ok(document);
-        }
-        let told = self.document(record.id)?.register(&column.name).is_some();
-        let standing = now.filter(|now| !now.is_null() && !told);
-        let milder = if told { self.milder_values(table, column, record, None)? } else { self.milder_values(table, column, record, standing)? };
-        let shown = milder.into_iter().find(takes).unwrap_or_else(|| empty_value(table, column));
-        // A column the document never had is no clash: the other app does not have it.
-        let kind = if told { DifferenceKind::Refused } else { DifferenceKind::Quiet };
-        differs.insert(column.name.clone(), Difference::of_kind(document, token(&shown), kind));
-        Ok(shown)
-    }
-}
-
-/// What a column that refuses NULL shows when there is nothing to show.
-fn empty_value(table: &Table, column: &Column) -> Value {
-    if let Some(value) = profile::empty_value(table.name(), &column.name) {
-        return value;
-    }
-    match column.affinity {
-        Affinity::Text => Value::from(""),
-        Affinity::Blob => Value::Blob(Vec::new()),
-        Affinity::Integer | Affinity::Numeric => Value::Integer(0),
-        Affinity::Real => Value::Real(0.0),
-    }
-}
-
-fn note_refused(column: &Column, merged: &Row, shown: &Value, differs: &mut Differences) {
-    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-    if document != *shown {
-        differs.insert(column.name.clone(), Difference::of_kind(document, token(shown), DifferenceKind::Refused));
-    }
-}
-
-/// What a row holds under each unique constraint, as hashes; constraints with a NULL hold nothing.
-fn unique_keys(table: &Table, desired: &[Value]) -> Vec<Vec<u8>> {
-    let key = |unique: &Vec<String>| {
-        let mut digest = Sha256::new().chain_update(table.name()).chain_update(b"\0").chain_update(unique.join("\0"));
-        for name in unique {
-            let value = table.columns.iter().position(|column| column.name == *name).and_then(|position| desired.get(position))?;
-            if value.is_null() {
-                return None;
-            }
-            digest = digest.chain_update(b"\0").chain_update(crate::values::to_json(value).to_string());
-        }
-        Some(digest.finalize().iter().copied().take(UNIQUE_KEY_BYTES).collect())
-    };
-    table.uniques.iter().filter_map(key).collect()
-}
-
-/// An integer that is no row's id, the same for the same name: below zero, where no app puts rows.
-fn nobodys_id(name: &str) -> i64 {
-    let digest = Sha256::digest(name.as_bytes());
-    let positive = digest.iter().take(7).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
-    -1 - positive
 }
 
 /// A time of the row. Where no document knows it: what stands in the table, else what stood there before.
@@ -704,6 +422,11 @@ fn time_shown(column: &Column, record: &RowRecord, document: &Value, now: Option
     }
 }
 
+/// The instant of a document's stamp, for whoever needs one.
+pub(super) fn known_stamp(value: &Value) -> Option<&str> {
+    value.as_text().filter(|text| *text != UNKNOWN_STAMP && Stamp::parse(text).is_some())
+}
+
 /// What a table shows for a time no document knows: what the sender's table said, the time the old
 /// scripts gave every row of a file (which says as little), or the epoch.
 pub(super) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
@@ -714,7 +437,7 @@ pub(super) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
 }
 
 /// A difference that still holds keeps the table's value as it stands.
-fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
+pub(super) fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
     let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document && difference.kind != DifferenceKind::StandIn)?;
     let now = now?;
     if token(now) != difference.shown {
@@ -766,12 +489,4 @@ fn note_conversions(
         }
     }
     Ok(())
-}
-
-fn is_taken(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|error| matches!(error.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY))
-}
-
-fn is_constraint(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
