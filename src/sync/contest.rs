@@ -87,7 +87,7 @@ impl Session<'_> {
     }
 
     /// Whether a row that is still to be settled will leave its table, or hold other values in these columns.
-    pub(super) fn will_differ(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &Pass) -> Result<bool, SessionError> {
+    fn will_differ(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &Pass) -> Result<bool, SessionError> {
         let merged = self.shown_row(holder.id)?;
         let (true, Some(local_id)) = (merged.stands(), holder.local_id) else { return Ok(true) };
         let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(true) };
@@ -108,7 +108,7 @@ impl Session<'_> {
     }
 
     /// Puts values nobody has into the unique columns of a row that will get others in this pass.
-    pub(super) fn set_aside(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &mut Pass) -> Result<(), SessionError> {
+    fn set_aside(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &mut Pass) -> Result<(), SessionError> {
         let Some(local_id) = holder.local_id else { return Ok(()) };
         let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(()) };
         let Some(column) = unique.iter().filter_map(|name| table.column(name)).max_by_key(|column| column.affinity == Affinity::Text) else { return Ok(()) };

@@ -74,7 +74,7 @@ impl Session<'_> {
         Ok(true)
     }
 
-    pub(super) fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<Put, SessionError> {
+    fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<Put, SessionError> {
         let written = match stored {
             Some(stored) => self.update(table, stored, desired),
             None => self.insert(table, local_id, desired),
@@ -89,7 +89,7 @@ impl Session<'_> {
 
     /// What may stand in a column whose value is refused, best first: what stands there, the newest earlier
     /// value of the document, the column's default.
-    pub(super) fn milder_values(&mut self, table: &Table, column: &Column, record: &RowRecord, now: Option<&Value>) -> Result<Vec<Value>, SessionError> {
+    fn milder_values(&mut self, table: &Table, column: &Column, record: &RowRecord, now: Option<&Value>) -> Result<Vec<Value>, SessionError> {
         let mut values: Vec<Value> = now.cloned().into_iter().collect();
         let document = self.document(record.id)?;
         let written = document.changes().iter().rev().filter_map(|change| change.value(&column.name));
