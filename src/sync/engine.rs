@@ -31,6 +31,8 @@ use crate::trust::identity::DeviceId;
 
 /// Rows received in one write transaction: the app waits at most so long for its turn.
 const SLICE_ROWS: usize = 250;
+/// Bytes of clashes, as JSON, after which a push reply lists no more: they can be asked for.
+const CONFLICTS_REPLIED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Statements kept prepared: a few for each of some hundred tables.
 const STATEMENTS_CACHED: usize = 1024;
 
@@ -539,6 +541,7 @@ impl Engine {
         self.look(now, |session| {
             let mut states = Vec::new();
             let mut clashes = Vec::new();
+            let mut size_bytes = 0;
             for id in receipt.rows.iter().chain(&receipt.unchanged) {
                 let record = rows::get(session.connection, *id)?;
                 let table = rows::table_name(session.connection, record.table)?;
@@ -550,8 +553,11 @@ impl Engine {
                     version: merged.version,
                     updated_at: pages::rfc3339(&merged.updated_at),
                 });
-                if record.conflicts > 0 {
-                    clashes.extend(session.push_conflicts(&record, pushed, device.as_ref())?);
+                if record.conflicts > 0 && size_bytes < CONFLICTS_REPLIED_BYTES_MAX {
+                    for clash in session.push_conflicts(&record, pushed, device.as_ref())? {
+                        size_bytes += serde_json::to_string(&clash).map_or(0, |text| text.len());
+                        clashes.push(clash);
+                    }
                 }
             }
             Ok((states, clashes))
