@@ -45,10 +45,15 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
     let (mut engine, _) = context.engine(&identity)?;
     let conflicts = engine.conflicts(now())?;
     let ended = engine.ended_conflicts(ENDED_SHOWN)?;
+    let brakes = engine.brakes(now())?;
     let names = Names::of(&identity, &trust)?;
-    context.print(&json!({ "conflicts": conflicts, "ended": ended_json(&ended) }), |text| {
+    context.print(&json!({ "conflicts": conflicts, "ended": ended_json(&ended), "brakes": brakes }), |text| {
         if conflicts.is_empty() {
             text.push_str("Nothing clashes.\n");
+        }
+        for brake in &brakes {
+            let by = names.name(Some(&brake.device_id));
+            let _ = writeln!(text, "{} deletions in {} by {by} wait for a yes: `storysync approve {}`", brake.rows, brake.entity_type, brake.id);
         }
         for conflict in &conflicts {
             describe(conflict, &names, text);

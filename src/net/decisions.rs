@@ -71,14 +71,15 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
 
 /// The open clashes, and those that ended last.
 pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
-    let (open, ended) = node
+    let (open, ended, brakes) = node
         .engine
         .call(|engine| {
             let open = engine.conflicts(now())?;
-            Ok::<_, crate::sync::EngineError>((open, engine.ended_conflicts(ENDED_SHOWN)?))
+            let ended = engine.ended_conflicts(ENDED_SHOWN)?;
+            Ok::<_, crate::sync::EngineError>((open, ended, engine.brakes(now())?))
         })
         .await??;
-    Ok(json!({ "conflicts": open, "ended": ended_json(&ended) }))
+    Ok(json!({ "conflicts": open, "ended": ended_json(&ended), "brakes": brakes }))
 }
 
 /// Clashes that are over, as every interface shows them.
