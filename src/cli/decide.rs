@@ -39,15 +39,41 @@ impl Names {
     }
 }
 
+/// The clashes that are over, and how they ended.
+pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    let names = Names::of(&identity, &context.trust()?)?;
+    let (mut engine, _) = context.engine(&identity)?;
+    engine.conflicts(now())?;
+    let ended = ended_json(&engine.ended_conflicts(ENDED_SHOWN)?);
+    context.print(&json!({ "ended": ended }), |text| {
+        if ended.is_empty() {
+            text.push_str("No clash has ended yet.\n");
+        }
+        for clash in &ended {
+            let word = |key: &str| clash[key].as_str().unwrap_or_default().to_owned();
+            let by = clash["ended_by"].as_str().map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
+            let _ = writeln!(
+                text,
+                "{}  {} clash in {} {}: {}{by}",
+                word("ended_at"),
+                word("kind").replace('_', "/"),
+                word("entity_type"),
+                word("sync_uuid"),
+                word("ending")
+            );
+        }
+    })
+}
+
 pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
     let identity = context.identity()?;
     let trust = context.trust()?;
     let (mut engine, _) = context.engine(&identity)?;
     let conflicts = engine.conflicts(now())?;
-    let ended = engine.ended_conflicts(ENDED_SHOWN)?;
     let brakes = engine.brakes(now())?;
     let names = Names::of(&identity, &trust)?;
-    context.print(&json!({ "conflicts": conflicts, "ended": ended_json(&ended), "brakes": brakes }), |text| {
+    context.print(&json!({ "conflicts": conflicts }), |text| {
         if conflicts.is_empty() {
             text.push_str("Nothing clashes.\n");
         }
@@ -57,9 +83,6 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
         }
         for conflict in &conflicts {
             describe(conflict, &names, text);
-        }
-        if !ended.is_empty() {
-            let _ = writeln!(text, "{} clashes are over; `storysync --json conflicts` lists them.", ended.len());
         }
     })
 }

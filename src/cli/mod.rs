@@ -68,7 +68,11 @@ enum Command {
         command: Option<DevicesCommand>,
     },
     /// Clashes that wait for a decision.
+    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
+        /// Those that are over instead, and how they ended.
+        #[arg(long)]
+        ended: bool,
         #[command(subcommand)]
         command: Option<ConflictsCommand>,
     },
@@ -227,8 +231,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Status => commands::status(&context),
         Command::Devices { command: None } => commands::devices(&context),
         Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => commands::revoke(&context, &id),
-        Command::Conflicts { command: None } => decide::conflicts(&context),
-        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)) } => decide::resolve(&context, &args),
+        Command::Conflicts { command: None, ended: true } => decide::ended(&context),
+        Command::Conflicts { command: None, ended: false } => decide::conflicts(&context),
+        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), .. } => decide::resolve(&context, &args),
         Command::History { table, uuid } => decide::history(&context, &table, &uuid),
         Command::Undo(args) => decide::undo(&context, &args),
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),

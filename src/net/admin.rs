@@ -41,6 +41,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/devices", get(devices))
         .route("/api/devices/{id}", delete(remove_device))
         .route("/api/conflicts", get(conflicts))
+        .route("/api/conflicts/ended", get(ended))
         .route("/api/conflicts/resolve", post(resolve))
         .route("/api/conflicts/{id}/resolve", post(resolve_one))
         .route("/api/history/{table}/{uuid}", get(history))
@@ -205,6 +206,10 @@ fn answer(result: Result<serde_json::Value, Refusal>) -> Response {
 
 async fn conflicts(State(node): Shared) -> Response {
     answer(decisions::conflicts(&node).await)
+}
+
+async fn ended(State(node): Shared) -> Response {
+    answer(decisions::ended(&node).await)
 }
 
 async fn resolve(State(node): Shared, body: Bytes) -> Response {

@@ -14,7 +14,7 @@ use crate::store::clashes::EndedClash;
 use crate::sync::{BrakeDecision, Choice, Take};
 use crate::values::from_json;
 
-/// Clashes that are over, shown with the open ones.
+/// Clashes that are over, shown at once.
 pub const ENDED_SHOWN: i64 = 100;
 
 /// Reads a JSON body.
@@ -69,17 +69,16 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
     Ok(json!({ "resolved": 1 }))
 }
 
-/// The open clashes, and those that ended last.
+/// The open clashes.
 pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
-    let (open, ended, brakes) = node
-        .engine
-        .call(|engine| {
-            let open = engine.conflicts(now())?;
-            let ended = engine.ended_conflicts(ENDED_SHOWN)?;
-            Ok::<_, crate::sync::EngineError>((open, ended, engine.brakes(now())?))
-        })
-        .await??;
-    Ok(json!({ "conflicts": open, "ended": ended_json(&ended), "brakes": brakes }))
+    let open = node.engine.call(|engine| engine.conflicts(now())).await??;
+    Ok(json!({ "conflicts": open }))
+}
+
+/// The clashes that ended last.
+pub(super) async fn ended(node: &NodeState) -> Result<Json, Refusal> {
+    let ended = node.engine.call(|engine| engine.ended_conflicts(ENDED_SHOWN)).await??;
+    Ok(json!({ "ended": ended_json(&ended) }))
 }
 
 /// Clashes that are over, as every interface shows them.

@@ -46,7 +46,7 @@ fn a_phone_decides_a_clash_over_the_sealed_lan() {
     let phone_id = phone.run_json(&["status"])["device_id"].clone();
     let history = desktop.run_json(&["history", "actor", &uuid]);
     assert_eq!(history["history"].as_array().unwrap().last().unwrap()["device"], phone_id, "decided by the phone");
-    assert_eq!(desktop.run_json(&["conflicts"])["ended"][0]["ended_by"], phone_id);
+    assert_eq!(desktop.run_json(&["conflicts", "--ended"])["ended"][0]["ended_by"], phone_id);
 }
 
 #[test]
