@@ -57,7 +57,8 @@ pub fn engage(connection: &Connection, peer: i64, table: TableId, now_ms: i64) -
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn hold(connection: &Connection, brake: i64, row: RowId) -> rusqlite::Result<()> {
+pub fn hold(connection: &Connection, brake: i64, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
+    release(connection, row, now_ms)?;
     connection.prepare_cached("INSERT OR REPLACE INTO sync_held (row_id, brake_id) VALUES (?1, ?2)")?.execute([row.0, brake])?;
     Ok(())
 }

@@ -103,12 +103,12 @@ impl Session<'_> {
                 }
             };
             for id in deleted {
-                brakes::hold(self.connection, brake, id)?;
+                brakes::hold(self.connection, brake, id, now_ms)?;
             }
             // What was deleted before the brake was on comes back until it is decided.
             for id in earlier {
                 if row(self.document(id)?).deletion.is_some() {
-                    brakes::hold(self.connection, brake, id)?;
+                    brakes::hold(self.connection, brake, id, now_ms)?;
                     touched.insert(id);
                 }
             }

@@ -429,7 +429,7 @@ impl Session<'_> {
             puts.insert(column.name.clone(), travelling);
         }
         only_new_columns &= !puts.is_empty();
-        let wanted = !puts.is_empty() && merged.deletion.is_none() && stale.is_none() && row(self.document(id)?).deletion.is_some();
+        let wanted = !puts.is_empty() && !only_new_columns && merged.deletion.is_none() && stale.is_none() && row(self.document(id)?).deletion.is_some();
         if wanted {
             // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
             puts.insert(key::DELETED_AT.to_owned(), Value::Null);

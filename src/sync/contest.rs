@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use storysync_crdt::Value;
 
 use super::error::SessionError;
+use super::rules::has_unsent;
 use super::session::Session;
 use super::settle::{Pass, Resolved, WAITS_FOR_NAME};
 use crate::app::rows as app_rows;
@@ -70,6 +71,11 @@ impl Session<'_> {
         }
         if let Some((winner, columns)) = stays {
             return Ok(Contest::Behind(winner.id, columns));
+        }
+        // What holds a value that is nowhere else is not taken out of its table: here, the other waits.
+        if let Some(holder) = leave.iter().find(|holder| has_unsent(holder)) {
+            let columns = table.uniques.first().cloned().unwrap_or_default();
+            return Ok(Contest::Behind(holder.id, columns));
         }
         for holder in leave {
             if let (Some(id), true) = (holder.local_id, rows::get(self.connection, holder.id)?.present) {

@@ -17,7 +17,7 @@ use super::migrate::{data_version, install, is_migrated, migrate, read_schema, u
 use super::pages::{self, PushPage};
 use super::receive::{Receipt, Sender};
 use super::report::{ConflictReport, Status};
-use super::resolve::{Choice, Take};
+use super::resolve::{Choice, Take, Which};
 use super::session::{Session, Source};
 use super::wire::{AcceptedState, PullRequest, PullResponse, PushConflict, RowChange};
 use crate::app::profile::{Prose, table_of_entity_type};
@@ -259,6 +259,10 @@ impl Engine {
 
     /// The file was moved away and another put in its place: follow the path, not the old file.
     fn follow_replaced_file(&mut self) -> Result<(), EngineError> {
+        // Another process of this device may have come further than we know.
+        if let Some(further) = self.remembered.load().filter(|remembered| remembered.seq > self.anchor.seq) {
+            self.anchor = further;
+        }
         let now = inode(&self.options.database);
         if now != 0 && now == self.inode {
             return Ok(());
@@ -630,18 +634,22 @@ impl Engine {
     /// See [`EngineError`]. What was decided before a failure stays.
     pub fn resolve_all(&mut self, take: &Take, by: Option<DeviceKey>, now: Stamp) -> Result<(usize, Vec<String>), EngineError> {
         let own = by.unwrap_or(self.options.device_key);
-        let (mut decided, mut left, mut after) = (0, Vec::new(), rows::RowId(0));
-        // In slices, so that the app gets its turns in between.
-        loop {
-            let (some, _) = self.write(now, |session| {
-                session.on_behalf_of = by;
-                session.resolve_some(take, &own, after)
-            })?;
-            let Some(some) = some else { return Ok((decided, left)) };
-            decided += some.decided;
-            left.extend(some.left);
-            after = some.last;
+        let (mut decided, mut left) = (0, Vec::new());
+        for which in [Which::Rows, Which::Links] {
+            let mut after = rows::RowId(0);
+            // In slices, so that the app gets its turns in between.
+            loop {
+                let (some, _) = self.write(now, |session| {
+                    session.on_behalf_of = by;
+                    session.resolve_some(take, &own, after, which)
+                })?;
+                let Some(some) = some else { break };
+                decided += some.decided;
+                left.extend(some.left);
+                after = some.last;
+            }
         }
+        Ok((decided, left))
     }
 
     /// Deletions that wait for a yes.

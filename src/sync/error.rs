@@ -81,6 +81,9 @@ pub enum EngineError {
     /// A row can't get another name by itself.
     #[error("no other value can be found for {0} by itself; give one with --field, or take delete")]
     CantRename(String),
+    /// The decision decides nothing.
+    #[error("that would not end this clash; give values with --field, or change the rows in the app")]
+    StillOpen,
     /// The value can't be taken.
     #[error("{name} can't be {value}: {reason}")]
     Unfit {

@@ -6,6 +6,7 @@ use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 use storysync_crdt::{Row, Value};
 
 use super::error::SessionError;
+use super::rules::has_unsent;
 use super::session::Session;
 use super::settle::{keep_difference, token};
 use crate::app::profile;
@@ -43,7 +44,7 @@ impl Session<'_> {
         match self.try_put(table, local_id, stored, desired)? {
             Put::Done => return Ok(true),
             // An index on an expression, or with a condition: no other value is better than none.
-            Put::Taken if stored.is_none() => return Ok(false),
+            Put::Taken if stored.is_none() || !has_unsent(record) => return Ok(false),
             Put::Taken | Put::Refused => {}
         }
         let mut replaced = desired.to_vec();
@@ -159,7 +160,7 @@ fn empty_value(table: &Table, column: &Column) -> Value {
     }
 }
 
-fn note_refused(column: &Column, merged: &Row, shown: &Value, differs: &mut Differences) {
+pub(super) fn note_refused(column: &Column, merged: &Row, shown: &Value, differs: &mut Differences) {
     let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
     if document != *shown {
         differs.insert(column.name.clone(), Difference::of_kind(document, token(shown), DifferenceKind::Refused));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, SyncUuid, VALUE_BYTES_MAX, Value, key};
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, key};
 
 use super::error::{EngineError, SessionError};
 use super::session::Session;
@@ -29,6 +29,15 @@ pub enum Take {
     Delete,
     /// Of two rows with one name, the one that waits gets another.
     Rename,
+}
+
+/// Which clashes are decided in one go. Two links may clash only because what they link does: that comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// All but links.
+    Rows,
+    /// Rows that are unique by what they refer to.
+    Links,
 }
 
 /// What deciding some clashes came to.
@@ -80,14 +89,19 @@ impl Session<'_> {
             let entity = rows::entity(self.connection, &record)?;
             let found = self.clashes(&record)?.into_iter().find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
             if let Some(conflict) = found {
-                return self.decide(&record, &conflict, choice, own);
+                self.decide(&record, &conflict, choice, own)?;
+                let record = rows::get(self.connection, record.id)?;
+                if self.is_still_open(&record, &conflict)? {
+                    return Err(EngineError::StillOpen.into());
+                }
+                return Ok(());
             }
         }
         Err(EngineError::NoSuchConflict(id.to_owned()).into())
     }
 
     /// Decides the open clashes of the next rows after `after` alike; none when there are no more.
-    pub(super) fn resolve_some(&mut self, take: &Take, own: &DeviceKey, after: RowId) -> Result<Option<Resolved>, SessionError> {
+    pub(super) fn resolve_some(&mut self, take: &Take, own: &DeviceKey, after: RowId, which: Which) -> Result<Option<Resolved>, SessionError> {
         let choice = Choice { take: Some(take.clone()), fields: BTreeMap::new() };
         let records = rows::with_conflicts_after(self.connection, after, ROWS_DECIDED_AT_ONCE)?;
         let Some(last) = records.last().map(|record| record.id) else { return Ok(None) };
@@ -97,10 +111,15 @@ impl Session<'_> {
                 // An earlier decision may have ended it. A value this table refuses is no matter between
                 // devices: it wants a value of its own.
                 let record = rows::get(self.connection, record.id)?;
-                if conflict.kind == ConflictKind::Schema || !self.clashes(&record)?.iter().any(|open| open.kind == conflict.kind) {
+                let is_link = conflict.kind == ConflictKind::Unique && self.is_link(&record, &conflict)?;
+                if is_link != (which == Which::Links)
+                    || conflict.kind == ConflictKind::Schema
+                    || !self.clashes(&record)?.iter().any(|open| open.kind == conflict.kind)
+                {
                     continue;
                 }
                 match self.decide(&record, &conflict, &choice, own) {
+                    Ok(()) if self.is_still_open(&rows::get(self.connection, record.id)?, &conflict)? => resolved.left.push(EngineError::StillOpen.to_string()),
                     Ok(()) => resolved.decided += 1,
                     Err(SessionError::Engine(error)) => resolved.left.push(error.to_string()),
                     Err(error) => return Err(error),
@@ -108,6 +127,13 @@ impl Session<'_> {
             }
         }
         Ok(Some(resolved))
+    }
+
+    /// Whether the very same clash is open still.
+    fn is_still_open(&mut self, record: &RowRecord, conflict: &Conflict) -> Result<bool, SessionError> {
+        let names = |conflict: &Conflict| conflict.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+        let same = |open: &Conflict| open.kind == conflict.kind && open.others == conflict.others && names(open) == names(conflict);
+        Ok(self.clashes(record)?.iter().any(same))
     }
 
     /// A value somebody gave for a column, as documents hold it; references by uuid or by the id they have here.
@@ -314,7 +340,11 @@ impl Session<'_> {
             }
             Some(Value::Integer(_)) => {
                 let highest = app_rows::highest_reference(self.connection, table, column)?;
-                Ok(BTreeMap::from([(column.name.clone(), Value::Integer(highest.saturating_add(1)))]))
+                let candidate = Value::Integer(highest.checked_add(1).ok_or_else(cant)?);
+                if app_rows::holds(self.connection, table, &column.name, &candidate)? {
+                    return Err(cant().into());
+                }
+                Ok(BTreeMap::from([(column.name.clone(), candidate)]))
             }
             _ => Err(cant().into()),
         }
@@ -337,6 +367,10 @@ fn side(field: &FieldClash, take: Option<&Take>, own: &DeviceKey) -> Result<Valu
 /// Whether the row of a delete/edit or orphan clash is to go. The delete is the first of its values.
 fn deletes(conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<bool, EngineError> {
     if let Some(value) = choice.fields.get(key::DELETED_AT) {
+        if !value.is_null() && value.as_text().and_then(Stamp::parse).is_none() {
+            let reason = "it is no time; give null to keep the row, or take keep or delete".to_owned();
+            return Err(EngineError::Unfit { name: key::DELETED_AT.to_owned(), value: to_json(value).to_string(), reason });
+        }
         return Ok(!value.is_null());
     }
     let deleter = conflict.fields.first().and_then(|field| field.values.first()).and_then(|value| value.device);

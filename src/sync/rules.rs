@@ -30,10 +30,17 @@ impl Session<'_> {
         Ok(merged)
     }
 
-    /// Whether the row holds, here, a value that could not travel: whoever deleted it never saw that.
+    /// Whether the row holds, here, a value that could not travel: others who deleted it never saw that.
     fn holds_unsent(&mut self, id: RowId) -> Result<bool, SessionError> {
         let record = rows::get(self.connection, id)?;
-        Ok(record.present && record.differs.values().any(|difference| difference.kind == DifferenceKind::Unsent))
+        if !record.present || !has_unsent(&record) {
+            return Ok(false);
+        }
+        let own = self.actor.device();
+        let document = self.document(id)?;
+        let deletes = document.register(key::DELETED_AT).into_iter().flat_map(storysync_crdt::Register::visible).filter(|put| !put.value.is_null());
+        let mut writers = deletes.filter_map(|put| document.changes().get(put.change)).map(|change| change.actor().device());
+        Ok(!writers.any(|writer| writer == own))
     }
 
     /// Whether a live row requires this deleted one, or one that requires it, unknown to whoever deleted it.
@@ -196,6 +203,11 @@ impl Session<'_> {
             _ => (Ending::Resolved, newest()),
         })
     }
+}
+
+/// Whether a row holds, here, a value that could not travel.
+pub(super) fn has_unsent(record: &RowRecord) -> bool {
+    record.differs.values().any(|difference| difference.kind == DifferenceKind::Unsent)
 }
 
 /// A clash as the documented line has it: what this device wrote, or is shown, and what others wrote.

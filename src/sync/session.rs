@@ -170,7 +170,9 @@ impl<'a> Session<'a> {
         };
         if let Some(change) = self.document(row)?.edit(puts, purpose, base, &actor, at.unix_ms()) {
             // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
-            brakes::release(self.connection, row, self.now.unix_ms())?;
+            if purpose == EditPurpose::Edit {
+                brakes::release(self.connection, row, self.now.unix_ms())?;
+            }
             // A change made from the document itself always fits it.
             self.admit(row, change, None)?.map_err(log::LogError::Gap)?;
         }

@@ -8,6 +8,8 @@ use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_M
 
 use super::contest::{Contest, nobodys_id, unique_keys};
 use super::error::SessionError;
+use super::fitting::note_refused;
+use super::rules::has_unsent;
 use super::session::Session;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
@@ -168,7 +170,9 @@ impl Session<'_> {
             clashes::set_waiting_keys(self.connection, id, &[])?;
         }
         pass.promised.remove(&id);
-        pass.set_aside.remove(&id);
+        if record.present {
+            pass.set_aside.remove(&id);
+        }
         let moved = record.present != before.present || record.local_id != before.local_id;
         if moved || record.parked != before.parked || self.left_here.contains(&id) || stand_in != clashes::stand_in(self.connection, id)? {
             self.settle_referrers(id, pass)?;
@@ -181,7 +185,7 @@ impl Session<'_> {
         if schema.table(name.as_str()).is_some_and(|table| !table.uniques.is_empty()) && (moved || pass.looked_at.insert(id)) {
             self.retry_behind(id, pass)?;
         }
-        if pass.refused.insert(record.table) {
+        if (moved && !record.present || pass.refused.insert(record.table)) && record.parked.is_none() {
             let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
             pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != id));
         }
@@ -222,11 +226,11 @@ impl Session<'_> {
         };
         record.present = stored.is_some();
         // What the app had there, before we took its unique values out of the way.
-        let current = stored.as_ref().map(|stored| pass.set_aside.get(&record.id).cloned().unwrap_or_else(|| stored.clone()));
+        let current = pass.set_aside.get(&record.id).or(stored.as_ref()).cloned();
         let local_id = match (&current, pass.promised.get(&record.id)) {
-            (Some(current), _) => current.local_id,
-            (None, Some((_, promised))) => *promised,
-            (None, None) => self.free_id(table, record, pass)?,
+            (Some(current), _) if stored.is_some() => current.local_id,
+            (_, Some((_, promised))) => *promised,
+            (_, None) => self.free_id(table, record, pass)?,
         };
         // Promised before references are resolved, so that rows which need each other find each other.
         pass.promised.insert(record.id, (record.table, local_id));
@@ -253,13 +257,21 @@ impl Session<'_> {
             desired.push(value);
         }
         if !table.uniques.is_empty() {
-            if let Contest::Behind(winner, columns) = self.contest(table, record, local_id, &desired, pass)? {
-                if stored.is_some() {
-                    app_rows::delete(self.connection, table, local_id)?;
-                    self.retry_behind(record.id, pass)?;
+            let contest = self.contest(table, record, local_id, &desired, pass)?;
+            if let (Contest::Behind(..), Some(stored), true) = (&contest, &stored, has_unsent(record)) {
+                // It holds what is nowhere else: it stays under the name it has.
+                for (((column, standing), desired), unique) in stored.columns(table).zip(desired.iter_mut()).map(|pair| (pair, &table.uniques)) {
+                    if unique.iter().any(|columns| columns.contains(&column.name)) && desired != standing {
+                        note_refused(column, merged, standing, &mut differs);
+                        *desired = standing.clone();
+                    }
                 }
-                if stored.is_some() {
+            } else if let Contest::Behind(winner, columns) = contest {
+                if let Some(stored) = stored {
+                    app_rows::delete(self.connection, table, local_id)?;
+                    pass.set_aside.entry(record.id).or_insert(stored);
                     record.local_id = Some(local_id);
+                    self.retry_behind(record.id, pass)?;
                 }
                 record.present = false;
                 record.parked = Some(WAITS_FOR_NAME.to_owned());
@@ -279,7 +291,18 @@ impl Session<'_> {
         record.parked = None;
         if !self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)? {
             record.parked = Some(REFUSED_BY_TABLE.to_owned());
+            if let Some(stored) = stored {
+                app_rows::delete(self.connection, table, local_id)?;
+                pass.set_aside.entry(record.id).or_insert(stored);
+                record.local_id = Some(local_id);
+                record.present = false;
+            }
             return Ok(());
+        }
+        if stored.as_ref().is_none_or(|stored| stored.values != desired) {
+            // What another row kept out may have its turn.
+            let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
+            pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != record.id));
         }
         if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
             note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;

@@ -490,6 +490,108 @@ fn a_value_too_large_to_travel_is_replaced_by_nothing_unseen() {
 }
 
 #[test]
+fn a_value_too_large_to_travel_survives_a_contest_for_its_rows_name() {
+    for smaller in ["a", "b"] {
+        let (mut a, mut b) = two();
+        let other = if smaller == "a" { "b" } else { "a" };
+        a.write(&format!("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', printf('%.3000000c', 'x'), '{smaller}-of-a')"));
+        b.write(&format!("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'b', '{other}-of-b')"));
+        a.sync(&mut b);
+        b.sync(&mut a);
+        let large = |replica: &Replica| replica.value::<i64>("SELECT count(*) FROM place WHERE length(note) = 3000000");
+        assert_eq!(large(&a), 1, "{smaller}");
+        b.write("UPDATE place SET name = 'Port' WHERE note = 'b'; UPDATE place SET name = 'Quay' WHERE note IS NULL");
+        a.sync(&mut b);
+        assert_eq!((large(&a), a.value::<i64>("SELECT count(*) FROM place")), (1, 2), "{smaller}");
+        assert_eq!(kinds(&mut a), ["schema"]);
+    }
+}
+
+#[test]
+fn whoever_has_a_value_too_large_to_travel_may_delete_its_row() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO dial (label, sync_uuid) VALUES (printf('%.3000000c', 'x'), 'dial')");
+    a.sync(&mut b);
+    a.write("UPDATE dial SET deleted_at = '2026-01-01 00:00:00'");
+    a.sync(&mut b);
+    assert_eq!((a.value::<i64>("SELECT count(deleted_at) FROM dial"), b.value::<i64>("SELECT count(deleted_at) FROM dial")), (1, 1));
+}
+
+#[test]
+fn names_swapped_under_an_index_with_a_condition_arrive() {
+    let (mut a, mut b) = two_with(
+        "CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT, n INTEGER REFERENCES tag (id), gone INTEGER);
+         CREATE UNIQUE INDEX tag_name ON tag (name) WHERE gone IS NULL",
+        "",
+    );
+    a.write("INSERT INTO tag (name, sync_uuid) VALUES ('one', 'x'), ('two', 'y'), ('three', 'z')");
+    meet(&mut a, &mut b);
+    b.write("UPDATE tag SET n = 4711");
+    a.sync(&mut b);
+    a.write("UPDATE tag SET name = 'tmp' WHERE sync_uuid = 'x'; UPDATE tag SET name = 'one' WHERE sync_uuid = 'y'; UPDATE tag SET name = 'two' WHERE sync_uuid = 'z'; UPDATE tag SET name = 'three' WHERE sync_uuid = 'x'");
+    a.sync(&mut b);
+    assert_eq!(b.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM tag ORDER BY sync_uuid)"), "three,one,two");
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM tag WHERE n = 4711"), 3, "what only this device knows stays");
+    assert!(kinds(&mut b).is_empty());
+}
+
+#[test]
+fn a_column_the_app_gains_decides_nothing() {
+    let (mut a, mut b) = orphaned();
+    for (replica, table) in [(&mut a, "place"), (&mut b, "place")] {
+        replica.write(&format!("ALTER TABLE {table} ADD COLUMN z TEXT DEFAULT 'q'"));
+        replica.capture();
+    }
+    meet(&mut a, &mut b);
+    assert_eq!(kinds(&mut a), ["orphan"]);
+    let (mut a, mut b) = with_many_rows();
+    b.write("DELETE FROM place WHERE id <= 300");
+    b.sync(&mut a);
+    a.write("ALTER TABLE place ADD COLUMN z TEXT DEFAULT 'q'");
+    a.sync(&mut b);
+    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 300);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 100);
+}
+
+#[test]
+fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
+    for (first, second) in [("aa", "zz"), ("zz", "aa")] {
+        let (mut a, mut b) = two();
+        a.write("INSERT INTO place (name, sync_uuid) VALUES ('Shared', 's'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
+        meet(&mut a, &mut b);
+        for (replica, uuid) in [(&a, first), (&b, second)] {
+            replica.write(&format!("INSERT INTO place (name, sync_uuid) VALUES ('U', '{uuid}'); INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'v-{uuid}' FROM place WHERE name = 'U'"));
+        }
+        meet(&mut a, &mut b);
+        assert_eq!(kinds(&mut a).len(), 2);
+        assert!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap().1.is_empty());
+        meet(&mut a, &mut b);
+        assert_eq!((b.value::<i64>("SELECT count(*) FROM visit"), kinds(&mut b).len()), (2, 0));
+    }
+}
+
+#[test]
+fn a_decision_that_would_end_nothing_is_refused() {
+    let (mut a, mut b) = two_with("CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE)", "");
+    a.write("INSERT INTO step (place, sync_uuid) VALUES (9223372036854775807, 'aa')");
+    b.write("INSERT INTO step (place, sync_uuid) VALUES (9223372036854775807, 'zz')");
+    meet(&mut a, &mut b);
+    let id = clashes(&mut a)[0].id.clone();
+    let error = a.engine().resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now()).unwrap_err().to_string();
+    assert!(error.contains("--field"), "{error}");
+    assert_eq!(a.engine().resolve_all(&Take::Mine, None, now()).unwrap().0, 0);
+    let (mut a, mut b) = two_with("CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT); CREATE UNIQUE INDEX tag_name ON tag (lower(name))", "");
+    a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Red', 'zz')");
+    b.write("INSERT INTO tag (name, sync_uuid) VALUES ('red', 'aa')");
+    a.sync(&mut b);
+    let id = clashes(&mut a)[0].id.clone();
+    assert!(a.engine().resolve(&id, &Choice { take: Some(Take::Mine), ..Choice::default() }, None, now()).is_err());
+    value(&mut a, "name", Value::from("crimson"));
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM tag"), 2);
+}
+
+#[test]
 fn a_row_an_index_on_an_expression_keeps_out_waits_and_takes_nothing_away() {
     let (mut a, mut b) = two_with("CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT); CREATE UNIQUE INDEX tag_name ON tag (lower(name))", "");
     a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Red', 'zz')");
@@ -706,6 +808,25 @@ fn whoever_writes_a_held_row_has_decided_about_it() {
     meet(&mut a, &mut b);
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 7"), 0);
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 397);
+}
+
+#[test]
+fn a_brake_whose_rows_another_holds_is_gone() {
+    let (mut a, mut b) = with_many_rows();
+    let mut c = {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("app.db");
+        rusqlite::Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
+        Replica::of_copy(&path, 3)
+    };
+    c.sync(&mut a);
+    b.write("DELETE FROM place WHERE id <= 150");
+    c.write("DELETE FROM place WHERE id <= 200");
+    b.sync(&mut a);
+    c.sync(&mut a);
+    let brakes = a.engine().brakes(now()).unwrap();
+    assert_eq!(brakes.iter().map(|brake| brake.rows).sum::<i64>(), 200);
+    assert!(brakes.iter().all(|brake| brake.rows > 0));
 }
 
 #[test]
