@@ -55,6 +55,21 @@ fn value(replica: &mut Replica, name: &str, value: Value) {
     replica.engine().resolve(&id, &choice, None, now()).unwrap();
 }
 
+#[test]
+fn of_two_times_of_one_row_the_earliest_creation_and_the_latest_update_are_shown() {
+    for swapped in [false, true] {
+        let (mut a, mut b) = two();
+        let row =
+            |created: &str, updated: &str| format!("INSERT INTO place (name, sync_uuid, created_at, updated_at) VALUES ('x', 'p', '{created}', '{updated}')");
+        let (early, late) = (row("2026-01-01 00:00:00", "2026-01-05 00:00:00"), row("2026-01-02 00:00:00", "2026-01-06 00:00:00"));
+        a.write(if swapped { &early } else { &late });
+        b.write(if swapped { &late } else { &early });
+        meet(&mut a, &mut b);
+        let times: (String, String) = (a.value("SELECT created_at FROM place"), a.value("SELECT updated_at FROM place"));
+        assert_eq!(times, ("2026-01-01 00:00:00".to_owned(), "2026-01-06 00:00:00".to_owned()));
+    }
+}
+
 // Orphans.
 
 fn orphaned() -> (Replica, Replica) {
