@@ -70,6 +70,24 @@ fn of_two_times_of_one_row_the_earliest_creation_and_the_latest_update_are_shown
     }
 }
 
+#[test]
+fn of_a_row_both_had_before_storysync_the_later_update_is_shown_and_both_values_are_told() {
+    for number in 0..6 {
+        let file = |text: &str, updated: &str| {
+            format!(
+                "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT, sync_uuid TEXT UNIQUE, created_at DATETIME, updated_at DATETIME, deleted_at DATETIME, version INTEGER NOT NULL DEFAULT 1);
+                 INSERT INTO note VALUES (1, '{text} {number}', 'n', '2026-01-01 00:00:00', '{updated}', NULL, 1)"
+            )
+        };
+        let (early, late) = (file("early", "2026-01-01 00:00:00"), file("late", "2026-02-01 00:00:00"));
+        let (mut a, mut b) = if number % 2 == 0 { two_with(&early, &late) } else { two_with(&late, &early) };
+        meet(&mut a, &mut b);
+        assert_eq!(a.value::<String>("SELECT text FROM note"), format!("late {number}"));
+        let found = clashes(&mut a);
+        assert_eq!((found[0].kind.as_str(), found[0].fields[0].values.len()), ("field", 2));
+    }
+}
+
 // Orphans.
 
 fn orphaned() -> (Replica, Replica) {
