@@ -85,12 +85,10 @@ pub enum EngineError {
     #[error("that would not end this clash; give values with --field, or change the rows in the app")]
     StillOpen,
     /// The value can't be taken.
-    #[error("{name} can't be {value}: {reason}")]
+    #[error("{name} can't be that: {reason}")]
     Unfit {
-        /// The column.
+        /// The column. Never its value: errors are logged, and values are story text.
         name: String,
-        /// What was given.
-        value: String,
         /// Why, and what to do.
         reason: String,
     },

@@ -12,7 +12,6 @@ use crate::app::rows as app_rows;
 use crate::app::schema::Role;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
-use crate::values::to_json;
 
 /// Which side of a clash is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +140,7 @@ impl Session<'_> {
         let table_name = rows::table_name(self.connection, record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let Some(column) = schema.table(table_name.as_str()).and_then(|table| table.column(name)) else { return Ok(value.clone()) };
-        let unfit = |reason: &str| EngineError::Unfit { name: name.to_owned(), value: to_json(value).to_string(), reason: reason.to_owned() };
+        let unfit = |reason: &str| EngineError::Unfit { name: name.to_owned(), reason: reason.to_owned() };
         if value.is_null() && column.not_null {
             return Err(unfit("the app's table wants a value there").into());
         }
@@ -221,7 +220,6 @@ impl Session<'_> {
                 (Some(Take::Mine | Take::Keep), DifferenceKind::Unsent) => {
                     return Err(EngineError::Unfit {
                         name: field.name.clone(),
-                        value: "what stands here".to_owned(),
                         reason: "it is too large to travel; shorten it in the app, give another with --field, or take theirs".to_owned(),
                     }
                     .into());
@@ -264,9 +262,8 @@ impl Session<'_> {
             self.write_row(record.id, choice.fields.clone(), None, now)?;
             self.settle([record.id, winner].into())?;
             if rows::get(self.connection, record.id)?.parked.as_deref() == Some(WAITS_FOR_NAME) {
-                let value = choice.fields.values().map(|value| to_json(value).to_string()).collect::<Vec<_>>().join(", ");
                 let name = choice.fields.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(EngineError::Unfit { name, value, reason: "another row has it already; give one that is free".to_owned() }.into());
+                return Err(EngineError::Unfit { name, reason: "another row has it already; give one that is free".to_owned() }.into());
             }
             return Ok(());
         }
@@ -369,7 +366,7 @@ fn deletes(conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<bool
     if let Some(value) = choice.fields.get(key::DELETED_AT) {
         if !value.is_null() && value.as_text().and_then(Stamp::parse).is_none() {
             let reason = "it is no time; give null to keep the row, or take keep or delete".to_owned();
-            return Err(EngineError::Unfit { name: key::DELETED_AT.to_owned(), value: to_json(value).to_string(), reason });
+            return Err(EngineError::Unfit { name: key::DELETED_AT.to_owned(), reason });
         }
         return Ok(!value.is_null());
     }

@@ -186,13 +186,19 @@ impl Session<'_> {
             self.retry_behind(id, pass)?;
         }
         if (moved && !record.present || pass.refused.insert(record.table)) && record.parked.is_none() {
-            let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
-            pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != id));
+            self.retry_refused(&record, pass)?;
         }
         self.note_clashes(&mut record, before.conflicts)?;
         if record != before {
             rows::save(self.connection, &record)?;
         }
+        Ok(())
+    }
+
+    /// What a row of its table, or an index of it, kept out may have its turn.
+    fn retry_refused(&mut self, record: &RowRecord, pass: &mut Pass) -> Result<(), SessionError> {
+        let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
+        pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != record.id));
         Ok(())
     }
 
@@ -257,11 +263,12 @@ impl Session<'_> {
             desired.push(value);
         }
         if !table.uniques.is_empty() {
+            let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
             let contest = self.contest(table, record, local_id, &desired, pass)?;
             if let (Contest::Behind(..), Some(stored), true) = (&contest, &stored, has_unsent(record)) {
                 // It holds what is nowhere else: it stays under the name it has.
-                for (((column, standing), desired), unique) in stored.columns(table).zip(desired.iter_mut()).map(|pair| (pair, &table.uniques)) {
-                    if unique.iter().any(|columns| columns.contains(&column.name)) && desired != standing {
+                for ((column, standing), desired) in stored.columns(table).zip(desired.iter_mut()) {
+                    if contested(column) && desired != standing {
                         note_refused(column, merged, standing, &mut differs);
                         *desired = standing.clone();
                     }
@@ -279,7 +286,6 @@ impl Session<'_> {
                 clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, &desired))?;
                 return Ok(());
             }
-            let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
             let frees = current
                 .as_ref()
                 .is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
@@ -300,9 +306,7 @@ impl Session<'_> {
             return Ok(());
         }
         if stored.as_ref().is_none_or(|stored| stored.values != desired) {
-            // What another row kept out may have its turn.
-            let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
-            pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != record.id));
+            self.retry_refused(record, pass)?;
         }
         if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
             note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
