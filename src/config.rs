@@ -59,6 +59,11 @@ pub struct Config {
     pub admin_port: Option<u16>,
     /// See [`PairingApproval`].
     pub pairing_approval: Option<PairingApproval>,
+    /// How long a pairing code can be used, in seconds: 120 unless said otherwise, 600 at most.
+    pub pairing_seconds: Option<u64>,
+    /// Names this machine may be addressed by, besides its addresses and `localhost`.
+    #[serde(default)]
+    pub host_names: Vec<String>,
     /// Tables to leave alone.
     #[serde(default)]
     pub excluded_tables: Vec<String>,

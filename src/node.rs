@@ -3,15 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::net::connections::{Connections, Limits};
 use crate::net::handle::EngineHandle;
-use crate::net::node_state::{NodeState, system_rng};
+use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::{admin, lan, server, watch as file_watch};
-use crate::store::key_file::{self, Overwrite};
+use crate::store::key_file::{self, Overwrite, ServingLock};
 use crate::store::trust::TrustStore;
 use crate::sync::Engine;
 use crate::trust::identity::{Identity, Secret};
@@ -19,6 +21,8 @@ use crate::trust::pairing::Approval;
 use crate::trust::to_base64url;
 
 const ADMIN_FILE: &str = "admin.json";
+/// How long the Engine's thread itself waits for another writer.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Setting under which the port last served on is remembered.
 pub const LAN_PORT_SETTING: &str = "lan_port";
 
@@ -52,6 +56,12 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another node serves from the same data directory.
+    #[error("a node is already serving from {}: stop it first, or give this one its own --data-dir and pair it as another device", .0.display())]
+    AlreadyServing(PathBuf),
+    /// The data directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] key_file::KeyFileError),
     /// No thread for the Engine.
     #[error("the system refuses another thread: {0}")]
     Thread(std::io::Error),
@@ -106,6 +116,10 @@ pub struct ServeOptions {
     pub name: String,
     /// Whether pairing wants a code.
     pub approval: Approval,
+    /// How long a pairing code can be used, in seconds.
+    pub pairing_seconds: u64,
+    /// Names this machine may be addressed by, besides its addresses.
+    pub host_names: Vec<String>,
 }
 
 /// A node that listens.
@@ -117,6 +131,7 @@ pub struct Node {
     admin: TcpListener,
     database: PathBuf,
     data_dir: PathBuf,
+    _serving: ServingLock,
 }
 
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
@@ -131,7 +146,8 @@ impl Node {
     ///
     /// # Errors
     /// See [`ServeError`].
-    pub async fn start(engine: Engine, trust: TrustStore, identity: Identity, data_dir: &Path, options: ServeOptions) -> Result<Self, ServeError> {
+    pub async fn start(mut engine: Engine, trust: TrustStore, identity: Identity, data_dir: &Path, options: ServeOptions) -> Result<Self, ServeError> {
+        let serving = key_file::lock_serving(data_dir)?.ok_or_else(|| ServeError::AlreadyServing(data_dir.to_owned()))?;
         let lan = bind(SocketAddr::new(options.host, options.port), "--port").await?;
         let admin = bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port), "--admin-port").await?;
         let port_of = |listener: &TcpListener, asked: u16| listener.local_addr().map_or(asked, |address| address.port());
@@ -149,9 +165,20 @@ impl Node {
             tracing::warn!(%error, "the port could not be remembered");
         }
         let database = engine.database().to_owned();
+        // Whoever meets a lock steps back and lets the others have their turn: see EngineHandle::call.
+        engine.wait_for_writers(BUSY_TIMEOUT);
         let engine = EngineHandle::spawn(engine).map_err(ServeError::Thread)?;
-        let state = Arc::new(NodeState::new(engine, trust, identity, options.name, options.host, lan_port, options.approval, admin_token));
-        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned() })
+        let settings = NodeSettings {
+            name: options.name,
+            lan_ip: options.host,
+            lan_port,
+            host_names: options.host_names,
+            approval: options.approval,
+            pairing_seconds: options.pairing_seconds,
+            installation: key_file::installation(data_dir),
+        };
+        let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, settings));
+        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), _serving: serving })
     }
 
     /// The READY line's content.
@@ -170,8 +197,8 @@ impl Node {
     pub async fn run(self, stop: watch::Receiver<bool>) {
         tokio::join!(
             lan::mirror_devices(&self.state),
-            server::serve(self.lan, lan::router(Arc::clone(&self.state)), stop.clone()),
-            server::serve(self.admin, admin::router(Arc::clone(&self.state)), stop.clone()),
+            server::serve(self.lan, lan::router(Arc::clone(&self.state)), Arc::clone(&self.state.connections), stop.clone()),
+            server::serve(self.admin, admin::router(Arc::clone(&self.state)), Connections::new(Limits::LOOPBACK), stop.clone()),
             file_watch::run(Arc::clone(&self.state), self.database, stop),
         );
         // Another node may have taken over meanwhile: its file is not ours to remove.

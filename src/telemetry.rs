@@ -10,6 +10,11 @@ pub(crate) fn start(verbose: u8, serving: bool) {
         _ => "storysync=debug",
     };
     let filter = EnvFilter::try_from_env("STORYSYNC_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // What a panic says may hold what it was looking at: only its place is told.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "something broke off inside");
+    }));
     // A second start (in tests) keeps the first.
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init());
 }

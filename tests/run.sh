@@ -39,10 +39,15 @@ else
     cargo test --workspace --no-fail-fast
 fi
 
+step "what the primitives and the vectors were held against"
+cargo test --quiet --test it -- primitives:: vectors:: --nocapture | grep -E ": |opened|refused" || true
+
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 
 step "dependencies"
+# All of the lock file, also what only other systems need: the check itself asks nobody.
+cargo fetch --locked --quiet
 cargo deny --offline --log-level error check bans licenses sources
 
 step "every feature set"

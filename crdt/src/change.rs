@@ -3,26 +3,25 @@
 //! Owns the encoding and the shape every change must have (root-level keys, scalar puts, bounded
 //! sizes, canonical bytes). Refuses to know what other changes exist: that is [`crate::Document`]'s.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::legacy::{Key, ObjectId, Op as WireOp, OpId as WireOpId, OpType};
 use automerge::{ActorId, ExpandedChange};
 
-use crate::{Actor, ChangeHash, Value};
+use crate::guard::{self, DecodeError, KEY_BYTES_MAX};
+use crate::{Actor, ChangeHash, EntityId, Value, genesis, key};
 
-/// Longest change admitted, in bytes. A page holds 4 MiB, so any change fits into one.
-pub const CHANGE_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Most puts in one change: SQLite's own limit on columns is 2,000.
-pub const PUTS_PER_CHANGE_MAX: usize = 2_100;
-/// Longest key, in bytes.
-pub const KEY_BYTES_MAX: usize = 256;
-/// Longest value, in bytes: with the other columns it still fits into [`CHANGE_BYTES_MAX`].
+/// Longest value, in bytes: with the other columns it still fits into [`crate::CHANGE_BYTES_MAX`].
 pub const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// The chunk type byte of an uncompressed change (automerge binary format, "chunk types").
-const CHUNK_TYPE_CHANGE: u8 = 1;
-/// Magic (4), checksum (4), type (1): the fixed start of a chunk.
-const CHUNK_TYPE_OFFSET: usize = 8;
+/// Highest `version` taken from another device: the largest integer JavaScript holds exactly.
+pub const VERSION_MAX: i64 = (1 << 53) - 1;
+/// Highest `version` a row may start with when it comes from another device: whatever is written on it stays
+/// below [`VERSION_MAX`].
+pub const FIRST_VERSION_MAX: i64 = 1 << 52;
+/// Highest Lamport counter: automerge keeps them in 32 bits, and breaks on what lies above.
+pub(crate) const COUNTER_MAX: u64 = u32::MAX as u64;
 
 /// Names one put: a Lamport counter and the actor that made it. Ordered as automerge orders
 /// operations, so the greatest of several concurrent puts is the winner.
@@ -56,27 +55,6 @@ pub struct Change {
     message: Option<String>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
-}
-
-/// Why bytes are not a change of an entity document.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// Larger than [`CHANGE_BYTES_MAX`].
-    #[error("a change of {0} bytes is larger than any change may be")]
-    TooLarge(usize),
-    /// Compressed changes, documents, bundles and anything that is no automerge chunk.
-    #[error("these bytes are not an uncompressed automerge change")]
-    NotAChange,
-    /// automerge could not read it.
-    #[error("automerge can't read this change: {0}")]
-    Unreadable(String),
-    /// The checksum or the encoding differs from what automerge itself would have written.
-    #[error("the bytes of this change are not canonical")]
-    NotCanonical,
-    /// A well-formed change that no entity document may hold.
-    #[error("not a change of an entity document: {0}")]
-    Shape(&'static str),
 }
 
 /// What a new change says, before it has bytes and a hash.
@@ -141,22 +119,42 @@ impl Change {
     /// See [`DecodeError`]; nothing but a canonical, uncompressed change of the shape of an entity
     /// document is taken.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.len() > CHANGE_BYTES_MAX {
-            return Err(DecodeError::TooLarge(bytes.len()));
+        guard::inspect(bytes)?;
+        // automerge 0.12 panics on some well-formed bytes; what is half read is dropped whole.
+        catch_unwind(AssertUnwindSafe(|| Self::decode_inspected(bytes))).unwrap_or(Err(DecodeError::Breaks))
+    }
+
+    /// Reads a change another device made: as [`Self::decode`], and within limits that keep what devices
+    /// write after it within theirs.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn decode_received(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let change = Self::decode(bytes)?;
+        let mut keys = HashSet::with_capacity(change.ops.len());
+        if !change.ops.iter().all(|op| keys.insert(op.key.as_str())) {
+            return Err(DecodeError::Shape("it writes one key twice"));
         }
-        if bytes.get(CHUNK_TYPE_OFFSET) != Some(&CHUNK_TYPE_CHANGE) {
-            return Err(DecodeError::NotAChange);
+        if let Some(Value::Integer(version)) = change.value(key::VERSION)
+            && !(0..=if change.is_genesis() { FIRST_VERSION_MAX } else { VERSION_MAX }).contains(version)
+        {
+            return Err(DecodeError::Shape("its version is out of range"));
         }
+        Ok(change)
+    }
+
+    fn decode_inspected(bytes: &[u8]) -> Result<Self, DecodeError> {
         let encoded = automerge::Change::try_from(bytes).map_err(|error| DecodeError::Unreadable(error.to_string()))?;
         let hash = encoded.hash();
+        // automerge does not compare the checksum itself.
         if bytes.get(4..8) != hash.0.get(..4) {
             return Err(DecodeError::NotCanonical);
         }
-        if encoded.len() > PUTS_PER_CHANGE_MAX {
-            return Err(DecodeError::Shape("it has too many operations"));
-        }
         let expanded = encoded.decode();
         let change = Self::from_expanded(&expanded, ChangeHash(hash.0), bytes)?;
+        if change.end_op() > COUNTER_MAX {
+            return Err(DecodeError::Shape("its counters are out of range"));
+        }
         if automerge::Change::from(expanded).hash() != hash {
             return Err(DecodeError::NotCanonical);
         }
@@ -168,6 +166,7 @@ impl Change {
             return Err(DecodeError::Shape("it carries extra bytes"));
         }
         let mut ops = Vec::with_capacity(expanded.operations.len());
+        let mut actors: HashMap<&[u8], Actor> = HashMap::new();
         for op in &expanded.operations {
             if op.obj != ObjectId::Root || op.insert {
                 return Err(DecodeError::Shape("it touches something below the root"));
@@ -187,7 +186,14 @@ impl Change {
             if value.size_bytes() > VALUE_BYTES_MAX {
                 return Err(DecodeError::Shape("a value is too large"));
             }
-            let predecessors = op.pred.iter().map(|pred| OpId { counter: pred.counter(), actor: Actor::from_bytes(pred.actor().to_bytes()) }).collect();
+            let predecessors = op
+                .pred
+                .iter()
+                .map(|pred| {
+                    let bytes = pred.actor().to_bytes();
+                    OpId { counter: pred.counter(), actor: actors.entry(bytes).or_insert_with(|| Actor::from_bytes(bytes)).clone() }
+                })
+                .collect();
             ops.push(Op { key: key.to_string(), value, predecessors });
         }
         Ok(Self {
@@ -254,6 +260,19 @@ impl Change {
     #[must_use]
     pub fn is_genesis(&self) -> bool {
         self.deps.is_empty()
+    }
+
+    /// Whether it may be the first change of `entity`: it names the row itself, or follows from the row's name
+    /// and content alone. Anything else is another row's, sent under this one's name.
+    #[must_use]
+    pub fn starts(&self, entity: &EntityId) -> bool {
+        match self.value(key::ROW) {
+            Some(name) => name.as_text() == Some(entity.uuid.as_str()),
+            None => {
+                let puts = self.ops.iter().map(|op| (op.key.clone(), op.value.clone())).collect();
+                genesis(entity, puts).hash() == self.hash
+            }
+        }
     }
 
     /// The name of its `index`-th put.

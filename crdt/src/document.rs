@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU64;
 
-use crate::change::Draft;
+use crate::change::{COUNTER_MAX, Draft};
 use crate::{Actor, Change, ChangeHash, Op, OpId, Value};
 
 /// The newest changes of a document: those no other change depends on.
@@ -87,6 +87,12 @@ pub enum ApplyError {
     /// The same actor and sequence number with other content: a copied or lying device.
     #[error("its actor already wrote another change with that sequence number")]
     Equivocation,
+    /// It is a change of another row: nobody honest sends it under this one's name.
+    #[error("it belongs to another row")]
+    OtherRow,
+    /// The row has more changes side by side, or more keys, than it can be read and written with.
+    #[error("too many changes of this row stand side by side already")]
+    Crowded,
     /// Its counters don't follow from its dependencies.
     #[error("its counters do not follow from the changes it builds on")]
     Counters,
@@ -95,8 +101,26 @@ pub enum ApplyError {
     Predecessor,
 }
 
-/// How far a change's first counter may lie above the highest counter it builds on.
+/// Most changes of a row that may stand side by side: each is a device that wrote without knowing the others.
+const HEADS_MAX: usize = 512;
+/// Most values of one key that may stand side by side.
+const VISIBLE_PER_KEY_MAX: usize = 512;
+/// Most values that may stand beside others, over all keys: an edit of them all still fits into one change.
+const VISIBLE_MAX: usize = 12_288;
+/// Most keys of a row, those of columns it once had included.
+const KEYS_MAX: usize = 4_096;
+
+/// How far a change's first counter may lie above the highest counter it builds on, while counters are low.
 const COUNTER_GAP_MAX: u64 = 1 << 20;
+/// Counters from here on must follow one by one: what automerge can count to is then used up by gigabytes of
+/// puts only, never by gaps.
+const COUNTER_HIGH: u64 = 1 << 30;
+
+/// How far the first counter may lie above `highest`: a function of what a change builds on alone, so that all
+/// devices agree.
+fn gap_max(highest: u64) -> u64 {
+    if highest < COUNTER_HIGH { COUNTER_GAP_MAX } else { 1 }
+}
 
 /// All changes of one row that are known here, and what they show.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +151,8 @@ impl Document {
         let position = self.changes.len();
         for (op_index, op) in change.ops().iter().enumerate() {
             let register = self.registers.entry(op.key.clone()).or_default();
-            register.visible.retain(|visible| !op.predecessors.contains(&visible.op_id));
+            let replaced: HashSet<&OpId> = op.predecessors.iter().collect();
+            register.visible.retain(|visible| !replaced.contains(&visible.op_id));
             let op_id = change.op_id(op_index);
             let place = register.visible.partition_point(|visible| visible.op_id < op_id);
             register.visible.insert(place, Visible { op_id, change: position, value: op.value.clone() });
@@ -159,12 +184,12 @@ impl Document {
         if change.seq() <= last_seq {
             return Err(ApplyError::Equivocation);
         }
-        if change.seq() != last_seq + 1 || change.start_op() <= highest || change.start_op() - highest > COUNTER_GAP_MAX {
+        if change.seq() != last_seq + 1 || change.start_op() <= highest || change.start_op() - highest > gap_max(highest) {
             return Err(ApplyError::Counters);
         }
         if let Some(last) = last
             && !change.deps().contains(&last.hash())
-            && !self.ancestors(change.deps()).contains(&last.hash())
+            && !self.builds_on(change.deps(), &last.hash())
         {
             return Err(ApplyError::Equivocation);
         }
@@ -175,14 +200,74 @@ impl Document {
                 }
             }
         }
+        self.check_room(change)
+    }
+
+    /// What is shown must stay readable, and writable: whoever edits next names every head, and every put it replaces.
+    fn check_room(&self, change: &Change) -> Result<(), ApplyError> {
+        let replaced_heads = change.deps().iter().filter(|dep| self.heads.contains(*dep)).count();
+        if replaced_heads == 0 && self.heads.len() >= HEADS_MAX {
+            return Err(ApplyError::Crowded);
+        }
+        let (mut new_keys, mut more, mut fewer) = (0, 0, 0);
+        for op in change.ops() {
+            let Some(register) = self.registers.get(&op.key) else {
+                new_keys += 1;
+                continue;
+            };
+            let replaced: HashSet<&OpId> = op.predecessors.iter().collect();
+            let mut standing = register.visible.iter().filter(|visible| !replaced.contains(&visible.op_id)).peekable();
+            if standing.peek().is_none() {
+                fewer += register.visible.len().saturating_sub(1);
+                continue;
+            }
+            let mut count = 0;
+            for visible in standing {
+                if visible.op_id.actor == *change.actor() {
+                    // Whoever writes a field again has seen what it wrote there itself.
+                    return Err(ApplyError::Predecessor);
+                }
+                count += 1;
+            }
+            if count >= VISIBLE_PER_KEY_MAX {
+                return Err(ApplyError::Crowded);
+            }
+            more += count + 1;
+            fewer += register.visible.len();
+        }
+        let surplus: usize = self.registers.values().map(|register| register.visible.len().saturating_sub(1)).sum();
+        let crowded = more > fewer && surplus + more - fewer > VISIBLE_MAX;
+        if crowded || (new_keys > 0 && self.registers.len() + new_keys > KEYS_MAX) {
+            return Err(ApplyError::Crowded);
+        }
         Ok(())
+    }
+
+    /// Whether `deps`, or anything they build on, is `earlier`. Dependencies were admitted before what builds on
+    /// them, so nothing admitted before `earlier` needs a look.
+    fn builds_on(&self, deps: &[ChangeHash], earlier: &ChangeHash) -> bool {
+        let Some(target) = self.index.get(earlier).copied() else { return false };
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<usize> = deps.iter().filter_map(|dep| self.index.get(dep).copied()).collect();
+        while let Some(position) = waiting.pop() {
+            if position == target {
+                return true;
+            }
+            if position > target
+                && seen.insert(position)
+                && let Some(change) = self.changes.get(position)
+            {
+                waiting.extend(change.deps().iter().filter_map(|dep| self.index.get(dep).copied()));
+            }
+        }
+        false
     }
 
     /// Writes a change that puts `puts` on top of `base` (or of everything here), without applying it.
     ///
     /// `actor` must not be used for this document by any other process, ever. Where `base` does not
     /// include the actor's own last change, a branch of the actor is used: an actor's changes must
-    /// form a chain. `None` when there is nothing to put, or `base` is not known here.
+    /// form a chain. `None` when there is nothing to put, `base` is not known here, or its counters are used up.
     #[must_use]
     pub fn edit(&self, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Heads>, actor: &Actor, unix_ms: i64) -> Option<Change> {
         if puts.is_empty() {
@@ -197,6 +282,10 @@ impl Document {
             _ => self,
         };
         let highest = state.changes.iter().map(|change| change.end_op().saturating_sub(1)).max().unwrap_or(0);
+        if highest.saturating_add(puts.len() as u64) >= COUNTER_MAX {
+            // Nothing can be written any more: better this row stands still than a log nobody can read.
+            return None;
+        }
         let ops = puts
             .into_iter()
             .map(|(key, value)| {
@@ -299,6 +388,12 @@ impl Document {
     #[must_use]
     pub fn change(&self, hash: &ChangeHash) -> Option<&Change> {
         self.index.get(hash).and_then(|position| self.changes.get(*position))
+    }
+
+    /// The change of an actor with a sequence number.
+    #[must_use]
+    pub fn change_of(&self, actor: &Actor, seq: u64) -> Option<&Change> {
+        self.by_actor.get(actor)?.iter().filter_map(|position| self.changes.get(*position)).find(|change| change.seq() == seq)
     }
 
     /// The put of that name and the change that made it.

@@ -1,5 +1,7 @@
 //! Names of things: tables, rows, changes, devices and actors. Parsed once, then trusted.
 
+use std::sync::Arc;
+
 use std::fmt;
 
 /// Bytes of randomness (or of a branch hash) at the end of a device's actor id.
@@ -109,13 +111,13 @@ pub type DeviceKey = [u8; 32];
 /// each run of the process, so that whoever holds a change can say which device wrote it. A genesis
 /// actor is a hash of content and names nobody.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Actor(Vec<u8>);
+pub struct Actor(Arc<[u8]>);
 
 impl Actor {
     /// Takes any bytes automerge accepts as an actor.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
+        Self(Arc::from(bytes))
     }
 
     /// The actor of one run of one device. `run` must be fresh: reusing an actor and sequence
@@ -124,7 +126,7 @@ impl Actor {
     pub fn of_device(device: &DeviceKey, run: [u8; ACTOR_RUN_BYTES]) -> Self {
         let mut bytes = device.to_vec();
         bytes.extend_from_slice(&run);
-        Self(bytes)
+        Self(Arc::from(bytes))
     }
 
     /// The device that owns this actor, or `None` for genesis actors and foreign ones.

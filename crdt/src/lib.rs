@@ -27,6 +27,7 @@ mod change;
 mod conflict;
 mod document;
 mod genesis;
+mod guard;
 mod history;
 mod id;
 mod prose;
@@ -36,16 +37,20 @@ mod shown;
 mod stamp;
 mod value;
 
-pub use change::{CHANGE_BYTES_MAX, Change, DecodeError, KEY_BYTES_MAX, Op, OpId, PUTS_PER_CHANGE_MAX, VALUE_BYTES_MAX};
+pub use change::{Change, FIRST_VERSION_MAX, Op, OpId, VALUE_BYTES_MAX, VERSION_MAX};
 pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
 pub use document::{ApplyError, Document, EditPurpose, Heads, Register};
 pub use genesis::{derived_uuid, genesis, key_uuid};
+pub use guard::{
+    ACTOR_BYTES_MAX, CHANGE_BYTES_MAX, DEPENDENCIES_PER_CHANGE_MAX, DecodeError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX,
+    PUTS_PER_CHANGE_MAX,
+};
 pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::merge_prose;
 pub use row::{Deletion, DeletionKind, Row, row};
 pub use save::{SaveError, save};
-pub use shown::{LEFT_ALL, Reference, Shape, Shown, Standing, TableShape, left_knowingly, left_name, orphan_clash, shown, target, unique_clash};
+pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, left_name, orphan_clash, shown, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};
 

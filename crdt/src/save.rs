@@ -18,16 +18,11 @@ pub enum SaveError {
     Differs,
 }
 
-/// Builds the automerge document of these changes and saves it.
+/// Builds the automerge document of these changes, saves it, and opens what was saved.
 ///
 /// # Errors
-/// When automerge does not take the changes, or does not end at the same heads.
+/// When automerge does not take the changes, or does not end at the same heads, before or after.
 pub fn save(document: &Document) -> Result<Vec<u8>, SaveError> {
-    let loaded = load(document)?;
-    Ok(loaded.save())
-}
-
-fn load(document: &Document) -> Result<Automerge, SaveError> {
     let build = || {
         let mut changes = Vec::with_capacity(document.changes().len());
         for change in document.changes() {
@@ -35,11 +30,15 @@ fn load(document: &Document) -> Result<Automerge, SaveError> {
         }
         let mut loaded = Automerge::new();
         loaded.apply_changes(changes).map_err(|error| SaveError::Refused(error.to_string()))?;
-        let heads: crate::Heads = loaded.get_heads().into_iter().map(|head| crate::ChangeHash(head.0)).collect();
-        if heads != *document.heads() || loaded.keys(automerge::ROOT).count() != document.registers().count() {
-            return Err(SaveError::Differs);
+        let saved = loaded.save();
+        let opened = Automerge::load(&saved).map_err(|error| SaveError::Refused(error.to_string()))?;
+        for automerge in [&loaded, &opened] {
+            let heads: crate::Heads = automerge.get_heads().into_iter().map(|head| crate::ChangeHash(head.0)).collect();
+            if heads != *document.heads() || automerge.keys(automerge::ROOT).count() != document.registers().count() {
+                return Err(SaveError::Differs);
+            }
         }
-        Ok(loaded)
+        Ok(saved)
     };
     // automerge 0.12 panics on some well-formed input (see "The guard"); a document is never worth a crash.
     catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|_| Err(SaveError::Refused("it panicked".to_owned())))

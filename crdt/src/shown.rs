@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use crate::conflict::{attributed, deletion_values};
 use crate::document::Visible;
 use crate::row::{shown as shown_put, visible_deletes, written_at};
-use crate::{Conflict, ConflictKind, ConflictValue, Document, EntityId, FieldClash, NOWHERE, Row, SyncUuid, TableName, Value, conflicts, key, row};
+use crate::{
+    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, NOWHERE, Row, Stamp, SyncUuid, TableName, Value, conflicts, key, row,
+};
 
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
 pub const LEFT_ALL: &str = "*";
@@ -133,21 +135,47 @@ pub fn target(row: &Row, reference: &Reference) -> Option<EntityId> {
     Some(EntityId { table: reference.table.clone(), uuid })
 }
 
-/// Whether whoever deleted `parent` knew that `child` would stay without it: the deletion names it, or
-/// the child's reference was written later by the very device that deleted the parent.
-#[must_use]
-pub fn left_knowingly(parent: &Document, child: &EntityId, child_document: &Document, column: &str) -> bool {
-    let name = left_name(child);
-    let reference = child_document.register(column).and_then(|register| shown_put(child_document, register));
-    let reference = reference.and_then(|put| child_document.changes().get(put.change));
-    visible_deletes(parent).into_iter().filter_map(|put| parent.changes().get(put.change)).any(|delete| {
-        let named = delete.value(key::LEFT_BEHIND).and_then(Value::as_text).is_some_and(|left| left == LEFT_ALL || left.split(',').any(|left| left == name));
-        let written_after = reference.is_some_and(|reference| {
+/// What the deletions of a row knew of the rows that would stay without it. Read once, because they may be many.
+#[derive(Debug, Clone, Default)]
+pub struct LeftBehind {
+    names: HashSet<String>,
+    all: bool,
+    deleted: Vec<(Option<DeviceKey>, Option<Stamp>)>,
+}
+
+impl LeftBehind {
+    /// Reads them off the deleted row.
+    #[must_use]
+    pub fn of(parent: &Document) -> Self {
+        let mut found = Self::default();
+        for delete in visible_deletes(parent).into_iter().filter_map(|put| parent.changes().get(put.change)) {
+            let left = delete.value(key::LEFT_BEHIND).and_then(Value::as_text).unwrap_or_default();
+            found.all |= left == LEFT_ALL;
+            found.names.extend(left.split(',').map(str::to_owned));
+            found.deleted.push((delete.actor().device(), written_at(delete)));
+        }
+        found
+    }
+
+    /// Whether a deletion names the row.
+    #[must_use]
+    pub fn names(&self, child: &EntityId) -> bool {
+        self.all || self.names.contains(&left_name(child))
+    }
+
+    /// Whether whoever deleted the row knew that `child` would stay without it: the deletion names it, or the
+    /// child's reference was written later by the very device that deleted.
+    #[must_use]
+    pub fn knew(&self, child: &EntityId, child_document: &Document, column: &str) -> bool {
+        if self.names(child) {
+            return true;
+        }
+        let reference = child_document.register(column).and_then(|register| shown_put(child_document, register));
+        reference.and_then(|put| child_document.changes().get(put.change)).is_some_and(|reference| {
             let device = reference.actor().device();
-            device.is_some() && device == delete.actor().device() && written_at(reference) >= written_at(delete)
-        });
-        named || written_after
-    })
+            device.is_some() && self.deleted.iter().any(|(deleter, at)| *deleter == device && written_at(reference) >= *at)
+        })
+    }
 }
 
 /// The deleted rows that live rows require, each with the live rows that do. A kept parent keeps its own.
@@ -157,6 +185,7 @@ fn needed_parents<'a>(
     shape: &Shape,
 ) -> BTreeMap<&'a EntityId, BTreeSet<&'a EntityId>> {
     let mut needed: BTreeMap<&EntityId, BTreeSet<&EntityId>> = BTreeMap::new();
+    let mut left: BTreeMap<&EntityId, LeftBehind> = BTreeMap::new();
     let mut looking: Vec<(&EntityId, bool)> = rows.iter().filter(|(_, row)| row.deletion.is_none()).map(|(id, _)| (*id, false)).collect();
     while let Some((child, kept)) = looking.pop() {
         let (Some(row), Some(child_document)) = (rows.get(child), documents.get(child)) else { continue };
@@ -166,7 +195,8 @@ fn needed_parents<'a>(
             if rows.get(parent).is_none_or(|row| row.deletion.is_none()) {
                 continue;
             }
-            if !kept && left_knowingly(parent_document, child, child_document, &reference.column) {
+            let left = left.entry(parent).or_insert_with(|| LeftBehind::of(parent_document));
+            if !kept && left.knew(child, child_document, &reference.column) {
                 continue;
             }
             let known = needed.contains_key(parent);

@@ -4,6 +4,7 @@
 pub mod choices;
 pub mod convergence;
 pub mod convergence_sqlite;
+pub mod hostile;
 #[expect(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "../../tests/it/support.rs"]
 mod support;
@@ -75,12 +76,16 @@ fn x25519(bytes: &[u8; 32]) -> storysync::trust::StaticSecret {
     storysync::trust::StaticSecret::from(*bytes)
 }
 
+fn x25519_public(bytes: &[u8; 32]) -> [u8; 32] {
+    x25519_dalek::PublicKey::from(&x25519(bytes)).to_bytes()
+}
+
 /// Any bytes as a registration: nobody who did not see the code is let in.
 pub fn register_body(data: &[u8]) {
     let desktop = Identity::from_secrets(&[3; 32], &[4; 32]);
     let mut rng = UnwrapErr(getrandom::SysRng);
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::None, 0, &mut rng);
-    assert!(window.admit(data, &desktop, "desktop", |_| 0, &mut rng).is_err(), "a forged registration was admitted");
+    assert!(window.admit(data, &desktop, "desktop", |_| Some(0), &mut rng).is_err(), "a forged registration was admitted");
     assert!(window.claim().is_none());
 }
 

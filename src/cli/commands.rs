@@ -19,9 +19,10 @@ use crate::net::handle::EngineHandle;
 use crate::net::node_state::{devices_to_mirror, now};
 use crate::net::{device_list_json, log_json};
 use crate::node::{AdminFile, Node, ServeOptions};
-use crate::store::trust::TrustedDevice;
+use crate::store::key_file;
+use crate::store::trust::{EventKind, RevokedBy, TrustedDevice};
 use crate::sync::Engine;
-use crate::trust::pairing::Approval;
+use crate::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let identity = context.identity()?;
@@ -37,6 +38,8 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
         admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
         name,
         approval,
+        pairing_seconds: context.config.pairing_seconds.map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
+        host_names: context.config.host_names.clone(),
     };
     let (engine, _) = context.engine(&identity)?;
     runtime()?.block_on(async {
@@ -128,11 +131,21 @@ pub(super) fn sync(context: &Context, device: Option<&str>) -> anyhow::Result<()
         bail!("no device is paired with this one yet: run `storysync pair show` on one and `storysync pair join` on the other");
     }
     let own_port = Some(context.own_port(&trust)?);
+    let name = context.name(None, &trust)?;
+    let installation = key_file::installation(&context.data_dir);
     let (engine, _) = context.engine(&identity)?;
     let engine = EngineHandle::spawn(engine).context("the system refuses another thread")?;
     let static_addresses = context.config.peer_addresses();
     let reports: Vec<PeerReport> = runtime()?.block_on(async {
-        let caller = Caller { identity: &identity, trust: &trust, engine: &engine, own_port, static_addresses: &static_addresses };
+        let caller = Caller {
+            identity: &identity,
+            trust: &trust,
+            engine: &engine,
+            own_port,
+            name: &name,
+            installation: &installation,
+            static_addresses: &static_addresses,
+        };
         let mut reports = Vec::new();
         for device in &devices {
             let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -186,6 +199,7 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         "conflicts": status.conflicts,
         "devices": list["devices"],
         "last_sync_at": last_sync_at,
+        "quarantined": status.quarantined,
         "serving_on_port": serving,
         "brakes": brakes,
     });
@@ -195,6 +209,9 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         let _ = writeln!(text, "rows       {} ({} waiting for others)", status.entities, status.parked);
         let _ = writeln!(text, "to send    {pending} changes");
         let _ = writeln!(text, "clashes    {}", status.conflicts);
+        if status.quarantined > 0 {
+            let _ = writeln!(text, "refused    {} changes other devices sent; `storysync log` says whose", status.quarantined);
+        }
         let _ = writeln!(text, "last sync  {}", last_sync_at.as_deref().unwrap_or("never"));
         let _ = match serving {
             Some(port) => writeln!(text, "serving    on port {port}"),
@@ -221,7 +238,12 @@ pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
             text.push_str("No device is paired with this one.\n");
         }
         for device in devices {
-            let state = if device["is_active"] == true { "paired" } else { "not paired" };
+            let state = match (device["is_active"] == true, device["frozen"] == true, device["keys_in_use_twice_at"].is_string()) {
+                (false, ..) => "not paired",
+                (true, true, _) => "paired, but nothing is taken from it: it sent two different changes under one name; pair it again",
+                (true, false, true) => "paired, but its keys are in use in two places: its data directory was copied, or stolen",
+                (true, false, false) => "paired",
+            };
             let _ = writeln!(
                 text,
                 "{}  {}  {state}, last sync {}",
@@ -239,7 +261,8 @@ pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
     // The running node drops the device's keys from memory as well.
     let told = super::pair::admin_call(context, "DELETE", &format!("/api/devices/{}", device.device_id), None);
     if told.is_err() {
-        trust.revoke(&device.device_id, now().unix_ms())?;
+        trust.revoke(&device.device_id, RevokedBy::Here, now().unix_ms())?;
+        trust.note_event(EventKind::Revoke, Some(&device.device_id), "it was revoked here", now().unix_ms())?;
         let (mut engine, _) = context.engine(&context.identity()?)?;
         engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
     }
@@ -250,13 +273,22 @@ pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
 
 pub(super) fn log(context: &Context) -> anyhow::Result<()> {
     let (mut engine, _) = context.engine(&context.identity()?)?;
-    let lines = engine.log_lines(LOG_LINES_SHOWN)?;
-    context.print(&log_json(&lines), |text| {
+    let log = log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &context.trust()?.events(LOG_LINES_SHOWN)?);
+    context.print(&log, |text| {
+        let lines = log["log"].as_array().cloned().unwrap_or_default();
         if lines.is_empty() {
-            text.push_str("Nothing came from other devices yet.\n");
+            text.push_str("Nothing has happened yet.\n");
         }
-        for line in &lines {
-            let _ = writeln!(text, "{}  {}  {} {} {}", line.at, line.device_name, line.operation, line.entity_type, line.entity_id);
+        for line in lines {
+            let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            let device = if word("device_name").is_empty() { word("device_id") } else { word("device_name") };
+            let _ = match line["detail"].as_str() {
+                Some(detail) => {
+                    let times = line["times"].as_i64().filter(|times| *times > 1).map_or(String::new(), |times| format!(" ({times} times)"));
+                    writeln!(text, "{}  {device}  {}: {detail}{times}", word("at"), word("operation"))
+                }
+                None => writeln!(text, "{}  {device}  {} {} {}", word("at"), word("operation"), word("entity_type"), line["entity_id"]),
+            };
         }
     })
 }

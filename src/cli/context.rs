@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand_core::Rng as _;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
 use crate::store::key_file;
-use crate::store::trust::TrustStore;
+use crate::store::trust::{EventKind, TrustStore};
 use crate::sync::{Engine, EngineOptions, Entropy, MigrationReport};
 use crate::trust::identity::Identity;
 use crate::trust::pairing::clean_name;
@@ -45,12 +45,40 @@ impl Context {
         Ok(Self { database, data_dir, config, json: global.json })
     }
 
+    /// The keys of this device. Where they are not those the pairings were made with, the person is told.
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
-        Ok(key_file::load_or_create(&self.data_dir, &mut system_rng())?)
+        key_file::prepare_directory(&self.data_dir)?;
+        let missing = !key_file::exists(&self.data_dir);
+        if missing && key_file::lock_serving(&self.data_dir)?.is_none() {
+            bail!(
+                "{} is missing while a node is serving with the keys it held: put it back, or stop the node first, if this device shall become a new one",
+                self.data_dir.join("identity.key").display()
+            );
+        }
+        let identity = key_file::load_or_create(&self.data_dir, &mut system_rng())?;
+        let (trust, own) = (self.trust()?, identity.device_id());
+        if let Some(lost) = trust.settle_identity(&own)? {
+            let words = format!(
+                "This device's keys are gone ({} was missing or is another), so it is a new device for the others: {own}, formerly {}. No row is lost, but its pairings ({}) rest: \
+                 put the file back and they are there again, or pair each device again (`storysync pair show` on one, `storysync pair join` on the other), and run `storysync devices revoke {}` there.",
+                self.data_dir.join("identity.key").display(),
+                lost.former,
+                lost.pairings,
+                lost.former
+            );
+            trust.note_event(EventKind::NewIdentity, Some(&own), &format!("its keys were gone; it was {} before", lost.former), now().unix_ms())?;
+            let _ = writeln!(std::io::stderr(), "{words}");
+        }
+        Ok(identity)
     }
 
     pub(super) fn trust(&self) -> anyhow::Result<TrustStore> {
         Ok(TrustStore::open(&self.data_dir)?)
+    }
+
+    /// Notes in the log that the person at this device decided something.
+    pub(super) fn note_decision(&self, identity: &Identity, detail: &str) -> anyhow::Result<()> {
+        Ok(self.trust()?.note_event(EventKind::Resolve, Some(&identity.device_id()), detail, now().unix_ms())?)
     }
 
     /// What this device is called: the flag, the configuration, what it was called before, the host.

@@ -88,10 +88,12 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<()> {
-    let (mut engine, _) = context.engine(&context.identity()?)?;
+    let identity = context.identity()?;
+    let (mut engine, _) = context.engine(&identity)?;
     if let Some(all) = &args.all {
         let take = if all == "mine" { Take::Mine } else { Take::Theirs };
         let (decided, left) = engine.resolve_all(&take, None, now())?;
+        context.note_decision(&identity, &format!("{decided} clashes were decided: {all}"))?;
         context.print(&json!({ "resolved": decided, "left": left }), |text| {
             let _ = writeln!(text, "{decided} clashes decided; the decision travels with the next sync.");
             for reason in &left {
@@ -117,6 +119,7 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
         fields.insert(name.clone(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text.as_str())));
     }
     engine.resolve(id, &Choice { take, fields }, None, now())?;
+    context.note_decision(&identity, &format!("clash {id} was decided"))?;
     context.print(&json!({ "resolved": 1 }), |text| text.push_str("Decided; the decision travels with the next sync.\n"))
 }
 
@@ -178,6 +181,7 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
     if let (Some(table), Some(uuid)) = (&args.table, &args.uuid) {
         let (mut engine, _) = context.engine(&identity)?;
         let undone = engine.undo_change(table, uuid, args.change.as_deref(), now())?;
+        context.note_decision(&identity, &format!("a change of {table}/{uuid} was taken back"))?;
         return context.print(&json!({ "undone": [undone], "done": true }), |text| {
             describe_undo(&undone, text);
             text.push_str("Taken back; it travels with the next sync, and can be undone itself.\n");
@@ -194,6 +198,9 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
     let since = *since;
     let (mut engine, _) = context.engine(&identity)?;
     let undone = if args.yes { engine.undo_device(&device, since, now())? } else { engine.plan_undo(&device, since, now())? };
+    if args.yes {
+        context.note_decision(&identity, &format!("what {} wrote was taken back, in {} rows", DeviceId::of_key(&device), undone.len()))?;
+    }
     context.print(&json!({ "undone": undone, "done": args.yes }), |text| {
         for undo in &undone {
             describe_undo(undo, text);
@@ -208,9 +215,11 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Result<()> {
-    let (mut engine, _) = context.engine(&context.identity()?)?;
+    let identity = context.identity()?;
+    let (mut engine, _) = context.engine(&identity)?;
     let decision = if refuse { BrakeDecision::Refuse } else { BrakeDecision::Approve };
     let rows = engine.decide_brake(id, decision, now())?;
+    context.note_decision(&identity, &format!("deletions that waited ({id}) were {}", if refuse { "refused" } else { "approved" }))?;
     context.print(&json!({ "id": id, "rows": rows, "approved": !refuse }), |text| {
         let _ = match refuse {
             false => writeln!(text, "{rows} rows are deleted here, too."),

@@ -19,7 +19,7 @@ use crate::store::key_file;
 use crate::store::trust::TrustStore;
 use crate::sync::{Engine, EngineOptions};
 use crate::trust::identity::Identity;
-use crate::trust::pairing::{Approval, Offer, PairingWindow};
+use crate::trust::pairing::{Approval, Offer, PairingWindow, WINDOW_SECONDS};
 
 /// One of the two devices.
 struct Device {
@@ -109,10 +109,18 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     tell(&format!("   desktop has {} character, the phone {}", desktop.actors()?, phone.actors()?))?;
 
     tell("\n── The desktop serves; the phone scans its code")?;
-    let options = ServeOptions { host: "127.0.0.1".parse()?, port: 0, admin_port: 0, name: desktop.name.to_owned(), approval: Approval::None };
+    let options = ServeOptions {
+        host: "127.0.0.1".parse()?,
+        port: 0,
+        admin_port: 0,
+        name: desktop.name.to_owned(),
+        approval: Approval::None,
+        pairing_seconds: WINDOW_SECONDS,
+        host_names: Vec::new(),
+    };
     let node = Node::start(desktop_engine, desktop.trust()?, desktop.identity.clone(), &desktop.folder, options).await?;
     let state = std::sync::Arc::clone(node.state());
-    let address = ("127.0.0.1".parse()?, state.lan_port);
+    let address = ("127.0.0.1".parse()?, state.settings.lan_port);
     let window = PairingWindow::open(&desktop.identity, vec![address], Approval::None, now_ms(), &mut system_rng());
     let text = window.offer().to_text();
     state.show_window(window);
@@ -124,7 +132,15 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     let trust = phone.trust()?;
     let offer = Offer::parse(&text, now_ms())?;
     let desktop_id = client::join(&offer, &phone.identity, phone.name, None, &trust, &mut |_| {}).await?;
-    let caller = Caller { identity: &phone.identity, trust: &trust, engine: &phone_engine, own_port: None, static_addresses: &[] };
+    let caller = Caller {
+        identity: &phone.identity,
+        trust: &trust,
+        engine: &phone_engine,
+        own_port: None,
+        name: phone.name,
+        installation: "the demo's phone",
+        static_addresses: &[],
+    };
     let device = trust.find(&desktop_id)?.context("the desktop was just paired")?;
     let sync = async || -> anyhow::Result<PeerReport> {
         let report = caller.sync(&device, &mut |_, _| {}).await;

@@ -2,12 +2,14 @@
 //! run's admin token, whoever calls: a proxy or a container also comes from a loopback address.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use image::ImageEncoder as _;
@@ -16,9 +18,11 @@ use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
 use super::decisions::{self, ResolveBody, UndoBody};
-use super::node_state::{NodeState, lock, now_ms, system_rng};
+use super::lock;
+use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::{addresses, lan};
+use crate::store::trust::{EventKind, RevokedBy};
 use crate::sync::BrakeDecision;
 use crate::trust::from_base64url;
 use crate::trust::identity::DeviceId;
@@ -56,7 +60,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .merge(guarded)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
-        .layer(from_fn(super::origin::own_host_only))
+        .layer(from_fn_with_state(Arc::clone(&node), super::origin::own_host_only))
         .with_state(node)
 }
 
@@ -76,9 +80,15 @@ struct TokenQuery {
 async fn admin_only(State(node): Shared, request: Request, next: Next) -> Response {
     let from_header =
         request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-    let token = from_header.or_else(|| Query::<TokenQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.token));
+    let from_link = Query::<TokenQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.token);
+    let (token, is_link) = match from_header {
+        Some(token) => (Some(token), false),
+        None => (from_link, true),
+    };
     let given: Option<[u8; 32]> = token.as_deref().and_then(from_base64url);
-    let right = given.is_some_and(|given| bool::from(given.ct_eq(node.admin_token.expose())));
+    let known = given.is_some_and(|given| bool::from(given.ct_eq(node.admin_token.expose())));
+    // An address stays in histories and logs of proxies: it lets in once.
+    let right = known && !(is_link && node.admin_link_used.swap(true, Ordering::Relaxed));
     if !right {
         return Refusal::new(StatusCode::UNAUTHORIZED, "this needs the node's admin token; `storysync` commands read it from the data directory")
             .into_response();
@@ -93,7 +103,7 @@ struct WindowQuery {
 }
 
 /// The text of the open pairing window; opens one when there is none, or another when asked to.
-fn window_text(node: &NodeState, new: bool) -> String {
+fn window_text(node: &Arc<NodeState>, new: bool) -> String {
     let mut window = lock(&node.pairing);
     let now = now_ms();
     let usable = window.as_ref().filter(|window| !new && window.claim().is_none() && window.is_open(now + WINDOW_LEFT_MS_MIN));
@@ -101,8 +111,20 @@ fn window_text(node: &NodeState, new: bool) -> String {
         return open.offer().to_text();
     }
     *lock(&node.pairing_alarm) = None;
-    let places = addresses::reachable(node.lan_ip).into_iter().map(|ip| (ip, node.lan_port)).collect();
-    window.insert(PairingWindow::open(&node.identity, places, node.approval, now, &mut system_rng())).offer().to_text()
+    let places = addresses::reachable(node.settings.lan_ip).into_iter().map(|ip| (ip, node.settings.lan_port)).collect();
+    let seconds = node.settings.pairing_seconds;
+    let opened = PairingWindow::open(&node.identity, places, node.settings.approval, now, &mut system_rng()).open_for(seconds, now);
+    let text = window.insert(opened).offer().to_text();
+    let closing = Arc::clone(node);
+    tokio::spawn(async move {
+        // A second later than it can be used: its secrets are wiped also when nobody asks again.
+        tokio::time::sleep(Duration::from_secs(seconds + 1)).await;
+        let mut window = lock(&closing.pairing);
+        if window.as_ref().is_some_and(|window| !window.is_open(now_ms())) {
+            *window = None;
+        }
+    });
+    text
 }
 
 async fn qr_data(State(node): Shared, Query(query): Query<WindowQuery>) -> Response {
@@ -162,6 +184,7 @@ async fn confirm(State(node): Shared, body: Bytes) -> Response {
         }
         Confirmation::Aborted => {
             *window = None;
+            node.note(EventKind::Alarm, None, "a pairing code was typed wrong three times; pairing was aborted");
             Refusal::new(StatusCode::GONE, "three wrong codes; pairing was aborted, show a new code").into_response()
         }
     }
@@ -191,7 +214,7 @@ async fn remove_device(State(node): Shared, Path(id): Path<String>) -> Response 
     let Some(device_id) = DeviceId::parse(&id) else {
         return Refusal::new(StatusCode::NOT_FOUND, format!("no paired device has the id {id}")).into_response();
     };
-    match lan::revoke(&node, &device_id).await {
+    match lan::revoke(&node, &device_id, RevokedBy::Here, None).await {
         Ok(body) => reply::bytes_of(body, "application/json"),
         Err(refusal) => refusal.into_response(),
     }
@@ -250,12 +273,16 @@ async fn refuse(State(node): Shared, Path(id): Path<String>) -> Response {
 }
 
 async fn log(State(node): Shared) -> Response {
-    match node.engine.call(|engine| engine.log_lines(LOG_LINES_SHOWN)).await {
-        Ok(Ok(lines)) => reply::json(&crate::net::log_json(&lines)),
-        Ok(Err(error)) => Refusal::from(error).into_response(),
-        Err(gone) => Refusal::from(gone).into_response(),
+    let lines = match node.engine.call(|engine| engine.log_lines(LOG_LINES_SHOWN)).await {
+        Ok(Ok(lines)) => lines,
+        Ok(Err(error)) => return Refusal::from(error).into_response(),
+        Err(gone) => return Refusal::from(gone).into_response(),
+    };
+    match node.trust.events(LOG_LINES_SHOWN) {
+        Ok(events) => reply::json(&super::log_json(&lines, &events)),
+        Err(error) => Refusal::from(error).into_response(),
     }
 }
 
-/// Lines of the log shown at once.
+/// Lines of each kind of log shown at once.
 pub const LOG_LINES_SHOWN: i64 = 200;

@@ -19,14 +19,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::handle::{EngineGone, EngineHandle};
-use super::lan::{SEALED_HEADER, compress, header_value, inflate};
 use super::node_state::{now, now_ms, system_rng};
-use crate::store::trust::{TrustError, TrustStore, TrustedDevice};
+use super::sealed::{SEALED_HEADER, compress, header_value, inflate};
+use crate::store::trust::{EventKind, Installation, Revocation, TrustError, TrustStore, TrustedDevice};
 use crate::sync::EngineError;
 use crate::sync::wire::{PullResponse, PushRequest, PushResponse};
 use crate::trust::envelope::{self, MEDIA_TYPE, Route, SEALED_BYTES_MAX};
-use crate::trust::identity::{DeviceId, Identity};
-use crate::trust::pairing::{Joined, Joining, Offer, REGISTER_TARGET};
+use crate::trust::identity::{DeviceId, Identity, Secret};
+use crate::trust::pairing::{Attempt, Joined, Joining, Offer, REGISTER_TARGET, WINDOW_SECONDS_MAX, is_invisible};
 use crate::trust::{from_base64url, to_base64url};
 
 /// Time to get a connection, over all addresses.
@@ -35,6 +35,12 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const CONNECT_ONE_WITHIN: Duration = Duration::from_secs(3);
 /// Time without any progress after which an exchange is given up.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(30);
+/// Characters kept of a sentence a peer says.
+const WORDS_MAX: usize = 300;
+/// Pages without a row after which a peer that says there is more is no longer asked.
+const EMPTY_PAGES_MAX: usize = 16;
+/// Longest cursor and epoch a peer may give, in bytes.
+const CURSOR_BYTES_MAX: usize = 512;
 /// Pause between asking whether the code was typed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(700);
 
@@ -78,6 +84,17 @@ pub enum ClientError {
         /// Its sentence.
         detail: String,
     },
+    /// Something refused the request in the clear, before anything was proven.
+    #[error("{name} did not take the request (HTTP status {status}, not proven to be its own): it may be busy or stopping; run `storysync sync` again")]
+    Busy {
+        /// The device.
+        name: String,
+        /// What was answered.
+        status: u16,
+    },
+    /// The peer lied, or its keys are in use twice.
+    #[error("nothing is taken from {0}: it sent two different changes under one name, so its keys may be in use twice; pair it again")]
+    Frozen(String),
     /// We are not paired (any more).
     #[error("{0} is no longer paired with this device; pair it again")]
     NotPaired(String),
@@ -169,7 +186,7 @@ async fn connect(addresses: &[String], name: &str, counters: &Arc<Counters>) -> 
         let Ok(Ok(stream)) = tokio::time::timeout(left.min(CONNECT_ONE_WITHIN), TcpStream::connect(address)).await else { continue };
         drop(stream.set_nodelay(true));
         // By address, whatever name it was found under: a node answers to addresses only.
-        let Ok(host) = stream.peer_addr().map(|reached| reached.to_string()) else { continue };
+        let Ok(host) = stream.peer_addr().map(|reached| SocketAddr::new(reached.ip(), reached.port()).to_string()) else { continue };
         let counted = Counted { stream, counters: Arc::clone(counters) };
         let Ok((requests, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(counted)).await else { continue };
         tokio::spawn(async move {
@@ -224,18 +241,38 @@ struct Prekey {
 /// A conversation with one paired device.
 struct Conversation<'a> {
     link: Link,
+    counters: Arc<Counters>,
     identity: &'a Identity,
+    trust: &'a TrustStore,
     device: &'a TrustedDevice,
+    token: Option<Secret>,
     prekey: Option<Prekey>,
+    /// Whether the peer's keys turned out to be in use from elsewhere than before.
+    other_installation: bool,
+    empty_pages: usize,
 }
 
+/// What a peer's status tells beyond numbers.
 #[derive(serde::Deserialize)]
 struct StatusAnswer {
     kid: String,
     prekey: String,
+    #[serde(default)]
+    device_name: Option<String>,
+    #[serde(default)]
+    instance: Option<String>,
+    #[serde(default)]
+    revoked: Vec<Revocation>,
+    #[serde(default)]
+    keys_in_use_twice: bool,
 }
 
-impl Conversation<'_> {
+impl<'a> Conversation<'a> {
+    fn new(link: Link, counters: &Arc<Counters>, identity: &'a Identity, trust: &'a TrustStore, device: &'a TrustedDevice) -> Self {
+        let counters = Arc::clone(counters);
+        Self { link, counters, identity, trust, device, token: device.token.clone(), prekey: None, other_installation: false, empty_pages: 0 }
+    }
+
     fn not_authentic(&self) -> ClientError {
         ClientError::NotAuthentic(self.device.name.clone())
     }
@@ -252,7 +289,7 @@ impl Conversation<'_> {
     ) -> Result<(StatusCode, Option<Vec<u8>>), ClientError> {
         let not_paired = || ClientError::NotPaired(self.device.name.clone());
         let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
-        let token = self.device.token.as_ref().ok_or_else(not_paired)?;
+        let token = self.token.as_ref().ok_or_else(not_paired)?;
         let client = self.identity.public_key();
         let route = Route { method: method.as_str(), target, client: &client, server: &self.device.identity_key };
         let (sealed, awaited) =
@@ -268,6 +305,9 @@ impl Conversation<'_> {
             return match answer.status {
                 StatusCode::CONFLICT => Ok((answer.status, None)),
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ClientError::Refused(self.device.name.clone())),
+                status if status.is_client_error() || status.is_server_error() => {
+                    Err(ClientError::Busy { name: self.device.name.clone(), status: status.as_u16() })
+                }
                 _ => Err(self.not_authentic()),
             };
         }
@@ -284,7 +324,7 @@ impl Conversation<'_> {
         struct Detail {
             detail: String,
         }
-        let detail = serde_json::from_slice::<Detail>(&body).map_or_else(|_| format!("status {status}"), |detail| detail.detail);
+        let detail = serde_json::from_slice::<Detail>(&body).map_or_else(|_| format!("status {status}"), |detail| words_of_a_peer(&detail.detail));
         Err(ClientError::Remote { name: self.device.name.clone(), detail })
     }
 
@@ -295,11 +335,47 @@ impl Conversation<'_> {
         let body = self.result(status, body.ok_or_else(|| self.not_authentic())?)?;
         let answer: StatusAnswer = serde_json::from_slice(&body).map_err(|_| self.not_authentic())?;
         let (Ok(kid), Some(key)) = (answer.kid.parse(), from_base64url(&answer.prekey)) else { return Err(self.not_authentic()) };
+        self.take_news(answer)?;
         Ok(Prekey { kid, key, next_seq: 1 })
     }
 
+    fn take_token(&mut self, token: Option<&str>) -> Result<(), ClientError> {
+        if let Some(token) = token.and_then(from_base64url).map(Secret::from_bytes) {
+            // Kept before it is used: the old one is void from its first use on.
+            self.trust.take_token(&self.device.device_id, &token)?;
+            self.token = Some(token);
+        }
+        Ok(())
+    }
+
+    fn take_news(&mut self, answer: StatusAnswer) -> Result<(), ClientError> {
+        let (id, at) = (&self.device.device_id, now().unix_ms());
+        if let Some(name) = &answer.device_name {
+            self.trust.note_name(id, name, at)?;
+        }
+        let seen = answer.instance.as_deref().map(|installation| self.trust.note_installation(id, installation, at)).transpose()?;
+        self.other_installation |= seen.is_some_and(|seen| seen != Installation::Same);
+        if seen == Some(Installation::Twice) {
+            tracing::warn!(device = %id, "the keys of {} are in use from two installations: its data directory was copied, or stolen", self.device.name);
+        }
+        if answer.keys_in_use_twice {
+            tracing::warn!(
+                device = %id,
+                "{} says that the keys of this device are in use from another place, too: if its data directory was copied, delete identity.key in the copy \
+                 and pair that one anew; if it was stolen, revoke this device everywhere and pair it anew",
+                self.device.name
+            );
+        }
+        for hit in self.trust.heed(id, &answer.revoked, at)? {
+            tracing::warn!(device = %hit, "{} no longer trusts this device; it was revoked here, too", self.device.name);
+        }
+        Ok(())
+    }
+
     async fn call(&mut self, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
-        for _ in 0..2 {
+        let mut reconnected = false;
+        let mut asked_anew = false;
+        loop {
             let mut prekey = match self.prekey.take() {
                 Some(prekey) => prekey,
                 None => self.refresh_prekey().await?,
@@ -308,24 +384,39 @@ impl Conversation<'_> {
             prekey.next_seq += 1;
             let (kid, key) = (prekey.kid, prekey.key);
             self.prekey = Some(prekey);
-            let (status, answer) = self.exchange(Method::POST, target, body, kid, seq, &key).await?;
-            match answer {
-                Some(answer) => return self.result(status, answer),
+            match self.exchange(Method::POST, target, body, kid, seq, &key).await {
+                Ok((status, Some(answer))) => return self.result(status, answer),
+                Ok((_, None)) if asked_anew => return Err(ClientError::Refused(self.device.name.clone())),
                 // The prekey is gone: the peer restarted, or it is worn out.
-                None => self.prekey = None,
+                Ok((_, None)) => {
+                    asked_anew = true;
+                    self.prekey = None;
+                }
+                // A connection that was silent while we stored a page may have been closed meanwhile. Whether the
+                // request was carried out or not, it may be asked again: sealed anew, under the next number.
+                Err(ClientError::Broken(_)) if !reconnected => {
+                    reconnected = true;
+                    self.link = connect(std::slice::from_ref(&self.link.address), &self.device.name, &self.counters).await?;
+                }
+                Err(error) => return Err(error),
             }
         }
-        Err(ClientError::Refused(self.device.name.clone()))
     }
+}
+
+/// What a peer says, for a terminal or a log: one line of visible characters, cut to a length.
+fn words_of_a_peer(text: &str) -> String {
+    text.chars().map(|character| if character == '\n' { ' ' } else { character }).filter(|character| !is_invisible(*character)).take(WORDS_MAX).collect()
 }
 
 /// One sealed request: what a client without a log of its own does.
 ///
 /// # Errors
 /// See [`ClientError`].
-pub async fn post(identity: &Identity, device: &TrustedDevice, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
-    let link = connect(&device.addresses, &device.name, &Arc::default()).await?;
-    Conversation { link, identity, device, prekey: None }.call(target, body).await
+pub async fn post(identity: &Identity, trust: &TrustStore, device: &TrustedDevice, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+    let counters = Arc::default();
+    let link = connect(&device.addresses, &device.name, &counters).await?;
+    Conversation::new(link, &counters, identity, trust, device).call(target, body).await
 }
 
 /// Who calls: this device.
@@ -339,6 +430,10 @@ pub struct Caller<'a> {
     pub engine: &'a EngineHandle,
     /// The port of our own LAN listener, when we serve.
     pub own_port: Option<u16>,
+    /// What we are called.
+    pub name: &'a str,
+    /// Which installation of our keys this is.
+    pub installation: &'a str,
     /// Addresses from the configuration, tried after those that worked.
     pub static_addresses: &'a [String],
 }
@@ -380,7 +475,10 @@ impl Caller<'_> {
         addresses.extend(self.static_addresses.iter().filter(|address| !device.addresses.contains(address)).cloned());
         let link = connect(&addresses, &device.name, counters).await?;
         let address = link.address.clone();
-        let mut conversation = Conversation { link, identity: self.identity, device, prekey: None };
+        let mut conversation = Conversation::new(link, counters, self.identity, self.trust, device);
+        if device.frozen_at.is_some() {
+            return Err(ClientError::Frozen(device.name.clone()));
+        }
         self.engine.call(|engine| engine.capture(now())).await??;
         let mut noted = false;
         loop {
@@ -395,6 +493,10 @@ impl Caller<'_> {
                 break;
             }
         }
+        if conversation.other_installation {
+            let device_id = device.device_id.to_string();
+            self.engine.call(move |engine| engine.note_other_installation(&device_id, None, now())).await??;
+        }
         while self.push_page(&mut conversation, report).await? {
             progress(report.pulled, report.pushed);
         }
@@ -408,13 +510,33 @@ impl Caller<'_> {
         let asked = device_id.clone();
         let mut request = self.engine.call(move |engine| engine.pull_request(&asked)).await??;
         request.port = self.own_port;
+        request.device_name = Some(self.name.to_owned());
+        request.instance = Some(self.installation.to_owned());
+        request.revoked = self.trust.revocations()?;
         let body = serde_json::to_vec(&request).map_err(|_| conversation.not_authentic())?;
         let answer = conversation.call("/api/sync/pull", &body).await?;
         let page: PullResponse = serde_json::from_slice(&answer).map_err(|_| conversation.not_authentic())?;
+        conversation.take_token(page.auth_token.as_deref())?;
+        if page.cursor.len() > CURSOR_BYTES_MAX || page.epoch.len() > CURSOR_BYTES_MAX {
+            return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "a cursor longer than any cursor is".to_owned() });
+        }
+        conversation.empty_pages = if page.changes.is_empty() { conversation.empty_pages + 1 } else { 0 };
+        if conversation.empty_pages > EMPTY_PAGES_MAX {
+            return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "there is more, again and again, and nothing comes".to_owned() });
+        }
         let more = page.has_more || !page.changes.is_empty();
         let receipt = self.engine.call(move |engine| engine.receive_pulled(&page, &device_id, now())).await??;
         for sentence in &receipt.rejected {
             tracing::warn!(device = %conversation.device.device_id, "{sentence}");
+        }
+        let device = conversation.device;
+        if !receipt.rejected.is_empty() {
+            let words = format!("{} of its changes were refused", receipt.rejected_count());
+            self.trust.note_event(EventKind::Refuse, Some(&device.device_id), &words, now().unix_ms())?;
+        }
+        if receipt.equivocated {
+            self.trust.freeze(&device.device_id, now().unix_ms())?;
+            return Err(ClientError::Frozen(device.name.clone()));
         }
         report.pulled += receipt.rows.len();
         Ok(more)
@@ -435,7 +557,9 @@ impl Caller<'_> {
             let answer: PushResponse = serde_json::from_slice(&answer).map_err(|_| conversation.not_authentic())?;
             report.pushed += answer.accepted;
             if answer.rejected > 0 {
-                tracing::warn!(device = %conversation.device.device_id, rejected = answer.rejected, "{}", answer.message);
+                let (device_id, at) = (&conversation.device.device_id, now().unix_ms());
+                tracing::warn!(device = %device_id, rejected = answer.rejected, "{}", words_of_a_peer(&answer.message));
+                self.trust.note_event(EventKind::Refuse, Some(device_id), &format!("it refused {} of our changes", answer.rejected), at)?;
             }
         }
         self.engine.call(move |engine| engine.note_pushed(&device_id, end, now())).await??;
@@ -459,23 +583,31 @@ pub async fn join(
     let addresses: Vec<String> = offer.addresses.iter().map(|(ip, port)| SocketAddr::new(*ip, *port).to_string()).collect();
     let counters = Arc::new(Counters::default());
     let mut first_code: Option<String> = None;
+    let begun = Instant::now();
+    let attempt = Attempt::new(&mut system_rng());
     loop {
         let mut link = connect(&addresses, &name, &counters).await?;
-        let (sealed, joining) = Joining::start(offer, identity, own_name, own_port, now_ms(), &mut system_rng()).map_err(|_| ClientError::CodeRefused)?;
+        let (sealed, joining) =
+            Joining::start(offer, identity, own_name, own_port, &attempt, now_ms(), &mut system_rng()).map_err(|_| ClientError::CodeRefused)?;
         let request = link.request(&Method::POST, REGISTER_TARGET).header(CONTENT_TYPE, MEDIA_TYPE).body(Full::new(Bytes::from(sealed)));
         let answer = link.send(request.map_err(|_| ClientError::CodeRefused)?).await?;
         if !answer.sealed {
             return Err(if first_code.is_some() { ClientError::NotApproved } else { ClientError::CodeRefused });
         }
         match joining.accept(answer.status.as_u16(), &answer.body).map_err(|_| ClientError::NotAuthentic(name.clone()))? {
-            Joined::Paired(device) => return Ok(trust.store_pairing(&device, &[link.host], now().unix_ms())?),
+            Joined::Paired(device) => {
+                let device_id = trust.store_pairing(&device, &[link.host], now().unix_ms())?;
+                trust.note_event(EventKind::Pair, Some(&device_id), "it was paired", now().unix_ms())?;
+                return Ok(device_id);
+            }
             Joined::Pending { code } => {
                 // The first accepted request fixed the code.
                 if first_code.is_none() {
                     show_code(&code);
                     first_code = Some(code);
                 }
-                if now_ms() / 1000 > offer.expires_at {
+                // By our own patience: the other device's clock decides how long the code can be used.
+                if begun.elapsed() > Duration::from_secs(WINDOW_SECONDS_MAX) {
                     return Err(ClientError::NotApproved);
                 }
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;

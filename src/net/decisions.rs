@@ -12,6 +12,7 @@ use super::node_state::{NodeState, now};
 use super::reply::Refusal;
 use crate::store::clashes::EndedClash;
 use crate::sync::{BrakeDecision, Choice, Take};
+use crate::trust::identity::DeviceId;
 use crate::values::from_json;
 
 /// Clashes that are over, shown at once.
@@ -48,6 +49,7 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
     if let Some(all) = &body.all {
         let take = Take::parse(all).filter(|take| matches!(take, Take::Mine | Take::Theirs)).ok_or_else(|| unprocessable("all is mine or theirs"))?;
         let (resolved, left) = node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
+        node.note_decision(by, &format!("{resolved} clashes were decided: {all}"));
         return Ok(json!({ "resolved": resolved, "left": left }));
     }
     let id = body.id.ok_or_else(|| unprocessable("name the clash in id, or decide every one with all"))?;
@@ -65,7 +67,10 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
         let value = from_json(&value).ok_or_else(|| unprocessable(format!("the value of {name} is neither text, number, boolean nor null")))?;
         fields.insert(name, value);
     }
-    node.engine.call(move |engine| engine.resolve(&id, &Choice { take, fields }, by, now())).await??;
+    let words = format!("clash {id} was decided");
+    let choice = Choice { take, fields };
+    node.engine.call(move |engine| engine.resolve(&id, &choice, by, now())).await??;
+    node.note_decision(by, &words);
     Ok(json!({ "resolved": 1 }))
 }
 
@@ -130,10 +135,12 @@ pub struct UndoBody {
 pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refusal> {
     if let (Some(table), Some(uuid)) = (body.entity_type, body.sync_uuid) {
         let change = body.change;
+        let words = format!("a change of {table}/{uuid} was taken back");
         let done = node.engine.call(move |engine| engine.undo_change(&table, &uuid, change.as_deref(), now())).await??;
+        node.note_decision(None, &words);
         return Ok(json!({ "undone": [done], "done": true }));
     }
-    let device = body.device.as_deref().and_then(crate::trust::identity::DeviceId::parse).and_then(|id| id.key());
+    let device = body.device.as_deref().and_then(DeviceId::parse).and_then(|id| id.key());
     let since = body.since.as_deref().and_then(Stamp::parse);
     let (Some(device), Some(since)) = (device, since) else {
         return Err(unprocessable("name a row (entity_type and sync_uuid), or a device and since, a time like 2026-01-31T12:00:00Z"));
@@ -141,6 +148,9 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
     let yes = body.yes;
     let undone =
         node.engine.call(move |engine| if yes { engine.undo_device(&device, since, now()) } else { engine.plan_undo(&device, since, now()) }).await??;
+    if yes {
+        node.note_decision(None, &format!("what {} wrote was taken back, in {} rows", DeviceId::of_key(&device), undone.len()));
+    }
     Ok(json!({ "undone": undone, "done": yes }))
 }
 
@@ -152,6 +162,9 @@ pub(super) async fn brakes(node: &NodeState) -> Result<Json, Refusal> {
 
 /// Lets deletions through, or takes them back.
 pub(super) async fn decide_brake(node: &NodeState, id: String, decision: BrakeDecision) -> Result<Json, Refusal> {
+    let words = if decision == BrakeDecision::Approve { "approved" } else { "refused" };
+    let words = format!("deletions that waited ({id}) were {words}");
     let rows = node.engine.call(move |engine| engine.decide_brake(&id, decision, now())).await??;
+    node.note_decision(None, &words);
     Ok(json!({ "rows": rows }))
 }

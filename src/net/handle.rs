@@ -1,12 +1,19 @@
 //! The Engine's own thread, and the handle that asynchronous code talks to it through. Nothing that
 //! must answer at once (health, authentication) ever waits behind it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::sync::Engine;
+use crate::sync::{Engine, EngineError};
+
+/// How long work is tried again while another program keeps the file locked.
+const LOCKED_WITHIN: Duration = Duration::from_secs(8);
+/// Pause before it is tried again: others get the Engine meanwhile.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 
@@ -16,9 +23,9 @@ pub struct EngineHandle {
     jobs: mpsc::Sender<Job>,
 }
 
-/// The Engine's thread has ended: a bug, or the process is stopping.
+/// The Engine's thread has ended, or the work broke off: the process is stopping, or it is a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the node is stopping; try again when it runs")]
+#[error("the node is stopping, or this broke off inside it; try again, and look into its log")]
 pub struct EngineGone;
 
 impl EngineHandle {
@@ -30,23 +37,42 @@ impl EngineHandle {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             while let Ok(job) = queue.recv() {
-                job(&mut engine);
+                // What broke off was rolled back with its transaction; the others shall not go without an Engine.
+                if catch_unwind(AssertUnwindSafe(|| job(&mut engine))).is_err() {
+                    tracing::error!("a piece of work broke off; nothing of it was written");
+                }
             }
         })?;
         Ok(Self { jobs })
     }
 
-    /// Runs `work` on the Engine and waits for its result.
+    /// Runs `work` on the Engine and waits for its result. While the file is locked by another program, the
+    /// work steps back, lets others have their turn, and is tried again.
     ///
     /// # Errors
     /// When the thread has ended.
-    pub async fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Result<T, EngineGone> {
-        let (answer, result) = oneshot::channel();
-        let job: Job = Box::new(move |engine| {
-            // Nobody waits any more when the caller was cancelled.
-            drop(answer.send(work(engine)));
-        });
-        self.jobs.send(job).map_err(|_| EngineGone)?;
-        result.await.map_err(|_| EngineGone)
+    pub async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Engine) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<Result<T, EngineError>, EngineGone> {
+        let begun = Instant::now();
+        let mut work = work;
+        loop {
+            let (answer, result) = oneshot::channel();
+            let job: Job = Box::new(move |engine| {
+                let done = work(engine);
+                // Nobody waits any more when the caller was cancelled.
+                drop(answer.send((done, work)));
+            });
+            self.jobs.send(job).map_err(|_| EngineGone)?;
+            let (done, again) = result.await.map_err(|_| EngineGone)?;
+            match done {
+                Err(EngineError::Locked(_)) if begun.elapsed() < LOCKED_WITHIN => {
+                    work = again;
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
+                done => return Ok(done),
+            }
+        }
     }
 }

@@ -2,35 +2,36 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest as _, Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use serde_json::json;
 use storysync_crdt::Stamp;
-use zeroize::Zeroizing;
 
+use super::connections::Connection;
 use super::decisions::{self, ResolveBody};
-use super::node_state::{NodeState, devices_to_mirror, lock, now, now_ms, system_rng};
+use super::lock;
+use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
-use crate::store::trust::TrustedDevice;
+use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
+use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
+use crate::sync::Receipt;
 use crate::sync::wire::{PullRequest, PushRequest, PushResponse};
-use crate::trust::envelope::{self, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX};
+use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
-use crate::trust::prekey::{PREKEY_LIFETIME_MS, PrekeyRefusal};
-use crate::trust::{from_base64url, to_base64url};
+use crate::trust::prekey::PREKEY_LIFETIME_MS;
+use crate::trust::to_base64url;
 
-/// Header that carries the sealed body of requests that have none.
-pub const SEALED_HEADER: &str = "x-storysync-sealed";
-/// Bodies at least this long are compressed, in bytes.
-const COMPRESS_BYTES_MIN: usize = 512;
-/// Longest body after inflating, in bytes.
-const INFLATED_BYTES_MAX: u64 = 64 * 1024 * 1024;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Rows in one push.
+pub const ROWS_PUSHED_MAX: usize = 10_000;
+/// How long an answer waits for the list of devices to be shown in the app's file, which may be locked.
+const MIRROR_WITHIN: Duration = Duration::from_secs(1);
 
 type Shared = State<Arc<NodeState>>;
 
@@ -51,7 +52,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .merge(sealed)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
-        .layer(axum::middleware::from_fn(super::origin::own_host_only))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&node), super::origin::own_host_only))
         .with_state(node)
 }
 
@@ -63,171 +64,67 @@ async fn not_here() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")
 }
 
-fn sealed_response(status: StatusCode, envelope: Vec<u8>) -> Response {
-    let mut response = reply::bytes_of(envelope, MEDIA_TYPE);
-    *response.status_mut() = status;
-    response
-}
-
-/// A request whose sender is proven.
-struct Sealed {
-    device: TrustedDevice,
-    request: OpenedRequest,
-}
-
-/// What a request came with.
-struct Incoming {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Incoming {
-    fn envelope(&self) -> Result<Vec<u8>, Refusal> {
-        if self.method == Method::POST {
-            return Ok(self.body.to_vec());
-        }
-        use base64::Engine as _;
-        let text = self.headers.get(SEALED_HEADER).ok_or_else(Refusal::unauthorized)?;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text.as_bytes()).map_err(|_| Refusal::unauthorized())
-    }
-
-    fn token(&self) -> Option<Zeroizing<[u8; 32]>> {
-        let text = self.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        from_base64url(text.strip_prefix("Bearer ")?).map(Zeroizing::new)
-    }
-
-    /// Opens the sealed body: finds the device by its token, the key by the envelope's header, verifies
-    /// everything, and only then marks the request as seen.
-    fn open(&self, node: &NodeState) -> Result<Sealed, Refusal> {
-        let token = self.token().ok_or_else(Refusal::unauthorized)?;
-        let device = node.trust.find_by_token(token.as_slice())?.ok_or_else(Refusal::unauthorized)?;
-        let pair = device.pair.as_ref().ok_or_else(Refusal::unauthorized)?;
-        let envelope = self.envelope()?;
-        let header = Header::parse(&envelope).map_err(|_| Refusal::unauthorized())?;
-        let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
-        let server = node.identity.public_key();
-        let route = Route { method: self.method.as_str(), target, client: &device.identity_key, server: &server };
-        if header.kid == 0 {
-            // Nothing confidential is ever sealed to a long-term key: it only asks for a prekey.
-            if target != "/api/sync/status" {
-                return Err(need_prekey());
-            }
-            let request = envelope::open_request(route, pair, node.identity.agreement(), &envelope).map_err(|_| Refusal::unauthorized())?;
-            if !request.body.is_empty() {
-                return Err(Refusal::unauthorized());
-            }
-            return Ok(Sealed { device, request });
-        }
-        let secret = lock(&node.prekeys).secret(header.kid, &device.device_id, now_ms()).map_err(|_| need_prekey())?;
-        let request = envelope::open_request(route, pair, &secret, &envelope).map_err(|_| Refusal::unauthorized())?;
-        lock(&node.prekeys).mark(header.kid, header.seq).map_err(|refusal| match refusal {
-            PrekeyRefusal::Unknown => need_prekey(),
-            PrekeyRefusal::Replayed => Refusal::unauthorized(),
-        })?;
-        Ok(Sealed { device, request })
-    }
-}
-
-fn need_prekey() -> Refusal {
-    Refusal::new(StatusCode::CONFLICT, "need_prekey: ask GET /api/sync/status for a new prekey and send this again")
-}
-
-/// Seals an answer, success or refusal alike: whoever was authenticated reads why.
-fn seal_answer(responder: Responder, status: StatusCode, body: &[u8]) -> Response {
-    match responder.seal(status.as_u16(), body, &mut system_rng()) {
-        Ok(envelope) => sealed_response(status, envelope),
-        Err(_) => Refusal::unauthorized().into_response(),
-    }
-}
-
-fn answer_sealed(responder: Responder, answer: Result<Vec<u8>, Refusal>) -> Response {
-    match answer {
-        Ok(body) => seal_answer(responder, StatusCode::OK, &body),
-        Err(refusal) => {
-            let body = json!({ "detail": refusal.detail }).to_string();
-            seal_answer(responder, refusal.status, body.as_bytes())
-        }
-    }
-}
-
-fn to_json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(value).map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
-}
-
-/// Compresses a body before it is sealed, when the other side reads gzip and it is worth it.
-pub(super) fn compress(body: Vec<u8>) -> Vec<u8> {
-    use std::io::Write as _;
-    if body.len() < COMPRESS_BYTES_MIN {
-        return body;
-    }
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
-        Ok(compressed) => compressed,
-        Err(_) => body,
-    }
-}
-
-/// Inflates an authenticated body that begins like gzip (JSON never does), up to a limit.
-pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    use std::io::Read as _;
-    if !body.starts_with(&GZIP_MAGIC) {
-        return Ok(body.to_vec());
-    }
-    let mut inflated = Vec::new();
-    let mut decoder = flate2::read::GzDecoder::new(body).take(INFLATED_BYTES_MAX + 1);
-    decoder.read_to_end(&mut inflated).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the compressed body is damaged"))?;
-    if inflated.len() as u64 > INFLATED_BYTES_MAX {
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 MiB; send smaller pages"));
-    }
-    Ok(inflated)
-}
-
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(&inflate(body)?)
-        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not what is documented: {error}")))
-}
-
-async fn register(State(node): Shared, ConnectInfo(from): ConnectInfo<SocketAddr>, body: Bytes) -> Response {
+async fn register(State(node): Shared, request: Request) -> Response {
+    let from = match extension::<ConnectInfo<SocketAddr>>(&request) {
+        Ok(ConnectInfo(from)) => from,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let body = match Bytes::from_request(request, &node).await {
+        Ok(body) => body,
+        Err(rejection) => return reply::unread_body(rejection.status()).into_response(),
+    };
     let admitted = {
         let mut window = lock(&node.pairing);
-        let Some(open) = window.as_mut().filter(|window| window.is_open(now_ms())) else {
-            *window = None;
-            return Refusal::unauthorized().into_response();
-        };
-        let epoch_of = |key: &storysync_crdt::DeviceKey| node.trust.epoch_of(key).unwrap_or(0);
-        let admitted = open.admit(&body, &node.identity, &node.name, epoch_of, &mut system_rng());
-        if matches!(admitted, Ok(Admission::Granted { .. } | Admission::Leaked)) {
-            *window = None;
+        match window.as_mut().filter(|window| window.is_open(now_ms())) {
+            None => {
+                *window = None;
+                None
+            }
+            Some(open) => {
+                let epoch_of = |key: &storysync_crdt::DeviceKey| node.trust.epoch_of(key).ok();
+                let admitted = open.admit(&body, &node.identity, &node.settings.name, epoch_of, &mut system_rng());
+                if matches!(admitted, Ok(Admission::Granted { .. } | Admission::Leaked)) {
+                    *window = None;
+                }
+                admitted.ok()
+            }
         }
-        admitted
     };
     match admitted {
-        Err(_) => Refusal::unauthorized().into_response(),
-        Ok(Admission::Leaked) => {
+        None => node.note_failed_registration(from.ip()).into_response(),
+        Some(Admission::Leaked) => {
+            const ALARM: &str = "a second device used the same pairing code; pairing was aborted, show a new code";
             tracing::error!("a second device used the same pairing code: it has leaked, pairing was aborted");
-            *lock(&node.pairing_alarm) = Some("a second device used the same pairing code; pairing was aborted, show a new code".to_owned());
+            node.note(EventKind::Alarm, None, ALARM);
+            *lock(&node.pairing_alarm) = Some(ALARM.to_owned());
             Refusal::unauthorized().into_response()
         }
-        Ok(Admission::Pending { responder }) => {
+        Some(Admission::Pending { responder }) => {
             let body = json!({ "message": "waiting for the code to be typed on the other device" }).to_string();
             seal_answer(responder, StatusCode::ACCEPTED, body.as_bytes())
         }
-        Ok(Admission::Granted { device, answer }) => {
+        Some(Admission::Granted { device, answer }) => {
             let addresses: Vec<String> = device.port.map(|port| SocketAddr::new(from.ip(), port).to_string()).into_iter().collect();
-            let stored = node.trust.store_pairing(&device, &addresses, now().unix_ms());
-            match stored {
-                Ok(device_id) => {
-                    lock(&node.prekeys).forget(&device_id);
-                    tracing::info!(device = %device_id, "a device was paired");
-                    mirror_devices(&node).await;
-                    sealed_response(StatusCode::OK, answer)
-                }
-                Err(error) => Refusal::from(error).into_response(),
-            }
+            let device_id = match node.trust.store_pairing(&device, &addresses, now().unix_ms()) {
+                Ok(device_id) => device_id,
+                Err(error) => return Refusal::from(error).into_response(),
+            };
+            // Whatever was open under an earlier pairing ends with it.
+            lock(&node.prekeys).forget(&device_id);
+            node.connections.close_all_of(&device_id, None);
+            node.note(EventKind::Pair, Some(&device_id), "it was paired");
+            tracing::info!(device = %device_id, "a device was paired");
+            mirror_soon(&node).await;
+            sealed_response(StatusCode::OK, answer)
         }
     }
+}
+
+/// Shows the list of devices in the app's file, without keeping anybody waiting for a locked file.
+async fn mirror_soon(node: &Arc<NodeState>) {
+    let mirroring = Arc::clone(node);
+    let shown = tokio::spawn(async move { mirror_devices(&mirroring).await });
+    drop(tokio::time::timeout(MIRROR_WITHIN, shown).await);
 }
 
 /// Shows the list of devices in the app's file, too. The list that counts is in the data directory.
@@ -246,114 +143,163 @@ pub async fn mirror_devices(node: &NodeState) {
     }
 }
 
-async fn status(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let incoming = Incoming { method, uri, headers, body: Bytes::new() };
-    let Sealed { device, request } = match incoming.open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
+async fn status(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = answer_status(&node, &sealed.device, sealed.is_fresh).await;
+    answer_sealed(sealed.responder, answer)
+}
+
+async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool) -> Result<Vec<u8>, Refusal> {
     let prekey = lock(&node.prekeys).issue(&device.device_id, now_ms(), &mut system_rng());
+    let successor = if is_fresh { successor_token(node, device)? } else { None };
     let device_id = device.device_id.to_string();
-    let counted = node
-        .engine
-        .call(move |engine| {
-            let status = engine.status()?;
-            // A locked database is waited for once, not once for each question.
-            let pending = engine.pending_for(&device_id)?;
-            Ok::<_, crate::sync::EngineError>((status, pending, engine.epoch()))
-        })
-        .await;
-    let answer = counted.map_err(Refusal::from).and_then(|counted| counted.map_err(Refusal::from)).and_then(|(status, pending, epoch)| {
-        to_json_bytes(&json!({
-            "device_id": node.identity.device_id().as_str(),
-            "device_name": node.name,
-            "last_sync_at": device.last_sync_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
-            "pending_changes_count": pending,
-            "server_timestamp": now().to_rfc3339(),
-            "epoch": epoch,
-            "entities": status.entities,
-            "conflicts": status.conflicts,
-            "kid": prekey.kid.to_string(),
-            "prekey": to_base64url(&prekey.key),
-            "prekey_ttl_seconds": PREKEY_LIFETIME_MS / 1000,
-        }))
+    // A locked database is waited for once, not once for each question.
+    let (status, pending, epoch) = node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?, engine.epoch()))).await??;
+    let mut answer = json!({
+        "device_id": node.identity.device_id().as_str(),
+        "device_name": node.settings.name,
+        "last_sync_at": device.last_sync_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
+        "pending_changes_count": pending,
+        "server_timestamp": now().to_rfc3339(),
+        "epoch": epoch,
+        "entities": status.entities,
+        "conflicts": status.conflicts,
+        "kid": prekey.kid.to_string(),
+        "prekey": to_base64url(&prekey.key),
+        "prekey_ttl_seconds": PREKEY_LIFETIME_MS / 1000,
+        "instance": node.settings.installation,
+        "revoked": node.trust.revocations()?,
+        "keys_in_use_twice": device.twice_at.is_some(),
     });
-    answer_sealed(request.responder, answer)
+    if let (Some(successor), Some(fields)) = (successor, answer.as_object_mut()) {
+        fields.insert("auth_token".to_owned(), successor.into());
+    }
+    to_json_bytes(&answer)
 }
 
-async fn pull(State(node): Shared, ConnectInfo(from): ConnectInfo<SocketAddr>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let Sealed { device, request } = match (Incoming { method, uri, headers, body }).open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let answer = answer_pull(&node, &device, from, &request.body).await;
-    answer_sealed(request.responder, answer)
+/// What replaces the device's token, when that has grown old. Never told to a recording.
+fn successor_token(node: &NodeState, device: &TrustedDevice) -> Result<Option<String>, Refusal> {
+    let successor = node.trust.successor_token(&device.device_id, now().unix_ms(), &mut system_rng())?;
+    Ok(successor.map(|token| to_base64url(token.expose())))
 }
 
-async fn answer_pull(node: &NodeState, device: &TrustedDevice, from: SocketAddr, body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let request: PullRequest = parse(body)?;
+async fn pull(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = answer_pull(&node, &sealed.device, sealed.from, &sealed.body).await;
+    answer_sealed(sealed.responder, answer)
+}
+
+/// What a device says of itself with a pull: where it listens, what it is called, where its keys are in use,
+/// whom it no longer trusts.
+async fn take_news(node: &Arc<NodeState>, device: &TrustedDevice, from: SocketAddr, request: &PullRequest) -> Result<(), Refusal> {
     if let Some(port) = request.port {
         node.trust.note_address(&device.device_id, &SocketAddr::new(from.ip(), port).to_string())?;
     }
+    let at = now().unix_ms();
+    let mut changed = false;
+    if let Some(name) = &request.device_name {
+        changed |= node.trust.note_name(&device.device_id, name, at)?;
+    }
+    if let Some(installation) = &request.instance {
+        let seen = node.trust.note_installation(&device.device_id, installation, at)?;
+        if seen == Installation::Twice {
+            tracing::warn!(device = %device.device_id, "the keys of this device are in use from two installations");
+        }
+        if seen != Installation::Same {
+            let (device_id, cursor) = (device.device_id.to_string(), request.cursor.clone());
+            node.engine.call(move |engine| engine.note_other_installation(&device_id, cursor.as_deref(), now())).await??;
+        }
+    }
+    for hit in node.trust.heed(&device.device_id, &request.revoked, at)? {
+        forget(node, &hit, None);
+        changed = true;
+    }
+    if changed {
+        mirror_soon(node).await;
+    }
+    Ok(())
+}
+
+async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: SocketAddr, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let request: PullRequest = parse(body)?;
+    if request.since_timestamp.as_deref().is_some_and(|text| Stamp::parse(text).is_none()) {
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "since_timestamp is no time like 2026-01-31T12:00:00Z"));
+    }
+    if device.frozen_at.is_none() {
+        take_news(node, device, from, &request).await?;
+    }
     let compressed = request.compress.as_deref() == Some("gzip");
-    let device_id = device.device_id.to_string();
-    let page = node.engine.call(move |engine| engine.answer_pull(&request, &device_id, now())).await??;
+    let (state, asking) = (Arc::clone(node), device.clone());
+    let mut page = node
+        .engine
+        .call(move |engine| if state.still_trusts(&asking) { engine.answer_pull(&request, asking.device_id.as_str(), now()).map(Some) } else { Ok(None) })
+        .await??
+        .ok_or_else(Refusal::unauthorized)?;
     if !page.has_more {
         node.trust.note_sync(&device.device_id, now().unix_ms())?;
     }
+    page.auth_token = successor_token(node, device)?;
     let body = to_json_bytes(&page)?;
     Ok(if compressed { compress(body) } else { body })
 }
 
-async fn push(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let Sealed { device, request } = match (Incoming { method, uri, headers, body }).open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let answer = answer_push(&node, &device, &request.body).await;
-    answer_sealed(request.responder, answer)
+async fn push(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = answer_push(&node, &sealed.device, &sealed.body).await;
+    answer_sealed(sealed.responder, answer)
 }
 
-async fn answer_push(node: &NodeState, device: &TrustedDevice, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// Whoever sent two different changes under one name is not listened to.
+fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
+    if device.frozen_at.is_none() {
+        return Ok(());
+    }
+    const WORDS: &str =
+        "nothing is taken from this device until it is paired again: it sent two different changes under one name, so its keys may be in use twice";
+    Err(Refusal::new(StatusCode::FORBIDDEN, WORDS))
+}
+
+async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    refuse_frozen(device)?;
     let request: PushRequest = parse(body)?;
-    let device_id = device.device_id.to_string();
+    if request.changes.len() > ROWS_PUSHED_MAX {
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several")));
+    }
+    let (state, asking) = (Arc::clone(node), device.clone());
     let (receipt, accepted, epoch) = node
         .engine
         .call(move |engine| {
-            let receipt = engine.receive(&request.changes, &device_id, now())?;
-            let accepted = engine.accepted_states(&receipt, &request.changes, &device_id, now())?;
-            Ok::<_, crate::sync::EngineError>((receipt, accepted, engine.epoch()))
+            if !state.still_trusts(&asking) {
+                return Ok(None);
+            }
+            let device_id = asking.device_id.as_str();
+            let receipt = engine.receive(&request.changes, device_id, now())?;
+            let accepted = engine.accepted_states(&receipt, &request.changes, device_id, now())?;
+            Ok(Some((receipt, accepted, engine.epoch())))
         })
-        .await??;
+        .await??
+        .ok_or_else(Refusal::unauthorized)?;
+    node.note_receipt(&device.device_id, &receipt);
     node.trust.note_sync(&device.device_id, now().unix_ms())?;
     let (accepted_states, conflicts) = accepted;
-    let accepted = receipt.rows.len() + receipt.unchanged.len();
-    let message = match receipt.rejected.first() {
+    let refused = receipt.rejected_count();
+    let Receipt { rows, unchanged, rejected, .. } = receipt;
+    let accepted = rows.len() + unchanged.len();
+    let message = match rejected.first() {
         None => format!("{accepted} rows taken in"),
         Some(first) => format!("{accepted} rows taken in; refused: {first}"),
     };
-    to_json_bytes(&PushResponse { accepted, accepted_states, conflicts, rejected: receipt.rejected.len(), message, epoch })
+    to_json_bytes(&PushResponse { accepted, accepted_states, conflicts, rejected: refused, message, epoch })
 }
 
-async fn conflicts(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let Sealed { request, .. } = match (Incoming { method, uri, headers, body: Bytes::new() }).open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
+async fn conflicts(State(node): Shared, sealed: Sealed) -> Response {
     let answer = decisions::conflicts(&node).await.and_then(|found| to_json_bytes(&found));
-    answer_sealed(request.responder, answer)
+    answer_sealed(sealed.responder, answer)
 }
 
-async fn resolve(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let Sealed { device, request } = match (Incoming { method, uri, headers, body }).open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let answer = match parse::<ResolveBody>(&request.body) {
-        Ok(body) => decisions::resolve(&node, body, Some(device.identity_key)).await.and_then(|done| to_json_bytes(&done)),
+async fn resolve(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = match refuse_frozen(&sealed.device).and_then(|()| parse::<ResolveBody>(&sealed.body)) {
+        Ok(body) => decisions::resolve(&node, body, Some(sealed.device.identity_key)).await.and_then(|done| to_json_bytes(&done)),
         Err(refusal) => Err(refusal),
     };
-    answer_sealed(request.responder, answer)
+    answer_sealed(sealed.responder, answer)
 }
 
 /// The list of devices as every interface shows it.
@@ -363,40 +309,34 @@ pub(super) async fn device_list(node: &NodeState) -> Result<serde_json::Value, R
     Ok(crate::net::device_list_json(&trusted, &mirrored))
 }
 
-async fn devices(State(node): Shared, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let Sealed { request, .. } = match (Incoming { method, uri, headers, body: Bytes::new() }).open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
+async fn devices(State(node): Shared, sealed: Sealed) -> Response {
     let answer = device_list(&node).await.and_then(|list| to_json_bytes(&list));
-    answer_sealed(request.responder, answer)
+    answer_sealed(sealed.responder, answer)
 }
 
-async fn remove_device(State(node): Shared, Path(id): Path<String>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let Sealed { device, request } = match (Incoming { method, uri, headers, body: Bytes::new() }).open(&node) {
-        Ok(sealed) => sealed,
-        Err(refusal) => return refusal.into_response(),
-    };
+async fn remove_device(State(node): Shared, Path(id): Path<String>, sealed: Sealed) -> Response {
     // A device may leave; sending others away is for the person at this one.
-    let answer = if device.device_id.as_str() == id {
-        revoke(&node, &device.device_id).await
+    let answer = if sealed.device.device_id.as_str() == id {
+        revoke(&node, &sealed.device.device_id, RevokedBy::Itself, Some(&sealed.connection)).await
     } else {
         Err(Refusal::new(StatusCode::FORBIDDEN, "a device may only remove itself; remove others on the desktop with `storysync devices revoke`"))
     };
-    answer_sealed(request.responder, answer)
+    answer_sealed(sealed.responder, answer)
 }
 
-/// Takes a device's keys away at once.
-pub(super) async fn revoke(node: &NodeState, device_id: &DeviceId) -> Result<Vec<u8>, Refusal> {
-    node.trust.revoke(device_id, now().unix_ms())?;
-    lock(&node.prekeys).forget(device_id);
-    mirror_devices(node).await;
-    tracing::info!(device = %device_id, "a device was revoked");
+/// Takes a device's keys away at once, and drops its connections.
+pub(super) async fn revoke(node: &Arc<NodeState>, device_id: &DeviceId, by: RevokedBy<'_>, asking: Option<&Connection>) -> Result<Vec<u8>, Refusal> {
+    node.trust.revoke(device_id, by, now().unix_ms())?;
+    let words = if by == RevokedBy::Itself { "it left by itself" } else { "it was revoked here" };
+    node.note(EventKind::Revoke, Some(device_id), words);
+    forget(node, device_id, asking);
+    mirror_soon(node).await;
     to_json_bytes(&json!({ "message": format!("{device_id} is no longer paired") }))
 }
 
-/// The header value for a sealed body that travels in a header.
-pub(super) fn header_value(envelope: &[u8]) -> Option<HeaderValue> {
-    use base64::Engine as _;
-    HeaderValue::from_str(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(envelope)).ok()
+/// What was kept in memory of a device that is no longer trusted.
+fn forget(node: &NodeState, device_id: &DeviceId, asking: Option<&Connection>) {
+    lock(&node.prekeys).forget(device_id);
+    node.connections.close_all_of(device_id, asking);
+    tracing::info!(device = %device_id, "a device was revoked");
 }

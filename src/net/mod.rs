@@ -4,19 +4,28 @@
 pub mod addresses;
 pub mod admin;
 pub mod client;
+pub mod connections;
 pub mod decisions;
 pub mod handle;
 pub mod lan;
 pub mod node_state;
 pub mod origin;
 pub mod reply;
+pub mod sealed;
 pub mod server;
 pub mod watch;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use storysync_crdt::Stamp;
 
-use crate::store::peers::MirroredDevice;
-use crate::store::trust::TrustedDevice;
+use crate::store::peers::{LogLine, MirroredDevice};
+use crate::store::trust::{Event, TrustedDevice};
+
+/// A poisoned lock guards plain data that is consistent between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The list of devices as every interface shows it: those we trust or trusted, and those of an old server.
 #[must_use]
@@ -29,6 +38,8 @@ pub fn device_list_json(trusted: &[TrustedDevice], mirrored: &[MirroredDevice]) 
             "last_sync_at": device.last_sync_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
             "created_at": Stamp::from_unix_ms(device.paired_at).to_rfc3339(),
             "is_active": device.is_active(),
+            "frozen": device.frozen_at.is_some(),
+            "keys_in_use_twice_at": device.twice_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         })
     });
     let others = mirrored.iter().filter(|device| !trusted.iter().any(|known| known.device_id.as_str() == device.device_id)).map(|device| {
@@ -43,18 +54,39 @@ pub fn device_list_json(trusted: &[TrustedDevice], mirrored: &[MirroredDevice]) 
     serde_json::json!({ "devices": own.chain(others).collect::<Vec<_>>() })
 }
 
-/// The documented log as every interface shows it.
+/// The log as every interface shows it, newest first: rows devices changed (the documented `sync_log`), and who
+/// was let in, sent away or refused, and what was decided. A first sync of thousands of rows hides none of the latter.
 #[must_use]
-pub fn log_json(lines: &[crate::store::peers::LogLine]) -> serde_json::Value {
-    let line = |line: &crate::store::peers::LogLine| {
-        serde_json::json!({
-            "at": Stamp::parse(&line.at).map(Stamp::to_rfc3339),
+pub fn log_json(lines: &[LogLine], events: &[Event]) -> serde_json::Value {
+    let rows = lines.iter().map(|line| {
+        let json = serde_json::json!({
             "device_id": line.device_id,
             "device_name": line.device_name,
             "entity_type": line.entity_type,
             "entity_id": line.entity_id,
             "operation": line.operation,
-        })
-    };
-    serde_json::json!({ "log": lines.iter().map(line).collect::<Vec<_>>() })
+        });
+        (Stamp::parse(&line.at), json)
+    });
+    let events = events.iter().map(|event| {
+        let json = serde_json::json!({
+            "device_id": event.device_id,
+            "device_name": event.device_name,
+            "entity_type": "device",
+            "entity_id": 0,
+            "operation": event.kind,
+            "detail": event.detail,
+            "times": event.times,
+        });
+        (Some(Stamp::from_unix_ms(event.at)), json)
+    });
+    let mut log: Vec<_> = rows.chain(events).collect();
+    log.sort_by_key(|(at, _)| std::cmp::Reverse(at.map(Stamp::unix_ms)));
+    let with_time = log.into_iter().map(|(at, mut json)| {
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("at".to_owned(), at.map(Stamp::to_rfc3339).into());
+        }
+        json
+    });
+    serde_json::json!({ "log": with_time.collect::<Vec<_>>() })
 }

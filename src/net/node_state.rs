@@ -1,18 +1,25 @@
 //! What all handlers of one serving node share.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
 use getrandom::SysRng;
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use rand_core::UnwrapErr;
-use storysync_crdt::Stamp;
+use storysync_crdt::{DeviceKey, Stamp};
 
+use super::connections::{Connections, Limits, network_of};
 use super::handle::EngineHandle;
+use super::lock;
+use super::reply::Refusal;
 use crate::store::peers::MirroredDevice;
-use crate::store::trust::{TrustError, TrustStore};
-use crate::trust::identity::{Identity, Secret};
+use crate::store::trust::{EventKind, TrustError, TrustStore, TrustedDevice};
+use crate::sync::Receipt;
+use crate::trust::identity::{DeviceId, Identity, Secret};
 use crate::trust::pairing::{Approval, PairingWindow};
 use crate::trust::prekey::Prekeys;
 
@@ -35,61 +42,95 @@ pub fn now() -> Stamp {
     Stamp::from_unix_ms(i64::try_from(now_ms()).unwrap_or(i64::MAX))
 }
 
+/// Registrations one address may get wrong within a minute.
+pub const REGISTRATIONS_FAILED_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
+/// Lines the audit log takes about strangers within an hour.
+const STRANGERS_NOTED_PER_HOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(5);
+/// Lines the audit log takes about what one device sent and was refused, within an hour.
+const REFUSALS_NOTED_PER_HOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// Addresses kept in mind before those that have been quiet are forgotten.
+const ADDRESSES_IN_MIND_MAX: usize = 4_096;
+
+/// How often things may happen, so that nobody floods us or the audit log.
+struct Throttles {
+    registrations: DefaultKeyedRateLimiter<IpAddr>,
+    strangers: DefaultDirectRateLimiter,
+    refusals: DefaultKeyedRateLimiter<DeviceId>,
+}
+
+impl Default for Throttles {
+    fn default() -> Self {
+        Self {
+            registrations: RateLimiter::keyed(Quota::per_minute(REGISTRATIONS_FAILED_PER_MINUTE)),
+            strangers: RateLimiter::direct(Quota::per_hour(STRANGERS_NOTED_PER_HOUR)),
+            refusals: RateLimiter::keyed(Quota::per_hour(REFUSALS_NOTED_PER_HOUR)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Throttles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Throttles(…)")
+    }
+}
+
+/// How a node was started.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// What it is called.
+    pub name: String,
+    /// Where the LAN listener is bound.
+    pub lan_ip: IpAddr,
+    /// The port of the LAN listener.
+    pub lan_port: u16,
+    /// Names it may be addressed by, besides its addresses.
+    pub host_names: Vec<String>,
+    /// Whether pairing wants a code typed here.
+    pub approval: Approval,
+    /// How long a pairing code can be used, in seconds.
+    pub pairing_seconds: u64,
+    /// Which installation of this device's keys this is.
+    pub installation: String,
+}
+
 /// One serving node.
 #[derive(Debug)]
 pub struct NodeState {
     /// The Engine.
     pub engine: EngineHandle,
     /// Who is trusted.
-    pub trust: TrustStore,
+    pub trust: Arc<TrustStore>,
     /// Our keys.
     pub identity: Identity,
-    /// What we are called.
-    pub name: String,
-    /// Where the LAN listener is bound.
-    pub lan_ip: IpAddr,
-    /// The port of the LAN listener.
-    pub lan_port: u16,
-    /// Whether pairing wants a code typed here.
-    pub approval: Approval,
+    /// How it was started.
+    pub settings: NodeSettings,
     /// What the loopback listener asks for.
     pub admin_token: Secret,
     /// Whether the last look at the app's file succeeded.
     pub database_connected: AtomicBool,
+    /// Who is connected to the LAN listener.
+    pub connections: Arc<Connections>,
+    throttles: Throttles,
+    pub(super) admin_link_used: AtomicBool,
     pub(super) prekeys: Mutex<Prekeys>,
     pub(super) pairing: Mutex<Option<PairingWindow>>,
     pub(super) pairing_alarm: Mutex<Option<String>>,
 }
 
-/// A poisoned lock guards plain data that is consistent between statements.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl NodeState {
     /// A node that serves.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "one call, from the assembly of the node")]
-    pub fn new(
-        engine: EngineHandle,
-        trust: TrustStore,
-        identity: Identity,
-        name: String,
-        lan_ip: IpAddr,
-        lan_port: u16,
-        approval: Approval,
-        admin_token: Secret,
-    ) -> Self {
+    pub fn new(engine: EngineHandle, trust: TrustStore, identity: Identity, admin_token: Secret, settings: NodeSettings) -> Self {
         Self {
             engine,
-            trust,
+            trust: Arc::new(trust),
             identity,
-            name,
-            lan_ip,
-            lan_port,
-            approval,
+            settings,
             admin_token,
             database_connected: AtomicBool::new(true),
+            connections: Connections::new(Limits::LAN),
+            throttles: Throttles::default(),
+            admin_link_used: AtomicBool::new(false),
             prekeys: Mutex::default(),
             pairing: Mutex::default(),
             pairing_alarm: Mutex::default(),
@@ -99,6 +140,61 @@ impl NodeState {
     /// Opens a pairing window.
     pub fn show_window(&self, window: PairingWindow) {
         *lock(&self.pairing) = Some(window);
+    }
+
+    /// Notes in the audit log that something happened. Whoever is answered does not wait for it.
+    pub fn note(&self, kind: EventKind, device: Option<&DeviceId>, detail: &str) {
+        let (trust, device, detail) = (Arc::clone(&self.trust), device.cloned(), detail.to_owned());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = trust.note_event(kind, device.as_ref(), &detail, now().unix_ms()) {
+                tracing::warn!(%error, "the audit log could not be written");
+            }
+        });
+    }
+
+    /// Somebody decided something: the device `by`, or the person at this one.
+    pub(super) fn note_decision(&self, by: Option<DeviceKey>, detail: &str) {
+        let by = by.map_or_else(|| self.identity.device_id(), |key| DeviceId::of_key(&key));
+        self.note(EventKind::Resolve, Some(&by), detail);
+    }
+
+    /// Somebody failed to prove who they are.
+    pub(super) fn note_stranger(&self, from: IpAddr) {
+        if self.throttles.strangers.check().is_ok() {
+            self.note(EventKind::Refuse, None, &format!("requests from {} were not from a paired device", from.to_canonical()));
+        }
+    }
+
+    /// A registration could not be opened, or there was nothing to register for.
+    pub(super) fn note_failed_registration(&self, from: IpAddr) -> Refusal {
+        self.note_stranger(from);
+        if self.throttles.registrations.len() > ADDRESSES_IN_MIND_MAX {
+            self.throttles.registrations.retain_recent();
+        }
+        match self.throttles.registrations.check_key(&network_of(from)) {
+            Ok(()) => Refusal::unauthorized(),
+            Err(_) => Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many registrations failed from this address; wait a minute, then show a new code"),
+        }
+    }
+
+    /// What receiving from a device came to, where it matters beyond the rows.
+    pub fn note_receipt(&self, device: &DeviceId, receipt: &Receipt) {
+        if !receipt.rejected.is_empty() && self.throttles.refusals.check_key(device).is_ok() {
+            self.note(EventKind::Refuse, Some(device), &format!("{} of its changes were refused", receipt.rejected_count()));
+        }
+        if receipt.equivocated {
+            tracing::warn!(%device, "the device sent two different changes under one name; nothing is taken from it until it is paired again");
+            if let Err(error) = self.trust.freeze(device, now().unix_ms()) {
+                tracing::warn!(%error, "a device that lies could not be frozen");
+            }
+        }
+    }
+
+    /// Whether a device is still paired as it was when its request was opened.
+    #[must_use]
+    pub fn still_trusts(&self, device: &TrustedDevice) -> bool {
+        let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
+        self.trust.find(&device.device_id).is_ok_and(|found| found.is_some_and(|found| found.is_active() && epoch(&found) == epoch(device)))
     }
 
     /// `GET /` on both listeners. Waits for nothing.

@@ -70,6 +70,15 @@ impl axum::response::IntoResponse for Refusal {
     }
 }
 
+/// A body that is too long, too slow or cut off.
+#[must_use]
+pub fn unread_body(status: StatusCode) -> Refusal {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(status, "the body is longer than this address takes; send less at once"),
+        _ => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time, or was cut off; send it again"),
+    }
+}
+
 /// A JSON answer nobody may keep.
 pub fn json(body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
@@ -84,5 +93,7 @@ pub fn bytes_of(bytes: Vec<u8>, media_type: &'static str) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page of others may not even show the picture of a code.
+    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     response
 }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -12,14 +12,18 @@ use axum::extract::ConnectInfo;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
-/// Connections served at once by one listener.
-const CONNECTIONS_MAX: usize = 64;
+use super::connections::{Connection, Connections};
+
 /// Time a client has to send its headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// Time without a byte of a body, in either direction, after which a connection is closed.
+const BODY_PROGRESS_WITHIN: Duration = Duration::from_secs(10);
 /// Time one request may take.
 const REQUEST_WITHIN: Duration = Duration::from_secs(120);
 /// Largest header block, in bytes.
@@ -28,8 +32,8 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 const STOP_WITHIN: Duration = Duration::from_millis(1_000);
 
 /// Serves a router until `stop` says so.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(listener: TcpListener, router: Router, open: Arc<Connections>, mut stop: watch::Receiver<bool>) {
+    let router = router.layer(RequestBodyTimeoutLayer::new(BODY_PROGRESS_WITHIN));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -46,32 +50,8 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-        drop(stream.set_nodelay(true));
-        let router = router.clone();
-        let mut stop = stop.clone();
-        connections.spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| answer(router.clone(), request, from));
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(HEADER_BYTES_MAX);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => Some(ended),
-                () = told_to(&mut stop) => None,
-            };
-            let ended = match ended {
-                Some(ended) => ended,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%from, %error, "a connection ended early");
-            }
-            drop(permit);
-        });
+        let Some(connection) = open.admit(from.ip().to_canonical(), Instant::now()) else { continue };
+        connections.spawn(drive(stream, from, router.clone(), Arc::new(connection), stop.clone()));
     }
     drop(listener);
     let drained = tokio::time::timeout(STOP_WITHIN, async { while connections.join_next().await.is_some() {} }).await;
@@ -80,15 +60,48 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
     }
 }
 
+async fn drive(stream: TcpStream, from: SocketAddr, router: Router, connection: Arc<Connection>, mut stop: watch::Receiver<bool>) {
+    drop(stream.set_nodelay(true));
+    let mut stream = TimeoutStream::new(stream);
+    // Nobody may keep an answer waiting to be read. How long reading may take is hyper's affair, by part.
+    stream.set_write_timeout(Some(BODY_PROGRESS_WITHIN));
+    let mine = Arc::clone(&connection);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| answer(router.clone(), request, from, Arc::clone(&mine)));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(HEADER_BYTES_MAX);
+    let serving = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => Some(ended),
+        // Dropped as it is: nothing more is said to whoever must go.
+        () = connection.told_to_close() => return,
+        () = told_to(&mut stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%from, %error, "a connection ended early");
+    }
+}
+
 async fn told_to(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone means the same.
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-async fn answer(router: Router, request: Request<Incoming>, from: SocketAddr) -> Result<hyper::Response<Body>, Infallible> {
+async fn answer(router: Router, request: Request<Incoming>, from: SocketAddr, connection: Arc<Connection>) -> Result<hyper::Response<Body>, Infallible> {
+    connection.set_busy(true, Instant::now());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(from));
-    match tokio::time::timeout(REQUEST_WITHIN, router.oneshot(request)).await {
+    request.extensions_mut().insert(Arc::clone(&connection));
+    let answered = tokio::time::timeout(REQUEST_WITHIN, router.oneshot(request)).await;
+    connection.set_busy(false, Instant::now());
+    match answered {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(never)) => match never {},
         Err(_) => {

@@ -5,12 +5,14 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use rand_core::CryptoRng;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::trust::identity::Identity;
 use crate::trust::{from_base64url, to_base64url};
 
 const FILE_NAME: &str = "identity.key";
+const LOCK_FILE_NAME: &str = "serving.lock";
 const FIRST_LINE: &str = "storysync-key-1";
 
 /// The keys can't be used.
@@ -60,6 +62,12 @@ pub fn prepare_directory(directory: &Path) -> Result<(), KeyFileError> {
     builder.create(directory).map_err(io_error(directory))
 }
 
+/// Whether the data directory holds keys.
+#[must_use]
+pub fn exists(directory: &Path) -> bool {
+    directory.join(FILE_NAME).exists()
+}
+
 /// Loads the device's identity from the data directory, or makes one.
 ///
 /// # Errors
@@ -75,6 +83,46 @@ pub fn load_or_create(directory: &Path, rng: &mut impl CryptoRng) -> Result<Iden
         }
         Err(error) if error.kind() == ErrorKind::NotFound => create(directory, &path, rng),
         Err(error) => Err(io_error(&path)(error)),
+    }
+}
+
+/// Names this installation of the keys: 16 hexadecimal digits that are others in every copy of the data
+/// directory, on every machine, and after every start of a machine. Where an earlier one comes back, the keys
+/// are in use twice.
+#[must_use]
+pub fn installation(directory: &Path) -> String {
+    let mut digest = Sha256::new().chain_update(b"storysync/1 installation\0");
+    for file in ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"] {
+        digest.update(fs::read(file).unwrap_or_default());
+        digest.update([0]);
+    }
+    let path = directory.join(FILE_NAME);
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(&path) {
+        // Neither the path nor the device it is on: directories are moved, and sticks plugged in again.
+        digest.update(std::os::unix::fs::MetadataExt::ino(&metadata).to_be_bytes());
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Held while a node serves from a data directory.
+#[derive(Debug)]
+pub struct ServingLock {
+    _file: fs::File,
+}
+
+/// Makes sure that one node at most serves from a data directory; `None` when another does. The system lets
+/// go of it when the process ends, however it ends.
+///
+/// # Errors
+/// When the file can't be made.
+pub fn lock_serving(directory: &Path) -> Result<Option<ServingLock>, KeyFileError> {
+    let path = directory.join(LOCK_FILE_NAME);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+    match fs4::FileExt::try_lock(&file) {
+        Ok(()) => Ok(Some(ServingLock { _file: file })),
+        Err(fs4::TryLockError::WouldBlock) => Ok(None),
+        Err(fs4::TryLockError::Error(error)) => Err(io_error(&path)(error)),
     }
 }
 

@@ -99,6 +99,15 @@ pub fn contains(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<
     connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE hash = ?1)")?.query_row([hash.0], |row| row.get(0))
 }
 
+/// Which peer sent us a change; `None` when it was written here, or is not in the log.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn sender(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<Option<i64>> {
+    let origin = connection.prepare_cached("SELECT came_from FROM sync_change WHERE hash = ?1")?.query_row([hash.0], |row| row.get(0)).optional()?;
+    Ok(origin.flatten())
+}
+
 /// Appends changes. Keeps the end of the log in memory between appends of one transaction.
 #[derive(Debug)]
 pub struct Appender {
@@ -137,7 +146,9 @@ impl Appender {
     ) -> rusqlite::Result<()> {
         let next = self.end.after(hash);
         connection
-            .prepare_cached("INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .prepare_cached(
+                "INSERT INTO sync_change (seq, row_id, hash, chain, origin, came_from, admitted_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
+            )?
             .execute(params![next.seq, row.0, hash.0, next.chain, origin, now_ms, bytes])?;
         self.end = next;
         Ok(())
@@ -222,13 +233,13 @@ pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usi
     Ok((found, false, end(connection)?))
 }
 
-/// Forgets which changes came from a peer: its log is another than it was, so what it once sent us it
-/// may no longer have.
+/// Forgets which changes after `seq` came from a peer: its log is another than it was, so what it once sent us
+/// it may no longer have.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn forget_origin(connection: &Connection, peer: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_change SET origin = NULL WHERE origin = ?1")?.execute([peer])?;
+pub fn forget_origin(connection: &Connection, peer: i64, seq: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE sync_change SET origin = NULL WHERE seq > ?2 AND origin = ?1")?.execute([peer, seq])?;
     Ok(())
 }
 
@@ -244,22 +255,46 @@ pub fn count_after(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Re
 pub mod pending {
     use super::*;
 
-    /// Most changes that may wait, over all rows.
-    pub const PENDING_MAX: i64 = 10_000;
+    /// Most changes of one device that may wait.
+    pub const PENDING_PER_DEVICE_MAX: i64 = 1_000;
+    /// Most bytes of one device's changes that may wait.
+    pub const PENDING_BYTES_PER_DEVICE_MAX: i64 = 8 * 1024 * 1024;
+    /// How long a change waits, in milliseconds: seven days.
+    pub const PENDING_WITHIN_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
-    /// Puts a change aside. `false` when too many wait already.
+    /// Whether another change of a device may wait.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn has_room(connection: &Connection, origin: Option<i64>, bytes: usize) -> rusqlite::Result<bool> {
+        let (waiting, size): (i64, i64) = connection
+            .prepare_cached("SELECT count(*), coalesce(sum(length(bytes)), 0) FROM sync_pending WHERE origin IS ?1")?
+            .query_row([origin], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(waiting < PENDING_PER_DEVICE_MAX && size.saturating_add(bytes) <= PENDING_BYTES_PER_DEVICE_MAX)
+    }
+
+    /// Puts a change aside. `false` when too much of that device's waits already.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn add(connection: &Connection, row: RowId, change: &Change, origin: Option<i64>, now_ms: i64) -> rusqlite::Result<bool> {
-        let waiting: i64 = connection.prepare_cached("SELECT count(*) FROM sync_pending")?.query_row([], |row| row.get(0))?;
-        if waiting >= PENDING_MAX {
+        if !has_room(connection, origin, change.bytes().len())? {
             return Ok(false);
         }
         connection
             .prepare_cached("INSERT OR IGNORE INTO sync_pending (hash, row_id, origin, received_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![change.hash().0, row.0, origin, now_ms, change.bytes()])?;
         Ok(true)
+    }
+
+    /// Forgets changes that waited too long for what they build on.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn expire(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+        connection.prepare_cached("DELETE FROM sync_pending WHERE received_at < ?1")?.execute([now_ms.saturating_sub(PENDING_WITHIN_MS)])?;
+        Ok(())
     }
 
     /// The changes of a row that wait, with who sent them.

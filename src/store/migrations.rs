@@ -9,10 +9,14 @@ use rusqlite::Connection;
 const BOOKKEEPING_TABLE: &str = "sync_migrations";
 
 /// Migrations of our tables in the app's file.
-const NODE: &[(&str, &str)] =
-    &[("V1__log", include_str!("../../migrations/node/V1__log.sql")), ("V2__clashes", include_str!("../../migrations/node/V2__clashes.sql"))];
+const NODE: &[(&str, &str)] = &[
+    ("V1__log", include_str!("../../migrations/node/V1__log.sql")),
+    ("V2__clashes", include_str!("../../migrations/node/V2__clashes.sql")),
+    ("V3__guard", include_str!("../../migrations/node/V3__guard.sql")),
+];
 /// Migrations of the file of trust.
-const TRUST: &[(&str, &str)] = &[("V1__devices", include_str!("../../migrations/trust/V1__devices.sql"))];
+const TRUST: &[(&str, &str)] =
+    &[("V1__devices", include_str!("../../migrations/trust/V1__devices.sql")), ("V2__vigilance", include_str!("../../migrations/trust/V2__vigilance.sql"))];
 /// Storymaster's own tables, for a new database.
 const STORYMASTER: &str = include_str!("../../migrations/storymaster/V1__schema.sql");
 

@@ -12,5 +12,6 @@ pub mod log;
 pub mod migrations;
 pub mod outbox;
 pub mod peers;
+pub mod quarantine;
 pub mod rows;
 pub mod trust;

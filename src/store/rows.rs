@@ -171,6 +171,14 @@ pub fn find_table(connection: &Connection, name: &str) -> rusqlite::Result<Optio
     connection.prepare_cached("SELECT id FROM sync_table WHERE name = ?1")?.query_row([name], |row| row.get(0).map(TableId)).optional()
 }
 
+/// How many tables are known, those only other devices have included.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count_tables(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT count(*) FROM sync_table")?.query_row([], |row| row.get(0))
+}
+
 /// The name of a table.
 ///
 /// # Errors
@@ -341,12 +349,15 @@ pub fn present_in(connection: &Connection, table: TableId) -> rusqlite::Result<V
     select(connection, "table_id = ?1 AND present = 1", table.0)
 }
 
-/// The rows of a table that can't be written into it.
+/// The rows of a table that can't be written into it for one reason.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn parked_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowRecord>> {
-    select(connection, "table_id = ?1 AND parked IS NOT NULL", table.0)
+pub fn parked_because(connection: &Connection, table: TableId, reason: &str) -> rusqlite::Result<Vec<RowId>> {
+    connection
+        .prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 AND parked = ?2 AND parked IS NOT NULL")?
+        .query_map(params![table.0, reason], |row| row.get(0).map(RowId))?
+        .collect()
 }
 
 /// The rows with open clashes, at most `limit`.

@@ -8,7 +8,7 @@ use storysync_crdt::{ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STA
 
 use super::capture::leads_nowhere;
 use super::error::SessionError;
-use super::session::{Session, prose_mark};
+use super::session::{EDIT_BYTES_MAX, PUT_OVERHEAD_BYTES, Session, prose_mark};
 use super::settle::token;
 use crate::app::profile::Prose;
 use crate::app::rows::{self as app_rows, StoredRow};
@@ -311,6 +311,18 @@ fn travelling(role: &Role, value: &Value, names: &Names<'_>, resolve: &impl Fn(&
     }
 }
 
+/// The first change of a row holds what fits into a change; what does not stays on this device until it is edited.
+fn leave_out_the_largest(puts: &mut BTreeMap<String, Value>, differs: &mut Differences, row: &StoredRow, table: &Table) {
+    let size = |name: &str, value: &Value| name.len() + value.size_bytes() + PUT_OVERHEAD_BYTES;
+    while puts.iter().map(|(name, value)| size(name, value)).sum::<usize>() > EDIT_BYTES_MAX {
+        let Some(largest) = puts.iter().max_by_key(|(name, value)| size(name, value)).map(|(name, _)| name.clone()) else { return };
+        puts.remove(&largest);
+        if let Some((column, value)) = row.columns(table).find(|(column, _)| column.name == largest) {
+            differs.insert(column.name.clone(), Difference::of_kind(Value::Null, token(value), DifferenceKind::Unsent));
+        }
+    }
+}
+
 fn plan_row(
     schema: &Schema,
     prose: &Prose,
@@ -339,6 +351,7 @@ fn plan_row(
             puts.insert(column.name.clone(), document);
         }
     }
+    leave_out_the_largest(&mut puts, &mut differs, row, table);
     puts.extend(prose_mark(prose, schema, table, row));
     let mut fill = BTreeMap::new();
     if row.uuid(table).as_ref() != Some(uuid) {

@@ -445,13 +445,13 @@ impl Session<'_> {
         let mut version = merged.version;
         if stale.is_none() {
             let written = stored.by_role(table, &Role::Version).as_integer().unwrap_or(version);
-            let unseen = (written.saturating_sub(version) - 1).min(hint.updates - 1).clamp(0, REWRITES_COUNTED_MAX);
+            let unseen = written.saturating_sub(version).saturating_sub(1).min(hint.updates - 1).clamp(0, REWRITES_COUNTED_MAX);
             for _ in 0..unseen {
-                version += 1;
+                version = version.saturating_add(1);
                 self.edit(id, BTreeMap::from([(key::VERSION.to_owned(), Value::Integer(version))]), EditPurpose::Rewrite, None, at)?;
             }
         }
-        puts.insert(key::VERSION.to_owned(), Value::Integer(version + 1));
+        puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
         let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
         self.edit(id, puts, purpose, stale.as_ref().map(|(heads, _)| heads), at)?;
@@ -526,7 +526,7 @@ impl Session<'_> {
             (key::DELETED_AT.to_owned(), Value::from(at_text.as_str())),
             (key::DELETE_KIND.to_owned(), Value::from(DeletionKind::Hard.as_str())),
             (key::UPDATED_AT.to_owned(), Value::from(at_text)),
-            (key::VERSION.to_owned(), Value::Integer(merged.version + 1)),
+            (key::VERSION.to_owned(), Value::Integer(merged.version.saturating_add(1))),
         ]);
         puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         self.edit(id, puts, EditPurpose::Edit, None, at)?;

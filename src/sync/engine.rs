@@ -14,7 +14,7 @@ use super::brake::{self, BrakeDecision, BrakeReport};
 use super::error::{EngineError, SessionError};
 use super::history::{EntryReport, UndoReport};
 use super::migrate::{data_version, install, is_migrated, migrate, read_schema, upgrade};
-use super::pages::{self, PushPage};
+use super::pages::{self, Cursor, PushPage};
 use super::receive::{Receipt, Sender};
 use super::report::{ConflictReport, Status};
 use super::resolve::{Choice, Take, Which};
@@ -26,7 +26,7 @@ use crate::store::anchor::Anchor;
 use crate::store::clashes::{self, EndedClash};
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
-use crate::store::{migrations, outbox, rows};
+use crate::store::{migrations, outbox, quarantine, rows};
 use crate::trust::identity::DeviceId;
 
 /// Rows received in one write transaction: the app waits at most so long for its turn.
@@ -406,6 +406,7 @@ impl Engine {
             has_more: page.has_more,
             epoch: hex(&epoch),
             reset: page.reset,
+            auth_token: None,
         })
     }
 
@@ -420,12 +421,31 @@ impl Engine {
         self.write(now, |session| {
             let mut peer = peers::find_or_create(session.connection, device_id)?;
             if peer.peer_epoch.is_some() {
-                log::forget_origin(session.connection, peer.id)?;
+                log::forget_origin(session.connection, peer.id, 0)?;
                 peer.pushed_seq = 0;
             }
             peer.peer_epoch = Some(epoch.to_owned());
             peers::save(session.connection, &peer)?;
             Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// A device's keys are in use from another installation than before: a copy of it, perhaps, that does not have
+    /// what the device itself once sent us. What lies after its cursor (or after what it is known to know) is told
+    /// whoever it came from.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn note_other_installation(&mut self, device_id: &str, cursor: Option<&str>, now: Stamp) -> Result<(), EngineError> {
+        self.write(now, |session| {
+            let peer = peers::find_or_create(session.connection, device_id)?;
+            let cursor = cursor.and_then(Cursor::parse).map(|cursor| cursor.position);
+            let known = match cursor {
+                Some(position) if log::passes_through(session.connection, position)? => position.seq,
+                _ => peer.pushed_seq,
+            };
+            Ok(log::forget_origin(session.connection, peer.id, known)?)
         })?;
         Ok(())
     }
@@ -474,7 +494,7 @@ impl Engine {
                 peer.peer_epoch = Some(page.epoch.clone());
                 if reset {
                     peer.pushed_seq = 0;
-                    log::forget_origin(session.connection, peer.id)?;
+                    log::forget_origin(session.connection, peer.id, 0)?;
                 }
                 peers::save(session.connection, &peer)?;
                 Ok(())
@@ -501,10 +521,7 @@ impl Engine {
                 let peer = peers::find_or_create(session.connection, device_id)?.id;
                 session.receive(slice, &Sender { peer, device_id: device_id.to_owned(), device, source }, &announced)
             })?;
-            receipt.rows.extend(part.rows);
-            receipt.unchanged.extend(part.unchanged);
-            receipt.rejected.extend(part.rejected);
-            receipt.waiting += part.waiting;
+            receipt.add(part);
         }
         Ok(receipt)
     }
@@ -577,7 +594,8 @@ impl Engine {
         self.read(|connection, _| {
             let counts = rows::counts(connection)?;
             let changes = log::end(connection)?.seq;
-            Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, changes, epoch })
+            let quarantined = quarantine::count(connection)?;
+            Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, quarantined, changes, epoch })
         })
     }
 
@@ -744,6 +762,14 @@ impl Engine {
     /// See [`EngineError`].
     pub fn log_lines(&mut self, limit: i64) -> Result<Vec<LogLine>, EngineError> {
         self.read(|connection, _| Ok(peers::log_lines(connection, limit)?))
+    }
+
+    /// How long to wait for another writer from now on.
+    pub fn wait_for_writers(&mut self, busy_timeout: Duration) {
+        self.options.busy_timeout = busy_timeout;
+        if let Err(error) = self.connection.busy_timeout(busy_timeout) {
+            tracing::warn!(%error, "SQLite refuses another waiting time");
+        }
     }
 
     /// The file this Engine works on.

@@ -80,6 +80,9 @@ fn filter_hash(entity_types: Option<&[String]>) -> [u8; FILTER_BYTES] {
     hash
 }
 
+/// Bytes of plain rows, as JSON, in one page: with the changes beside them it still fits into a sealed body.
+const PAGE_DATA_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// What is new after a cursor.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -125,14 +128,21 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
     };
     let acknowledged = if request.entity_types.is_none() { start.seq } else { 0 };
     let limit = request.limit.unwrap_or(PAGE_ENTITIES_MAX).clamp(1, PAGE_ENTITIES_MAX);
-    let (logged, has_more, end) = log::after(connection, start.seq, peer, limit, PAGE_BYTES_MAX)?;
     let since = request.since_timestamp.as_deref().and_then(Stamp::parse);
     let tables: Option<Vec<&str>> = request.entity_types.as_ref().map(|types| types.iter().map(|name| table_of_entity_type(name)).collect());
     let wanted =
         |table: &str, admitted_at: i64| tables.as_ref().is_none_or(|tables| tables.contains(&table)) && since.is_none_or(|since| admitted_at > since.unix_ms());
     let newest = log::end(connection)?.seq;
-    let mut told = Vec::new();
-    let changes = row_changes(connection, schema, logged, request.data, wanted, &mut told)?;
+    let (mut limit, mut told) = (limit, Vec::new());
+    let (changes, has_more, end) = loop {
+        let (logged, has_more, end) = log::after(connection, start.seq, peer, limit, PAGE_BYTES_MAX)?;
+        told.clear();
+        match row_changes(connection, schema, logged, request.data, wanted, &mut told)? {
+            Rows::All(changes) => break (changes, has_more, end),
+            // So many rows with all their text fit into a page: it ends before the next one.
+            Rows::TooMany { fitting } => limit = fitting.max(1),
+        }
+    };
     let served = told.into_iter().map(|row| (row, newest)).collect();
     Ok(Page { served, changes, cursor: Cursor { epoch, position: end, filter }, has_more, reset, acknowledged })
 }
@@ -140,7 +150,20 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
 /// The page of our log after `seq` that `peer` has not sent us itself.
 pub(super) fn push_page(connection: &Connection, schema: &Schema, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
     let (logged, has_more, end) = log::after(connection, seq, Some(peer), PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
-    Ok(PushPage { changes: row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?, end: end.seq, has_more })
+    let changes = match row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())? {
+        Rows::All(changes) => changes,
+        // Never: only text makes a page too large, and none was asked for.
+        Rows::TooMany { .. } => Vec::new(),
+    };
+    Ok(PushPage { changes, end: end.seq, has_more })
+}
+
+/// What a part of the log says, row by row.
+enum Rows {
+    /// All of it.
+    All(Vec<RowChange>),
+    /// With the rows' text it is more than a page holds; the first `fitting` rows are not.
+    TooMany { fitting: usize },
 }
 
 fn row_changes(
@@ -150,7 +173,7 @@ fn row_changes(
     with_data: bool,
     wanted: impl Fn(&str, i64) -> bool,
     told_rows: &mut Vec<RowId>,
-) -> Result<Vec<RowChange>, SessionError> {
+) -> Result<Rows, SessionError> {
     let mut order: Vec<RowId> = Vec::new();
     let mut by_row: HashMap<RowId, Vec<Logged>> = HashMap::new();
     for change in logged {
@@ -161,7 +184,8 @@ fn row_changes(
         changes.push(change);
     }
     let mut found = Vec::with_capacity(order.len());
-    for id in order {
+    let mut data_bytes = 0;
+    for (index, id) in order.into_iter().enumerate() {
         let Some(changes) = by_row.remove(&id) else { continue };
         let record = rows::get(connection, id)?;
         let table = rows::table_name(connection, record.table)?;
@@ -188,6 +212,7 @@ fn row_changes(
             version: merged.version,
             updated_at: rfc3339(&merged.updated_at),
             stored_times: None,
+            too_large: false,
             automerge: changes.iter().map(|change| STANDARD.encode(&change.bytes)).collect(),
         };
         if let (true, Some(local_id), Some(table)) = (record.present, record.local_id, schema.table(table.as_str()))
@@ -204,10 +229,22 @@ fn row_changes(
                 told.updated_at = rfc3339(stored.by_role(table, &Role::UpdatedAt));
             }
         }
+        if let Some(data) = &told.data {
+            let size = serde_json::to_vec(data).map_or(0, |json| json.len());
+            if size > PAGE_DATA_BYTES_MAX {
+                // Larger than any page: whoever reads no changes is told that there is a row, and not what is in it.
+                told.data = None;
+                told.too_large = true;
+            } else if data_bytes + size > PAGE_DATA_BYTES_MAX && index > 0 {
+                return Ok(Rows::TooMany { fitting: index });
+            } else {
+                data_bytes += size;
+            }
+        }
         found.push(told);
         told_rows.push(id);
     }
-    Ok(found)
+    Ok(Rows::All(found))
 }
 
 pub(super) fn rfc3339(value: &Value) -> Option<String> {

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use storysync_crdt::{ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, Heads, Stamp, Value, key, row};
+use storysync_crdt::{ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, Value, key, row};
 
 use super::error::SessionError;
-use super::session::Session;
+use super::session::{PUTS_PER_EDIT_MAX, Session};
 use super::wire::RowChange;
 use crate::app::schema::{Role, Table};
 use crate::store::rows::{self, RowId, RowRecord};
@@ -58,6 +58,9 @@ impl Session<'_> {
     /// The columns of a plain row as documents hold them. Columns this app does not have are kept.
     fn plain_fields(&mut self, table: Option<&Table>, change: &RowChange) -> Result<Result<BTreeMap<String, Value>, String>, SessionError> {
         let mut fields = BTreeMap::new();
+        if change.data.as_ref().is_some_and(|data| data.len() > PUTS_PER_EDIT_MAX) {
+            return Ok(Err(format!("a row has at most {PUTS_PER_EDIT_MAX} columns")));
+        }
         for (name, json) in change.data.iter().flatten() {
             let local_id = table.map_or("id", |table| table.local_id.as_str());
             if key::is_bookkeeping(name) || name == "sync_uuid" || name == "deleted" || name == local_id {
@@ -108,7 +111,7 @@ impl Session<'_> {
         let told = |name: &str| change.data.as_ref().and_then(|data| data.get(name)).and_then(serde_json::Value::as_str).and_then(Stamp::parse);
         puts.insert(key::CREATED_AT.to_owned(), Value::from(told(key::CREATED_AT).unwrap_or(at).to_table_text()));
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
-        puts.insert(key::VERSION.to_owned(), Value::Integer(change.version.max(1)));
+        puts.insert(key::VERSION.to_owned(), Value::Integer(change.version.clamp(1, FIRST_VERSION_MAX)));
         puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         if let Some(kind) = wants_deleted(change) {
             puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));

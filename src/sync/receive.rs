@@ -5,15 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, DeviceKey, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key};
+use storysync_crdt::{ApplyError, Change, DeviceKey, EntityId, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key};
 
 use super::error::SessionError;
 use super::session::{Session, Source};
 use super::wire::{RowChange, StoredTimes};
 use crate::app::profile::table_of_entity_type;
-use crate::store::log::pending;
+use crate::store::log::{self, pending};
 use crate::store::peers::{self, LoggedOperation};
+use crate::store::quarantine::{self, BytesHash};
 use crate::store::rows::{self, Difference, RowId, RowRecord};
+
+/// Sentences about refusals that are kept of one push or pull.
+const SENTENCES_MAX: usize = 1_000;
+/// Most content tables, those only other devices have included.
+const TABLES_MAX: i64 = 4_096;
 
 /// Whose changes are received.
 #[derive(Debug)]
@@ -37,10 +43,40 @@ pub struct Receipt {
     pub unchanged: BTreeSet<RowId>,
     /// Rows of which something was refused, each with a sentence.
     pub rejected: Vec<String>,
+    /// How many more were refused than there are sentences.
+    pub rejected_more: usize,
     /// Rows whose changes wait for others.
     pub waiting: usize,
     /// Whether the peer's log turned out to be another than we knew.
     pub reset: bool,
+    /// Whether the sender wrote two different changes under one name: its keys are in use twice, or it lies.
+    pub equivocated: bool,
+}
+
+impl Receipt {
+    fn refuse(&mut self, sentence: String) {
+        if self.rejected.len() < SENTENCES_MAX {
+            self.rejected.push(sentence);
+        } else {
+            self.rejected_more += 1;
+        }
+    }
+
+    /// How many were refused.
+    #[must_use]
+    pub fn rejected_count(&self) -> usize {
+        self.rejected.len().saturating_add(self.rejected_more)
+    }
+
+    /// Adds what a further part of the same push or pull led to.
+    pub(super) fn add(&mut self, part: Self) {
+        self.rows.extend(part.rows);
+        self.unchanged.extend(part.unchanged);
+        self.rejected_more = self.rejected_more.saturating_add(part.rejected_more);
+        part.rejected.into_iter().for_each(|sentence| self.refuse(sentence));
+        self.waiting += part.waiting;
+        self.equivocated |= part.equivocated;
+    }
 }
 
 impl Session<'_> {
@@ -48,6 +84,8 @@ impl Session<'_> {
     pub(super) fn receive(&mut self, changes: &[RowChange], sender: &Sender, announced: &BTreeMap<String, usize>) -> Result<Receipt, SessionError> {
         self.source = sender.source;
         let mut receipt = Receipt::default();
+        pending::expire(self.connection, self.now.unix_ms())?;
+        self.quarantined = quarantine::all(self.connection)?;
         for change in changes {
             self.receive_row(change, sender, &mut receipt)?;
         }
@@ -64,62 +102,119 @@ impl Session<'_> {
         let origin = Some(sender.peer);
         let table = TableName::parse(table_of_entity_type(&change.entity_type));
         let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
-            receipt.rejected.push("a row has no usable entity_type or sync_uuid".to_owned());
+            receipt.refuse("a row has no usable entity_type or sync_uuid".to_owned());
             return Ok(());
         };
         if table.as_str().starts_with("sync_") || table.as_str().starts_with("sqlite_") {
-            receipt.rejected.push(format!("{table} is no content table"));
+            receipt.refuse(format!("{table} is no content table"));
             return Ok(());
         }
-        let mut decoded = Vec::with_capacity(change.automerge.len());
-        for text in &change.automerge {
-            match STANDARD.decode(text).map_err(|_| "it is not base64".to_owned()).and_then(|bytes| Change::decode(&bytes).map_err(|error| error.to_string())) {
-                Ok(change) => decoded.push(change),
-                Err(reason) => receipt.rejected.push(format!("a change of {table}/{uuid} was refused: {reason}")),
-            }
-        }
-        if decoded.is_empty() && !change.automerge.is_empty() {
+        let known_table = rows::find_table(self.connection, table.as_str())?;
+        if known_table.is_none() && rows::count_tables(self.connection)? >= TABLES_MAX {
+            receipt.refuse(format!("{table} is unknown here, and there are {TABLES_MAX} tables already"));
             return Ok(());
         }
-        let table_id = self.table_id(&table)?;
-        let record = match rows::find(self.connection, table_id, &uuid)? {
-            Some(record) => record,
-            None => {
-                let record = rows::find_or_create(self.connection, table_id, &uuid)?;
-                self.is_new(record.id);
-                record
-            }
+        let known = match known_table {
+            Some(table) => rows::find(self.connection, table, &uuid)?,
+            None => None,
         };
         if change.automerge.is_empty() {
-            return self.receive_plain_row(&record, change, sender, receipt);
+            return self.receive_described(known, &table, &uuid, change, sender, receipt);
         }
+        // One after the other: what is refused shall not first be held in memory together.
+        let mut record = known;
         let mut admitted = 0;
-        for change in decoded {
-            admitted += usize::from(self.receive_change(&table, &uuid, record.id, change, origin, receipt)?);
-        }
-        if admitted > 0 {
-            self.retry_pending(record.id, receipt)?;
-            let mut record = rows::get(self.connection, record.id)?;
-            let schema = std::sync::Arc::clone(&self.schema);
-            self.note_document(&mut record, schema.table(table.as_str()))?;
-            record.version = storysync_crdt::row(self.document(record.id)?).version;
-            if !record.present {
-                remember_times(&mut record, change.stored_times.as_ref());
+        for text in &change.automerge {
+            let decoded = match self.decode(text, sender, record.as_ref().map(|record| record.id))? {
+                Ok(decoded) => decoded,
+                Err(reason) => {
+                    receipt.refuse(format!("a change of {table}/{uuid} was refused: {reason}"));
+                    continue;
+                }
+            };
+            if decoded.is_genesis() && !decoded.starts(&EntityId { table: table.clone(), uuid: uuid.clone() }) {
+                receipt.refuse(format!("a change of {table}/{uuid} was refused: {}", ApplyError::OtherRow));
+                continue;
             }
-            rows::save(self.connection, &record)?;
-            receipt.rows.insert(record.id);
+            let id = match &record {
+                Some(record) => record.id,
+                // A name costs a line for ever: not for changes that could not even wait.
+                None if !decoded.is_genesis() && !pending::has_room(self.connection, origin, decoded.bytes().len())? => {
+                    receipt.refuse(too_many_wait(&table, &uuid));
+                    continue;
+                }
+                None => record.insert(self.new_record(&table, &uuid)?).id,
+            };
+            admitted += usize::from(self.receive_change(&table, &uuid, id, decoded, sender, receipt)?);
         }
+        let Some(record) = record.filter(|_| admitted > 0) else { return Ok(()) };
+        self.retry_pending(record.id, receipt)?;
+        let mut record = rows::get(self.connection, record.id)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        self.note_document(&mut record, schema.table(table.as_str()))?;
+        record.version = storysync_crdt::row(self.document(record.id)?).version;
+        if !record.present {
+            remember_times(&mut record, change.stored_times.as_ref());
+        }
+        rows::save(self.connection, &record)?;
+        receipt.rows.insert(record.id);
         Ok(())
+    }
+
+    fn new_record(&mut self, table: &TableName, uuid: &SyncUuid) -> Result<RowRecord, SessionError> {
+        let table_id = self.table_id(table)?;
+        let record = rows::find_or_create(self.connection, table_id, uuid)?;
+        self.is_new(record.id);
+        Ok(record)
+    }
+
+    /// A row that came as columns, not as changes.
+    fn receive_described(
+        &mut self,
+        known: Option<RowRecord>,
+        table: &TableName,
+        uuid: &SyncUuid,
+        change: &RowChange,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<(), SessionError> {
+        let record = match known {
+            Some(record) => record,
+            None if change.data.is_none() => {
+                receipt.refuse(format!("{table}/{uuid} is unknown here and came with neither data nor automerge changes"));
+                return Ok(());
+            }
+            None => self.new_record(table, uuid)?,
+        };
+        self.receive_plain_row(&record, change, sender, receipt)
+    }
+
+    /// Reads one change as it was sent. What is refused once is not looked at again.
+    fn decode(&mut self, text: &str, sender: &Sender, row: Option<RowId>) -> Result<Result<Change, String>, SessionError> {
+        let Ok(bytes) = STANDARD.decode(text) else { return Ok(Err("it is not base64".to_owned())) };
+        let name: Option<BytesHash> = (!self.quarantined.is_empty()).then(|| quarantine::name(&bytes));
+        if name.is_some_and(|name| self.quarantined.contains(&name)) {
+            return Ok(Err("it was refused before".to_owned()));
+        }
+        match Change::decode_received(&bytes) {
+            Ok(change) => Ok(Ok(change)),
+            Err(error) => {
+                let name = name.unwrap_or_else(|| quarantine::name(&bytes));
+                quarantine::add(self.connection, &name, sender.peer, row, &error.to_string(), self.now.unix_ms())?;
+                self.quarantined.insert(name);
+                Ok(Err(error.to_string()))
+            }
+        }
     }
 
     fn receive_plain_row(&mut self, record: &RowRecord, change: &RowChange, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
         let name = rows::entity(self.connection, record)?;
         if change.data.is_none() && change.operation != "delete" {
-            receipt.rejected.push(format!("{name} came with neither data nor automerge changes"));
+            receipt.refuse(format!("{name} came with neither data nor automerge changes"));
             return Ok(());
         }
         let Some(device) = sender.device else {
-            receipt.rejected.push(format!("{name} came without automerge changes from a device whose key is not known"));
+            receipt.refuse(format!("{name} came without automerge changes from a device whose key is not known"));
             return Ok(());
         };
         match self.receive_plain(record, change, sender.peer, device)? {
@@ -133,7 +228,7 @@ impl Session<'_> {
                     receipt.unchanged.insert(record.id);
                 }
             }
-            Err(reason) => receipt.rejected.push(reason),
+            Err(reason) => receipt.refuse(reason),
         }
         Ok(())
     }
@@ -144,25 +239,38 @@ impl Session<'_> {
         uuid: &SyncUuid,
         row: RowId,
         change: Change,
-        origin: Option<i64>,
+        sender: &Sender,
         receipt: &mut Receipt,
     ) -> Result<bool, SessionError> {
+        let origin = Some(sender.peer);
         match self.admit(row, change.clone(), origin)? {
             Ok(new) => Ok(new),
             Err(ApplyError::MissingDependencies(_)) => {
                 if pending::add(self.connection, row, &change, origin, self.now.unix_ms())? {
                     receipt.waiting += 1;
                 } else {
-                    receipt.rejected.push(format!("a change of {table}/{uuid} builds on changes that never came, and too many such wait already"));
+                    receipt.refuse(too_many_wait(table, uuid));
                 }
                 Ok(false)
             }
             Err(error) => {
                 tracing::warn!(table = table.as_str(), row = uuid.as_str(), hash = %change.hash().to_hex(), %error, "a change was refused");
-                receipt.rejected.push(format!("a change of {table}/{uuid} was refused: {error}"));
+                receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
+                receipt.equivocated |= error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;
+                // Not quarantined: the bytes may be right elsewhere, or later.
                 Ok(false)
             }
         }
+    }
+
+    /// Whether the sender itself wrote this change and sent us the other one of that name, too. Whatever came
+    /// through somebody else may have been forged there, and proves nothing.
+    fn sent_both(&mut self, row: RowId, change: &Change, sender: &Sender) -> Result<bool, SessionError> {
+        if sender.device.is_none() || change.actor().device() != sender.device {
+            return Ok(false);
+        }
+        let Some(other) = self.document(row)?.change_of(change.actor(), change.seq()).map(Change::hash) else { return Ok(false) };
+        Ok(log::sender(self.connection, &other)? == Some(sender.peer))
     }
 
     /// Changes that waited for what has just come.
@@ -175,7 +283,7 @@ impl Session<'_> {
                     Err(ApplyError::MissingDependencies(_)) => {}
                     outcome => {
                         if let Err(error) = outcome {
-                            receipt.rejected.push(format!("a change that waited was refused: {error}"));
+                            receipt.refuse(format!("a change that waited was refused: {error}"));
                         }
                         pending::remove(self.connection, &hash)?;
                         progress = true;
@@ -205,6 +313,10 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+fn too_many_wait(table: &TableName, uuid: &SyncUuid) -> String {
+    format!("a change of {table}/{uuid} builds on changes that never came, and too many such wait already")
 }
 
 /// Times no document knows: what the sender's table says is kept until the row is written.

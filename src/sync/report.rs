@@ -26,6 +26,8 @@ pub struct Status {
     pub parked: i64,
     /// Open clashes.
     pub conflicts: i64,
+    /// Changes of others that were refused and are remembered by name.
+    pub quarantined: i64,
     /// Length of the change log.
     pub changes: i64,
     /// Epoch of the change log, hexadecimal.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use storysync_crdt::{
-    Conflict, ConflictId, ConflictKind, ConflictValue, DeviceKey, Document, FieldClash, Row, Value, conflicts, key, left_knowingly, orphan_clash, row,
+    Conflict, ConflictId, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, LeftBehind, Row, Value, conflicts, key, orphan_clash, row,
     unique_clash,
 };
 
@@ -48,12 +48,16 @@ impl Session<'_> {
         let mut seen = HashSet::from([id]);
         let mut looking = vec![id];
         while let Some(parent) = looking.pop() {
+            let left = LeftBehind::of(self.document(parent)?);
             for (child, column) in rows::referrers_by_column(self.connection, parent)? {
-                if !self.requires(child, &column)? {
+                let record = rows::get(self.connection, child)?;
+                let entity = rows::entity(self.connection, &record)?;
+                if is_plainly_left(&left, &record, &entity) || !self.requires(child, &column)? {
                     continue;
                 }
-                if row(self.document(child)?).deletion.is_none() {
-                    if !self.is_left_knowingly(parent, child, &column)? {
+                let document = self.document(child)?;
+                if row(document).deletion.is_none() {
+                    if !left.knew(&entity, document, &column) {
                         return Ok(true);
                     }
                 } else if seen.insert(child) {
@@ -67,11 +71,15 @@ impl Session<'_> {
     /// The rows that require a deleted one: live and not left behind knowingly, or kept themselves.
     pub(super) fn requirers(&mut self, id: RowId) -> Result<Vec<RowId>, SessionError> {
         let mut found = Vec::new();
+        let left = LeftBehind::of(self.document(id)?);
         for (child, column) in rows::referrers_by_column(self.connection, id)? {
-            if !self.requires(child, &column)? || found.contains(&child) {
+            let record = rows::get(self.connection, child)?;
+            let entity = rows::entity(self.connection, &record)?;
+            if is_plainly_left(&left, &record, &entity) || !self.requires(child, &column)? || found.contains(&child) {
                 continue;
             }
-            let requires = if row(self.document(child)?).deletion.is_none() { !self.is_left_knowingly(id, child, &column)? } else { self.is_needed(child)? };
+            let document = self.document(child)?;
+            let requires = if row(document).deletion.is_none() { !left.knew(&entity, document, &column) } else { self.is_needed(child)? };
             if requires {
                 found.push(child);
             }
@@ -87,12 +95,6 @@ impl Session<'_> {
         Ok(required && !self.document(child)?.is_empty())
     }
 
-    fn is_left_knowingly(&mut self, parent: RowId, child: RowId, column: &str) -> Result<bool, SessionError> {
-        let entity = rows::entity(self.connection, &rows::get(self.connection, child)?)?;
-        let [Some(parent), Some(child)] = self.documents_of([parent, child])? else { return Ok(false) };
-        Ok(left_knowingly(parent, &entity, child, column))
-    }
-
     /// Everything that clashes in a row.
     pub(super) fn clashes(&mut self, record: &RowRecord) -> Result<Vec<Conflict>, SessionError> {
         let mut found = conflicts(self.document(record.id)?);
@@ -104,7 +106,7 @@ impl Session<'_> {
                     children.push((rows::entity(self.connection, &rows::get(self.connection, child)?)?, self.document(child)?.clone()));
                 }
                 children.sort_by(|(a, _), (b, _)| a.cmp(b));
-                let children: Vec<(&storysync_crdt::EntityId, &Document)> = children.iter().map(|(id, document)| (id, document)).collect();
+                let children: Vec<(&EntityId, &Document)> = children.iter().map(|(id, document)| (id, document)).collect();
                 found.extend(orphan_clash(self.document(record.id)?, &children));
             }
         }
@@ -184,8 +186,11 @@ impl Session<'_> {
     /// Whose change ended a clash: the newest that wrote what clashed.
     fn how_it_ended(&mut self, record: &RowRecord, clash: &OpenClash) -> Result<(Ending, Option<DeviceKey>), SessionError> {
         let mut children_left = false;
-        for (child, column) in rows::referrers_by_column(self.connection, record.id)? {
-            children_left |= self.requires(child, &column)? && row(self.document(child)?).deletion.is_none();
+        for (child, column) in if clash.kind == ConflictKind::Orphan.as_str() { rows::referrers_by_column(self.connection, record.id)? } else { Vec::new() } {
+            if self.requires(child, &column)? && row(self.document(child)?).deletion.is_none() {
+                children_left = true;
+                break;
+            }
         }
         let document = self.document(record.id)?;
         let deleted = row(document).deletion.is_some();
@@ -203,6 +208,12 @@ impl Session<'_> {
             _ => (Ending::Resolved, newest()),
         })
     }
+}
+
+/// Whether a row stands and was named by the deletion of what it refers to: most rows left behind are, and their
+/// documents need not be read.
+fn is_plainly_left(left: &LeftBehind, record: &RowRecord, entity: &EntityId) -> bool {
+    record.present && record.conflicts == 0 && left.names(entity)
 }
 
 /// Whether a row holds, here, a value that could not travel.

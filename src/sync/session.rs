@@ -6,15 +6,26 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
-use storysync_crdt::{ACTOR_RUN_BYTES, Actor, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, key, row};
+use storysync_crdt::{
+    ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, key, row,
+};
 
 use super::error::SessionError;
 use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
+use crate::store::quarantine::BytesHash;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::store::{brakes, outbox, peers};
+
+/// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays under
+/// [`storysync_crdt::CHANGE_BYTES_MAX`].
+pub(super) const EDIT_BYTES_MAX: usize = 5 * 512 * 1024;
+/// Puts in one change of ours.
+pub(super) const PUTS_PER_EDIT_MAX: usize = 2_000;
+/// What a put takes beside its name and value, at most and roughly, in bytes.
+pub(super) const PUT_OVERHEAD_BYTES: usize = 16;
 
 /// How a change came here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +67,8 @@ pub(crate) struct Session<'a> {
     pub(super) came_back: HashSet<String>,
     /// Rows that something referred to until now: they may no longer be required.
     pub(super) left_alone: HashSet<RowId>,
+    /// Names of bytes that were refused.
+    pub(super) quarantined: HashSet<BytesHash>,
     /// How what is being written came here.
     pub(super) source: Source,
     /// Who writes, when it is not this device itself.
@@ -80,6 +93,7 @@ impl<'a> Session<'a> {
             new_columns: HashSet::new(),
             came_back: HashSet::new(),
             left_alone: HashSet::new(),
+            quarantined: HashSet::new(),
             source: Source::Local,
             on_behalf_of: None,
             appender: None,
@@ -136,12 +150,11 @@ impl<'a> Session<'a> {
     }
 
     /// Adds a change to the row's document and, when it is new and fits, to the log.
-    pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, storysync_crdt::ApplyError>, SessionError> {
+    pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
         self.document(row)?;
         let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
         if document.change(&change.hash()).is_none() && log::contains(self.connection, &change.hash())? {
-            // The same bytes under another row's name: nobody honest sends that.
-            return Ok(Err(storysync_crdt::ApplyError::Equivocation));
+            return Ok(Err(ApplyError::OtherRow));
         }
         match document.apply(change.clone()) {
             Ok(true) => {}
@@ -168,13 +181,30 @@ impl<'a> Session<'a> {
             Some(device) => acting_for(device, self.actor),
             None => self.actor.clone(),
         };
-        if let Some(change) = self.document(row)?.edit(puts, purpose, base, &actor, at.unix_ms()) {
+        let mut base = base.cloned();
+        for puts in portions(puts) {
+            let Some(change) = self.document(row)?.edit(puts.clone(), purpose, base.as_ref(), &actor, at.unix_ms()) else { continue };
             // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
             if purpose == EditPurpose::Edit {
                 brakes::release(self.connection, row, self.now.unix_ms())?;
             }
-            // A change made from the document itself always fits it.
-            self.admit(row, change, None)?.map_err(log::LogError::Gap)?;
+            // What follows builds on this, and on nothing the base did not know.
+            let then = base.is_some().then(|| Heads::from([change.hash()]));
+            match self.admit(row, change, None)? {
+                Ok(_) => base = then,
+                Err(ApplyError::Crowded) => self.edit_on_everything(row, puts, purpose, &actor, at)?,
+                // A change made from the document itself always fits it.
+                Err(error) => return Err(log::LogError::Gap(error).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Too much stands side by side for one more branch: the edit is made on top of all of it.
+    fn edit_on_everything(&mut self, row: RowId, puts: BTreeMap<String, Value>, purpose: EditPurpose, actor: &Actor, at: Stamp) -> Result<(), SessionError> {
+        let Some(change) = self.document(row)?.edit(puts, purpose, None, actor, at.unix_ms()) else { return Ok(()) };
+        if let Err(error) = self.admit(row, change, None)? {
+            tracing::error!(%error, "a row takes no more edits here; somebody has filled it");
         }
         Ok(())
     }
@@ -252,6 +282,26 @@ impl<'a> Session<'a> {
     pub(super) fn log_end(&self) -> Option<log::Position> {
         self.appender.as_ref().map(Appender::end)
     }
+}
+
+/// Puts of one edit, in portions that each fit into a change. What describes the edit goes with the first.
+fn portions(puts: BTreeMap<String, Value>) -> Vec<BTreeMap<String, Value>> {
+    let mut portions: Vec<BTreeMap<String, Value>> = vec![BTreeMap::new()];
+    let mut size_bytes = 0;
+    let (bookkeeping, columns): (Vec<_>, Vec<_>) = puts.into_iter().partition(|(name, _)| key::is_bookkeeping(name));
+    for (name, value) in bookkeeping.into_iter().chain(columns) {
+        let size = name.len() + value.size_bytes() + PUT_OVERHEAD_BYTES;
+        let is_full = portions.last().is_some_and(|portion| portion.len() >= PUTS_PER_EDIT_MAX || (!portion.is_empty() && size_bytes + size > EDIT_BYTES_MAX));
+        if is_full {
+            portions.push(BTreeMap::new());
+            size_bytes = 0;
+        }
+        size_bytes += size;
+        if let Some(portion) = portions.last_mut() {
+            portion.insert(name, value);
+        }
+    }
+    portions
 }
 
 /// The actor under which this run writes for a device that has no automerge itself: that device's key, and

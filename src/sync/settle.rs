@@ -197,8 +197,8 @@ impl Session<'_> {
 
     /// What a row of its table, or an index of it, kept out may have its turn.
     fn retry_refused(&mut self, record: &RowRecord, pass: &mut Pass) -> Result<(), SessionError> {
-        let waiting = rows::parked_in(self.connection, record.table)?.into_iter().filter(|parked| parked.parked.as_deref() == Some(REFUSED_BY_TABLE));
-        pass.waiting.extend(waiting.map(|parked| parked.id).filter(|parked| *parked != record.id));
+        let waiting = rows::parked_because(self.connection, record.table, REFUSED_BY_TABLE)?;
+        pass.waiting.extend(waiting.into_iter().filter(|parked| *parked != record.id));
         Ok(())
     }
 

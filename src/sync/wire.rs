@@ -1,6 +1,11 @@
 //! The JSON of the documented interface: what goes into sealed bodies. Field names are a contract.
 
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::store::trust::Revocation;
 
 /// Asks for what is new.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -29,6 +34,86 @@ pub struct PullRequest {
     /// The port of the asking device's own LAN listener, when it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// What the asking device is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+    /// Which installation of its keys is asking: 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Devices it no longer trusts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<Revocation>,
+}
+
+/// Columns hold scalars, and bytes or infinities as `{"$…": "text"}`. Anything deeper is dropped while it is read, so that
+/// a list of a million nothings takes no memory; what stands in its place is refused by name later.
+fn flat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Map<String, serde_json::Value>>, D::Error> {
+    let columns: Option<HashMap<String, Flat>> = Option::deserialize(deserializer)?;
+    Ok(columns.map(|columns| columns.into_iter().map(|(name, value)| (name, value.0)).collect()))
+}
+
+struct Flat(serde_json::Value);
+
+impl<'de> Deserialize<'de> for Flat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FlatVisitor).map(Self)
+    }
+}
+
+struct FlatVisitor;
+
+impl<'de> Visitor<'de> for FlatVisitor {
+    type Value = serde_json::Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a column's value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(serde_json::Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(serde_json::Value::Array(Vec::new()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut first = serde_json::Map::new();
+        if let Some((name, value)) = fields.next_entry::<String, Flat>()? {
+            first.insert(name, value.0);
+        }
+        let mut others = 0_usize;
+        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            others += 1;
+        }
+        // One mark says what is meant; more of them mean nothing.
+        Ok(if others == 0 { first.into() } else { serde_json::Value::Array(Vec::new()) })
+    }
 }
 
 fn yes() -> bool {
@@ -58,6 +143,9 @@ pub struct PullResponse {
     /// database. Everything is told anew, in both directions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
+    /// Replaces the token the asking device sends, from the next request on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_token: Option<String>,
 }
 
 /// What changed about one row.
@@ -74,8 +162,11 @@ pub struct RowChange {
     #[serde(default)]
     pub operation: String,
     /// The row's columns; references by uuid.
-    #[serde(default, skip_serializing_if = "Option::is_none", alias = "entity_data")]
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "entity_data", deserialize_with = "flat")]
     pub data: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Set instead of `data` when the row alone is larger than a page.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub too_large: bool,
     /// Its version.
     #[serde(default)]
     pub version: i64,

@@ -31,7 +31,8 @@ pub const SEALED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const MAGIC: &[u8; 4] = b"SSY1";
 const SUITE: u8 = 1;
-const HEADER_BYTES: usize = 24;
+/// Bytes of an envelope's header: what can be read before anything is opened.
+pub const HEADER_BYTES: usize = 24;
 const ENC_BYTES: usize = 32;
 const SEGMENT_PLAINTEXT_BYTES: usize = 64 * 1024;
 const TAG_BYTES: usize = 16;
@@ -402,6 +403,24 @@ pub struct OpenedRequest {
 pub fn open_request(route: Route<'_>, pair: &PairSecret, recipient: &StaticSecret, envelope: &[u8]) -> Result<OpenedRequest, OpenError> {
     let client = *route.client;
     open(Kind::Request, REQUEST_LABEL, route, pair.secret.expose(), &pair.psk_id(), recipient, envelope, |_| Some(client))
+}
+
+/// Whether a request that is still arriving is from the paired device: its first segment opens with what only both
+/// know. `None` until that segment is there. What follows, and the signature, is not verified by it.
+#[must_use]
+pub fn request_begins_well(route: Route<'_>, pair: &PairSecret, recipient: &StaticSecret, arrived: &[u8]) -> Option<bool> {
+    let (head, rest) = arrived.split_at_checked(HEADER_BYTES)?;
+    let Ok(header) = Header::parse(head) else { return Some(false) };
+    let (enc, segments) = rest.split_at_checked(ENC_BYTES)?;
+    let (head, segments) = segments.split_at_checked(4)?;
+    let length = u32::from_be_bytes(head.try_into().ok()?) & !FINAL_BIT;
+    let length = usize::try_from(length).ok().filter(|length| *length <= SEGMENT_PLAINTEXT_BYTES + TAG_BYTES);
+    let Some(length) = length else { return Some(false) };
+    let ciphertext = segments.get(..length)?;
+    let info = request_info(REQUEST_LABEL, route, &header.bytes());
+    let opened = start_receiving(pair.secret.expose(), &pair.psk_id(), recipient, enc, &info)
+        .and_then(|mut receiver| receiver.open(ciphertext, head).map(Zeroizing::new).map_err(|_| OpenError));
+    Some(header.kind == Kind::Request.byte() && opened.is_ok())
 }
 
 /// Opens a registration sealed to a QR code's one-time key. `signer` finds the identity key in the body;

@@ -6,6 +6,7 @@
 //!  desktop: PairingWindow::admit ──sealed grant──▶ phone: accept          both: PairSecret
 //! ```
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hkdf::Hkdf;
@@ -20,14 +21,20 @@ use super::envelope::{self, AwaitedResponse, Exports, OpenError, PairSecret, Res
 use super::identity::{DeviceId, Identity, Secret, agreement_public, agreement_random};
 use super::{from_base64url, to_base64url};
 
-/// How long a QR code can be used, in seconds.
+/// How long a QR code can be used unless settings say otherwise, in seconds.
 pub const WINDOW_SECONDS: u64 = 120;
+/// How long settings may let a QR code be used, in seconds.
+pub const WINDOW_SECONDS_MAX: u64 = 600;
+/// How far the clocks of two devices may differ before a code counts as expired unasked, in seconds.
+const CLOCKS_DIFFER_SECONDS: u64 = 10 * 60;
 /// Wrong codes accepted before the pairing is aborted.
 pub const CODE_TRIES_MAX: u32 = 3;
 /// Where a registration goes.
 pub const REGISTER_TARGET: &str = "/api/pair/register";
 /// Longest device name, in bytes: it must fit into an mDNS record.
 pub const DEVICE_NAME_BYTES_MAX: usize = 48;
+/// Registrations opened in one window: a device asks again every 0.7 s.
+const REGISTRATIONS_OPENED_MAX: usize = 4_096;
 /// Longest registration body, in bytes.
 pub const REGISTER_BYTES_MAX: usize = 4 * 1024;
 
@@ -100,7 +107,8 @@ impl Offer {
             one_time_key: from_base64url(&text.ek).ok_or(OfferError::NotAnOffer)?,
             expires_at: text.exp,
         };
-        if now_ms / 1000 > offer.expires_at {
+        // The clocks of two devices differ: the one that shows the code decides, this is for clear words.
+        if now_ms / 1000 > offer.expires_at.saturating_add(CLOCKS_DIFFER_SECONDS) {
             return Err(OfferError::Expired);
         }
         Ok(offer)
@@ -144,6 +152,23 @@ pub struct Registration {
     /// The port of its own LAN listener, when it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Names one attempt to join, through all its requests: the code shown is that of its first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+}
+
+/// One attempt to join: a person who starts over is shown another code.
+#[derive(Debug, Clone)]
+pub struct Attempt(String);
+
+impl Attempt {
+    /// A new one.
+    #[must_use]
+    pub fn new(rng: &mut impl CryptoRng) -> Self {
+        let mut bytes = [0; 8];
+        rng.fill_bytes(&mut bytes);
+        Self(to_base64url(&bytes))
+    }
 }
 
 /// What the desktop answers.
@@ -184,10 +209,17 @@ pub struct PairedDevice {
     pub port: Option<u16>,
 }
 
+/// Characters that move a cursor, turn the direction of writing, or can't be seen: nothing a peer says may hold them.
+#[must_use]
+pub fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Cuts a device name to what every record can hold.
 #[must_use]
 pub fn clean_name(name: &str) -> String {
-    let mut clean: String = name.chars().filter(|character| !character.is_control()).collect();
+    let mut clean: String = name.chars().filter(|character| !is_invisible(*character)).collect();
     while clean.len() > DEVICE_NAME_BYTES_MAX {
         clean.pop();
     }
@@ -229,6 +261,7 @@ pub struct Claim {
     /// What it calls itself.
     pub name: String,
     identity_key: DeviceKey,
+    attempt: Option<String>,
     code: String,
     approved: bool,
     tries: u32,
@@ -241,6 +274,8 @@ pub struct PairingWindow {
     one_time: OneTimeKey,
     approval: Approval,
     claim: Option<Claim>,
+    /// Registrations that were opened: a recording of one must not be answered in its place.
+    opened: HashSet<[u8; 32]>,
 }
 
 struct OneTimeKey(StaticSecret);
@@ -298,7 +333,14 @@ impl PairingWindow {
             one_time_key: agreement_public(&one_time),
             expires_at: now_ms / 1000 + WINDOW_SECONDS,
         };
-        Self { offer, one_time: OneTimeKey(one_time), approval, claim: None }
+        Self { offer, one_time: OneTimeKey(one_time), approval, claim: None, opened: HashSet::new() }
+    }
+
+    /// The same window, open for `seconds` from `now_ms`.
+    #[must_use]
+    pub fn open_for(mut self, seconds: u64, now_ms: u64) -> Self {
+        self.offer.expires_at = (now_ms / 1000).saturating_add(seconds);
+        self
     }
 
     /// What to show as a QR code.
@@ -330,7 +372,8 @@ impl PairingWindow {
         if claim.tries >= CODE_TRIES_MAX { Confirmation::Aborted } else { Confirmation::Wrong { tries_left: CODE_TRIES_MAX - claim.tries } }
     }
 
-    /// A sealed registration came. `epoch_of` tells how many pairings with that identity there were.
+    /// A sealed registration came. `epoch_of` tells how many pairings with that
+    /// identity there were, `None` when that can't be known now.
     ///
     /// # Errors
     /// When it can't be opened, or says of itself what is not so. Nothing changed.
@@ -339,7 +382,7 @@ impl PairingWindow {
         envelope: &[u8],
         identity: &Identity,
         own_name: &str,
-        epoch_of: impl FnOnce(&DeviceKey) -> u32,
+        epoch_of: impl FnOnce(&DeviceKey) -> Option<u32>,
         rng: &mut impl CryptoRng,
     ) -> Result<Admission, OpenError> {
         let server = identity.public_key();
@@ -354,20 +397,28 @@ impl PairingWindow {
         if device_id.as_str() != registration.device_id || identity_key == server {
             return Err(OpenError);
         }
+        if self.opened.len() >= REGISTRATIONS_OPENED_MAX || !self.opened.insert(opened.transcript) {
+            return Err(OpenError);
+        }
         let name = clean_name(&registration.device_name);
-        match &self.claim {
+        match &mut self.claim {
             Some(claim) if claim.identity_key != identity_key => return Ok(Admission::Leaked),
-            Some(_) => {}
+            Some(claim) if claim.attempt == registration.attempt => {}
+            Some(claim) => {
+                // The same device started over: its person sees the code of this request now. Tries count on.
+                claim.attempt.clone_from(&registration.attempt);
+                claim.code = check_code(opened.responder.exports(), &identity_key, &server);
+            }
             None => {
                 let code = check_code(opened.responder.exports(), &identity_key, &server);
                 let approved = self.approval == Approval::None;
-                self.claim = Some(Claim { device_id, name: name.clone(), identity_key, code, approved, tries: 0 });
+                self.claim = Some(Claim { device_id, name: name.clone(), identity_key, attempt: registration.attempt.clone(), code, approved, tries: 0 });
             }
         }
         if !self.claim.as_ref().is_some_and(|claim| claim.approved) {
             return Ok(Admission::Pending { responder: opened.responder });
         }
-        let epoch = epoch_of(&identity_key).saturating_add(1);
+        let epoch = epoch_of(&identity_key).ok_or(OpenError)?.saturating_add(1);
         let token_from_device = Secret::random(rng);
         let grant = Grant {
             device_id: identity.device_id().to_string(),
@@ -427,6 +478,7 @@ impl<'a> Joining<'a> {
         identity: &'a Identity,
         own_name: &str,
         own_port: Option<u16>,
+        attempt: &Attempt,
         now_ms: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<(Vec<u8>, Self), SealError> {
@@ -439,6 +491,7 @@ impl<'a> Joining<'a> {
             platform: std::env::consts::OS.to_owned(),
             auth_token: Some(to_base64url(token_from_device.expose())),
             port: own_port,
+            attempt: Some(attempt.0.clone()),
         };
         let body = Zeroizing::new(serde_json::to_vec(&registration).map_err(|_| SealError)?);
         let route = Route { method: "POST", target: REGISTER_TARGET, client: &NO_CLIENT, server: &offer.identity_key };

@@ -1,19 +1,31 @@
 //! Short-lived keys others seal their requests to, and the windows that refuse replays. In memory only:
 //! what was sealed to a prekey can't be opened once it is gone.
+//!
+//! A prekey that was asked for and not used costs nothing: it follows from a secret of this process and its own
+//! name. So whoever repeats recorded requests for prekeys pushes nobody's out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
+use hkdf::Hkdf;
 use rand_core::CryptoRng;
+use sha2::Sha256;
 use x25519_dalek::StaticSecret;
+use zeroize::Zeroizing;
 
-use super::identity::{DeviceId, agreement_public, agreement_random};
+use super::identity::{DeviceId, Secret, agreement_public};
 
-/// How long a prekey is used, in milliseconds.
+/// How long a prekey is used at most, in milliseconds.
 pub const PREKEY_LIFETIME_MS: u64 = 15 * 60 * 1000;
 /// How many requests a prekey serves.
 pub const PREKEY_REQUESTS_MAX: u64 = 1_000;
-/// How many prekeys one device may hold: each of its processes has one.
-const PREKEYS_PER_DEVICE_MAX: usize = 8;
+/// How many prekeys one device may have used at a time: each of its processes has one.
+pub const PREKEYS_PER_DEVICE_MAX: usize = 256;
+/// How long a secret makes new prekeys, in milliseconds; it opens until the last of them is too old.
+const MASTER_LIFETIME_MS: u64 = 60 * 1000;
+/// Secrets kept at once.
+const MASTERS_MAX: usize = 256;
+/// How many requests for a prekey are remembered, so that none of the latest is answered twice.
+const ASKED_MAX: usize = 1_024;
 /// How far a request may lag behind the newest one under the same key.
 const WINDOW: u64 = 64;
 
@@ -26,30 +38,86 @@ pub struct PublicPrekey {
     pub key: [u8; 32],
 }
 
-struct Prekey {
+/// A secret prekeys follow from.
+struct Master {
+    number: u64,
+    made_ms: u64,
+    secret: Secret,
+}
+
+impl Master {
+    fn derive<const N: usize>(&self, label: &[u8], owner: &DeviceId, name: &[u8]) -> Zeroizing<[u8; N]> {
+        let info = [label, owner.as_str().as_bytes(), &[0], name].concat();
+        let mut bytes = Zeroizing::new([0; N]);
+        // HKDF fails only for outputs over 255 hashes (RFC 5869 §2.3); these are one at most.
+        let _ = Hkdf::<Sha256>::new(None, self.secret.expose()).expand(&info, bytes.as_mut());
+        bytes
+    }
+
+    /// The name of a prekey: random, and a mark by which this process knows its own.
+    fn kid(&self, owner: &DeviceId, random: u32) -> u64 {
+        let mark = self.derive::<4>(b"storysync/1 kid\0", owner, &random.to_be_bytes());
+        (u64::from(random) << 32) | u64::from(u32::from_be_bytes(*mark))
+    }
+
+    fn prekey(&self, owner: &DeviceId, kid: u64) -> StaticSecret {
+        StaticSecret::from(*self.derive::<32>(b"storysync/1 prekey\0", owner, &kid.to_be_bytes()))
+    }
+
+    fn is_fresh(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.made_ms) < PREKEY_LIFETIME_MS
+    }
+}
+
+/// What was seen under a prekey. Kept until the prekey is too old to be opened: forgotten earlier, it would let
+/// everything be replayed.
+struct Used {
     owner: DeviceId,
-    secret: StaticSecret,
     made_ms: u64,
     served: u64,
     highest: u64,
     seen: u64,
 }
 
-impl Prekey {
-    fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.made_ms) < PREKEY_LIFETIME_MS && self.served < PREKEY_REQUESTS_MAX
+impl Used {
+    /// Whether a request with this number was seen, or is too old to tell.
+    fn lags(&self, seq: u64) -> bool {
+        self.highest.checked_sub(seq).is_some_and(|lag| lag >= WINDOW || self.seen & (1 << lag) != 0)
+    }
+
+    fn mark(&mut self, seq: u64) -> Result<(), PrekeyRefusal> {
+        if seq == 0 {
+            return Err(PrekeyRefusal::Replayed);
+        }
+        if seq > self.highest {
+            let shift = seq - self.highest;
+            self.seen = if shift >= WINDOW { 0 } else { self.seen << shift };
+            self.seen |= 1;
+            self.highest = seq;
+        } else if self.lags(seq) {
+            return Err(PrekeyRefusal::Replayed);
+        } else {
+            self.seen |= 1 << (self.highest - seq);
+        }
+        self.served += 1;
+        Ok(())
     }
 }
 
 /// All prekeys of this process.
 #[derive(Default)]
 pub struct Prekeys {
-    by_kid: HashMap<u64, Prekey>,
+    masters: Vec<Master>,
+    masters_made: u64,
+    used: HashMap<u64, Used>,
+    /// Which secrets say nothing any more for a device: those made before it was sent away or paired anew.
+    barred: HashMap<DeviceId, u64>,
+    asked: VecDeque<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Prekeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prekeys").field("count", &self.by_kid.len()).finish()
+        f.debug_struct("Prekeys").field("used", &self.used.len()).finish_non_exhaustive()
     }
 }
 
@@ -63,41 +131,48 @@ pub enum PrekeyRefusal {
 }
 
 impl Prekeys {
-    /// Makes a prekey for one process of a device. Where the device holds too many, one that was never
-    /// used goes first, so that a replayed status call can't push a working one out.
+    /// Makes a prekey for one process of a device.
     pub fn issue(&mut self, owner: &DeviceId, now_ms: u64, rng: &mut impl CryptoRng) -> PublicPrekey {
-        self.by_kid.retain(|_, prekey| prekey.is_fresh(now_ms));
-        let mut own: Vec<(bool, u64, u64)> =
-            self.by_kid.iter().filter(|(_, prekey)| prekey.owner == *owner).map(|(kid, prekey)| (prekey.served > 0, prekey.made_ms, *kid)).collect();
-        own.sort_unstable();
-        for (_, _, kid) in own.iter().take((own.len() + 1).saturating_sub(PREKEYS_PER_DEVICE_MAX)) {
-            self.by_kid.remove(kid);
-        }
-        let secret = agreement_random(rng);
-        let key = agreement_public(&secret);
-        let kid = loop {
-            let mut bytes = [0; 8];
-            rng.fill_bytes(&mut bytes);
-            let kid = u64::from_be_bytes(bytes);
-            // 0 names the static key.
-            if kid != 0 && !self.by_kid.contains_key(&kid) {
-                break kid;
+        self.masters.retain(|master| master.is_fresh(now_ms));
+        self.used.retain(|_, used| now_ms.saturating_sub(used.made_ms) < PREKEY_LIFETIME_MS);
+        let barred = self.barred.get(owner).copied().unwrap_or(0);
+        let is_current = |master: &Master| master.number >= barred && now_ms.saturating_sub(master.made_ms) < MASTER_LIFETIME_MS;
+        if !self.masters.last().is_some_and(is_current) {
+            if self.masters.len() == MASTERS_MAX {
+                self.masters.remove(0);
             }
-        };
-        self.by_kid.insert(kid, Prekey { owner: owner.clone(), secret, made_ms: now_ms, served: 0, highest: 0, seen: 0 });
-        PublicPrekey { kid, key }
+            self.masters.push(Master { number: self.masters_made, made_ms: now_ms, secret: Secret::random(rng) });
+            self.masters_made += 1;
+        }
+        let mut random = [0; 4];
+        rng.fill_bytes(&mut random);
+        // 0 names the static key, and a kid of 0 can't be told from it.
+        let random = u32::from_be_bytes(random).max(1);
+        let Some(master) = self.masters.last() else { return PublicPrekey { kid: 0, key: [0; 32] } };
+        let kid = master.kid(owner, random);
+        PublicPrekey { kid, key: agreement_public(&master.prekey(owner, kid)) }
+    }
+
+    fn master_of(&self, kid: u64, owner: &DeviceId, now_ms: u64) -> Option<&Master> {
+        let random = u32::try_from(kid >> 32).ok()?;
+        let barred = self.barred.get(owner).copied().unwrap_or(0);
+        self.masters.iter().rev().find(|master| master.number >= barred && master.is_fresh(now_ms) && master.kid(owner, random) == kid)
     }
 
     /// The secret a request of `owner` under `kid` is sealed to.
     ///
     /// # Errors
-    /// When the prekey is unknown, worn out or another device's.
-    pub fn secret(&self, kid: u64, owner: &DeviceId, now_ms: u64) -> Result<StaticSecret, PrekeyRefusal> {
-        self.by_kid
-            .get(&kid)
-            .filter(|prekey| prekey.owner == *owner && prekey.is_fresh(now_ms))
-            .map(|prekey| prekey.secret.clone())
-            .ok_or(PrekeyRefusal::Unknown)
+    /// When the prekey is unknown, worn out or another device's; or a request under it was seen before.
+    pub fn secret(&self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<StaticSecret, PrekeyRefusal> {
+        let master = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?;
+        match self.used.get(&kid) {
+            Some(used) if used.owner != *owner || used.served >= PREKEY_REQUESTS_MAX => return Err(PrekeyRefusal::Unknown),
+            Some(used) if used.lags(seq) => return Err(PrekeyRefusal::Replayed),
+            Some(_) => {}
+            None if self.used.values().filter(|used| used.owner == *owner).count() >= PREKEYS_PER_DEVICE_MAX => return Err(PrekeyRefusal::Unknown),
+            None => {}
+        }
+        Ok(master.prekey(owner, kid))
     }
 
     /// Marks a request as seen. Call only after everything about it was verified, so that a forger
@@ -105,29 +180,31 @@ impl Prekeys {
     ///
     /// # Errors
     /// When it was seen before, or lags too far behind to tell.
-    pub fn mark(&mut self, kid: u64, seq: u64) -> Result<(), PrekeyRefusal> {
-        let prekey = self.by_kid.get_mut(&kid).ok_or(PrekeyRefusal::Unknown)?;
-        if seq == 0 {
+    pub fn mark(&mut self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<(), PrekeyRefusal> {
+        let made_ms = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?.made_ms;
+        let used = self.used.entry(kid).or_insert_with(|| Used { owner: owner.clone(), made_ms, served: 0, highest: 0, seen: 0 });
+        if used.owner == *owner { used.mark(seq) } else { Err(PrekeyRefusal::Unknown) }
+    }
+
+    /// Marks a request for a prekey as seen: those are sealed to the long-term key, and would otherwise be answered
+    /// as often as somebody repeats a recording. Call only after everything about it was verified.
+    ///
+    /// # Errors
+    /// When it was seen before.
+    pub fn mark_asked(&mut self, transcript: &[u8; 32]) -> Result<(), PrekeyRefusal> {
+        if self.asked.contains(transcript) {
             return Err(PrekeyRefusal::Replayed);
         }
-        if seq > prekey.highest {
-            let shift = seq - prekey.highest;
-            prekey.seen = if shift >= WINDOW { 0 } else { prekey.seen << shift };
-            prekey.seen |= 1;
-            prekey.highest = seq;
-        } else {
-            let lag = prekey.highest - seq;
-            if lag >= WINDOW || prekey.seen & (1 << lag) != 0 {
-                return Err(PrekeyRefusal::Replayed);
-            }
-            prekey.seen |= 1 << lag;
+        if self.asked.len() == ASKED_MAX {
+            self.asked.pop_front();
         }
-        prekey.served += 1;
+        self.asked.push_back(*transcript);
         Ok(())
     }
 
     /// Forgets every prekey of a device.
     pub fn forget(&mut self, owner: &DeviceId) {
-        self.by_kid.retain(|_, prekey| prekey.owner != *owner);
+        self.used.retain(|_, used| used.owner != *owner);
+        self.barred.insert(owner.clone(), self.masters_made);
     }
 }

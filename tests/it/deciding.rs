@@ -13,9 +13,10 @@ use crate::support::assert_same_content;
 /// A sealed request in the name of a node, as a small client without automerge makes it.
 fn sealed_post(node: &TestNode, target: &str, body: &Value) -> Result<Value, String> {
     let identity = key_file::load_or_create(&node.data_dir(), &mut system_rng()).unwrap();
-    let device = TrustStore::open(&node.data_dir()).unwrap().devices().unwrap().remove(0);
+    let trust = TrustStore::open(&node.data_dir()).unwrap();
+    let device = trust.devices().unwrap().remove(0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = runtime.block_on(client::post(&identity, &device, target, body.to_string().as_bytes()));
+    let answer = runtime.block_on(client::post(&identity, &trust, &device, target, body.to_string().as_bytes()));
     answer.map(|bytes| serde_json::from_slice(&bytes).unwrap()).map_err(|error| error.to_string())
 }
 

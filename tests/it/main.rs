@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 #![expect(unreachable_pub, reason = "one binary: nothing is reachable from outside")]
 
+mod attacks;
 mod capture;
 #[path = "../../fuzz/src/choices.rs"]
 mod choices;
@@ -10,13 +11,20 @@ mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
 mod convergence_sqlite;
 mod deciding;
+mod eavesdropper;
 mod fixtures;
+mod guard;
+mod handmade;
 mod hazards;
 mod migrating;
 mod nodes;
+mod pairing;
 mod plain;
+mod primitives;
 mod processes;
 mod sealing;
 mod support;
 mod surface;
 mod syncing;
+mod trust;
+mod vectors;

@@ -139,14 +139,19 @@ fn init_makes_the_schema_storymaster_documents_to_the_column() {
 
 #[test]
 fn every_table_of_ours_begins_with_sync_and_every_column_has_a_comment() {
-    let sql = include_str!("../../migrations/node/V1__log.sql");
-    for line in sql.lines().filter(|line| {
-        line.starts_with("    ")
-            && !line.trim_start().starts_with("PRIMARY KEY")
-            && !line.trim_start().starts_with("UNIQUE")
-            && !line.trim_start().starts_with("FOREIGN")
-    }) {
-        assert!(line.contains("-- "), "no comment: {line}");
+    for folder in ["node", "trust"] {
+        for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder)).unwrap() {
+            let sql = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            // Definitions only: what stands between CREATE TABLE and its closing parenthesis.
+            for table in sql.split("CREATE TABLE").skip(1) {
+                let end = table.find("\n)").unwrap();
+                for line in
+                    table[..end].lines().skip(1).map(str::trim).filter(|line| !["PRIMARY KEY (", "UNIQUE (", "FOREIGN"].iter().any(|key| line.starts_with(key)))
+                {
+                    assert!(line.contains("-- "), "no comment: {line}");
+                }
+            }
+        }
     }
     let replica = Replica::empty(1);
     let connection = replica.app();

@@ -76,9 +76,7 @@ impl TestNode {
         let port = self.port.to_string();
         let all = [&["serve", "--host", "127.0.0.1", "--port", &port, "--admin-port", "0"], arguments].concat();
         let mut child = self.command(&all).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(line.strip_prefix("READY ").unwrap_or_else(|| panic!("not ready: {line:?}"))).unwrap();
+        let ready = ready_line(&mut child);
         self.port = ready["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
         self.serving = Some(child);
     }
@@ -139,6 +137,13 @@ impl Drop for TestNode {
             }
         }
     }
+}
+
+/// What a node says when it is ready.
+pub fn ready_line(child: &mut Child) -> Value {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    serde_json::from_str(line.strip_prefix("READY ").unwrap_or_else(|| panic!("not ready: {line:?}"))).unwrap()
 }
 
 pub fn signal(child: &Child, name: &str) {

@@ -218,3 +218,30 @@ fn a_reference_to_a_row_unknown_here_is_kept_and_erases_nothing() {
     phone.push(&mut desktop, &["not-yet"]);
     assert_eq!(desktop.value::<String>("SELECT a.name FROM actor JOIN alignment a ON a.id = alignment_id WHERE actor.id = 1"), "Chaotic late");
 }
+
+#[test]
+fn a_row_pushed_with_a_version_beyond_counting_can_still_be_edited_and_removed() {
+    let mut desktop = Replica::empty(1);
+    let phone = PlainPhone::new(9);
+    for (uuid, version) in [("high", i64::MAX), ("low", i64::MIN)] {
+        let data = serde_json::json!({ "username": "Pirate", "version": version });
+        let row = RowChange {
+            entity_type: "user".into(),
+            sync_uuid: uuid.into(),
+            operation: "create".into(),
+            version,
+            data: data.as_object().cloned(),
+            ..RowChange::default()
+        };
+        let receipt = desktop.engine().receive(&[row], &phone.id, now()).unwrap();
+        assert_eq!((receipt.rows.len(), receipt.rejected_count()), (1, 0));
+        for edit in ["UPDATE user SET username = 'Corsair'", "DELETE FROM user"] {
+            desktop.write(&format!("{edit} WHERE sync_uuid = '{uuid}'"));
+            assert_eq!(desktop.capture(), 1, "{edit} of {uuid}");
+        }
+        // And what was written on it is still within what others take.
+        let mut other = Replica::empty(2);
+        other.sync(&mut desktop);
+        assert_eq!(other.value::<i64>("SELECT count(*) FROM user"), 0);
+    }
+}

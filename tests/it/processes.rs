@@ -1,15 +1,14 @@
 //! The binary as a person runs it: real processes, real HTTP, a foreign program writing the file.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::eavesdropper::close_first_when_silent;
 use crate::fixtures::{self, Dialect};
 use crate::nodes::*;
 use crate::support::{assert_same_content, canonical};
@@ -144,30 +143,6 @@ fn the_qr_picture_decodes_and_pairs() {
 }
 
 #[test]
-fn a_code_must_be_typed_when_approval_is_wanted() {
-    let mut desktop = TestNode::with_fixture(Dialect::Presync);
-    let phone = TestNode::empty();
-    desktop.serve_with(&["--pairing-approval", "code"]);
-    assert!(desktop.fails(&["pair", "confirm", "0000"]).contains("pair show"));
-    let qr = desktop.qr();
-    let mut joining = phone.command(&["pair", "join", &qr]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(joining.stdout.take().unwrap());
-    let code = loop {
-        let mut line = String::new();
-        assert!(out.read_line(&mut line).unwrap() > 0, "no code was shown");
-        let line = line.trim();
-        if line.len() == 4 && line.chars().all(|digit| digit.is_ascii_digit()) {
-            break line.to_owned();
-        }
-    };
-    let wrong = if code == "1234" { "4321" } else { "1234" };
-    assert!(desktop.fails(&["pair", "confirm", wrong]).contains("2 tries"));
-    desktop.run_json(&["pair", "confirm", &code]);
-    assert!(joining.wait().unwrap().success());
-    assert_eq!(phone.sync(), (0, 645));
-}
-
-#[test]
 fn a_node_stops_when_its_parent_closes_stdin() {
     let mut desktop = TestNode::with_fixture(Dialect::Presync);
     desktop.serve_with(&["--exit-with-parent"]);
@@ -179,173 +154,6 @@ fn a_node_stops_when_its_parent_closes_stdin() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(!desktop.data_dir().join("admin.json").exists());
-}
-
-/// A stranger on the network between two nodes: forwards and records every byte of each direction.
-struct Recorder {
-    port: u16,
-    recorded: Arc<Mutex<Recorded>>,
-}
-
-#[derive(Default)]
-struct Recorded {
-    /// Everything clients sent, by connection.
-    requests: Vec<Vec<u8>>,
-    /// Everything the server answered.
-    answers: Vec<Vec<u8>>,
-}
-
-impl Recorder {
-    fn before(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let recorded = Arc::new(Mutex::new(Recorded::default()));
-        let shared = Arc::clone(&recorded);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let Ok(client) = client else { return };
-                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                let index = {
-                    let mut recorded = shared.lock().unwrap();
-                    recorded.requests.push(Vec::new());
-                    recorded.answers.push(Vec::new());
-                    recorded.requests.len() - 1
-                };
-                let (shared_up, shared_down) = (Arc::clone(&shared), Arc::clone(&shared));
-                let (client_up, server_up) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || forward(client_up, server_up, |bytes| shared_up.lock().unwrap().requests[index].extend_from_slice(bytes)));
-                std::thread::spawn(move || forward(server, client, |bytes| shared_down.lock().unwrap().answers[index].extend_from_slice(bytes)));
-            }
-        });
-        Self { port, recorded }
-    }
-}
-
-fn forward(mut from: TcpStream, mut to: TcpStream, mut note: impl FnMut(&[u8])) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(read) = from.read(&mut buffer) {
-        if read == 0 {
-            break;
-        }
-        note(&buffer[..read]);
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    drop(to.shutdown(std::net::Shutdown::Write));
-}
-
-/// The HTTP requests in a recorded stream.
-fn requests_in(stream: &[u8]) -> Vec<Vec<u8>> {
-    let mut requests = Vec::new();
-    let mut rest = stream;
-    while let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") {
-        let head = String::from_utf8_lossy(&rest[..end]).to_lowercase();
-        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.trim().parse().unwrap());
-        let all = (end + 4 + length).min(rest.len());
-        requests.push(rest[..all].to_vec());
-        rest = &rest[all..];
-    }
-    requests
-}
-
-#[test]
-fn a_recording_of_all_bytes_holds_no_story_text_and_opens_nothing() {
-    let mut desktop = TestNode::with_fixture(Dialect::Newer);
-    let phone = TestNode::empty();
-    desktop.serve();
-    let recorder = Recorder::before(desktop.port);
-    phone.run_json(&["pair", "join", &desktop.qr_through(recorder.port)]);
-    assert_eq!(phone.sync(), (0, 645));
-    phone.app("UPDATE actor SET notes = 'a very secret plot twist' WHERE id = 1");
-    assert_eq!(phone.sync(), (1, 0));
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM actor WHERE notes = 'a very secret plot twist'"), 1);
-
-    let (wire, requests) = {
-        let recorded = recorder.recorded.lock().unwrap();
-        let wire: Vec<u8> = recorded.requests.iter().chain(&recorded.answers).flatten().copied().collect();
-        let requests: Vec<Vec<u8>> = recorded.requests.iter().flat_map(|stream| requests_in(stream)).collect();
-        (wire, requests)
-    };
-    assert!(wire.len() > 20_000, "the sync did not pass through the recorder");
-    let mut texts: Vec<String> = vec!["secret plot".into(), "first_name".into(), "sync_uuid".into(), "entity_type".into(), "litography".into()];
-    for line in canonical(&desktop.database, false) {
-        texts.extend(line.split('"').filter(|part| part.len() >= 12).map(str::to_owned));
-    }
-    for text in &texts {
-        assert!(!wire.windows(text.len()).any(|window| window == text.as_bytes()), "{text:?} crossed the wire in the clear");
-    }
-
-    // Every recorded request again: nothing changes.
-    let address = format!("127.0.0.1:{}", desktop.port);
-    let before = canonical(&desktop.database, true);
-    let changes: i64 = desktop.value("SELECT count(*) FROM sync_change");
-    for request in &requests {
-        let (status, _) = exchange(&address, &closing(request));
-        let is_status_call = request.starts_with(b"GET /api/sync/status");
-        assert!(matches!(status, 401 | 409) || (is_status_call && status == 200), "a replayed request was answered with {status}");
-    }
-    // A flipped bit anywhere in the body of the push: refused, and nothing changes. The prekey is alive.
-    let push = requests.iter().rfind(|request| request.starts_with(b"POST /api/sync/push")).unwrap();
-    let body = push.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    for position in (body..push.len()).step_by(((push.len() - body) / 60).max(1)) {
-        let mut flipped = closing(push);
-        let shift = flipped.len() - push.len();
-        flipped[position + shift] ^= 1;
-        let (status, _) = exchange(&address, &flipped);
-        assert!(matches!(status, 401 | 409), "a byte flipped at {position} was answered with {status}");
-    }
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_change"), changes);
-    assert_eq!(canonical(&desktop.database, true), before);
-    assert_eq!(phone.sync(), (0, 0), "the honest device goes on");
-}
-
-/// The request, asking the server to close the connection after it.
-fn closing(request: &[u8]) -> Vec<u8> {
-    let line = request.windows(2).position(|window| window == b"\r\n").unwrap() + 2;
-    [&request[..line], b"connection: close\r\n", &request[line..]].concat()
-}
-
-#[test]
-fn a_flipped_byte_in_an_answer_is_noticed_by_the_client() {
-    let (mut desktop, phone) = paired();
-    // Stand in for the desktop at the address the phone knows, and spoil what it answers.
-    let address = desktop.port;
-    desktop.stop();
-    desktop.port = 0;
-    desktop.serve();
-    let behind = desktop.port;
-    let listener = TcpListener::bind(("127.0.0.1", address)).unwrap();
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let Ok(client) = client else { return };
-            let server = TcpStream::connect(("127.0.0.1", behind)).unwrap();
-            let (up_client, up_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || forward(up_client, up_server, |_| {}));
-            std::thread::spawn(move || spoil(server, client));
-        }
-    });
-    desktop.app("UPDATE actor SET job = 'spoiled on the way' WHERE id = 1");
-    let before = canonical(&phone.database, true);
-    let sentence = phone.run(&["sync", "--json"]);
-    let report: Value = serde_json::from_slice(&sentence.stdout).unwrap();
-    assert!(report["peers"][0]["error"].as_str().unwrap().contains("not from"), "{report}");
-    assert_eq!(sentence.status.code(), Some(1));
-    assert_eq!(canonical(&phone.database, true), before);
-}
-
-/// Forwards answers with the last byte of each flipped.
-fn spoil(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = [0; 256 * 1024];
-    while let Ok(read) = from.read(&mut buffer) {
-        if read == 0 {
-            break;
-        }
-        buffer[read - 1] ^= 1;
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
 }
 
 #[test]
@@ -414,29 +222,17 @@ fn errors_say_what_to_do_and_leave_everything_alone() {
 }
 
 #[test]
-fn a_used_or_foreign_code_is_refused() {
-    let mut desktop = TestNode::with_fixture(Dialect::Presync);
+fn a_connection_that_was_closed_while_a_page_was_stored_is_made_anew() {
+    let mut desktop = TestNode::with_fixture(Dialect::Newer);
+    let phone = TestNode::empty();
     desktop.serve();
-    let qr = desktop.qr();
-    let (phone, other) = (TestNode::empty(), TestNode::empty());
-    phone.run_json(&["pair", "join", &qr]);
-    assert!(other.fails(&["pair", "join", &qr]).contains("used already"));
-    // A code with the right addresses and somebody else's secret.
-    let mut forged: Value = serde_json::from_str(&desktop.qr()).unwrap();
-    forged["token"] = storysync::trust::to_base64url(&[9; 32]).into();
-    assert!(other.fails(&["pair", "join", &forged.to_string()]).contains("does not accept this pairing code"));
-    assert_eq!(other.run_json(&["devices"])["devices"].as_array().unwrap().len(), 0);
-}
-
-#[test]
-fn a_revoked_device_cannot_sync() {
-    let (desktop, phone) = paired();
-    let id = phone.run_json(&["status"])["device_id"].as_str().unwrap().to_owned();
-    desktop.run_json(&["devices", "revoke", &id]);
-    let output = phone.run(&["sync", "--json"]);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(report["peers"][0]["error"].as_str().unwrap().contains("does not accept this device"), "{report}");
-    assert_eq!(desktop.run_json(&["devices"])["devices"][0]["is_active"], false);
+    let (port, closed) = close_first_when_silent(desktop.port);
+    phone.run_json(&["pair", "join", &desktop.qr()]);
+    let elsewhere = format!("[\"127.0.0.1:{port}\"]");
+    rusqlite::Connection::open(phone.data_dir().join("trust.db")).unwrap().execute("UPDATE trust_device SET addresses = ?1", [&elsewhere]).unwrap();
+    assert_eq!(phone.sync(), (0, 645));
+    assert!(closed.load(std::sync::atomic::Ordering::Relaxed), "no connection was closed: this proves nothing");
+    assert_same_content(&desktop.database, &phone.database, true);
 }
 
 #[test]
@@ -458,34 +254,6 @@ fn an_unreachable_peer_is_told_with_its_addresses() {
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["peers"][0]["error"].as_str().unwrap().contains(&format!("127.0.0.1:{}", desktop.port)), "{report}");
-}
-
-#[test]
-fn a_locked_database_is_told_and_left_alone() {
-    let node = TestNode::with_fixture(Dialect::Presync);
-    let before = std::fs::read(&node.database).unwrap();
-    let app = rusqlite::Connection::open(&node.database).unwrap();
-    app.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let sentence = node.fails(&["migrate"]);
-    assert!(sentence.contains("locked by another program"), "{sentence}");
-    app.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(std::fs::read(&node.database).unwrap(), before);
-    assert_eq!(node.run_json(&["migrate"])["tables"].as_array().unwrap().len(), 63);
-}
-
-#[test]
-fn keys_others_can_read_are_refused() {
-    use std::os::unix::fs::PermissionsExt;
-    let node = TestNode::empty();
-    let key = node.data_dir().join("identity.key");
-    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(std::fs::metadata(node.data_dir()).unwrap().permissions().mode() & 0o777, 0o700);
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
-    let sentence = node.fails(&["status"]);
-    assert!(sentence.contains("chmod 0600"), "{sentence}");
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
-    std::fs::set_permissions(node.data_dir(), PermissionsExt::from_mode(0o755)).unwrap();
-    assert!(node.fails(&["status"]).contains("chmod 0700"));
 }
 
 /// Runs with a small file system mounted; says why when the machine does not let it.
@@ -585,4 +353,17 @@ fn the_demo_shows_a_merge_a_clash_and_its_resolution() {
     assert_eq!(told["merged"]["notes"], "Afraid of the sea. Never says so.");
     assert_eq!(told["conflicts"][0]["fields"][0]["values"].as_array().unwrap().len(), 2);
     assert_eq!((&told["resolved"]["title"], &told["open_conflicts"]), (&"Admiral Queen".into(), &0.into()));
+}
+
+#[test]
+fn a_locked_database_is_told_and_left_alone() {
+    let node = TestNode::with_fixture(Dialect::Presync);
+    let before = std::fs::read(&node.database).unwrap();
+    let app = rusqlite::Connection::open(&node.database).unwrap();
+    app.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let sentence = node.fails(&["migrate"]);
+    assert!(sentence.contains("locked by another program"), "{sentence}");
+    app.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(std::fs::read(&node.database).unwrap(), before);
+    assert_eq!(node.run_json(&["migrate"])["tables"].as_array().unwrap().len(), 63);
 }

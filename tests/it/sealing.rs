@@ -4,7 +4,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use storysync::trust::envelope::{self, PairSecret, Route};
 use storysync::trust::identity::{DeviceId, Identity, Secret};
-use storysync::trust::pairing::{Admission, Approval, Confirmation, Joined, Joining, Offer, PairingWindow};
+use storysync::trust::pairing::{Admission, Approval, Attempt, Confirmation, Joined, Joining, Offer, PairingWindow};
 use storysync::trust::prekey::{PrekeyRefusal, Prekeys};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -111,9 +111,10 @@ fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
     let mut prekeys = Prekeys::default();
     let (owner, stranger) = (DeviceId::of_key(&[1; 32]), DeviceId::of_key(&[2; 32]));
     let prekey = prekeys.issue(&owner, 0, &mut rng());
-    assert!(prekeys.secret(prekey.kid, &owner, 0).is_ok());
-    assert_eq!(prekeys.secret(prekey.kid, &stranger, 0).err(), Some(PrekeyRefusal::Unknown));
-    assert_eq!(prekeys.secret(prekey.kid, &owner, 16 * 60 * 1000).err(), Some(PrekeyRefusal::Unknown), "worn out by time");
+    assert_eq!(PublicKey::from(&prekeys.secret(prekey.kid, 1, &owner, 0).unwrap()).to_bytes(), prekey.key);
+    assert_eq!(prekeys.secret(prekey.kid, 1, &stranger, 0).err(), Some(PrekeyRefusal::Unknown));
+    assert_eq!(prekeys.secret(prekey.kid ^ 1, 1, &owner, 0).err(), Some(PrekeyRefusal::Unknown));
+    assert_eq!(prekeys.secret(prekey.kid, 1, &owner, 15 * 60 * 1000).err(), Some(PrekeyRefusal::Unknown), "worn out by time");
     for (seq, expected) in [
         (1, Ok(())),
         (1, Err(PrekeyRefusal::Replayed)),
@@ -125,13 +126,45 @@ fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
         (199, Ok(())),
         (0, Err(PrekeyRefusal::Replayed)),
     ] {
-        assert_eq!(prekeys.mark(prekey.kid, seq), expected, "{seq}");
+        assert_eq!(prekeys.mark(prekey.kid, seq, &owner, 0), expected, "{seq}");
     }
-    // Replayed status calls make prekeys nobody uses; they never push out the one in use.
-    for _ in 0..50 {
+    assert_eq!(prekeys.secret(prekey.kid, 199, &owner, 0).err(), Some(PrekeyRefusal::Replayed), "known before anything is opened");
+    // A recorded request for a prekey, answered however often, pushes no other out: neither one in use nor one that was just given.
+    let fresh = prekeys.issue(&owner, 0, &mut rng());
+    for _ in 0..5_000 {
         prekeys.issue(&owner, 0, &mut rng());
     }
-    assert!(prekeys.secret(prekey.kid, &owner, 0).is_ok());
+    assert!(prekeys.secret(fresh.kid, 1, &owner, 0).is_ok());
+    assert_eq!(prekeys.mark(prekey.kid, 200, &owner, 0), Err(PrekeyRefusal::Replayed));
+    // And of the latest, each is answered once.
+    assert_eq!(prekeys.mark_asked(&[1; 32]), Ok(()));
+    assert_eq!(prekeys.mark_asked(&[1; 32]), Err(PrekeyRefusal::Replayed));
+    assert_eq!(prekeys.mark_asked(&[2; 32]), Ok(()));
+    // Sent away, nothing of before opens; paired anew, what is given then does.
+    prekeys.forget(&owner);
+    assert_eq!(prekeys.secret(fresh.kid, 1, &owner, 0).err(), Some(PrekeyRefusal::Unknown));
+    let anew = prekeys.issue(&owner, 0, &mut rng());
+    assert!(prekeys.secret(anew.kid, 1, &owner, 0).is_ok());
+    // After a thousand requests it is worn out.
+    for seq in 1..=1_000 {
+        assert_eq!(prekeys.mark(anew.kid, seq, &owner, 0), Ok(()));
+    }
+    assert_eq!(prekeys.secret(anew.kid, 1_001, &owner, 0).err(), Some(PrekeyRefusal::Unknown));
+}
+
+#[test]
+fn a_recorded_registration_is_not_answered_in_the_place_of_the_device_that_made_it() {
+    let (desktop, phone) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()));
+    let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
+    let offer = window.offer().clone();
+    let attempt = Attempt::new(&mut rng());
+    let (recorded, joining) = Joining::start(&offer, &phone, "phone", None, &attempt, 0, &mut rng()).unwrap();
+    let admit = |window: &mut PairingWindow, sealed: &[u8]| window.admit(sealed, &desktop, "d", |_| Some(0), &mut rng());
+    assert!(matches!(admit(&mut window, &recorded), Ok(Admission::Pending { .. })));
+    assert_eq!(window.confirm(&joining.code()), Confirmation::Approved);
+    assert!(admit(&mut window, &recorded).is_err(), "a stranger would use up the approval");
+    let (next, _) = Joining::start(&offer, &phone, "phone", None, &attempt, 0, &mut rng()).unwrap();
+    assert!(matches!(admit(&mut window, &next), Ok(Admission::Granted { .. })));
 }
 
 #[test]
@@ -139,14 +172,15 @@ fn both_sides_of_a_pairing_end_with_the_same_secret_and_tokens() {
     let (desktop, phone) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()));
     let mut window = PairingWindow::open(&desktop, vec![("127.0.0.1".parse().unwrap(), 1)], Approval::Code, 0, &mut rng());
     let offer = Offer::parse(&window.offer().to_text(), 0).unwrap();
-    let join = || Joining::start(&offer, &phone, "phone", Some(5), 0, &mut rng()).unwrap();
+    let attempt = Attempt::new(&mut rng());
+    let join = || Joining::start(&offer, &phone, "phone", Some(5), &attempt, 0, &mut rng()).unwrap();
     let (sealed, joining) = join();
-    let Admission::Pending { responder } = window.admit(&sealed, &desktop, "desktop", |_| 0, &mut rng()).unwrap() else { panic!("a code is wanted") };
+    let Admission::Pending { responder } = window.admit(&sealed, &desktop, "desktop", |_| Some(0), &mut rng()).unwrap() else { panic!("a code is wanted") };
     let Joined::Pending { code } = joining.accept(202, &responder.seal(202, b"{}", &mut rng()).unwrap()).unwrap() else { panic!("pending") };
     assert_eq!(window.confirm("nope"), Confirmation::Wrong { tries_left: 2 });
     assert_eq!(window.confirm(&code), Confirmation::Approved);
     let (sealed, joining) = join();
-    let Admission::Granted { device, answer } = window.admit(&sealed, &desktop, "desktop", |_| 4, &mut rng()).unwrap() else { panic!("approved") };
+    let Admission::Granted { device, answer } = window.admit(&sealed, &desktop, "desktop", |_| Some(4), &mut rng()).unwrap() else { panic!("approved") };
     let Joined::Paired(other) = joining.accept(200, &answer).unwrap() else { panic!("granted") };
     assert_eq!((device.pair.secret.clone(), device.pair.epoch), (other.pair.secret.clone(), other.pair.epoch));
     assert_eq!(device.pair.epoch, 5);
@@ -157,14 +191,35 @@ fn both_sides_of_a_pairing_end_with_the_same_secret_and_tokens() {
 }
 
 #[test]
+fn whoever_starts_over_is_shown_another_code_and_that_one_counts() {
+    let (desktop, phone) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()));
+    let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
+    let offer = window.offer().clone();
+    let mut ask = |attempt: &Attempt| {
+        let (sealed, joining) = Joining::start(&offer, &phone, "phone", None, attempt, 0, &mut rng()).unwrap();
+        assert!(matches!(window.admit(&sealed, &desktop, "d", |_| Some(0), &mut rng()), Ok(Admission::Pending { .. })));
+        joining.code()
+    };
+    let (first, second) = (Attempt::new(&mut rng()), Attempt::new(&mut rng()));
+    let lost = ask(&first);
+    ask(&first);
+    let shown = ask(&second);
+    ask(&second);
+    if lost != shown {
+        assert_eq!(window.confirm(&lost), Confirmation::Wrong { tries_left: 2 });
+    }
+    assert_eq!(window.confirm(&shown), Confirmation::Approved);
+}
+
+#[test]
 fn a_second_device_with_the_same_code_aborts_the_pairing() {
     let (desktop, phone, thief) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()), Identity::generate(&mut rng()));
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
     let offer = window.offer().clone();
-    let (first, _) = Joining::start(&offer, &thief, "thief", None, 0, &mut rng()).unwrap();
-    let (second, _) = Joining::start(&offer, &phone, "phone", None, 0, &mut rng()).unwrap();
-    assert!(matches!(window.admit(&first, &desktop, "d", |_| 0, &mut rng()), Ok(Admission::Pending { .. })));
-    assert!(matches!(window.admit(&second, &desktop, "d", |_| 0, &mut rng()), Ok(Admission::Leaked)));
+    let (first, _) = Joining::start(&offer, &thief, "thief", None, &Attempt::new(&mut rng()), 0, &mut rng()).unwrap();
+    let (second, _) = Joining::start(&offer, &phone, "phone", None, &Attempt::new(&mut rng()), 0, &mut rng()).unwrap();
+    assert!(matches!(window.admit(&first, &desktop, "d", |_| Some(0), &mut rng()), Ok(Admission::Pending { .. })));
+    assert!(matches!(window.admit(&second, &desktop, "d", |_| Some(0), &mut rng()), Ok(Admission::Leaked)));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! The file of trust in the data directory: which devices are paired, their keys, our shared secrets,
-//! and who was revoked.
+//! who was revoked and by whom, and what happened to whom.
+
+mod events;
+mod tokens;
+mod vigilance;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,16 +11,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 use storysync_crdt::DeviceKey;
-use subtle::ConstantTimeEq as _;
+
+pub use events::{EVENTS_MAX, Event, EventKind};
+pub use tokens::{FoundByToken, TOKEN_LIFETIME_MS};
+pub use vigilance::{Installation, LostIdentity, Revocation};
 
 use super::migrations;
 use crate::trust::envelope::PairSecret;
 use crate::trust::identity::{DeviceId, Secret};
-use crate::trust::pairing::PairedDevice;
+use crate::trust::pairing::{PairedDevice, clean_name};
 
 const FILE_NAME: &str = "trust.db";
 /// How long to wait for another process of ours, in milliseconds.
-const BUSY_TIMEOUT_MS: u64 = 5_000;
+const BUSY_TIMEOUT_MS: u64 = 1_000;
 /// Addresses remembered for each device.
 const ADDRESSES_MAX: usize = 8;
 
@@ -60,13 +67,40 @@ pub struct TrustedDevice {
     pub last_sync_at: Option<i64>,
     /// Unix time in ms; `None` while it is trusted.
     pub revoked_at: Option<i64>,
+    /// Unix time in ms since when nothing is taken from it: it wrote two different changes under one name.
+    pub frozen_at: Option<i64>,
+    /// Unix time in ms when its keys were last seen in use from two installations.
+    pub twice_at: Option<i64>,
+    /// Whether it was paired with other keys of ours than we have now.
+    pub rests: bool,
 }
 
 impl TrustedDevice {
     /// Whether it may talk to us.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.revoked_at.is_none() && self.pair.is_some()
+        self.revoked_at.is_none() && self.pair.is_some() && !self.rests
+    }
+}
+
+/// Who ended a pairing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokedBy<'a> {
+    /// The person at this device: the other devices are told.
+    Here,
+    /// The device left by itself; its other pairings are its own affair.
+    Itself,
+    /// Another device told us.
+    Told(&'a DeviceId),
+}
+
+impl RevokedBy<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Here => "here",
+            Self::Itself => "itself",
+            Self::Told(teller) => teller.as_str(),
+        }
     }
 }
 
@@ -74,9 +108,13 @@ impl TrustedDevice {
 #[derive(Debug)]
 pub struct TrustStore {
     connection: Mutex<Connection>,
+    /// The audit log is written on a connection of its own: nobody waits for a line of it.
+    events: Mutex<Connection>,
 }
 
-const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair_secret, pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at";
+const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair_secret, pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
+                       frozen_at, twice_at, \
+                       paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM trust_setting WHERE name = 'device_id'), paired_as)";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     let identity_key: DeviceKey = row.get(3)?;
@@ -96,7 +134,19 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
         paired_at: row.get(9)?,
         last_sync_at: row.get(10)?,
         revoked_at: row.get(11)?,
+        frozen_at: row.get(12)?,
+        twice_at: row.get(13)?,
+        rests: row.get(14)?,
     })
+}
+
+fn revoke(connection: &Connection, device_id: &DeviceId, by: RevokedBy<'_>, at_ms: i64) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE trust_device SET pair_secret = NULL, token_hash = NULL, next_token_hash = NULL, token = NULL, revoked_at = ?2, revoked_by = ?3 \
+             WHERE device_id = ?1",
+        )?
+        .execute(params![device_id.as_str(), at_ms, by.as_str()])
 }
 
 impl TrustStore {
@@ -112,10 +162,16 @@ impl TrustStore {
         if let Err(error) = std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)) {
             tracing::warn!(path = %path.display(), %error, "the list of paired devices could not be closed to other users");
         }
+        // Readers shall never wait for a writer, whoever that is. Where the file system can't do that, they do.
+        if let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
+            tracing::debug!(%error, "the list of paired devices is not kept in WAL mode");
+        }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         migrations::run_trust(&transaction)?;
         transaction.commit()?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let events = Connection::open(&path)?;
+        events.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        Ok(Self { connection: Mutex::new(connection), events: Mutex::new(events) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -163,24 +219,6 @@ impl TrustStore {
         }
     }
 
-    /// The active device that owns a token.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn find_by_token(&self, token: &[u8]) -> Result<Option<TrustedDevice>, TrustError> {
-        let hash: [u8; 32] = Sha256::digest(token).into();
-        let connection = self.lock();
-        // The index compares hashes byte by byte; what time that takes says nothing of the token.
-        let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS}, token_hash FROM trust_device WHERE token_hash = ?1"))?;
-        let found = select
-            .query_row([hash], |row| {
-                let stored: [u8; 32] = row.get("token_hash")?;
-                Ok((read(row)?, stored))
-            })
-            .optional()?;
-        Ok(found.filter(|(device, stored)| bool::from(stored.ct_eq(&hash)) && device.is_active()).map(|(device, _)| device))
-    }
-
     /// How many times we were paired with an identity.
     ///
     /// # Errors
@@ -201,10 +239,12 @@ impl TrustStore {
         let token_hash: Option<[u8; 32]> = device.token_from_device.as_ref().map(|token| Sha256::digest(token.expose()).into());
         self.lock()
             .prepare_cached(
-                "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, pair_epoch, pair_secret, token_hash, token, addresses, paired_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, pair_epoch, pair_secret, token_hash, token_made_at, token, \
+                 addresses, installations, paired_at, paired_as) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, '[]', ?11, (SELECT value FROM trust_setting WHERE name = 'device_id')) \
                  ON CONFLICT (device_id) DO UPDATE SET name = ?2, platform = ?3, static_key = ?5, pair_epoch = ?6, pair_secret = ?7, \
-                 token_hash = ?8, token = ?9, addresses = ?10, paired_at = ?11, revoked_at = NULL",
+                 token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at = NULL, token = ?9, addresses = ?10, installations = '[]', \
+                 paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = 'device_id'), revoked_at = NULL, revoked_by = NULL, frozen_at = NULL, twice_at = NULL",
             )?
             .execute(params![
                 device_id.as_str(),
@@ -226,11 +266,8 @@ impl TrustStore {
     ///
     /// # Errors
     /// When SQLite fails or there is no such device.
-    pub fn revoke(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
-        let changed = self
-            .lock()
-            .prepare_cached("UPDATE trust_device SET pair_secret = NULL, token_hash = NULL, token = NULL, revoked_at = ?2 WHERE device_id = ?1")?
-            .execute(params![device_id.as_str(), now_ms])?;
+    pub fn revoke(&self, device_id: &DeviceId, by: RevokedBy<'_>, now_ms: i64) -> Result<(), TrustError> {
+        let changed = revoke(&self.lock(), device_id, by, now_ms)?;
         if changed == 0 { Err(TrustError::NoSuchDevice(device_id.to_string())) } else { Ok(()) }
     }
 
@@ -250,6 +287,20 @@ impl TrustStore {
             .prepare_cached("UPDATE trust_device SET addresses = ?2 WHERE device_id = ?1")?
             .execute(params![device_id.as_str(), serde_json::Value::from(addresses).to_string()])?;
         Ok(())
+    }
+
+    /// Notes what a device calls itself now. `true` when that is news.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn note_name(&self, device_id: &DeviceId, name: &str, now_ms: i64) -> Result<bool, TrustError> {
+        let name = clean_name(name);
+        let changed =
+            self.lock().prepare_cached("UPDATE trust_device SET name = ?2 WHERE device_id = ?1 AND name <> ?2")?.execute([device_id.as_str(), &name])?;
+        if changed > 0 {
+            self.note_event(EventKind::Rename, Some(device_id), "it has another name", now_ms)?;
+        }
+        Ok(changed > 0)
     }
 
     /// Notes that an exchange with a device was completed.

@@ -1,0 +1,258 @@
+//! Sealed requests: who sent one is proven before anything of it is looked at, and whoever is proven gets every
+//! answer sealed, refusals too. All other failures look alike.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::{Bytes, HttpBody as _};
+use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::connections::Connection;
+use super::lock;
+use super::node_state::{NodeState, now_ms, system_rng};
+use super::reply::{self, Refusal};
+use crate::store::trust::{FoundByToken, TrustedDevice};
+use crate::trust::envelope::{self, HEADER_BYTES, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX};
+use crate::trust::from_base64url;
+use crate::trust::prekey::PrekeyRefusal;
+
+/// Header that carries the sealed body of requests that have none.
+pub const SEALED_HEADER: &str = "x-storysync-sealed";
+/// Bodies at least this long are compressed, in bytes.
+const COMPRESS_BYTES_MIN: usize = 512;
+/// Longest body after inflating, in bytes.
+const INFLATED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+pub(super) fn sealed_response(status: StatusCode, envelope: Vec<u8>) -> Response {
+    let mut response = reply::bytes_of(envelope, MEDIA_TYPE);
+    *response.status_mut() = status;
+    response
+}
+
+/// A request whose sender is proven.
+pub(super) struct Sealed {
+    pub(super) device: TrustedDevice,
+    pub(super) from: SocketAddr,
+    pub(super) connection: Arc<Connection>,
+    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) responder: Responder,
+    /// Whether this was proven to be said now, and is no recording.
+    pub(super) is_fresh: bool,
+}
+
+impl FromRequest<Arc<NodeState>> for Sealed {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, node: &Arc<NodeState>) -> Result<Self, Refusal> {
+        let ConnectInfo(from) = extension::<ConnectInfo<SocketAddr>>(&request)?;
+        let connection = extension::<Arc<Connection>>(&request)?;
+        let refuse = |refusal: Refusal| {
+            if refusal.status == StatusCode::UNAUTHORIZED {
+                node.note_stranger(from.ip());
+            }
+            refusal
+        };
+        // Before the body: strangers shall not fill our memory.
+        let found = find(request.headers(), node).map_err(refuse)?;
+        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+        let begins_well = |arrived: &[u8]| begins_well(node, &found.device, &method, &uri, arrived);
+        let body = read_body(request, begins_well).await.map_err(refuse)?;
+        let incoming = Incoming { method, uri, headers, body };
+        let asks_for_prekey =
+            incoming.envelope().and_then(|envelope| Header::parse(&envelope).map_err(|_| Refusal::unauthorized())).is_ok_and(|header| header.kid == 0);
+        let (device, request) = incoming.open(node, found).map_err(refuse)?;
+        // A recording of a request for a prekey can be sent by anybody: it proves nothing about this connection.
+        if !asks_for_prekey {
+            connection.belongs_to(&device.device_id);
+        }
+        let OpenedRequest { body, responder, .. } = request;
+        Ok(Self { device, from, connection, body, responder, is_fresh: !asks_for_prekey })
+    }
+}
+
+/// What the listener knows of a request.
+pub(super) fn extension<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T, Refusal> {
+    request.extensions().get::<T>().cloned().ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the listener lost the connection"))
+}
+
+/// Reads a body as far as it is from the paired device: a token is sent in the clear, and whoever has read one shall
+/// not fill our memory with it, either.
+async fn read_body(request: Request, begins_well: impl Fn(&[u8]) -> Option<Result<(), Refusal>>) -> Result<Bytes, Refusal> {
+    let mut frames = request.into_body();
+    if usize::try_from(frames.size_hint().lower()).unwrap_or(usize::MAX) > SEALED_BYTES_MAX {
+        return Err(reply::unread_body(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    let (mut body, mut is_begun) = (Vec::new(), false);
+    while let Some(frame) = frames.frame().await {
+        let Ok(data) = frame.map_err(|_| reply::unread_body(StatusCode::REQUEST_TIMEOUT))?.into_data() else { continue };
+        if body.len() + data.len() > SEALED_BYTES_MAX {
+            return Err(reply::unread_body(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        body.extend_from_slice(&data);
+        if !is_begun && let Some(begun) = begins_well(&body) {
+            begun?;
+            is_begun = true;
+        }
+    }
+    Ok(body.into())
+}
+
+/// Whether what has arrived of a body is from the device; `None` until that can be told.
+fn begins_well(node: &NodeState, device: &TrustedDevice, method: &Method, uri: &Uri, arrived: &[u8]) -> Option<Result<(), Refusal>> {
+    let pair = device.pair.as_ref()?;
+    let Ok(header) = Header::parse(arrived.get(..HEADER_BYTES)?) else { return Some(Err(Refusal::unauthorized())) };
+    if header.kid == 0 {
+        return Some(Err(need_prekey()));
+    }
+    let secret = match lock(&node.prekeys).secret(header.kid, header.seq, &device.device_id, now_ms()) {
+        Ok(secret) => secret,
+        Err(refusal) => return Some(Err(refused(refusal))),
+    };
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let server = node.identity.public_key();
+    let route = Route { method: method.as_str(), target, client: &device.identity_key, server: &server };
+    let begun = envelope::request_begins_well(route, pair, &secret, arrived)?;
+    Some(if begun { Ok(()) } else { Err(Refusal::unauthorized()) })
+}
+
+fn refused(refusal: PrekeyRefusal) -> Refusal {
+    match refusal {
+        PrekeyRefusal::Unknown => need_prekey(),
+        PrekeyRefusal::Replayed => Refusal::unauthorized(),
+    }
+}
+
+/// Whose token a request carries. Proves nothing yet.
+fn find(headers: &HeaderMap, node: &NodeState) -> Result<FoundByToken, Refusal> {
+    let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
+    let token = text.and_then(from_base64url::<32>).map(Zeroizing::new).ok_or_else(Refusal::unauthorized)?;
+    let found = node.trust.find_by_token(token.as_slice()).map_err(|error| {
+        tracing::warn!(%error, "the list of paired devices could not be read");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy; try again")
+    })?;
+    found.ok_or_else(Refusal::unauthorized)
+}
+
+/// What a request came with.
+struct Incoming {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Incoming {
+    fn envelope(&self) -> Result<Bytes, Refusal> {
+        if self.method == Method::POST {
+            return Ok(self.body.clone());
+        }
+        use base64::Engine as _;
+        let text = self.headers.get(SEALED_HEADER).ok_or_else(Refusal::unauthorized)?;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text.as_bytes()).map(Bytes::from).map_err(|_| Refusal::unauthorized())
+    }
+
+    /// Opens the sealed body: finds the key by the envelope's header, verifies everything, and only then marks
+    /// the request as seen.
+    fn open(&self, node: &NodeState, found: FoundByToken) -> Result<(TrustedDevice, OpenedRequest), Refusal> {
+        let request = self.verify(node, &found.device)?;
+        if found.is_successor {
+            node.trust.promote_token(&found.device.device_id)?;
+        }
+        Ok((found.device, request))
+    }
+
+    fn verify(&self, node: &NodeState, device: &TrustedDevice) -> Result<OpenedRequest, Refusal> {
+        let pair = device.pair.as_ref().ok_or_else(Refusal::unauthorized)?;
+        let envelope = self.envelope()?;
+        let header = Header::parse(&envelope).map_err(|_| Refusal::unauthorized())?;
+        let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
+        let server = node.identity.public_key();
+        let route = Route { method: self.method.as_str(), target, client: &device.identity_key, server: &server };
+        if header.kid == 0 {
+            // Nothing confidential is ever sealed to a long-term key: it only asks for a prekey.
+            if target != "/api/sync/status" {
+                return Err(need_prekey());
+            }
+            let request = envelope::open_request(route, pair, node.identity.agreement(), &envelope).map_err(|_| Refusal::unauthorized())?;
+            if !request.body.is_empty() || lock(&node.prekeys).mark_asked(&request.transcript).is_err() {
+                return Err(Refusal::unauthorized());
+            }
+            return Ok(request);
+        }
+        let secret = lock(&node.prekeys).secret(header.kid, header.seq, &device.device_id, now_ms()).map_err(refused)?;
+        let request = envelope::open_request(route, pair, &secret, &envelope).map_err(|_| Refusal::unauthorized())?;
+        lock(&node.prekeys).mark(header.kid, header.seq, &device.device_id, now_ms()).map_err(refused)?;
+        Ok(request)
+    }
+}
+
+fn need_prekey() -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, "need_prekey: ask GET /api/sync/status for a new prekey and send this again")
+}
+
+/// Seals an answer, success or refusal alike: whoever was authenticated reads why.
+pub(super) fn seal_answer(responder: Responder, status: StatusCode, body: &[u8]) -> Response {
+    match responder.seal(status.as_u16(), body, &mut system_rng()) {
+        Ok(envelope) => sealed_response(status, envelope),
+        Err(_) => Refusal::unauthorized().into_response(),
+    }
+}
+
+pub(super) fn answer_sealed(responder: Responder, answer: Result<Vec<u8>, Refusal>) -> Response {
+    match answer {
+        Ok(body) => seal_answer(responder, StatusCode::OK, &body),
+        Err(refusal) => {
+            let body = json!({ "detail": refusal.detail }).to_string();
+            seal_answer(responder, refusal.status, body.as_bytes())
+        }
+    }
+}
+
+pub(super) fn to_json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, Refusal> {
+    serde_json::to_vec(value).map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+/// Compresses a body before it is sealed, when the other side reads gzip and it is worth it.
+pub(super) fn compress(body: Vec<u8>) -> Vec<u8> {
+    use std::io::Write as _;
+    if body.len() < COMPRESS_BYTES_MIN {
+        return body;
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
+        Ok(compressed) => compressed,
+        Err(_) => body,
+    }
+}
+
+/// Inflates an authenticated body that begins like gzip (JSON never does), up to a limit.
+pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    use std::io::Read as _;
+    if !body.starts_with(&GZIP_MAGIC) {
+        return Ok(body.to_vec());
+    }
+    let mut inflated = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(body).take(INFLATED_BYTES_MAX + 1);
+    decoder.read_to_end(&mut inflated).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the compressed body is damaged"))?;
+    if inflated.len() as u64 > INFLATED_BYTES_MAX {
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 MiB; send smaller pages"));
+    }
+    Ok(inflated)
+}
+
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(&inflate(body)?)
+        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not what is documented: {error}")))
+}
+
+/// The header value for a sealed body that travels in a header.
+pub(super) fn header_value(envelope: &[u8]) -> Option<HeaderValue> {
+    use base64::Engine as _;
+    HeaderValue::from_str(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(envelope)).ok()
+}

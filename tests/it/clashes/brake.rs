@@ -1,0 +1,93 @@
+//! The brake: deletions of many rows wait for a yes.
+
+use super::{SCHEMA, meet, with_many_rows};
+use crate::support::{Replica, now};
+
+#[test]
+fn a_mass_deletion_waits_for_a_yes() {
+    let (mut a, mut b) = with_many_rows();
+    b.write("DELETE FROM place WHERE id <= 300");
+    b.sync(&mut a);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 400, "none of them, the first hundred included");
+    let brakes = a.engine().brakes(now()).unwrap();
+    assert_eq!((brakes.len(), brakes[0].rows, brakes[0].device_id.clone(), brakes[0].entity_type.as_str()), (1, 300, b.id(), "place"));
+    assert_eq!(b.sync(&mut a), (0, 0), "the documents are in step, and showing held rows is no edit");
+    a.write("UPDATE place SET note = 'I want this one' WHERE id = 1");
+    let id = brakes[0].id.clone();
+    assert_eq!(a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Approve, now()).unwrap(), 299);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 101, "a held row somebody wrote into lives");
+    meet(&mut a, &mut b);
+    assert!(a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Approve, now()).unwrap_err().to_string().contains("no deletions wait"));
+}
+
+#[test]
+fn whoever_writes_a_held_row_has_decided_about_it() {
+    let (mut a, mut b) = with_many_rows();
+    b.write("DELETE FROM place WHERE id <= 300");
+    b.sync(&mut a);
+    // Deleted here as well; edited here; and all taken back.
+    a.write("DELETE FROM place WHERE id = 2; UPDATE place SET note = 'mine' WHERE id = 3");
+    a.capture();
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 2"), 0);
+    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 298);
+    a.write("DELETE FROM place WHERE id = 3");
+    a.capture();
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id IN (2, 3)"), 0, "a decision stands");
+    let b_key = storysync::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
+    a.engine().undo_device(&b_key, storysync_crdt::Stamp::from_unix_ms(1), now()).unwrap();
+    assert!(a.engine().brakes(now()).unwrap().is_empty(), "nothing is held any more");
+    a.write("DELETE FROM place WHERE id = 7");
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 7"), 0);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 397);
+}
+
+#[test]
+fn a_brake_whose_rows_another_holds_is_gone() {
+    let (mut a, mut b) = with_many_rows();
+    let mut c = {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("app.db");
+        rusqlite::Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
+        Replica::of_copy(&path, 3)
+    };
+    c.sync(&mut a);
+    b.write("DELETE FROM place WHERE id <= 150");
+    c.write("DELETE FROM place WHERE id <= 200");
+    b.sync(&mut a);
+    c.sync(&mut a);
+    let brakes = a.engine().brakes(now()).unwrap();
+    assert_eq!(brakes.iter().map(|brake| brake.rows).sum::<i64>(), 200);
+    assert!(brakes.iter().all(|brake| brake.rows > 0));
+}
+
+#[test]
+fn a_mass_deletion_refused_lives_everywhere() {
+    let (mut a, mut b) = with_many_rows();
+    b.write("DELETE FROM place WHERE id <= 300");
+    b.sync(&mut a);
+    let id = a.engine().brakes(now()).unwrap()[0].id.clone();
+    a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Refuse, now()).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 400);
+}
+
+#[test]
+fn a_mass_deletion_in_small_pushes_is_braked_and_what_went_before_comes_back() {
+    let (mut a, mut b) = with_many_rows();
+    for start in [1, 61, 121] {
+        b.write(&format!("DELETE FROM place WHERE id BETWEEN {start} AND {}", start + 59));
+        b.sync(&mut a);
+    }
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 400);
+    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 180);
+}
+
+#[test]
+fn deletions_within_measure_are_not_braked() {
+    let (mut a, mut b) = with_many_rows();
+    b.write("DELETE FROM place WHERE id <= 80");
+    meet(&mut a, &mut b);
+    assert!(a.engine().brakes(now()).unwrap().is_empty());
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 320);
+}

@@ -1,0 +1,203 @@
+//! Unique values given on both devices: which row stays, which waits, and when it gets its turn.
+
+use super::{clashes, kinds, meet, take, two, two_with, value};
+use crate::support::{Replica, now};
+use storysync::sync::Take;
+use storysync_crdt::Value;
+
+#[test]
+fn one_name_given_on_both_sides_keeps_the_smaller_uuid_and_tells_both() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'by a', 'zz-of-a')");
+    b.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'by b', 'aa-of-b'); INSERT INTO person (name, home) SELECT 'Bea', id FROM place");
+    a.write("INSERT INTO person (name, home, sync_uuid) SELECT 'Ada', id, 'ada' FROM place");
+    meet(&mut a, &mut b);
+    for replica in [&mut a, &mut b] {
+        assert_eq!(replica.value::<String>("SELECT group_concat(note) FROM place"), "by b");
+        let at_home: i64 = replica.value("SELECT count(*) FROM person JOIN place p ON p.id = home WHERE p.sync_uuid = 'aa-of-b'");
+        assert_eq!(at_home, 2, "references show the one that stays");
+        let found = clashes(replica);
+        assert_eq!((found.len(), found[0].kind.as_str(), found[0].sync_uuid.as_str()), (1, "unique", "zz-of-a"));
+        assert_eq!((found[0].fields[0].name.as_str(), found[0].rows[0].sync_uuid.as_str()), ("name", "aa-of-b"));
+        assert_eq!(replica.engine().status().unwrap().parked, 1);
+    }
+    take(&mut a, Take::Rename);
+    meet(&mut a, &mut b);
+    assert!(kinds(&mut b).is_empty());
+    assert_eq!(b.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM place ORDER BY name)"), "Harbour,Harbour (2)");
+    assert_eq!(b.value::<String>("SELECT p.name FROM person JOIN place p ON p.id = home WHERE person.sync_uuid = 'ada'"), "Harbour (2)");
+}
+
+#[test]
+fn a_unique_clash_is_decided_by_value_by_deleting_and_by_whose_name_it_is() {
+    for way in 0..3 {
+        let (mut a, mut b) = two();
+        a.write(
+            "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz-of-a'); INSERT INTO person (name, home, sync_uuid) SELECT 'Ada', id, 'ada' FROM place",
+        );
+        b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa-of-b')");
+        meet(&mut a, &mut b);
+        match way {
+            0 => value(&mut b, "name", Value::from("Port")),
+            1 => take(&mut a, Take::Delete),
+            _ => take(&mut a, Take::Mine),
+        }
+        meet(&mut a, &mut b);
+        assert!(kinds(&mut a).is_empty());
+        let names: String = b.value("SELECT group_concat(name) FROM (SELECT name FROM place ORDER BY sync_uuid)");
+        let home: String = b.value("SELECT p.sync_uuid FROM person JOIN place p ON p.id = home WHERE person.sync_uuid = 'ada'");
+        match way {
+            0 => assert_eq!((names.as_str(), home.as_str()), ("Harbour,Port", "zz-of-a")),
+            1 => assert_eq!((names.as_str(), home.as_str()), ("Harbour", "aa-of-b"), "whoever referred to the one refers to the other"),
+            _ => assert_eq!((names.as_str(), home.as_str()), ("Harbour (2),Harbour", "zz-of-a")),
+        }
+    }
+}
+
+#[test]
+fn a_swap_of_names_is_no_clash() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Left', 'one'), ('Right', 'two'), ('Third', 'three')");
+    meet(&mut a, &mut b);
+    // Integers only this device knows: a row taken out of its table and put back would lose them.
+    b.write("UPDATE place SET inside = 4711 WHERE sync_uuid IN ('one', 'two')");
+    a.sync(&mut b);
+    a.write("UPDATE place SET name = 'x' WHERE id = 1; UPDATE place SET name = 'Left' WHERE id = 2; UPDATE place SET name = 'Third2' WHERE id = 3; UPDATE place SET name = 'Right' WHERE id = 1;
+             UPDATE place SET name = 'Third' WHERE id = 3");
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM place WHERE sync_uuid <> 'three' ORDER BY sync_uuid)"), "Right,Left");
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM place WHERE inside = 4711"), 2);
+    assert!(kinds(&mut b).is_empty());
+    assert_eq!(b.engine().status().unwrap().parked, 0);
+}
+
+#[test]
+fn a_waiting_row_gets_its_turn_when_the_name_becomes_free() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz')");
+    b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
+    meet(&mut a, &mut b);
+    b.write("UPDATE place SET name = 'Port' WHERE sync_uuid = 'aa'");
+    meet(&mut a, &mut b);
+    assert!(kinds(&mut a).is_empty());
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 2);
+}
+
+#[test]
+fn rows_that_link_two_rows_clash_when_both_become_the_same_pair() {
+    let (mut a, mut b) = two();
+    a.write(
+        "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'p1'), ('Port', 'p2'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')",
+    );
+    meet(&mut a, &mut b);
+    a.write("INSERT INTO visit (who, place, sync_uuid) VALUES (1, 1, 'zz')");
+    b.write("INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'aa' FROM place WHERE sync_uuid = 'p1'");
+    meet(&mut a, &mut b);
+    assert_eq!(kinds(&mut a), ["unique"]);
+    take(&mut a, Take::Delete);
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM visit"), 1);
+}
+
+#[test]
+fn links_whose_targets_are_gone_do_not_collide() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name) VALUES ('Harbour'), ('Port'); INSERT INTO person (name, home) VALUES ('Ada', 1), ('Bea', 2); INSERT INTO visit (who, place) VALUES (1, 1), (2, 2)");
+    meet(&mut a, &mut b);
+    a.write("DELETE FROM person; DELETE FROM place");
+    a.sync(&mut b);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM visit"), 2, "both stand, leading nowhere");
+    assert_eq!(b.engine().status().unwrap().parked, 0);
+    assert_eq!(a.sync(&mut b), (0, 0));
+}
+
+#[test]
+fn a_reference_shows_nothing_once_the_waiting_row_it_names_is_gone() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
+    b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz'); INSERT INTO person (name, home, sync_uuid) SELECT 'Bea', id, 'bea' FROM place");
+    // B deletes its row, and leaves the child behind, before it has seen A's.
+    b.capture();
+    a.sync(&mut b);
+    let at_home = |replica: &Replica| replica.value::<i64>("SELECT count(*) FROM person JOIN place p ON p.id = home");
+    assert_eq!(at_home(&a), 1, "meanwhile the one that stays is shown");
+    a.engine().undo_change("place", "zz", None, now()).unwrap();
+    a.sync(&mut b);
+    assert_eq!((at_home(&a), at_home(&b)), (0, 0));
+    // Nor does a stranger get the reference with the id.
+    a.write("DELETE FROM place; INSERT INTO place (id, name, sync_uuid) VALUES (1, 'New', 'new')");
+    a.sync(&mut b);
+    assert_eq!((at_home(&a), at_home(&b)), (0, 0));
+}
+
+#[test]
+fn hundreds_of_waiting_rows_keep_nobody_waiting() {
+    let (mut a, mut b) = two();
+    let rows =
+        |prefix: &str| (0..300).map(|number| format!("INSERT INTO place (name, sync_uuid) VALUES ('n{number}', '{prefix}{number}');")).collect::<String>();
+    a.write(&format!("BEGIN; {} COMMIT", rows("a")));
+    b.write(&format!("BEGIN; {} COMMIT", rows("b")));
+    meet(&mut a, &mut b);
+    assert_eq!(a.engine().status().unwrap().conflicts, 300);
+    let started = std::time::Instant::now();
+    a.write("INSERT INTO place (name) VALUES ('unrelated')");
+    a.capture();
+    // Not a measurement: what it replaced took a minute.
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(a.engine().resolve_all(&Take::Mine, None, now()).unwrap(), (300, Vec::new()));
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 601);
+}
+
+#[test]
+fn numbers_and_links_that_clash_are_decided_like_names() {
+    let (mut a, mut b) = two_with(
+        "CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT);
+         CREATE TABLE link (id INTEGER PRIMARY KEY, step INTEGER REFERENCES step (id) UNIQUE);",
+        "",
+    );
+    a.write("INSERT INTO step (place, note, sync_uuid) VALUES (7, 'a', 'aa')");
+    meet(&mut a, &mut b);
+    a.write("INSERT INTO link (step, sync_uuid) VALUES (1, 'l-a')");
+    b.write("INSERT INTO link (step, sync_uuid) SELECT id, 'l-b' FROM step; UPDATE step SET note = 'b'; INSERT INTO step (place, sync_uuid) VALUES (8, 'bb')");
+    a.write("UPDATE step SET note = 'A'; INSERT INTO step (place, sync_uuid) VALUES (8, 'zz')");
+    meet(&mut a, &mut b);
+    assert_eq!(kinds(&mut a).len(), 3);
+    assert_eq!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap(), (3, Vec::new()));
+    meet(&mut a, &mut b);
+    assert!(kinds(&mut b).is_empty());
+    assert_eq!((b.value::<i64>("SELECT count(*) FROM link"), b.value::<i64>("SELECT count(DISTINCT place) FROM step")), (1, 3));
+}
+
+#[test]
+fn deleting_the_waiting_row_ends_the_clash_even_if_it_was_marked_as_deleted_once() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz')");
+    a.capture();
+    a.write("UPDATE place SET deleted_at = '2026-01-01 00:00:00'");
+    a.capture();
+    a.write("UPDATE place SET deleted_at = NULL");
+    b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
+    meet(&mut a, &mut b);
+    take(&mut a, Take::Delete);
+    meet(&mut a, &mut b);
+    assert!(kinds(&mut b).is_empty());
+}
+
+#[test]
+fn names_swapped_under_an_index_with_a_condition_arrive() {
+    let (mut a, mut b) = two_with(
+        "CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT, n INTEGER REFERENCES tag (id), gone INTEGER);
+         CREATE UNIQUE INDEX tag_name ON tag (name) WHERE gone IS NULL",
+        "",
+    );
+    a.write("INSERT INTO tag (name, sync_uuid) VALUES ('one', 'x'), ('two', 'y'), ('three', 'z')");
+    meet(&mut a, &mut b);
+    b.write("UPDATE tag SET n = 4711");
+    a.sync(&mut b);
+    a.write("UPDATE tag SET name = 'tmp' WHERE sync_uuid = 'x'; UPDATE tag SET name = 'one' WHERE sync_uuid = 'y'; UPDATE tag SET name = 'two' WHERE sync_uuid = 'z'; UPDATE tag SET name = 'three' WHERE sync_uuid = 'x'");
+    a.sync(&mut b);
+    assert_eq!(b.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM tag ORDER BY sync_uuid)"), "three,one,two");
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM tag WHERE n = 4711"), 3, "what only this device knows stays");
+    assert!(kinds(&mut b).is_empty());
+}
