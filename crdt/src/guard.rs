@@ -92,6 +92,24 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// When a change was made by its author's clock, in Unix seconds, read from the first bytes of its chunk; 0 for a genesis,
+/// and where the bytes given do not reach so far. Proves nothing: it only orders.
+#[must_use]
+pub fn change_time(bytes: &[u8]) -> u64 {
+    let read = || -> Result<i64, DecodeError> {
+        let mut chunk = Cursor(bytes);
+        chunk.take(MAGIC.len() + CHECKSUM_BYTES + 1)?;
+        chunk.unsigned()?;
+        let dependencies = chunk.count(DEPENDENCIES_PER_CHANGE_MAX, "it builds on too many changes")?;
+        chunk.take(dependencies.saturating_mul(HASH_BYTES))?;
+        chunk.bytes(ACTOR_BYTES_MAX, "its actor is too long")?;
+        chunk.unsigned()?;
+        chunk.unsigned()?;
+        chunk.signed()
+    };
+    read().map_or(0, |time| u64::try_from(time).unwrap_or(0))
+}
+
 /// Refuses what is no plain change, or claims to be larger than a change may be. Takes time and memory in
 /// proportion to the bytes given, whatever they claim.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<(), DecodeError> {

@@ -146,6 +146,12 @@ impl Actor {
 }
 
 impl SyncUuid {
+    /// Whether this may be a name derived from a row's content (UUIDv5, RFC 9562 §5.5), and not one somebody chose.
+    #[must_use]
+    pub fn is_derived(&self) -> bool {
+        uuid::Uuid::try_parse(&self.0).is_ok_and(|uuid| uuid.get_version() == Some(uuid::Version::Sha1))
+    }
+
     pub(crate) fn from_uuid(uuid: uuid::Uuid) -> Self {
         Self(uuid.hyphenated().to_string())
     }

@@ -43,7 +43,7 @@ pub use document::{ApplyError, Document, EditPurpose, Heads, Register};
 pub use genesis::{derived_uuid, genesis, key_uuid};
 pub use guard::{
     ACTOR_BYTES_MAX, CHANGE_BYTES_MAX, DEPENDENCIES_PER_CHANGE_MAX, DecodeError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX,
-    PUTS_PER_CHANGE_MAX,
+    PUTS_PER_CHANGE_MAX, change_time,
 };
 pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};

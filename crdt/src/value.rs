@@ -83,6 +83,14 @@ impl Value {
         }
     }
 
+    /// A self-delimiting encoding: equal exactly for equal values.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_canonical(&mut bytes);
+        bytes
+    }
+
     /// Appends a self-delimiting encoding: a tag byte, and for text and bytes a length in front.
     pub(crate) fn write_canonical(&self, out: &mut Vec<u8>) {
         match self {

@@ -30,7 +30,9 @@ impl Position {
     /// Before the first change.
     pub const START: Self = Self { seq: 0, chain: [0; CHAIN_BYTES] };
 
-    fn after(self, hash: &ChangeHash) -> Self {
+    /// The end after one more change.
+    #[must_use]
+    pub fn after(self, hash: &ChangeHash) -> Self {
         let digest = Sha256::new().chain_update(self.chain).chain_update(hash.0).finalize();
         let mut chain = [0; CHAIN_BYTES];
         chain.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
@@ -89,6 +91,12 @@ pub fn position_at(connection: &Connection, seq: i64) -> rusqlite::Result<Positi
     connection
         .prepare_cached("SELECT seq, chain FROM sync_change WHERE seq = ?1")?
         .query_row([seq], |row| Ok(Position { seq: row.get(0)?, chain: row.get(1)? }))
+}
+
+/// The name of a change by its bytes (automerge: SHA-256 over the chunk from its type on); `None` when they are too few.
+#[must_use]
+pub fn name_of(bytes: &[u8]) -> Option<[u8; 32]> {
+    bytes.get(8..).map(|chunk| Sha256::digest(chunk).into())
 }
 
 /// Whether a change is in the log.
@@ -216,21 +224,120 @@ pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usi
         connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq")?;
     // Own changes have a NULL origin; a peer id never is NULL, so -1 stands for "from nobody".
     let mut rows = select.query(params![seq, peer.unwrap_or(-1)])?;
-    let mut found: Vec<Logged> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    let mut size = 0;
+    let mut page = Page::new(entities, bytes);
     while let Some(row) = rows.next()? {
-        let logged = Logged { seq: row.get(0)?, chain: row.get(1)?, row: RowId(row.get(2)?), admitted_at: row.get(3)?, bytes: row.get(4)? };
-        let new_row = !seen.contains(&logged.row);
-        if !found.is_empty() && (size + logged.bytes.len() > bytes || (new_row && seen.len() == entities)) {
-            let end = found.last().map_or(Position::START, |last| Position { seq: last.seq, chain: last.chain });
-            return Ok((found, true, end));
+        if !page.add(read_logged(row)?) {
+            let end = page.found.last().map_or(Position::START, |last| Position { seq: last.seq, chain: last.chain });
+            return Ok((page.found, true, end));
         }
-        seen.insert(logged.row);
-        size += logged.bytes.len();
-        found.push(logged);
     }
-    Ok((found, false, end(connection)?))
+    Ok((page.found, false, end(connection)?))
+}
+
+fn read_logged(row: &rusqlite::Row<'_>) -> rusqlite::Result<Logged> {
+    Ok(Logged { seq: row.get(0)?, chain: row.get(1)?, row: RowId(row.get(2)?), admitted_at: row.get(3)?, bytes: row.get(4)? })
+}
+
+/// Changes until so many rows, or so many bytes, are reached; one at least.
+struct Page {
+    entities: usize,
+    bytes: usize,
+    size: usize,
+    seen: std::collections::HashSet<RowId>,
+    found: Vec<Logged>,
+}
+
+impl Page {
+    fn new(entities: usize, bytes: usize) -> Self {
+        Self { entities, bytes, size: 0, seen: std::collections::HashSet::new(), found: Vec::new() }
+    }
+
+    /// `false` when the change does not fit any more.
+    fn add(&mut self, logged: Logged) -> bool {
+        let is_new_row = !self.seen.contains(&logged.row);
+        let is_full = self.size + logged.bytes.len() > self.bytes || (is_new_row && self.seen.len() == self.entities);
+        if is_full && !self.found.is_empty() {
+            return false;
+        }
+        self.seen.insert(logged.row);
+        self.size += logged.bytes.len();
+        self.found.push(logged);
+        true
+    }
+}
+
+/// Bytes of a change in which its time is looked for.
+const TIME_WITHIN_BYTES: i64 = 512;
+
+/// The names of all changes, each with the time its author gave it (Unix seconds), in no order.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn names(connection: &Connection) -> rusqlite::Result<Vec<(u64, ChangeHash)>> {
+    let mut select = connection.prepare_cached("SELECT hash, substr(bytes, 1, ?1) FROM sync_change")?;
+    let mut rows = select.query([TIME_WITHIN_BYTES])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push((storysync_crdt::change_time(row.get_ref(1)?.as_blob()?), ChangeHash(row.get(0)?)));
+    }
+    Ok(found)
+}
+
+/// Of the named changes, those after `seq`, in order, until `entities` rows or `bytes` bytes are reached. The second value tells
+/// whether more follow.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool)> {
+    let mut place = connection.prepare_cached("SELECT seq FROM sync_change WHERE hash = ?1 AND seq > ?2")?;
+    let mut places = Vec::with_capacity(names.len());
+    for name in names {
+        places.extend(place.query_row(params![name.0, seq], |row| row.get::<_, i64>(0)).optional()?);
+    }
+    places.sort_unstable();
+    places.dedup();
+    let mut select = connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes FROM sync_change WHERE seq = ?1")?;
+    let mut page = Page::new(entities, bytes);
+    for seq in places {
+        let logged = select.query_row([seq], read_logged)?;
+        if !page.add(logged) {
+            return Ok((page.found, true));
+        }
+    }
+    Ok((page.found, false))
+}
+
+/// The rows that the named changes are of.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn rows_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Result<std::collections::HashSet<RowId>> {
+    let mut select = connection.prepare_cached("SELECT row_id FROM sync_change WHERE hash = ?1")?;
+    let mut found = std::collections::HashSet::new();
+    for name in names {
+        found.extend(select.query_row([name.0], |row| row.get(0).map(RowId)).optional()?);
+    }
+    Ok(found)
+}
+
+/// Takes the changes of a row out of the log, which is only right while nobody was told of any of it.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn forget_row(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM sync_change WHERE row_id = ?1")?.execute([row.0])?;
+    Ok(())
+}
+
+/// Whether there are changes after `seq` that did not come from a peer, and where the log ends.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn has_news(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Result<(bool, i64)> {
+    let news = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2)")?
+        .query_row([seq, peer], |row| row.get(0))?;
+    Ok((news, end(connection)?.seq))
 }
 
 /// Forgets which changes after `seq` came from a peer: its log is another than it was, so what it once sent us

@@ -13,6 +13,7 @@ const NODE: &[(&str, &str)] = &[
     ("V1__log", include_str!("../../migrations/node/V1__log.sql")),
     ("V2__clashes", include_str!("../../migrations/node/V2__clashes.sql")),
     ("V3__guard", include_str!("../../migrations/node/V3__guard.sql")),
+    ("V4__first_contact", include_str!("../../migrations/node/V4__first_contact.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

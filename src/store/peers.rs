@@ -20,6 +20,8 @@ pub struct Peer {
     pub pushed_seq: i64,
     /// The epoch it named last.
     pub peer_epoch: Option<String>,
+    /// The epoch of ours in which it was last told, or compared, everything.
+    pub told_epoch: Option<String>,
     /// Unix time in ms of the last completed exchange.
     pub last_sync_at: Option<i64>,
 }
@@ -39,9 +41,16 @@ pub fn find_or_create(connection: &Connection, device_id: &str) -> rusqlite::Res
 /// When SQLite fails.
 pub fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option<Peer>> {
     connection
-        .prepare_cached("SELECT id, pull_cursor, pushed_seq, peer_epoch, last_sync_at FROM sync_peer WHERE device_id = ?1")?
+        .prepare_cached("SELECT id, pull_cursor, pushed_seq, peer_epoch, told_epoch, last_sync_at FROM sync_peer WHERE device_id = ?1")?
         .query_row([device_id], |row| {
-            Ok(Peer { id: row.get(0)?, pull_cursor: row.get(1)?, pushed_seq: row.get(2)?, peer_epoch: row.get(3)?, last_sync_at: row.get(4)? })
+            Ok(Peer {
+                id: row.get(0)?,
+                pull_cursor: row.get(1)?,
+                pushed_seq: row.get(2)?,
+                peer_epoch: row.get(3)?,
+                told_epoch: row.get(4)?,
+                last_sync_at: row.get(5)?,
+            })
         })
         .optional()
 }
@@ -51,13 +60,9 @@ pub fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option
 /// # Errors
 /// When SQLite fails.
 pub fn save(connection: &Connection, peer: &Peer) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_peer SET pull_cursor = ?2, pushed_seq = ?3, peer_epoch = ?4, last_sync_at = ?5 WHERE id = ?1")?.execute(params![
-        peer.id,
-        peer.pull_cursor,
-        peer.pushed_seq,
-        peer.peer_epoch,
-        peer.last_sync_at
-    ])?;
+    connection
+        .prepare_cached("UPDATE sync_peer SET pull_cursor = ?2, pushed_seq = ?3, peer_epoch = ?4, told_epoch = ?5, last_sync_at = ?6 WHERE id = ?1")?
+        .execute(params![peer.id, peer.pull_cursor, peer.pushed_seq, peer.peer_epoch, peer.told_epoch, peer.last_sync_at])?;
     Ok(())
 }
 

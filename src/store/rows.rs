@@ -318,6 +318,15 @@ pub fn save(connection: &Connection, record: &RowRecord) -> rusqlite::Result<()>
     Ok(())
 }
 
+/// Gives a row another name. Everything else about it stays.
+///
+/// # Errors
+/// When SQLite fails, or another row has that name.
+pub fn rename(connection: &Connection, id: RowId, uuid: &SyncUuid) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE sync_row SET sync_uuid = ?2 WHERE id = ?1")?.execute(params![id.0, uuid.as_str()])?;
+    Ok(())
+}
+
 /// Adds a row that stands in the app's table; the fast path of a migration.
 ///
 /// # Errors

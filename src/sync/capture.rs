@@ -317,7 +317,7 @@ impl Session<'_> {
         Ok(Some(key_uuid(&table.name, key.iter().map(|(column, value)| (column.name.as_str(), value)))))
     }
 
-    fn random_uuid(&self) -> Result<SyncUuid, SessionError> {
+    pub(super) fn random_uuid(&self) -> Result<SyncUuid, SessionError> {
         let text: String = self.connection.prepare_cached(&format!("SELECT {}", crate::app::triggers::RANDOM_UUID))?.query_row([], |row| row.get(0))?;
         Ok(SyncUuid::parse(&text).ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }

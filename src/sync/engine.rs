@@ -16,6 +16,7 @@ use super::history::{EntryReport, UndoReport};
 use super::migrate::{data_version, install, is_migrated, migrate, read_schema, upgrade};
 use super::pages::{self, Cursor, PushPage};
 use super::receive::{Receipt, Sender};
+use super::reconcile::Names;
 use super::report::{ConflictReport, Status};
 use super::resolve::{Choice, Take, Which};
 use super::session::{Session, Source};
@@ -80,6 +81,10 @@ pub struct Engine {
     remembered: Anchor,
     epoch: Epoch,
     entropy: Entropy,
+    /// Whether it is on record that others know the names of our rows.
+    has_sent: bool,
+    /// The names of all changes, as they were when last compared.
+    pub(super) names: Option<Arc<Names>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -254,6 +259,8 @@ impl Engine {
             remembered,
             epoch: state.epoch,
             entropy,
+            has_sent: false,
+            names: None,
         })
     }
 
@@ -278,7 +285,7 @@ impl Engine {
 
     /// One write transaction. In this order: the lock, is this still our file and our log, are the
     /// triggers in place, what did the app write; then `work`; then COMMIT.
-    fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
+    pub(super) fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
         let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
@@ -307,6 +314,11 @@ impl Engine {
                 captured.extend(session.compare_tables(&written_by_triggers(&session.schema))?);
             }
             session.end_own_writes()?;
+            if session.starts_over {
+                entropy(epoch.as_mut_slice());
+                transaction.prepare_cached("UPDATE sync_state SET epoch = ?1")?.execute(params![epoch.as_slice()])?;
+                noticed.new_epoch = true;
+            }
             noticed.rows = captured.len();
             let end = session.log_end();
             let new_schema = Arc::clone(&session.schema);
@@ -329,7 +341,7 @@ impl Engine {
         run().map_err(|error| EngineError::of_session(error, &options.database))
     }
 
-    fn read<T>(&mut self, work: impl FnOnce(&Connection, &Schema) -> Result<T, SessionError>) -> Result<T, EngineError> {
+    pub(super) fn read<T>(&mut self, work: impl FnOnce(&Connection, &Schema) -> Result<T, SessionError>) -> Result<T, EngineError> {
         let Self { connection, options, schema, .. } = self;
         let run = || -> Result<T, SessionError> {
             let reading = connection.unchecked_transaction()?;
@@ -339,7 +351,7 @@ impl Engine {
     }
 
     /// Looks at rows by the rules a transaction would go by, and writes nothing.
-    fn look<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<T, EngineError> {
+    pub(super) fn look<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<T, EngineError> {
         let Self { connection, options, prose, schema, actor, .. } = self;
         let run = || -> Result<T, SessionError> {
             let reading = connection.unchecked_transaction()?;
@@ -388,6 +400,9 @@ impl Engine {
             pages::answer(connection, schema, epoch, request, peer)
         })?;
         self.acknowledge(device_id, page.acknowledged, page.reset, now)?;
+        if !page.changes.is_empty() {
+            self.note_sent(now)?;
+        }
         if request.data && !page.served.is_empty() {
             // Before a byte leaves: an edit of these rows by a client without automerge is made on top of this.
             let served = page.served;
@@ -404,6 +419,7 @@ impl Engine {
             sync_timestamp: now.to_rfc3339(),
             cursor: page.cursor.to_text(),
             has_more: page.has_more,
+            remaining: page.remaining,
             epoch: hex(&epoch),
             reset: page.reset,
             auth_token: None,
@@ -412,7 +428,7 @@ impl Engine {
 
     /// A device names another epoch than before: its file was restored or replaced, and what it once sent
     /// us must be told to it again.
-    fn note_epoch(&mut self, device_id: &str, epoch: Option<&str>, now: Stamp) -> Result<(), EngineError> {
+    pub(super) fn note_epoch(&mut self, device_id: &str, epoch: Option<&str>, now: Stamp) -> Result<(), EngineError> {
         let Some(epoch) = epoch else { return Ok(()) };
         let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?.and_then(|peer| peer.peer_epoch)))?;
         if known.as_deref() == Some(epoch) {
@@ -482,6 +498,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn receive_pulled(&mut self, page: &PullResponse, device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
+        let own_epoch = self.epoch();
         let mut receipt = self.receive_from(&page.changes, device_id, Source::Pull, now)?;
         let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?))?;
         let epoch_changed = known.as_ref().and_then(|peer| peer.peer_epoch.as_ref()).is_some_and(|epoch| *epoch != page.epoch);
@@ -490,8 +507,12 @@ impl Engine {
         if !unchanged || reset {
             self.write(now, |session| {
                 let mut peer = peers::find_or_create(session.connection, device_id)?;
-                peer.pull_cursor = Some(page.cursor.clone());
+                // A reset that tells nothing asks for a comparison.
+                peer.pull_cursor = (!reset || !page.changes.is_empty()).then(|| page.cursor.clone());
                 peer.peer_epoch = Some(page.epoch.clone());
+                if peer.told_epoch.is_none() {
+                    peer.told_epoch = Some(own_epoch);
+                }
                 if reset {
                     peer.pushed_seq = 0;
                     log::forget_origin(session.connection, peer.id, 0)?;
@@ -536,7 +557,11 @@ impl Engine {
             let (id, seq) = peers::find(connection, device_id)?.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
             pages::push_page(connection, schema, seq, id)
         })?;
-        if page.changes.is_empty() && !page.has_more { Ok(None) } else { Ok(Some(page)) }
+        if page.changes.is_empty() && !page.has_more {
+            return Ok(None);
+        }
+        self.note_sent(now)?;
+        Ok(Some(page))
     }
 
     /// A peer has taken in a page.
@@ -608,6 +633,39 @@ impl Engine {
             let (id, seq) = peers::find(connection, device_id)?.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
             Ok(log::count_after(connection, seq, id)?)
         })
+    }
+
+    /// Others are about to know the names of our rows: from now on these are theirs, too.
+    pub(super) fn note_sent(&mut self, now: Stamp) -> Result<(), EngineError> {
+        if self.has_sent {
+            return Ok(());
+        }
+        if self.is_provisional()? {
+            self.write(now, |session| {
+                session.connection.execute("UPDATE sync_state SET sent_at = ?1 WHERE sent_at IS NULL", [now.unix_ms()])?;
+                Ok(())
+            })?;
+        }
+        self.has_sent = true;
+        Ok(())
+    }
+
+    /// Whether nobody was ever told anything of this file, so that its rows may still get other names.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn is_provisional(&mut self) -> Result<bool, EngineError> {
+        self.read(|connection, _| Ok(connection.prepare_cached("SELECT sent_at IS NULL FROM sync_state")?.query_row([], |row| row.get(0))?))
+    }
+
+    /// Where the log ended when this Engine last looked or wrote.
+    #[must_use]
+    pub fn log_end(&self) -> i64 {
+        self.anchor.seq
+    }
+
+    pub(super) fn epoch_bytes(&self) -> Epoch {
+        self.epoch
     }
 
     /// The epoch of this log.
@@ -779,7 +837,7 @@ impl Engine {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -92,6 +92,9 @@ pub enum EngineError {
         /// Why, and what to do.
         reason: String,
     },
+    /// Another device says something that means nothing.
+    #[error("{0} can't be understood; both devices should run the same version of storysync")]
+    NotUnderstood(&'static str),
     /// The clash is about something else.
     #[error("{0} is not part of this clash; `storysync conflicts` shows what is")]
     NotInConflict(String),

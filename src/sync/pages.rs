@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
-use storysync_crdt::{Change, DeletionKind, Document, Row, Stamp, Value, key, row};
+use storysync_crdt::{Change, ChangeHash, DeletionKind, Document, Row, Stamp, Value, key, row};
 
 use super::error::SessionError;
 use super::wire::{PullRequest, RowChange, StoredTimes};
@@ -37,6 +37,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// After everything up to `position`, without a filter.
+    #[must_use]
+    pub fn everything(epoch: Epoch, position: Position) -> Self {
+        Self { epoch, position, filter: filter_hash(None) }
+    }
+
     /// The opaque text.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -89,6 +95,8 @@ pub(super) struct Page {
     pub(super) changes: Vec<RowChange>,
     pub(super) cursor: Cursor,
     pub(super) has_more: bool,
+    /// Changes that follow this page.
+    pub(super) remaining: i64,
     pub(super) reset: bool,
     /// How far the peer has proven to know this log.
     pub(super) acknowledged: i64,
@@ -126,6 +134,11 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
             Position::START
         }
     };
+    if reset && request.compares {
+        // Whoever compares logs needs not be told everything anew.
+        let cursor = Cursor { epoch, position: Position::START, filter };
+        return Ok(Page { changes: Vec::new(), cursor, has_more: false, remaining: 0, reset, acknowledged: 0, served: Vec::new() });
+    }
     let acknowledged = if request.entity_types.is_none() { start.seq } else { 0 };
     let limit = request.limit.unwrap_or(PAGE_ENTITIES_MAX).clamp(1, PAGE_ENTITIES_MAX);
     let since = request.since_timestamp.as_deref().and_then(Stamp::parse);
@@ -144,17 +157,35 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
         }
     };
     let served = told.into_iter().map(|row| (row, newest)).collect();
-    Ok(Page { served, changes, cursor: Cursor { epoch, position: end, filter }, has_more, reset, acknowledged })
+    let remaining = if has_more { log::count_after(connection, end.seq, peer.unwrap_or(-1))? } else { 0 };
+    Ok(Page { served, changes, cursor: Cursor { epoch, position: end, filter }, has_more, remaining, reset, acknowledged })
+}
+
+/// Changes after `seq` by name, or all of them, whoever they came from.
+pub(super) fn fetched(connection: &Connection, schema: &Schema, names: Option<&[ChangeHash]>, seq: i64) -> Result<PushPage, SessionError> {
+    let (logged, has_more) = match names {
+        Some(names) => log::named(connection, names, seq, PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?,
+        None => {
+            let (logged, has_more, _) = log::after(connection, seq, None, PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
+            (logged, has_more)
+        }
+    };
+    let end = logged.last().map_or(seq, |last| last.seq);
+    Ok(PushPage { changes: all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?), end, has_more })
+}
+
+fn all_rows(rows: Rows) -> Vec<RowChange> {
+    match rows {
+        Rows::All(changes) => changes,
+        // Never: only text makes a page too large, and none was asked for.
+        Rows::TooMany { .. } => Vec::new(),
+    }
 }
 
 /// The page of our log after `seq` that `peer` has not sent us itself.
 pub(super) fn push_page(connection: &Connection, schema: &Schema, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
     let (logged, has_more, end) = log::after(connection, seq, Some(peer), PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
-    let changes = match row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())? {
-        Rows::All(changes) => changes,
-        // Never: only text makes a page too large, and none was asked for.
-        Rows::TooMany { .. } => Vec::new(),
-    };
+    let changes = all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?);
     Ok(PushPage { changes, end: end.seq, has_more })
 }
 

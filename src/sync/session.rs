@@ -73,6 +73,8 @@ pub(crate) struct Session<'a> {
     pub(super) source: Source,
     /// Who writes, when it is not this device itself.
     pub(super) on_behalf_of: Option<DeviceKey>,
+    /// Whether rows got other names, so that the log begins another life.
+    pub(super) starts_over: bool,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     own_writes: bool,
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
             quarantined: HashSet::new(),
             source: Source::Local,
             on_behalf_of: None,
+            starts_over: false,
             appender: None,
             documents: HashMap::new(),
             own_writes: false,
@@ -147,6 +150,11 @@ impl<'a> Session<'a> {
     /// Tells that nothing is known of a row yet, which saves looking into the log.
     pub(super) fn is_new(&mut self, row: RowId) {
         self.documents.entry(row).or_default();
+    }
+
+    /// Tells that a row's changes were taken out of the log.
+    pub(super) fn forget_document(&mut self, row: RowId) {
+        self.documents.insert(row, Document::new());
     }
 
     /// Adds a change to the row's document and, when it is new and fits, to the log.

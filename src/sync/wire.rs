@@ -31,6 +31,10 @@ pub struct PullRequest {
     /// The epoch of the asking device's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
+    /// Whether the asking device compares logs (`/api/sync/reconcile`) when its cursor does not fit, and needs not be told
+    /// everything anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compares: bool,
     /// The port of the asking device's own LAN listener, when it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -125,6 +129,57 @@ fn is_yes(value: &bool) -> bool {
     *value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// One message of a comparison of two logs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ReconcileRequest {
+    /// A message of negentropy, protocol 1, base64; the first one initiates.
+    pub message: String,
+    /// The epoch of the asking device's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+}
+
+/// The answer to one message of a comparison.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ReconcileResponse {
+    /// A message of negentropy, base64.
+    pub message: String,
+    /// The end of the log that was compared: once the difference is exchanged, pulls go on from here.
+    pub cursor: String,
+    /// The epoch of the answering device's log.
+    pub epoch: String,
+}
+
+/// Asks for changes by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FetchRequest {
+    /// Hashes of changes, base64url; all there are when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<String>>,
+    /// Where the last page ended, 0 at first.
+    #[serde(default)]
+    pub after: i64,
+    /// `gzip` when the answer may be compressed before it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<String>,
+}
+
+/// A page of changes asked for by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FetchResponse {
+    /// One for each row.
+    pub changes: Vec<RowChange>,
+    /// Where this page ends.
+    pub after: i64,
+    /// Whether there is more.
+    pub has_more: bool,
+}
+
 /// What is new.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PullResponse {
@@ -136,6 +191,9 @@ pub struct PullResponse {
     pub cursor: String,
     /// Whether there is more.
     pub has_more: bool,
+    /// Changes that follow this page, for whoever shows progress.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub remaining: i64,
     /// The epoch of the answering device's log.
     #[serde(default)]
     pub epoch: String,

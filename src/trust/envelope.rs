@@ -33,9 +33,9 @@ const MAGIC: &[u8; 4] = b"SSY1";
 const SUITE: u8 = 1;
 /// Bytes of an envelope's header: what can be read before anything is opened.
 pub const HEADER_BYTES: usize = 24;
-const ENC_BYTES: usize = 32;
+pub(super) const ENC_BYTES: usize = 32;
 const SEGMENT_PLAINTEXT_BYTES: usize = 64 * 1024;
-const TAG_BYTES: usize = 16;
+pub(super) const TAG_BYTES: usize = 16;
 const FINAL_BIT: u32 = 1 << 31;
 const SIGNATURE_BYTES: usize = 64;
 /// Reply key and sending time before the body of a request.
@@ -46,12 +46,12 @@ const REGISTER_LABEL: &[u8] = b"storysync/1 registr\0";
 const RESPONSE_LABEL: &[u8] = b"storysync/1 respons\0";
 const SIGNATURE_LABEL: &[u8] = b"storysync/1 req-sig\0";
 const RESPONSE_PSK_LABEL: &[u8] = b"storysync/1 response-psk";
-const RESPONSE_PSK_ID: &[u8] = b"storysync/1 rpsk";
+pub(super) const RESPONSE_PSK_ID: &[u8] = b"storysync/1 rpsk";
 const PAIR_PSK_ID: &[u8] = b"storysync/1 psk\0";
 const REGISTER_PSK_ID: &[u8] = b"storysync/1 pair";
 
-type Sender = AeadCtxS<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
-type Receiver = AeadCtxR<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+pub(super) type Sender = AeadCtxS<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+pub(super) type Receiver = AeadCtxR<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
 
 /// A body could not be sealed: only a broken peer key does that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +72,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn byte(self) -> u8 {
+    const fn byte(self) -> u8 {
         match self {
             Self::Request => 1,
             Self::Response => 2,
@@ -117,6 +117,18 @@ impl Header {
         bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
         bytes
     }
+}
+
+const RESPONSE_HEADER: Header = Header { kind: Kind::Response.byte(), kid: 0, seq: 0 };
+
+/// The header of every answer.
+pub(super) fn response_header() -> [u8; HEADER_BYTES] {
+    RESPONSE_HEADER.bytes()
+}
+
+/// Whether bytes are the header of an answer.
+pub(super) fn is_response_header(bytes: &[u8]) -> bool {
+    Header::parse(bytes) == Ok(RESPONSE_HEADER)
 }
 
 /// Where a request goes and between whom: all of it is authenticated.
@@ -222,7 +234,7 @@ fn seal(
     Ok((envelope, AwaitedResponse { reply_secret, transcript, exports }))
 }
 
-fn start_sending(psk: &[u8], psk_id: &[u8], recipient: &[u8; 32], info: &[u8], rng: &mut impl CryptoRng) -> Result<([u8; ENC_BYTES], Sender), SealError> {
+pub(super) fn start_sending(psk: &[u8], psk_id: &[u8], recipient: &[u8; 32], info: &[u8], rng: &mut impl CryptoRng) -> Result<([u8; ENC_BYTES], Sender), SealError> {
     let recipient = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient).map_err(|_| SealError)?;
     let mode = OpModeS::Psk(PskBundle::new(psk, psk_id).map_err(|_| SealError)?);
     let (enc, sender) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, info, rng).map_err(|_| SealError)?;
@@ -231,7 +243,7 @@ fn start_sending(psk: &[u8], psk_id: &[u8], recipient: &[u8; 32], info: &[u8], r
     Ok((bytes, sender))
 }
 
-fn start_receiving(psk: &[u8], psk_id: &[u8], secret: &StaticSecret, enc: &[u8], info: &[u8]) -> Result<Receiver, OpenError> {
+pub(super) fn start_receiving(psk: &[u8], psk_id: &[u8], secret: &StaticSecret, enc: &[u8], info: &[u8]) -> Result<Receiver, OpenError> {
     let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&secret.to_bytes()).map_err(|_| OpenError)?;
     let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).map_err(|_| OpenError)?;
     let mode = OpModeR::Psk(PskBundle::new(psk, psk_id).map_err(|_| OpenError)?);
@@ -321,6 +333,11 @@ impl Exports {
         Self::collect(|label, out| receiver.export(label, out))
     }
 
+    /// What seals the answer to this request.
+    pub(super) fn response_psk(&self) -> &[u8] {
+        self.response_psk.expose()
+    }
+
     /// Goes into the pair secret.
     #[must_use]
     pub fn pairwise(&self) -> &Secret {
@@ -336,9 +353,9 @@ impl Exports {
 
 /// What a client keeps until the answer comes.
 pub struct AwaitedResponse {
-    reply_secret: StaticSecret,
-    transcript: [u8; 32],
-    exports: Exports,
+    pub(super) reply_secret: StaticSecret,
+    pub(super) transcript: [u8; 32],
+    pub(super) exports: Exports,
 }
 
 impl std::fmt::Debug for AwaitedResponse {
@@ -354,7 +371,7 @@ impl AwaitedResponse {
     /// When it is not the answer to this request, sealed by whom we asked.
     pub fn open(self, status: u16, envelope: &[u8]) -> Result<OpenedResponse, OpenError> {
         let header = Header::parse(envelope)?;
-        if header != (Header { kind: Kind::Response.byte(), kid: 0, seq: 0 }) {
+        if header != RESPONSE_HEADER {
             return Err(OpenError);
         }
         let (_, rest) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
@@ -477,9 +494,9 @@ fn open(
 /// Seals the answer to one request.
 #[derive(Debug, Clone)]
 pub struct Responder {
-    reply_key: [u8; 32],
-    transcript: [u8; 32],
-    exports: Exports,
+    pub(super) reply_key: [u8; 32],
+    pub(super) transcript: [u8; 32],
+    pub(super) exports: Exports,
 }
 
 impl Responder {
@@ -527,7 +544,7 @@ impl ResponseSealer {
     /// # Errors
     /// Never for bodies under [`SEALED_BYTES_MAX`].
     pub fn seal(mut self, body: &[u8]) -> Result<Vec<u8>, SealError> {
-        let mut envelope = Header { kind: Kind::Response.byte(), kid: 0, seq: 0 }.bytes().to_vec();
+        let mut envelope = RESPONSE_HEADER.bytes().to_vec();
         envelope.extend_from_slice(&self.enc);
         write_segments(&mut self.sender, body, &mut envelope)?;
         Ok(envelope)

@@ -120,7 +120,9 @@ fn nobody_keeps_an_answer_waiting_to_be_read() {
     socket.connect(&SocketAddr::from(([127, 0, 0, 1], desktop.port)).into()).unwrap();
     let mut stream = TcpStream::from(socket);
     stream.write_all(&request.bytes).unwrap();
-    // Not a byte is read for longer than an answer may wait.
+    // Once the answer has begun, not a byte of it is read for longer than it may wait.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
     std::thread::sleep(Duration::from_secs(13));
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut got = Vec::new();

@@ -1,0 +1,338 @@
+//! Two files meet for the first time. Is the one that joins a copy of the other that went on by itself, or another world?
+//!
+//! Rows that one migration named from their content have other names once the content differs: in copies of one file that
+//! went apart, the same row has two names. Until this file has told anyone of its rows, it may still take the other's names:
+//! rows under the same local id of the same table with mostly equal columns are one row. Where under half of the ids both files
+//! have agree, they are no copies: nothing is matched, and rows that only look alike get names of their own.
+//!
+//! Owns the verdict and the renaming. Refuses to ask people: whoever calls may overrule the verdict.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde::Serialize;
+use storysync_crdt::{Change, ChangeHash, Document, EditPurpose, EntityId, Stamp, SyncUuid, Value, genesis, key, row};
+
+use super::engine::Engine;
+use super::error::{EngineError, SessionError};
+use super::session::Session;
+use super::wire::RowChange;
+use crate::app::profile::table_of_entity_type;
+use crate::app::rows as app_rows;
+use crate::app::schema::{Schema, Table};
+use crate::store::log;
+use crate::store::rows::{self, RowId};
+
+/// What two files are to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kinship {
+    /// Copies of one file that went apart: rows under the same id are one row.
+    Copies,
+    /// Other worlds: every row stays a row of its own.
+    Unrelated,
+}
+
+impl Kinship {
+    /// Reads the word; `None` for any other.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "copies" => Some(Self::Copies),
+            "unrelated" => Some(Self::Unrelated),
+            _ => None,
+        }
+    }
+}
+
+/// What meeting another file for the first time came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FirstContact {
+    /// What the files were taken for.
+    pub kind: Kinship,
+    /// Rows both files had under one table and id.
+    pub common: usize,
+    /// How many of those were the same, or mostly equal.
+    pub agreeing: usize,
+    /// Rows of this file that took another name.
+    pub renamed: usize,
+}
+
+impl FirstContact {
+    /// The verdict for a person.
+    #[must_use]
+    pub fn sentence(&self, peer: &str) -> String {
+        let Self { common, agreeing, renamed, .. } = self;
+        match self.kind {
+            Kinship::Copies => format!(
+                "This database and that of {peer} are copies of one file that went apart ({agreeing} of {common} rows under the same id agree): {renamed} rows that were \
+                 changed since are matched by their id. Where both changed the same field, a clash is told."
+            ),
+            Kinship::Unrelated => format!(
+                "This database and that of {peer} are not copies of one file ({agreeing} of {common} rows under the same id agree): both are put together, and every row \
+                 stays a row of its own."
+            ),
+        }
+    }
+}
+
+/// A row of ours and one of theirs under the same table and id, with different names.
+#[derive(Debug)]
+struct Candidate {
+    ours: RowId,
+    theirs: SyncUuid,
+    equal: usize,
+    compared: usize,
+    /// References by which ours and theirs lead to rows of different names: (table, our target, their target).
+    references: Vec<(String, String, String)>,
+}
+
+/// What is known of the other file so far.
+#[derive(Debug, Default)]
+pub struct Contact {
+    candidates: Vec<Candidate>,
+    /// Local ids of the other file's rows, by table and name.
+    their_ids: HashMap<(String, String), i64>,
+    /// Rows of ours that the other file has under the same name, with other content.
+    same_name: HashSet<RowId>,
+    /// Rows of ours the other file has exactly so.
+    same: HashSet<RowId>,
+}
+
+impl Contact {
+    fn count(&self, connection: &rusqlite::Connection) -> Result<(Vec<(RowId, SyncUuid)>, usize, usize), SessionError> {
+        let mut matched = Vec::new();
+        for candidate in &self.candidates {
+            let (mut equal, mut compared) = (candidate.equal, candidate.compared);
+            for (table, ours, theirs) in &candidate.references {
+                compared += 1;
+                equal += usize::from(self.leads_alike(connection, table, ours, theirs)?);
+            }
+            if equal * 2 > compared || compared == 0 {
+                matched.push((candidate.ours, candidate.theirs.clone()));
+            }
+        }
+        let known = self.same.len() + self.same_name.len();
+        let (common, agreeing) = (known + self.candidates.len(), known + matched.len());
+        Ok((matched, common, agreeing))
+    }
+
+    /// Whether two names stand under the same local id in the two files.
+    fn leads_alike(&self, connection: &rusqlite::Connection, table: &str, ours: &str, theirs: &str) -> Result<bool, SessionError> {
+        let Some(their_id) = self.their_ids.get(&(table.to_owned(), theirs.to_owned())) else { return Ok(false) };
+        let (Some(table), Some(ours)) = (rows::find_table(connection, table)?, SyncUuid::parse(ours)) else { return Ok(false) };
+        Ok(rows::find(connection, table, &ours)?.is_some_and(|record| record.local_id == Some(*their_id)))
+    }
+}
+
+impl Engine {
+    /// Starts a first contact: `have` are the changes of ours that the other file lacks.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn begin_contact(&mut self, have: &[ChangeHash]) -> Result<Contact, EngineError> {
+        self.read(|connection, schema| {
+            let lacking = log::rows_of(connection, have)?;
+            let mut same = HashSet::new();
+            for table in schema.tables() {
+                if let Some(id) = rows::find_table(connection, table.name())? {
+                    same.extend(rows::present_in(connection, id)?.into_iter().map(|record| record.id).filter(|id| !lacking.contains(id)));
+                }
+            }
+            Ok(Contact { same, ..Contact::default() })
+        })
+    }
+
+    /// Looks at a page of rows of the other file that ours lacks, as they are there. Takes nothing in.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn look_at_contact(&mut self, changes: &[RowChange], contact: &mut Contact, now: Stamp) -> Result<(), EngineError> {
+        self.look(now, |session| {
+            let schema = std::sync::Arc::clone(&session.schema);
+            for change in changes {
+                session.look_at_stranger(&schema, change, contact)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What the two files are to each other by what was looked at.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn judge_contact(&mut self, contact: &Contact) -> Result<FirstContact, EngineError> {
+        self.read(|connection, _| {
+            let (matched, common, agreeing) = contact.count(connection)?;
+            let kind = if agreeing * 2 >= common { Kinship::Copies } else { Kinship::Unrelated };
+            let renamed = match kind {
+                Kinship::Copies => matched.len(),
+                Kinship::Unrelated => colliding(connection, contact)?.len(),
+            };
+            Ok(FirstContact { kind, common, agreeing, renamed })
+        })
+    }
+
+    /// Gives rows of this file the names that follow from what the two files are to each other. The log begins another
+    /// life when there are any. Returns how many rows were renamed.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn settle_contact(&mut self, contact: &Contact, kind: Kinship, now: Stamp) -> Result<usize, EngineError> {
+        Ok(self
+            .write(now, |session| {
+                let renames = match kind {
+                    Kinship::Copies => contact.count(session.connection)?.0,
+                    Kinship::Unrelated => {
+                        let colliding = colliding(session.connection, contact)?;
+                        colliding.into_iter().map(|id| Ok((id, session.random_uuid()?))).collect::<Result<_, SessionError>>()?
+                    }
+                };
+                session.rename(&renames)
+            })?
+            .0)
+    }
+}
+
+/// Rows of ours that only look like rows of the other file: their names were derived from their content.
+fn colliding(connection: &rusqlite::Connection, contact: &Contact) -> Result<Vec<RowId>, SessionError> {
+    let mut found = Vec::new();
+    for id in contact.same.iter().chain(&contact.same_name).copied().collect::<BTreeSet<_>>() {
+        if rows::get(connection, id)?.uuid.is_derived() {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+impl Session<'_> {
+    fn look_at_stranger(&mut self, schema: &Schema, change: &RowChange, contact: &mut Contact) -> Result<(), SessionError> {
+        let name = table_of_entity_type(&change.entity_type);
+        let (Some(table), Some(theirs), Some(local_id)) = (schema.table(name), SyncUuid::parse(&change.sync_uuid), change.entity_id) else { return Ok(()) };
+        contact.their_ids.insert((name.to_owned(), theirs.as_str().to_owned()), local_id);
+        let Some(table_id) = rows::find_table(self.connection, name)? else { return Ok(()) };
+        if let Some(known) = rows::find(self.connection, table_id, &theirs)?.filter(|record| record.version > 0) {
+            // Its name is known: whatever differs in it is merged.
+            contact.same.remove(&known.id);
+            contact.same_name.insert(known.id);
+            return Ok(());
+        }
+        let Some(ours) = rows::at_local_id(self.connection, table_id, local_id)? else { return Ok(()) };
+        if contact.same.contains(&ours.id) || contact.same_name.contains(&ours.id) || !ours.uuid.is_derived() {
+            return Ok(());
+        }
+        let mut document = Document::new();
+        for text in &change.automerge {
+            use base64::Engine as _;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(text).ok().and_then(|bytes| Change::decode_received(&bytes).ok());
+            if decoded.is_none_or(|decoded| document.apply(decoded).is_err()) {
+                return Ok(());
+            }
+        }
+        let (mine, their) = (row(self.document(ours.id)?).fields, row(&document).fields);
+        let candidate = compare(table, ours.id, theirs, &mine, &their);
+        contact.candidates.push(candidate);
+        Ok(())
+    }
+
+    /// Gives rows other names: in the app's table, in the log, and wherever other rows refer to them. Only right while nobody
+    /// was told of any of these rows. Returns how many were renamed.
+    fn rename(&mut self, renames: &[(RowId, SyncUuid)]) -> Result<usize, SessionError> {
+        let schema = std::sync::Arc::clone(&self.schema);
+        let mut names: HashMap<(String, String), SyncUuid> = HashMap::new();
+        let mut rewritten: BTreeSet<RowId> = BTreeSet::new();
+        for (id, uuid) in renames {
+            let record = rows::get(self.connection, *id)?;
+            if rows::find(self.connection, record.table, uuid)?.is_some() {
+                continue;
+            }
+            let name = rows::table_name(self.connection, record.table)?;
+            let (Some(table), Some(local_id)) = (schema.table(name.as_str()), record.local_id.filter(|_| record.present)) else { continue };
+            self.begin_own_writes()?;
+            // Read before the names change: a document is found by its row, but says its name.
+            self.document(*id)?;
+            app_rows::update(self.connection, table, local_id, &BTreeMap::from([("sync_uuid".to_owned(), Value::from(uuid.as_str()))]))?;
+            rows::rename(self.connection, *id, uuid)?;
+            names.insert((name.as_str().to_owned(), record.uuid.as_str().to_owned()), uuid.clone());
+            rewritten.insert(*id);
+            rewritten.extend(rows::referrers(self.connection, *id)?);
+        }
+        if names.is_empty() {
+            return Ok(0);
+        }
+        for id in &rewritten {
+            let mut record = rows::get(self.connection, *id)?;
+            let name = rows::table_name(self.connection, record.table)?;
+            let table = schema.table(name.as_str());
+            self.rewrite(*id, &EntityId { table: name, uuid: record.uuid.clone() }, table, &names)?;
+            self.note_document(&mut record, table)?;
+            record.version = row(self.document(*id)?).version;
+            rows::save(self.connection, &record)?;
+        }
+        self.starts_over = true;
+        self.settle(rewritten)?;
+        Ok(names.len())
+    }
+
+    /// Writes a row's document anew under the names that count now: its first change, and one edit for all that followed.
+    fn rewrite(&mut self, id: RowId, entity: &EntityId, table: Option<&Table>, names: &HashMap<(String, String), SyncUuid>) -> Result<(), SessionError> {
+        let renamed = |column: &str, value: &Value| {
+            let target = table.and_then(|table| table.references().find(|(reference, _)| reference.name == column)).map(|(_, target)| target);
+            let name = target.zip(value.as_text()).and_then(|(target, text)| names.get(&(target.to_owned(), text.to_owned())));
+            name.map_or_else(|| value.clone(), |name| Value::from(name.as_str()))
+        };
+        let old = self.document(id)?.clone();
+        let Some(first) = old.changes().first() else { return Ok(()) };
+        let mut puts: BTreeMap<String, Value> = first.ops().iter().map(|op| (op.key.clone(), renamed(&op.key, &op.value))).collect();
+        let actor = self.actor.clone();
+        let seconds = |change: &Change| i64::try_from(storysync_crdt::change_time(change.bytes())).unwrap_or(0).saturating_mul(1_000);
+        let first = if puts.contains_key(key::ROW) {
+            puts.insert(key::ROW.to_owned(), Value::from(entity.uuid.as_str()));
+            Document::new().edit(puts, EditPurpose::Edit, None, &actor, seconds(first))
+        } else {
+            Some(genesis(entity, puts))
+        };
+        log::forget_row(self.connection, id)?;
+        self.forget_document(id);
+        let Some(first) = first else { return Ok(()) };
+        self.admit_own(id, first)?;
+        let after: BTreeMap<String, Value> = old
+            .registers()
+            .filter_map(|(key, register)| Some((key.to_owned(), renamed(key, &register.winner()?.value))))
+            .filter(|(key, _)| key != key::ROW)
+            .collect();
+        let now: BTreeMap<String, Value> =
+            self.document(id)?.registers().filter_map(|(key, register)| Some((key.to_owned(), register.winner()?.value.clone()))).collect();
+        let later: BTreeMap<String, Value> = after.into_iter().filter(|(key, value)| now.get(key) != Some(value)).collect();
+        if let Some(last) = old.changes().last().filter(|_| !later.is_empty())
+            && let Some(edit) = self.document(id)?.edit(later, EditPurpose::Edit, None, &actor, seconds(last))
+        {
+            self.admit_own(id, edit)?;
+        }
+        Ok(())
+    }
+
+    fn admit_own(&mut self, id: RowId, change: Change) -> Result<(), SessionError> {
+        // A change made from the document itself always fits it.
+        self.admit(id, change, None)?.map_err(log::LogError::Gap)?;
+        Ok(())
+    }
+}
+
+/// How much of two rows is equal. References to rows of different names are left for when all names are known.
+fn compare(table: &Table, ours: RowId, theirs: SyncUuid, mine: &BTreeMap<String, Value>, their: &BTreeMap<String, Value>) -> Candidate {
+    let mut candidate = Candidate { ours, theirs, equal: 0, compared: 0, references: Vec::new() };
+    let references: HashMap<&str, &str> = table.references().map(|(column, target)| (column.name.as_str(), target)).collect();
+    for column in mine.keys().chain(their.keys()).collect::<BTreeSet<_>>() {
+        let (mine, their) = (mine.get(column).unwrap_or(&Value::Null), their.get(column).unwrap_or(&Value::Null));
+        match (references.get(column.as_str()), mine.as_text(), their.as_text()) {
+            _ if mine.is_null() && their.is_null() => {}
+            (Some(target), Some(mine), Some(their)) if mine != their => candidate.references.push(((*target).to_owned(), mine.to_owned(), their.to_owned())),
+            _ => {
+                candidate.compared += 1;
+                candidate.equal += usize::from(mine == their);
+            }
+        }
+    }
+    candidate
+}
+
