@@ -77,8 +77,27 @@ pub struct Config {
     pub batch_size: Option<usize>,
     /// Documented setting: desktop_wins, merge or manual.
     pub conflict_resolution: Option<String>,
-    /// Whether devices are looked for on the network.
+    /// Whether devices are looked for on the network; unless said otherwise they are.
     pub discovery: Option<bool>,
+    /// Whether a serving node stays in step with paired devices by itself; unless said otherwise it does.
+    pub live: Option<bool>,
+    /// How two files meet for the first time: judge, copies, unrelated, or ask.
+    pub first_contact: Option<FirstContactSetting>,
+}
+
+/// How two files meet for the first time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstContactSetting {
+    /// By what they look like.
+    #[default]
+    Judge,
+    /// As copies of one file that went apart.
+    Copies,
+    /// As different worlds.
+    Unrelated,
+    /// Only after somebody said what they are.
+    Ask,
 }
 
 /// Where a peer is.
@@ -91,13 +110,22 @@ pub enum Peer {
     Table {
         /// `host:port`.
         address: String,
-        /// PeerId or name, for the reader.
+        /// PeerId, the start of one, or a name: the device that is there.
         #[serde(default)]
         device: Option<String>,
     },
 }
 
 impl Peer {
+    /// Whether this may be the address of a device: where the configuration names one, only of that.
+    #[must_use]
+    pub fn may_be(&self, device_id: &str, name: &str) -> bool {
+        match self {
+            Self::Address(_) | Self::Table { device: None, .. } => true,
+            Self::Table { device: Some(device), .. } => device == name || device_id.starts_with(device.as_str()),
+        }
+    }
+
     /// `host:port`.
     #[must_use]
     pub fn address(&self) -> &str {

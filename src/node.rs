@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use crate::net::connections::{Connections, Limits};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
-use crate::net::{admin, lan, server, watch as file_watch};
+use crate::net::live::{self, LiveOptions};
+use crate::net::{admin, discovery, lan, server, watch as file_watch};
 use crate::store::key_file::{self, Overwrite, ServingLock};
 use crate::store::trust::TrustStore;
 use crate::sync::Engine;
@@ -120,6 +121,10 @@ pub struct ServeOptions {
     pub pairing_seconds: u64,
     /// Names this machine may be addressed by, besides its addresses.
     pub host_names: Vec<String>,
+    /// Whether devices are looked for on the network.
+    pub discovery: bool,
+    /// How to stay in step with paired devices; `None` to answer only.
+    pub live: Option<LiveOptions>,
 }
 
 /// A node that listens.
@@ -131,6 +136,8 @@ pub struct Node {
     admin: TcpListener,
     database: PathBuf,
     data_dir: PathBuf,
+    discovery: bool,
+    live: Option<LiveOptions>,
     _serving: ServingLock,
 }
 
@@ -178,7 +185,8 @@ impl Node {
             installation: key_file::installation(data_dir),
         };
         let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, settings));
-        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), _serving: serving })
+        let (discovery, live) = (options.discovery, options.live);
+        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), discovery, live, _serving: serving })
     }
 
     /// The READY line's content.
@@ -195,11 +203,33 @@ impl Node {
 
     /// Serves until `stop` says so, then removes `admin.json`.
     pub async fn run(self, stop: watch::Receiver<bool>) {
+        let state = Arc::clone(&self.state);
+        let told = {
+            let mut stop = stop.clone();
+            async move {
+                // A sender that is gone means the same.
+                drop(stop.wait_for(|stop| *stop).await);
+                state.stop();
+            }
+        };
+        let discovering = async {
+            if self.discovery {
+                discovery::run(Arc::clone(&self.state), stop.clone()).await;
+            }
+        };
+        let staying_in_step = async {
+            if let Some(options) = self.live {
+                live::run(Arc::clone(&self.state), options, stop.clone()).await;
+            }
+        };
         tokio::join!(
+            told,
+            discovering,
+            staying_in_step,
             lan::mirror_devices(&self.state),
             server::serve(self.lan, lan::router(Arc::clone(&self.state)), Arc::clone(&self.state.connections), stop.clone()),
             server::serve(self.admin, admin::router(Arc::clone(&self.state)), Connections::new(Limits::LOOPBACK), stop.clone()),
-            file_watch::run(Arc::clone(&self.state), self.database, stop),
+            file_watch::run(Arc::clone(&self.state), self.database, stop.clone()),
         );
         // Another node may have taken over meanwhile: its file is not ours to remove.
         if AdminFile::read(&self.data_dir).is_some_and(|file| file.pid == std::process::id()) {

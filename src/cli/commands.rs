@@ -3,26 +3,31 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 use super::ServeArgs;
 use super::context::{Context, entropy, print_raw, runtime};
-use crate::config::{ADMIN_PORT, LAN_PORT, PairingApproval};
+use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
-use crate::net::client::{Caller, PeerReport};
+use crate::net::client::{Caller, ContactChoice, PeerReport, Progress};
 use crate::net::handle::EngineHandle;
+use crate::net::live::LiveOptions;
 use crate::net::node_state::{devices_to_mirror, now};
 use crate::net::{device_list_json, log_json};
 use crate::node::{AdminFile, Node, ServeOptions};
 use crate::store::key_file;
 use crate::store::trust::{EventKind, RevokedBy, TrustedDevice};
-use crate::sync::Engine;
+use crate::sync::{Engine, Kinship};
 use crate::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+
+/// How long `status` waits for the serving node.
+const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let identity = context.identity()?;
@@ -40,6 +45,9 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
         approval,
         pairing_seconds: context.config.pairing_seconds.map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
         host_names: context.config.host_names.clone(),
+        discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
+        live: (!args.no_live && context.config.live.unwrap_or(true))
+            .then(|| LiveOptions { peers: context.config.peers.clone(), contact: contact_choice(context.config.first_contact) }),
     };
     let (engine, _) = context.engine(&identity)?;
     runtime()?.block_on(async {
@@ -120,7 +128,17 @@ pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
     })
 }
 
-pub(super) fn sync(context: &Context, device: Option<&str>) -> anyhow::Result<()> {
+/// The setting as the client takes it.
+pub(super) fn contact_choice(setting: Option<FirstContactSetting>) -> ContactChoice {
+    match setting.unwrap_or_default() {
+        FirstContactSetting::Judge => ContactChoice::Judge,
+        FirstContactSetting::Copies => ContactChoice::Is(Kinship::Copies),
+        FirstContactSetting::Unrelated => ContactChoice::Is(Kinship::Unrelated),
+        FirstContactSetting::Ask => ContactChoice::Ask,
+    }
+}
+
+pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Option<FirstContactSetting>) -> anyhow::Result<()> {
     let identity = context.identity()?;
     let trust = context.trust()?;
     let devices: Vec<TrustedDevice> = match device {
@@ -145,13 +163,16 @@ pub(super) fn sync(context: &Context, device: Option<&str>) -> anyhow::Result<()
             name: &name,
             installation: &installation,
             static_addresses: &static_addresses,
+            contact: contact_choice(first_contact.or(context.config.first_contact)),
         };
         let mut reports = Vec::new();
         for device in &devices {
-            let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-            let mut progress = |pulled: usize, pushed: usize| {
-                bar.set_message(format!("{}: {pulled} rows pulled, {pushed} pushed", device.name));
-                bar.tick();
+            let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+            bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let mut progress = |progress: Progress| {
+                bar.set_message(format!("{}: {} rows pulled, {} pushed", device.name, progress.pulled, progress.pushed));
+                bar.set_length((progress.pulled + progress.pushed + progress.remaining) as u64);
+                bar.set_position((progress.pulled + progress.pushed) as u64);
             };
             reports.push(caller.sync(device, &mut progress).await);
             bar.finish_and_clear();
@@ -160,6 +181,9 @@ pub(super) fn sync(context: &Context, device: Option<&str>) -> anyhow::Result<()
     });
     context.print(&json!({ "peers": reports }), |text| {
         for peer in &reports {
+            for notice in &peer.notices {
+                let _ = writeln!(text, "{notice}");
+            }
             let _ = match &peer.error {
                 Some(error) => writeln!(text, "{}: failed after {} rows pulled, {} pushed.", peer.name, peer.pulled, peer.pushed)
                     .and_then(|()| writeln!(text, "  {error}")),
@@ -189,6 +213,9 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
     let last_sync_at = devices.iter().filter_map(|device| device.last_sync_at).max().map(|at| storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339());
     let list = device_list_json(&devices, &engine.mirrored_devices()?);
     let serving = AdminFile::read(&context.data_dir).map(|file| file.lan_port);
+    // Nothing when the node does not answer: the rest is known without it.
+    let live = serving.and_then(|_| super::pair::admin_call_within(context, "GET", "/api/live", None, LIVE_WITHIN).ok()).unwrap_or_default();
+    let life = engine.life()?;
     let json = json!({
         "device_id": identity.device_id().as_str(),
         "name": name,
@@ -202,6 +229,9 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         "quarantined": status.quarantined,
         "serving_on_port": serving,
         "brakes": brakes,
+        "live": live["devices"],
+        "nearby": live["nearby"],
+        "log_began_anew": life.map(|(life, at)| json!({ "because": life, "at": storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339() })),
     });
     context.print(&json, |text| {
         let _ = writeln!(text, "{name} ({})", identity.device_id());
@@ -217,6 +247,25 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
             Some(port) => writeln!(text, "serving    on port {port}"),
             None => writeln!(text, "serving    no; start it with `storysync serve`"),
         };
+        for device in devices.iter().filter(|device| device.is_active()) {
+            let exchanges = &live["devices"][device.device_id.as_str()];
+            let _ = match exchanges["state"].as_str() {
+                Some("connected" | "listening") => writeln!(text, "in step    {}", device.name),
+                Some("syncing") => {
+                    let progress = &exchanges["progress"];
+                    writeln!(text, "syncing    {}: {} rows pulled, {} pushed, {} changes to come", device.name, progress["pulled"], progress["pushed"], progress["remaining"])
+                }
+                Some(_) => writeln!(text, "away       {}: {}", device.name, exchanges["error"].as_str().unwrap_or("it was not reached yet")),
+                None => Ok(()),
+            };
+        }
+        for device in live["nearby"].as_array().into_iter().flatten().filter(|device| device["is_paired"] == false) {
+            let name = device["device_name"].as_str().unwrap_or("a device without a name");
+            let _ = writeln!(text, "nearby     {name}, not paired: `storysync pair show` here or there");
+        }
+        if let Some((life, _)) = life {
+            let _ = writeln!(text, "note       {}", life.sentence());
+        }
         for brake in &brakes {
             let _ = writeln!(
                 text,

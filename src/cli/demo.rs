@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::context::{Context, entropy, print_raw, runtime};
 use super::decide::{Names, describe, describe_entry};
-use crate::net::client::{self, Caller, PeerReport};
+use crate::net::client::{self, Caller, ContactChoice, PeerReport};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{now, now_ms, system_rng};
 use crate::node::{Node, ServeOptions};
@@ -117,6 +117,8 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
         approval: Approval::None,
         pairing_seconds: WINDOW_SECONDS,
         host_names: Vec::new(),
+        discovery: false,
+        live: None,
     };
     let node = Node::start(desktop_engine, desktop.trust()?, desktop.identity.clone(), &desktop.folder, options).await?;
     let state = std::sync::Arc::clone(node.state());
@@ -140,10 +142,11 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
         name: phone.name,
         installation: "the demo's phone",
         static_addresses: &[],
+        contact: ContactChoice::Judge,
     };
     let device = trust.find(&desktop_id)?.context("the desktop was just paired")?;
     let sync = async || -> anyhow::Result<PeerReport> {
-        let report = caller.sync(&device, &mut |_, _| {}).await;
+        let report = caller.sync(&device, &mut |_| {}).await;
         if let Some(error) = &report.error {
             bail!("{error}");
         }

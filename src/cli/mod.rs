@@ -1,9 +1,11 @@
 //! The command line: words in, words or JSON out, exit codes 0 done, 1 failed, 2 wrong usage.
 
+mod check;
 mod commands;
 mod context;
 mod decide;
 mod demo;
+mod doctor;
 mod pair;
 
 use std::net::IpAddr;
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use storysync_crdt::Stamp;
 
-use crate::config::PairingApproval;
+use crate::config::{FirstContactSetting, PairingApproval};
 
 /// Keeps the story worlds of several devices in step: beside the app, without a cloud, losing nothing.
 #[derive(Debug, Parser)]
@@ -59,7 +61,17 @@ enum Command {
     Sync {
         /// Id, start of an id, or name.
         device: Option<String>,
+        /// What this database and another it meets for the first time are to each other.
+        #[arg(long, value_enum)]
+        first_contact: Option<FirstContactSetting>,
     },
+    /// Check this database; with a device, compare what the two show and name what differs.
+    Verify {
+        /// Id, start of an id, or name.
+        device: Option<String>,
+    },
+    /// Say why syncing doesn't work, and what to do.
+    Doctor,
     /// How this node stands.
     Status,
     /// The paired devices.
@@ -123,6 +135,9 @@ struct ServeArgs {
     /// Neither look for devices nor be found.
     #[arg(long)]
     no_discovery: bool,
+    /// Only answer other devices, and call none.
+    #[arg(long)]
+    no_live: bool,
     /// Whether pairing wants a code typed here.
     #[arg(long, value_enum)]
     pairing_approval: Option<PairingApproval>,
@@ -227,7 +242,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Pair(PairCommand::Show) => pair::show(&context),
         Command::Pair(PairCommand::Join { text, image }) => pair::join(&context, text, image),
         Command::Pair(PairCommand::Confirm { code }) => pair::confirm(&context, &code),
-        Command::Sync { device } => commands::sync(&context, device.as_deref()),
+        Command::Sync { device, first_contact } => commands::sync(&context, device.as_deref(), first_contact),
+        Command::Verify { device } => check::verify(&context, device.as_deref()),
+        Command::Doctor => doctor::run(&context),
         Command::Status => commands::status(&context),
         Command::Devices { command: None } => commands::devices(&context),
         Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => commands::revoke(&context, &id),

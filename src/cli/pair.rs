@@ -26,6 +26,11 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Calls the node that serves from this data directory.
 pub(super) fn admin_call(context: &Context, method: &str, target: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    admin_call_within(context, method, target, body, ADMIN_WITHIN)
+}
+
+/// The same, with another patience.
+pub(super) fn admin_call_within(context: &Context, method: &str, target: &str, body: Option<&Value>, within: Duration) -> anyhow::Result<Value> {
     let no_node = || anyhow!("no node is serving from {}: start one with `storysync serve`, then try again", context.data_dir.display());
     let file = AdminFile::read(&context.data_dir).ok_or_else(no_node)?;
     let address = file.url.strip_prefix("http://").ok_or_else(no_node)?.to_owned();
@@ -53,7 +58,7 @@ pub(super) fn admin_call(context: &Context, method: &str, target: &str, body: Op
         }
         Err(anyhow!(answer["detail"].as_str().map_or_else(|| format!("the node answered with status {status}"), str::to_owned)))
     };
-    runtime()?.block_on(async { tokio::time::timeout(ADMIN_WITHIN, exchange).await.map_err(|_| anyhow!("the node does not answer; restart it"))? })
+    runtime()?.block_on(async { tokio::time::timeout(within, exchange).await.map_err(|_| anyhow!("the node does not answer; restart it"))? })
 }
 
 pub(super) fn show(context: &Context) -> anyhow::Result<()> {

@@ -31,6 +31,12 @@ pub fn reachable(bound: IpAddr) -> Vec<IpAddr> {
     found
 }
 
+/// Whether others on the network may reach an address.
+#[must_use]
+pub fn is_usable(ip: IpAddr) -> bool {
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_link_local(ip))
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

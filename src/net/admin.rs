@@ -53,6 +53,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/brakes", get(brakes))
         .route("/api/brakes/{id}/approve", post(approve))
         .route("/api/brakes/{id}/refuse", post(refuse))
+        .route("/api/live", get(live))
         .route("/api/log", get(log))
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
     Router::new()
@@ -270,6 +271,25 @@ async fn approve(State(node): Shared, Path(id): Path<String>) -> Response {
 
 async fn refuse(State(node): Shared, Path(id): Path<String>) -> Response {
     answer(decisions::decide_brake(&node, id, BrakeDecision::Refuse).await)
+}
+
+/// How exchanges with paired devices stand, and who was found on the network.
+async fn live(State(node): Shared) -> Response {
+    let paired: std::collections::BTreeSet<String> = match node.trust.devices() {
+        Ok(devices) => devices.into_iter().filter(crate::store::trust::TrustedDevice::is_active).map(|device| device.device_id.to_string()).collect(),
+        Err(error) => return Refusal::from(error).into_response(),
+    };
+    let exchanges: serde_json::Map<String, serde_json::Value> =
+        node.presence.exchanges().into_iter().map(|(device, exchanges)| (device.to_string(), json!(exchanges))).collect();
+    let nearby: Vec<serde_json::Value> = node
+        .presence
+        .nearby()
+        .into_iter()
+        .map(|(device, nearby)| {
+            json!({ "device_id": device.as_str(), "device_name": nearby.name, "addresses": nearby.addresses, "is_paired": paired.contains(device.as_str()) })
+        })
+        .collect();
+    reply::json(&json!({ "devices": exchanges, "nearby": nearby }))
 }
 
 async fn log(State(node): Shared) -> Response {

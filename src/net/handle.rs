@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::sync::{Engine, EngineError};
 
@@ -21,6 +21,7 @@ type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
     jobs: mpsc::Sender<Job>,
+    ends: watch::Receiver<i64>,
 }
 
 /// The Engine's thread has ended, or the work broke off: the process is stopping, or it is a bug.
@@ -35,15 +36,23 @@ impl EngineHandle {
     /// When the system refuses another thread.
     pub fn spawn(mut engine: Engine) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
+        let (end, ends) = watch::channel(engine.log_end());
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             while let Ok(job) = queue.recv() {
                 // What broke off was rolled back with its transaction; the others shall not go without an Engine.
                 if catch_unwind(AssertUnwindSafe(|| job(&mut engine))).is_err() {
                     tracing::error!("a piece of work broke off; nothing of it was written");
                 }
+                end.send_if_modified(|end| std::mem::replace(end, engine.log_end()) != engine.log_end());
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, ends })
+    }
+
+    /// Where the log ends, whenever it has moved.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<i64> {
+        self.ends.clone()
     }
 
     /// Runs `work` on the Engine and waits for its result. While the file is locked by another program, the

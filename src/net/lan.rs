@@ -20,8 +20,8 @@ use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
-use crate::sync::Receipt;
-use crate::sync::wire::{PullRequest, PushRequest, PushResponse};
+use crate::sync::wire::{FetchRequest, PullRequest, PushRequest, PushResponse, ReconcileRequest};
+use crate::sync::{DigestRequest, Engine, EngineError, Receipt};
 use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
@@ -41,6 +41,10 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/sync/pull", post(pull))
         .route("/api/sync/push", post(push))
         .route("/api/sync/status", get(status))
+        .route("/api/sync/events", get(super::events::events))
+        .route("/api/sync/reconcile", post(reconcile))
+        .route("/api/sync/fetch", post(fetch))
+        .route("/api/sync/digests", post(digests))
         .route("/api/sync/conflicts", get(conflicts))
         .route("/api/sync/resolve", post(resolve))
         .route("/api/devices", get(devices))
@@ -227,18 +231,55 @@ async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: Socket
         take_news(node, device, from, &request).await?;
     }
     let compressed = request.compress.as_deref() == Some("gzip");
-    let (state, asking) = (Arc::clone(node), device.clone());
-    let mut page = node
-        .engine
-        .call(move |engine| if state.still_trusts(&asking) { engine.answer_pull(&request, asking.device_id.as_str(), now()).map(Some) } else { Ok(None) })
-        .await??
-        .ok_or_else(Refusal::unauthorized)?;
+    let mut page = for_device(node, device, move |engine, id| engine.answer_pull(&request, id, now())).await?;
     if !page.has_more {
         node.trust.note_sync(&device.device_id, now().unix_ms())?;
     }
     page.auth_token = successor_token(node, device)?;
     let body = to_json_bytes(&page)?;
     Ok(if compressed { compress(body) } else { body })
+}
+
+/// Runs `work` on the Engine for a device, if it is still trusted when its turn comes.
+async fn for_device<T: Send + 'static>(
+    node: &Arc<NodeState>,
+    device: &TrustedDevice,
+    mut work: impl FnMut(&mut Engine, &str) -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let (state, asking) = (Arc::clone(node), device.clone());
+    node.engine
+        .call(move |engine| if state.still_trusts(&asking) { work(engine, asking.device_id.as_str()).map(Some) } else { Ok(None) })
+        .await??
+        .ok_or_else(Refusal::unauthorized)
+}
+
+async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = match parse::<ReconcileRequest>(&sealed.body) {
+        Ok(request) => for_device(&node, &sealed.device, move |engine, id| engine.answer_reconcile(&request, id, now())).await.and_then(|answer| to_json_bytes(&answer)),
+        Err(refusal) => Err(refusal),
+    };
+    answer_sealed(sealed.responder, answer)
+}
+
+async fn fetch(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = match parse::<FetchRequest>(&sealed.body) {
+        Ok(request) => {
+            let is_compressed = request.compress.as_deref() == Some("gzip");
+            let page = for_device(&node, &sealed.device, move |engine, _| engine.answer_fetch(&request, now())).await;
+            page.and_then(|page| to_json_bytes(&page)).map(|body| if is_compressed { compress(body) } else { body })
+        }
+        Err(refusal) => Err(refusal),
+    };
+    answer_sealed(sealed.responder, answer)
+}
+
+async fn digests(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = match parse::<DigestRequest>(&sealed.body) {
+        Ok(request) => for_device(&node, &sealed.device, move |engine, _| engine.digests(&request, now())).await.and_then(|answer| to_json_bytes(&answer)),
+        Err(refusal) => Err(refusal),
+    };
+    // Thousands of rows' digests: hexadecimal digits shrink by half.
+    answer_sealed(sealed.responder, answer.map(compress))
 }
 
 async fn push(State(node): Shared, sealed: Sealed) -> Response {
@@ -262,20 +303,13 @@ async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8])
     if request.changes.len() > ROWS_PUSHED_MAX {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several")));
     }
-    let (state, asking) = (Arc::clone(node), device.clone());
-    let (receipt, accepted, epoch) = node
-        .engine
-        .call(move |engine| {
-            if !state.still_trusts(&asking) {
-                return Ok(None);
-            }
-            let device_id = asking.device_id.as_str();
-            let receipt = engine.receive(&request.changes, device_id, now())?;
-            let accepted = engine.accepted_states(&receipt, &request.changes, device_id, now())?;
-            Ok(Some((receipt, accepted, engine.epoch())))
-        })
-        .await??
-        .ok_or_else(Refusal::unauthorized)?;
+    let (receipt, accepted, epoch) = for_device(node, device, move |engine, id| {
+        let receipt = engine.receive(&request.changes, id, now())?;
+        engine.note_span(request.span.as_ref(), id, now())?;
+        let accepted = engine.accepted_states(&receipt, &request.changes, id, now())?;
+        Ok((receipt, accepted, engine.epoch()))
+    })
+    .await?;
     node.note_receipt(&device.device_id, &receipt);
     node.trust.note_sync(&device.device_id, now().unix_ms())?;
     let (accepted_states, conflicts) = accepted;

@@ -6,21 +6,53 @@ pub mod admin;
 pub mod client;
 pub mod connections;
 pub mod decisions;
+pub mod discovery;
+mod events;
 pub mod handle;
 pub mod lan;
+pub mod live;
 pub mod node_state;
 pub mod origin;
+pub mod presence;
 pub mod reply;
 pub mod sealed;
 pub mod server;
 pub mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use storysync_crdt::Stamp;
+use tokio::net::TcpStream;
+use tokio::sync::watch::Receiver;
 
 use crate::store::peers::{LogLine, MirroredDevice};
 use crate::store::trust::{Event, TrustedDevice};
+
+/// Time without a sign of life after which the system asks the other end of a connection whether it is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+/// Pause between such questions.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// Questions without an answer after which a connection is dead.
+const KEEPALIVE_TRIES: u32 = 3;
+
+/// A device that leaves the network says no goodbye: the system notices within half a minute, and without a byte of ours.
+fn notice_when_gone(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
+    if let Err(error) = socket.set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "the system does not watch over connections");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket.set_tcp_user_timeout(Some(KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_TRIES)) {
+        tracing::debug!(%error, "the system waits for long for what was sent to be confirmed");
+    }
+}
+
+/// Resolves once a channel says so. A sender that is gone means the same.
+async fn told_to(stop: &mut Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
 
 /// A poisoned lock guards plain data that is consistent between statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,10 +11,12 @@ use getrandom::SysRng;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use rand_core::UnwrapErr;
 use storysync_crdt::{DeviceKey, Stamp};
+use tokio::sync::watch;
 
 use super::connections::{Connections, Limits, network_of};
 use super::handle::EngineHandle;
 use super::lock;
+use super::presence::Presence;
 use super::reply::Refusal;
 use crate::store::peers::MirroredDevice;
 use crate::store::trust::{EventKind, TrustError, TrustStore, TrustedDevice};
@@ -110,6 +112,9 @@ pub struct NodeState {
     pub database_connected: AtomicBool,
     /// Who is connected to the LAN listener.
     pub connections: Arc<Connections>,
+    /// Who is around.
+    pub presence: Arc<Presence>,
+    stopping: watch::Sender<bool>,
     throttles: Throttles,
     pub(super) admin_link_used: AtomicBool,
     pub(super) prekeys: Mutex<Prekeys>,
@@ -129,12 +134,25 @@ impl NodeState {
             admin_token,
             database_connected: AtomicBool::new(true),
             connections: Connections::new(Limits::LAN),
+            presence: Arc::default(),
+            stopping: watch::Sender::new(false),
             throttles: Throttles::default(),
             admin_link_used: AtomicBool::new(false),
             prekeys: Mutex::default(),
             pairing: Mutex::default(),
             pairing_alarm: Mutex::default(),
         }
+    }
+
+    /// Turns true once the node is stopping: answers that go on for long end then.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// The node is stopping.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Opens a pairing window.

@@ -19,6 +19,7 @@ use tower::ServiceExt as _;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::connections::{Connection, Connections};
+use super::told_to;
 
 /// Time a client has to send its headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
@@ -62,6 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, open: Arc<Connections>
 
 async fn drive(stream: TcpStream, from: SocketAddr, router: Router, connection: Arc<Connection>, mut stop: watch::Receiver<bool>) {
     drop(stream.set_nodelay(true));
+    super::notice_when_gone(&stream);
     let mut stream = TimeoutStream::new(stream);
     // Nobody may keep an answer waiting to be read. How long reading may take is hyper's affair, by part.
     stream.set_write_timeout(Some(BODY_PROGRESS_WITHIN));
@@ -87,11 +89,6 @@ async fn drive(stream: TcpStream, from: SocketAddr, router: Router, connection: 
     if let Err(error) = ended {
         tracing::debug!(%from, %error, "a connection ended early");
     }
-}
-
-async fn told_to(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn answer(router: Router, request: Request<Incoming>, from: SocketAddr, connection: Arc<Connection>) -> Result<hyper::Response<Body>, Infallible> {

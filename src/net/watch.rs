@@ -10,6 +10,9 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, watch};
 
 use super::node_state::{NodeState, now};
+use super::told_to;
+use crate::store::trust::EventKind as LoggedEvent;
+use crate::sync::{Engine, EngineError, NewLife};
 
 /// Pauses between looks after a file event; together about 60 ms.
 const LOOK_AGAIN_MS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
@@ -39,13 +42,13 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
             let pause = PAUSE_AFTER_FAILURE.saturating_mul(failures).min(PAUSE_AFTER_FAILURE_MAX);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = told_to(&mut stop) => return,
             }
         }
         let event = tokio::select! {
             () = wake.notified() => true,
             () = tokio::time::sleep(POLL_EVERY) => false,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = told_to(&mut stop) => return,
         };
         let pauses: &[u64] = if event { &LOOK_AGAIN_MS } else { &[0] };
         for pause in pauses {
@@ -55,7 +58,11 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
             let seen = last_seen;
             let Ok(looked) = node.engine.call(move |engine| look(engine, seen)).await else { return };
             match looked {
-                Ok((version, changed)) => {
+                Ok((version, changed, life)) => {
+                    if let Some(life) = life {
+                        tracing::warn!("{}", life.sentence());
+                        node.note(LoggedEvent::Compare, None, life.sentence());
+                    }
                     node.database_connected.store(true, Ordering::Relaxed);
                     failures = 0;
                     last_seen = Some(version);
@@ -77,16 +84,14 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
 }
 
 /// Captures when another connection has written since the last look.
-fn look(engine: &mut crate::sync::Engine, seen: Option<i64>) -> Result<(i64, bool), crate::sync::EngineError> {
+fn look(engine: &mut Engine, seen: Option<i64>) -> Result<(i64, bool, Option<NewLife>), EngineError> {
     let version = engine.data_version()?;
     if seen == Some(version) {
-        return Ok((version, false));
+        return Ok((version, false, None));
     }
     let noticed = engine.capture(now())?;
-    if noticed.new_epoch {
-        tracing::warn!("the database was restored from a copy or replaced; comparing everything with the other devices again");
-    }
-    Ok((version, true))
+    let life = if noticed.new_epoch { engine.life()?.map(|(life, _)| life) } else { None };
+    Ok((version, true, life))
 }
 
 fn start_watcher(database: &Path, wake: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {

@@ -369,6 +369,20 @@ pub fn parked_because(connection: &Connection, table: TableId, reason: &str) -> 
         .collect()
 }
 
+/// How many rows wait, by table and reason.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn parked_by_reason(connection: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
+    connection
+        .prepare_cached(
+            "SELECT t.name, r.parked, count(*) FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE r.parked IS NOT NULL \
+             GROUP BY t.name, r.parked ORDER BY t.name, r.parked",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
+}
+
 /// The rows with open clashes, at most `limit`.
 ///
 /// # Errors

@@ -34,6 +34,8 @@ use crate::trust::identity::DeviceId;
 const SLICE_ROWS: usize = 250;
 /// Bytes of clashes, as JSON, after which a push reply lists no more: they can be asked for.
 const CONFLICTS_REPLIED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest cursor of another device that is kept, in bytes.
+const CURSOR_TEXT_BYTES_MAX: usize = 512;
 /// Statements kept prepared: a few for each of some hundred tables.
 const STATEMENTS_CACHED: usize = 1024;
 
@@ -66,6 +68,46 @@ pub struct Noticed {
     pub rows: usize,
     /// Whether the file turned out to be a restored, copied or replaced one.
     pub new_epoch: bool,
+}
+
+/// Why a log begins another life: what was told of it before says nothing of what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NewLife {
+    /// An earlier state of the file stands in its place: a backup.
+    Restored,
+    /// The file belonged to another device.
+    Copied,
+    /// Another file, or a state of this one that went on elsewhere, stands in its place.
+    Replaced,
+    /// Rows took the names they have in another file.
+    Renamed,
+}
+
+impl NewLife {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Restored => "restored",
+            Self::Copied => "copied",
+            Self::Replaced => "replaced",
+            Self::Renamed => "renamed",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        [Self::Restored, Self::Copied, Self::Replaced, Self::Renamed].into_iter().find(|life| life.word() == word)
+    }
+
+    /// What happened, for a person.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Restored => "the database was put back to an earlier state (a backup was restored); what the other devices have of the time since comes back from them",
+            Self::Copied => "the database was copied from another device; it is compared with the other devices, and goes on as this one's own",
+            Self::Replaced => "the database was replaced by another; it is compared with the other devices, and nothing of either is lost",
+            Self::Renamed => "rows of the database took the names they have on the other device",
+        }
+    }
 }
 
 /// The node's core: one app's file, its documents and its log.
@@ -297,7 +339,15 @@ impl Engine {
                 // A restored, copied or replaced file: what this run wrote elsewhere must never get the
                 // same names again, and peers must not trust their cursors.
                 entropy(epoch.as_mut_slice());
-                transaction.prepare_cached("UPDATE sync_state SET epoch = ?1, device_id = ?2")?.execute(params![epoch.as_slice(), device_id.as_str()])?;
+                let life = if state.device_id != device_id.as_str() {
+                    NewLife::Copied
+                } else if log::end(&transaction)?.seq < anchor.seq {
+                    NewLife::Restored
+                } else {
+                    NewLife::Replaced
+                };
+                transaction.prepare_cached("UPDATE sync_state SET device_id = ?1")?.execute([device_id.as_str()])?;
+                begin_life(&transaction, epoch, life, now)?;
                 *actor = fresh_actor(&options.device_key, entropy);
                 noticed.new_epoch = true;
             }
@@ -316,7 +366,7 @@ impl Engine {
             session.end_own_writes()?;
             if session.starts_over {
                 entropy(epoch.as_mut_slice());
-                transaction.prepare_cached("UPDATE sync_state SET epoch = ?1")?.execute(params![epoch.as_slice()])?;
+                begin_life(&transaction, epoch, NewLife::Renamed, now)?;
                 noticed.new_epoch = true;
             }
             noticed.rows = captured.len();
@@ -533,6 +583,33 @@ impl Engine {
         self.receive_from(changes, device_id, Source::Push, now)
     }
 
+    /// Takes in changes that were asked for by name.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Slices before the failing one stay.
+    pub fn receive_fetched(&mut self, changes: &[RowChange], device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
+        self.receive_from(changes, device_id, Source::Pull, now)
+    }
+
+    /// What a device pushed is a part of its log: whoever had pulled up to its start has now pulled up to its end.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn note_span(&mut self, span: Option<&(String, String)>, device_id: &str, now: Stamp) -> Result<(), EngineError> {
+        let Some((start, end)) = span.filter(|(_, end)| end.len() <= CURSOR_TEXT_BYTES_MAX) else { return Ok(()) };
+        let pulled = self.read(|connection, _| Ok(peers::find(connection, device_id)?.and_then(|peer| peer.pull_cursor)))?;
+        if pulled.as_deref() != Some(start) || start == end {
+            return Ok(());
+        }
+        self.write(now, |session| {
+            let mut peer = peers::find_or_create(session.connection, device_id)?;
+            peer.pull_cursor = Some(end.clone());
+            peers::save(session.connection, &peer)?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     fn receive_from(&mut self, changes: &[RowChange], device_id: &str, source: Source, now: Stamp) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
         let announced = brake::announced(changes);
@@ -553,9 +630,10 @@ impl Engine {
     /// See [`EngineError`].
     pub fn push_page(&mut self, device_id: &str, now: Stamp) -> Result<Option<PushPage>, EngineError> {
         self.capture(now)?;
+        let epoch = self.epoch;
         let page = self.read(|connection, schema| {
             let (id, seq) = peers::find(connection, device_id)?.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
-            pages::push_page(connection, schema, seq, id)
+            pages::push_page(connection, schema, epoch, seq, id)
         })?;
         if page.changes.is_empty() && !page.has_more {
             return Ok(None);
@@ -656,6 +734,35 @@ impl Engine {
     /// See [`EngineError`].
     pub fn is_provisional(&mut self) -> Result<bool, EngineError> {
         self.read(|connection, _| Ok(connection.prepare_cached("SELECT sent_at IS NULL FROM sync_state")?.query_row([], |row| row.get(0))?))
+    }
+
+    /// Whether the file can be written now.
+    ///
+    /// # Errors
+    /// See [`EngineError`]: why it can't.
+    pub fn check_writable(&mut self) -> Result<(), EngineError> {
+        let explain = |error| EngineError::of_sqlite(error, &self.options.database);
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).and_then(Transaction::rollback).map_err(explain)
+    }
+
+    /// Rows that wait, as (table, why, how many).
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn parked(&mut self) -> Result<Vec<(String, String, i64)>, EngineError> {
+        self.read(|connection, _| Ok(rows::parked_by_reason(connection)?))
+    }
+
+    /// Why this log is not in its first life, and since when (Unix time in ms); `None` while it is.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn life(&mut self) -> Result<Option<(NewLife, i64)>, EngineError> {
+        self.read(|connection, _| {
+            let (by, at): (Option<String>, Option<i64>) =
+                connection.prepare_cached("SELECT began_by, began_at FROM sync_state")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(by.as_deref().and_then(NewLife::of_word).zip(at))
+        })
     }
 
     /// Where the log ended when this Engine last looked or wrote.
@@ -839,6 +946,15 @@ impl Engine {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn begin_life(connection: &Connection, epoch: &Epoch, life: NewLife, now: Stamp) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE sync_state SET epoch = ?1, began_by = ?2, began_at = ?3")?.execute(params![
+        epoch.as_slice(),
+        life.word(),
+        now.unix_ms()
+    ])?;
+    Ok(())
 }
 
 fn fresh_actor(device_key: &DeviceKey, entropy: &mut Entropy) -> Actor {

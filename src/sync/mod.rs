@@ -31,7 +31,7 @@ pub use adopt::{MigrationReport, TableReport};
 pub use brake::{BRAKE_ROWS_MAX, BRAKE_TABLE_PART, BRAKE_WINDOW_MS, BrakeDecision, BrakeReport};
 pub use contact::{Contact, FirstContact, Kinship};
 pub use digest::{DigestRequest, Digests, ROWS_ASKED_MAX, TableDigest};
-pub use engine::{Engine, EngineOptions, Entropy, Noticed};
+pub use engine::{Engine, EngineOptions, Entropy, NewLife, Noticed};
 pub use error::EngineError;
 pub use history::{EntryReport, FieldEntry, UndoReport};
 pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage};

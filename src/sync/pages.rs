@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use sha2::{Digest, Sha256};
 use storysync_crdt::{Change, ChangeHash, DeletionKind, Document, Row, Stamp, Value, key, row};
 
@@ -111,6 +111,8 @@ pub struct PushPage {
     pub changes: Vec<RowChange>,
     /// Where the page ends in our log.
     pub end: i64,
+    /// The part of our log it is, as cursors; none for changes told by name.
+    pub span: Option<(String, String)>,
     /// Whether more follows.
     pub has_more: bool,
 }
@@ -171,7 +173,7 @@ pub(super) fn fetched(connection: &Connection, schema: &Schema, names: Option<&[
         }
     };
     let end = logged.last().map_or(seq, |last| last.seq);
-    Ok(PushPage { changes: all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?), end, has_more })
+    Ok(PushPage { changes: all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?), end, span: None, has_more })
 }
 
 fn all_rows(rows: Rows) -> Vec<RowChange> {
@@ -183,10 +185,13 @@ fn all_rows(rows: Rows) -> Vec<RowChange> {
 }
 
 /// The page of our log after `seq` that `peer` has not sent us itself.
-pub(super) fn push_page(connection: &Connection, schema: &Schema, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
+pub(super) fn push_page(connection: &Connection, schema: &Schema, epoch: Epoch, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
     let (logged, has_more, end) = log::after(connection, seq, Some(peer), PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
+    let cursor = |position| Cursor::everything(epoch, position).to_text();
+    // A log that does not reach so far says nothing about what was told of it.
+    let span = log::position_at(connection, seq).optional()?.map(|start| (cursor(start), cursor(end)));
     let changes = all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?);
-    Ok(PushPage { changes, end: end.seq, has_more })
+    Ok(PushPage { changes, end: end.seq, span, has_more })
 }
 
 /// What a part of the log says, row by row.

@@ -125,6 +125,14 @@ impl Engine {
         })
     }
 
+    /// Whether anything was ever exchanged with a device.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn has_met(&mut self, device_id: &str) -> Result<bool, EngineError> {
+        self.read(|connection, _| Ok(peers::find(connection, device_id)?.is_some_and(|peer| peer.pull_cursor.is_some() || peer.pushed_seq > 0)))
+    }
+
     fn names(&mut self) -> Result<Arc<Names>, EngineError> {
         let end = self.read(|connection, _| Ok(log::end(connection)?))?;
         if let Some(names) = self.names.as_ref().filter(|names| names.end == end) {

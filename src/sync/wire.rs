@@ -258,6 +258,10 @@ pub struct PushRequest {
     /// The epoch of the pushing device's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
+    /// The part of the pushing device's log this is, as cursors: whoever has pulled up to the first needs not pull up to
+    /// the second any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<(String, String)>,
 }
 
 /// What became of a push.

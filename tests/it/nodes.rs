@@ -72,7 +72,17 @@ impl TestNode {
         self.serve_with(&["--pairing-approval", "none"]);
     }
 
+    /// Serves and only answers: exchanges happen when a test says so.
     pub fn serve_with(&mut self, arguments: &[&str]) {
+        self.serve_as(&[arguments, &["--no-live"]].concat());
+    }
+
+    /// Serves and stays in step by itself.
+    pub fn serve_live(&mut self) {
+        self.serve_as(&["--pairing-approval", "none"]);
+    }
+
+    fn serve_as(&mut self, arguments: &[&str]) {
         let port = self.port.to_string();
         let all = [&["serve", "--host", "127.0.0.1", "--port", &port, "--admin-port", "0"], arguments].concat();
         let mut child = self.command(&all).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

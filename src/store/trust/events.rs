@@ -34,6 +34,8 @@ pub enum EventKind {
     Twice,
     /// This device has new keys.
     NewIdentity,
+    /// A file was restored, copied or replaced, or two files met for the first time.
+    Compare,
 }
 
 impl EventKind {
@@ -50,6 +52,7 @@ impl EventKind {
             Self::Rename => "rename",
             Self::Twice => "twice",
             Self::NewIdentity => "new-identity",
+            Self::Compare => "compare",
         }
     }
 }

@@ -1,0 +1,246 @@
+//! A conversation with one paired device: prekeys, sealed requests and answers, and what a status tells on the way.
+//! Which requests are made is `exchange`'s affair.
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
+
+use super::ClientError;
+use super::link::{Counters, Link, connect};
+use crate::net::node_state::{now, now_ms, system_rng};
+use crate::net::sealed::{SEALED_HEADER, header_value, inflate};
+use crate::store::trust::{Installation, Revocation, TrustStore, TrustedDevice};
+use crate::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, Route};
+use crate::trust::identity::{Identity, Secret};
+use crate::trust::pairing::is_invisible;
+use crate::trust::{from_base64url, to_base64url};
+
+/// Characters kept of a sentence a peer says.
+const WORDS_MAX: usize = 300;
+
+pub(super) struct Prekey {
+    kid: u64,
+    key: [u8; 32],
+    next_seq: u64,
+}
+
+/// A conversation with one paired device.
+pub(super) struct Conversation<'a> {
+    pub(super) link: Link,
+    pub(super) counters: Arc<Counters>,
+    identity: &'a Identity,
+    trust: &'a TrustStore,
+    pub(super) device: &'a TrustedDevice,
+    token: Option<Secret>,
+    prekey: Option<Prekey>,
+    /// Whether the peer's keys turned out to be in use from elsewhere than before.
+    pub(super) other_installation: bool,
+    pub(super) empty_pages: usize,
+}
+
+/// What a peer's status tells beyond numbers.
+#[derive(serde::Deserialize)]
+struct StatusAnswer {
+    kid: String,
+    prekey: String,
+    #[serde(default)]
+    device_name: Option<String>,
+    #[serde(default)]
+    instance: Option<String>,
+    #[serde(default)]
+    revoked: Vec<Revocation>,
+    #[serde(default)]
+    keys_in_use_twice: bool,
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(link: Link, counters: &Arc<Counters>, identity: &'a Identity, trust: &'a TrustStore, device: &'a TrustedDevice) -> Self {
+        let counters = Arc::clone(counters);
+        Self { link, counters, identity, trust, device, token: device.token.clone(), prekey: None, other_installation: false, empty_pages: 0 }
+    }
+
+    pub(super) fn not_authentic(&self) -> ClientError {
+        ClientError::NotAuthentic(self.device.name.clone())
+    }
+
+    /// Seals one request under a key.
+    fn seal(&self, method: &Method, target: &str, body: &[u8], kid: u64, seq: u64, key: &[u8; 32]) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
+        let not_paired = || ClientError::NotPaired(self.device.name.clone());
+        let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
+        let token = self.token.as_ref().ok_or_else(not_paired)?;
+        let client = self.identity.public_key();
+        let route = Route { method: method.as_str(), target, client: &client, server: &self.device.identity_key };
+        let (sealed, awaited) =
+            envelope::seal_request(route, pair, key, kid, seq, now_ms(), body, self.identity, &mut system_rng()).map_err(|_| not_paired())?;
+        let builder = self.link.request(method, target).header(AUTHORIZATION, format!("Bearer {}", to_base64url(token.expose())));
+        let request = if *method == Method::POST {
+            builder.header(CONTENT_TYPE, MEDIA_TYPE).body(Full::new(Bytes::from(sealed)))
+        } else {
+            builder.header(SEALED_HEADER, header_value(&sealed).ok_or_else(|| self.not_authentic())?).body(Full::default())
+        };
+        Ok((request.map_err(|_| self.not_authentic())?, awaited))
+    }
+
+    /// What an answer that is not sealed means: a hint at most.
+    pub(super) fn unsealed(&self, status: StatusCode) -> ClientError {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Refused(self.device.name.clone()),
+            status if status.is_client_error() || status.is_server_error() => {
+                ClientError::Busy { name: self.device.name.clone(), status: status.as_u16() }
+            }
+            _ => self.not_authentic(),
+        }
+    }
+
+    /// Seals, sends and opens one request under a key. No body when the key is not known there (any more).
+    async fn exchange(
+        &mut self,
+        method: Method,
+        target: &str,
+        body: &[u8],
+        kid: u64,
+        seq: u64,
+        key: &[u8; 32],
+    ) -> Result<(StatusCode, Option<Vec<u8>>), ClientError> {
+        let (request, awaited) = self.seal(&method, target, body, kid, seq, key)?;
+        let answer = self.link.send(request).await?;
+        if !answer.sealed {
+            return if answer.status == StatusCode::CONFLICT { Ok((answer.status, None)) } else { Err(self.unsealed(answer.status)) };
+        }
+        let opened = awaited.open(answer.status.as_u16(), &answer.body).map_err(|_| self.not_authentic())?;
+        let body = inflate(&opened.body).map_err(|_| self.not_authentic())?;
+        Ok((answer.status, Some(body)))
+    }
+
+    /// The next number under a prekey that is good, asking for one when there is none.
+    async fn next_number(&mut self) -> Result<(u64, u64, [u8; 32]), ClientError> {
+        let mut prekey = match self.prekey.take() {
+            Some(prekey) => prekey,
+            None => self.refresh_prekey().await?,
+        };
+        let seq = prekey.next_seq;
+        prekey.next_seq += 1;
+        let number = (prekey.kid, seq, prekey.key);
+        self.prekey = Some(prekey);
+        Ok(number)
+    }
+
+    /// Forgets the prekey: the peer does not know it any more.
+    pub(super) fn forget_prekey(&mut self) {
+        self.prekey = None;
+    }
+
+    /// Seals a request without a body for sending on another connection.
+    pub(super) async fn seal_get(&mut self, target: &str) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
+        let (kid, seq, key) = self.next_number().await?;
+        self.seal(&Method::GET, target, &[], kid, seq, &key)
+    }
+
+    fn result(&self, status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        #[derive(serde::Deserialize)]
+        struct Detail {
+            detail: String,
+        }
+        let detail = serde_json::from_slice::<Detail>(&body).map_or_else(|_| format!("status {status}"), |detail| words_of_a_peer(&detail.detail));
+        Err(ClientError::Remote { name: self.device.name.clone(), detail })
+    }
+
+    /// What the peer's status says.
+    pub(super) async fn status(&mut self) -> Result<serde_json::Value, ClientError> {
+        let body = self.ask_status().await?;
+        serde_json::from_slice(&body).map_err(|_| self.not_authentic())
+    }
+
+    async fn ask_status(&mut self) -> Result<Vec<u8>, ClientError> {
+        let key = self.device.static_key;
+        let (status, body) = self.exchange(Method::GET, "/api/sync/status", &[], 0, 0, &key).await?;
+        self.result(status, body.ok_or_else(|| self.not_authentic())?)
+    }
+
+    /// The first call of a conversation: asks for a prekey, and proves who answers.
+    async fn refresh_prekey(&mut self) -> Result<Prekey, ClientError> {
+        let body = self.ask_status().await?;
+        let answer: StatusAnswer = serde_json::from_slice(&body).map_err(|_| self.not_authentic())?;
+        let (Ok(kid), Some(key)) = (answer.kid.parse(), from_base64url(&answer.prekey)) else { return Err(self.not_authentic()) };
+        self.take_news(answer)?;
+        Ok(Prekey { kid, key, next_seq: 1 })
+    }
+
+    pub(super) fn take_token(&mut self, token: Option<&str>) -> Result<(), ClientError> {
+        if let Some(token) = token.and_then(from_base64url).map(Secret::from_bytes) {
+            // Kept before it is used: the old one is void from its first use on.
+            self.trust.take_token(&self.device.device_id, &token)?;
+            self.token = Some(token);
+        }
+        Ok(())
+    }
+
+    fn take_news(&mut self, answer: StatusAnswer) -> Result<(), ClientError> {
+        let (id, at) = (&self.device.device_id, now().unix_ms());
+        if let Some(name) = &answer.device_name {
+            self.trust.note_name(id, name, at)?;
+        }
+        let seen = answer.instance.as_deref().map(|installation| self.trust.note_installation(id, installation, at)).transpose()?;
+        self.other_installation |= seen.is_some_and(|seen| seen != Installation::Same);
+        if seen == Some(Installation::Twice) {
+            tracing::warn!(device = %id, "the keys of {} are in use from two installations: its data directory was copied, or stolen", self.device.name);
+        }
+        if answer.keys_in_use_twice {
+            tracing::warn!(
+                device = %id,
+                "{} says that the keys of this device are in use from another place, too: if its data directory was copied, delete identity.key in the copy \
+                 and pair that one anew; if it was stolen, revoke this device everywhere and pair it anew",
+                self.device.name
+            );
+        }
+        for hit in self.trust.heed(id, &answer.revoked, at)? {
+            tracing::warn!(device = %hit, "{} no longer trusts this device; it was revoked here, too", self.device.name);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn call(&mut self, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+        let mut reconnected = false;
+        let mut asked_anew = false;
+        loop {
+            let (kid, seq, key) = self.next_number().await?;
+            match self.exchange(Method::POST, target, body, kid, seq, &key).await {
+                Ok((status, Some(answer))) => return self.result(status, answer),
+                Ok((_, None)) if asked_anew => return Err(ClientError::Refused(self.device.name.clone())),
+                // The prekey is gone: the peer restarted, or it is worn out.
+                Ok((_, None)) => {
+                    asked_anew = true;
+                    self.prekey = None;
+                }
+                // A connection that was silent while we stored a page may have been closed meanwhile. Whether the
+                // request was carried out or not, it may be asked again: sealed anew, under the next number.
+                Err(ClientError::Broken(_)) if !reconnected => {
+                    reconnected = true;
+                    self.link = connect(std::slice::from_ref(&self.link.address), &self.device.name, &self.counters).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// What a peer says, for a terminal or a log: one line of visible characters, cut to a length.
+pub(super) fn words_of_a_peer(text: &str) -> String {
+    text.chars().map(|character| if character == '\n' { ' ' } else { character }).filter(|character| !is_invisible(*character)).take(WORDS_MAX).collect()
+}
+
+/// One sealed request: what a client without a log of its own does.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn post(identity: &Identity, trust: &TrustStore, device: &TrustedDevice, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+    let counters = Arc::default();
+    let link = connect(&device.addresses, &device.name, &counters).await?;
+    Conversation::new(link, &counters, identity, trust, device).call(target, body).await
+}

@@ -1,0 +1,312 @@
+//! Stays in step with every paired device by itself. One of the two calls: it pulls when the other says that something is
+//! new, and pushes what was written here; the other only answers. Whoever is away is tried again, less and less often.
+//!
+//! The device with the smaller id calls first. The other leaves it three seconds, and calls itself when nobody came: a
+//! firewall may let only one of them through.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::Rng as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::client::{Caller, ClientError, ContactChoice, EventStream, Line, PeerEvent, PeerReport, Progress};
+use super::node_state::{NodeState, system_rng};
+use super::presence::{Exchanges, Standing};
+use super::told_to;
+use crate::config::Peer;
+use crate::store::trust::TrustedDevice;
+use crate::trust::identity::DeviceId;
+
+/// Pause between looks at who is paired: other commands of this device pair and revoke, too.
+const LOOK_FOR_DEVICES_EVERY: Duration = Duration::from_secs(2);
+/// How long the device with the greater id leaves calling to the other.
+const LEAVE_TO_OTHER: Duration = Duration::from_secs(3);
+/// What is written within so much time travels together.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// First pause after a device could not be reached; it doubles each time.
+const AWAY_AT_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause.
+const AWAY_AT_MOST: Duration = Duration::from_secs(60);
+/// How soon a device must answer after the network changed, to be taken for still there.
+const STILL_THERE_WITHIN: Duration = Duration::from_secs(3);
+/// A whole exchange now and then, should an event ever be lost.
+const WHOLE_EXCHANGE_EVERY: Duration = Duration::from_secs(30 * 60);
+
+/// How to stay in step.
+#[derive(Debug, Clone, Default)]
+pub struct LiveOptions {
+    /// Addresses from the configuration.
+    pub peers: Vec<Peer>,
+    /// How to meet a file for the first time.
+    pub contact: ContactChoice,
+}
+
+/// Keeps in step with every paired device until `stop`.
+pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Receiver<bool>) {
+    let options = Arc::new(options);
+    let mut tasks: HashMap<DeviceId, (u32, JoinHandle<()>)> = HashMap::new();
+    loop {
+        match node.trust.devices() {
+            Ok(devices) => {
+                let active: HashMap<DeviceId, u32> = devices
+                    .into_iter()
+                    .filter(|device| device.is_active() && device.frozen_at.is_none())
+                    .filter_map(|device| Some((device.device_id.clone(), device.pair.as_ref()?.epoch)))
+                    .collect();
+                tasks.retain(|device, (epoch, task)| {
+                    let stays = active.get(device) == Some(epoch);
+                    if !stays {
+                        task.abort();
+                        node.presence.forget(device);
+                    }
+                    stays && !task.is_finished()
+                });
+                for (device, epoch) in active {
+                    tasks
+                        .entry(device.clone())
+                        .or_insert_with(|| (epoch, tokio::spawn(keep_in_step(Arc::clone(&node), device, Arc::clone(&options)))));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the list of paired devices could not be read"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_FOR_DEVICES_EVERY) => {}
+            () = told_to(&mut stop) => break,
+        }
+    }
+    for (_, task) in tasks.into_values() {
+        task.abort();
+    }
+}
+
+async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptions>) {
+    let calls_first = node.identity.device_id().as_str() < id.as_str();
+    let mut failures: u32 = 0;
+    loop {
+        let mut changes = node.presence.changes();
+        if node.presence.is_listening(&id) {
+            // It calls us.
+            if changes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if !calls_first && failures == 0 {
+            tokio::time::sleep(LEAVE_TO_OTHER).await;
+            if node.presence.is_listening(&id) {
+                continue;
+            }
+        }
+        let Ok(Some(device)) = node.trust.find(&id) else { return };
+        if !device.is_active() {
+            return;
+        }
+        let known = node.presence.addresses_of(&id);
+        match talk(&node, &device, &options, calls_first).await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::debug!(device = %id, %error, "a device is away");
+                node.presence.note(&id, |exchanges| exchanges.error = Some(error.to_string()));
+            }
+        }
+        node.presence.note(&id, |exchanges| exchanges.state = Standing::Away);
+        let pause = tokio::time::sleep(pause_after(failures));
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let found = node.presence.addresses_of(&id);
+                    if node.presence.is_listening(&id) || found.iter().any(|address| !known.contains(address)) {
+                        failures = failures.min(1);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Doubles with each failure; the half of it is left to chance, so that devices that lost each other at once do not come back at once.
+fn pause_after(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::from_millis(100);
+    }
+    let whole = AWAY_AT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(AWAY_AT_MOST);
+    whole / 2 + (whole / 2).mul_f64(f64::from(system_rng().next_u32()) / f64::from(u32::MAX))
+}
+
+/// Where a device may be: found on the network, where it was last, where the configuration says.
+fn addresses(node: &NodeState, device: &TrustedDevice, peers: &[Peer]) -> Vec<String> {
+    let mut addresses: Vec<String> = node.presence.addresses_of(&device.device_id).iter().map(ToString::to_string).collect();
+    let configured = peers.iter().filter(|peer| peer.may_be(device.device_id.as_str(), &device.name)).map(|peer| peer.address().to_owned());
+    for address in device.addresses.iter().cloned().chain(configured) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// One conversation: everything is exchanged, then whatever is new as it comes. Ends well when the other side takes over.
+async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptions, calls_first: bool) -> Result<(), ClientError> {
+    let caller = Caller {
+        identity: &node.identity,
+        trust: &node.trust,
+        engine: &node.engine,
+        own_port: Some(node.settings.lan_port),
+        name: &node.settings.name,
+        installation: &node.settings.installation,
+        static_addresses: &[],
+        contact: options.contact,
+    };
+    let mut talk = Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first };
+    let mut line = talk.reach(&addresses(node, device, &options.peers)).await?;
+    let mut stream = caller.listen(&mut line).await?;
+    talk.note(&line, Standing::Connected);
+    talk.follow(&mut line, &mut stream).await
+}
+
+struct Talk<'a> {
+    node: &'a Arc<NodeState>,
+    caller: &'a Caller<'a>,
+    device: &'a TrustedDevice,
+    report: PeerReport,
+    calls_first: bool,
+}
+
+impl<'a> Talk<'a> {
+    fn note(&self, line: &Line<'_>, state: Standing) {
+        let (bytes_sent, bytes_received) = line.bytes();
+        self.node.presence.note(&self.device.device_id, |exchanges: &mut Exchanges| {
+            exchanges.state = state;
+            exchanges.address = Some(line.address().to_owned());
+            exchanges.error = None;
+            exchanges.pulled = self.report.pulled;
+            exchanges.pushed = self.report.pushed;
+            (exchanges.bytes_sent, exchanges.bytes_received) = (bytes_sent, bytes_received);
+        });
+    }
+
+    fn progress(&self) -> impl FnMut(Progress) + Send + use<> {
+        let (presence, device_id) = (Arc::clone(&self.node.presence), self.device.device_id.clone());
+        move |progress| presence.note(&device_id, |exchanges| exchanges.progress = progress)
+    }
+
+    /// Connects and exchanges everything, at the first address where the device itself answers.
+    async fn reach(&mut self, addresses: &[String]) -> Result<Line<'a>, ClientError> {
+        let mut last = ClientError::Unreachable { name: self.device.name.clone(), addresses: addresses.to_vec() };
+        for address in addresses {
+            let mut line = match self.caller.open(self.device, std::slice::from_ref(address)).await {
+                Ok(line) => line,
+                Err(ClientError::Unreachable { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            self.note(&line, Standing::Syncing);
+            let mut progress = self.progress();
+            match self.caller.exchange(&mut line, &mut self.report, &mut progress).await {
+                Ok(()) => return Ok(line),
+                // Somebody else may have this address by now.
+                Err(error @ (ClientError::Refused(_) | ClientError::NotAuthentic(_) | ClientError::Busy { .. })) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    async fn follow(&mut self, line: &mut Line<'a>, stream: &mut EventStream) -> Result<(), ClientError> {
+        let id = &self.device.device_id;
+        let (mut ends, mut changes) = (self.node.engine.ends(), self.node.presence.changes());
+        let mut stopping = self.node.stopping();
+        let mut network = self.node.presence.network();
+        let mut known = self.node.presence.addresses_of(id);
+        let mut whole = tokio::time::interval(WHOLE_EXCHANGE_EVERY);
+        whole.reset();
+        // What was written while everything was exchanged.
+        self.push_news(line).await?;
+        loop {
+            tokio::select! {
+                event = stream.next() => match event? {
+                    None => return Ok(()),
+                    Some(PeerEvent::Alive) => {}
+                    Some(PeerEvent::Changes) => {
+                        let mut progress = self.progress();
+                        self.caller.pull(line, &mut self.report, &mut progress).await?;
+                        self.note(line, Standing::Connected);
+                    }
+                },
+                changed = ends.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(DEBOUNCE).await;
+                    ends.borrow_and_update();
+                    self.push_news(line).await?;
+                }
+                changed = changes.changed() => {
+                    if changed.is_err() || (!self.calls_first && self.node.presence.is_listening(id)) {
+                        return Ok(());
+                    }
+                    let found = self.node.presence.addresses_of(id);
+                    let is_elsewhere = found.iter().any(|address| !known.contains(address));
+                    known = found;
+                    if is_elsewhere || network != self.node.presence.network() {
+                        network = self.node.presence.network();
+                        self.check_still_there(line).await?;
+                    }
+                }
+                _ = whole.tick() => {
+                    let mut progress = self.progress();
+                    self.caller.exchange(line, &mut self.report, &mut progress).await?;
+                }
+                () = told_to(&mut stopping) => return Ok(()),
+            }
+        }
+    }
+
+    async fn push_news(&mut self, line: &mut Line<'a>) -> Result<(), ClientError> {
+        let id = self.device.device_id.to_string();
+        // A log in another life must be compared first.
+        let (is_other_life, news) = self.node.engine.call(move |engine| Ok((engine.needs_reconciling(&id)?, engine.news_for(&id, None)?.0))).await??;
+        if is_other_life || news {
+            let mut progress = self.progress();
+            if is_other_life {
+                self.caller.exchange(line, &mut self.report, &mut progress).await?;
+            } else {
+                self.caller.push(line, &mut self.report, &mut progress).await?;
+            }
+            self.note(line, Standing::Connected);
+        }
+        Ok(())
+    }
+
+    /// The network has changed: the other end of an old connection may be gone without a word.
+    async fn check_still_there(&mut self, line: &mut Line<'a>) -> Result<(), ClientError> {
+        let mut progress = self.progress();
+        let stalled = ClientError::Stalled(self.device.name.clone());
+        tokio::time::timeout(STILL_THERE_WITHIN, self.caller.pull(line, &mut self.report, &mut progress)).await.map_err(|_| stalled)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_are_never_the_same_for_all() {
+        assert!(pause_after(0) < Duration::from_secs(1));
+        for failures in 1..40 {
+            let whole = AWAY_AT_FIRST.saturating_mul(1 << (failures - 1).min(10)).min(AWAY_AT_MOST);
+            let pauses: Vec<Duration> = (0..20).map(|_| pause_after(failures)).collect();
+            assert!(pauses.iter().all(|pause| (whole / 2..=whole).contains(pause)), "{failures}: {pauses:?}");
+            assert!(pauses.iter().any(|pause| Some(pause) != pauses.first()));
+        }
+    }
+}

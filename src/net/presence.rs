@@ -1,0 +1,206 @@
+//! Who is around: devices found on the network, devices that listen to us, and how exchanges with each of them stand.
+//! What is found says where a device may be, never that it is it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::client::Progress;
+use super::lock;
+use crate::trust::identity::DeviceId;
+
+/// Devices found that are kept in mind; whoever floods the network makes nobody forget those found before.
+pub const NEARBY_MAX: usize = 256;
+/// Addresses kept of one device.
+const ADDRESSES_MAX: usize = 8;
+
+/// A device that was found on the network.
+#[derive(Debug, Clone, Default)]
+pub struct Nearby {
+    /// What it calls itself; nobody vouches for it.
+    pub name: Option<String>,
+    /// Where, the latest first.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// How exchanges with a device stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It does not answer, and is tried again from time to time.
+    #[default]
+    Away,
+    /// Everything is being exchanged.
+    Syncing,
+    /// We listen to it.
+    Connected,
+    /// It listens to us.
+    Listening,
+}
+
+/// The exchanges with one device since this node started.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Exchanges {
+    /// How they stand.
+    pub state: Standing,
+    /// Where it was reached last.
+    pub address: Option<String>,
+    /// How far the exchange going on has come.
+    pub progress: Progress,
+    /// Rows pulled from it.
+    pub pulled: usize,
+    /// Rows pushed to it.
+    pub pushed: usize,
+    /// Bytes sent to it over TCP.
+    pub bytes_sent: u64,
+    /// Bytes received from it over TCP.
+    pub bytes_received: u64,
+    /// Why it was not reached last, as a sentence.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    nearby: BTreeMap<DeviceId, Nearby>,
+    listeners: HashMap<DeviceId, usize>,
+    exchanges: BTreeMap<DeviceId, Exchanges>,
+}
+
+/// Who is around.
+#[derive(Debug)]
+pub struct Presence {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+    network: watch::Sender<u64>,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), changed: watch::Sender::new(0), network: watch::Sender::new(0) }
+    }
+}
+
+impl Presence {
+    /// A device was found at an address. Whoever was found longest ago and is not `paired` makes room for one that is.
+    pub fn found(&self, device: &DeviceId, address: SocketAddr, name: Option<String>, paired: bool) {
+        let mut inner = lock(&self.inner);
+        if !inner.nearby.contains_key(device) && inner.nearby.len() >= NEARBY_MAX {
+            if !paired {
+                return;
+            }
+            let leaving = inner.nearby.keys().next().cloned();
+            leaving.map(|leaving| inner.nearby.remove(&leaving));
+        }
+        let nearby = inner.nearby.entry(device.clone()).or_default();
+        nearby.name = name.or(nearby.name.take());
+        nearby.addresses.retain(|known| *known != address);
+        nearby.addresses.insert(0, address);
+        nearby.addresses.truncate(ADDRESSES_MAX);
+        drop(inner);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// A device is no longer at an address.
+    pub fn lost(&self, device: &DeviceId, address: SocketAddr) {
+        let mut inner = lock(&self.inner);
+        if let Some(nearby) = inner.nearby.get_mut(device) {
+            nearby.addresses.retain(|known| *known != address);
+            if nearby.addresses.is_empty() {
+                inner.nearby.remove(device);
+            }
+        }
+    }
+
+    /// Where a device was found, the latest first.
+    #[must_use]
+    pub fn addresses_of(&self, device: &DeviceId) -> Vec<SocketAddr> {
+        lock(&self.inner).nearby.get(device).map(|nearby| nearby.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Every device found.
+    #[must_use]
+    pub fn nearby(&self) -> BTreeMap<DeviceId, Nearby> {
+        lock(&self.inner).nearby.clone()
+    }
+
+    /// The addresses of this machine have changed.
+    pub fn network_changed(&self) {
+        self.network.send_modify(|count| *count += 1);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Told whenever a device is found somewhere, begins or ceases to listen, or the network changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Counts changes of this machine's network.
+    #[must_use]
+    pub fn network(&self) -> u64 {
+        *self.network.borrow()
+    }
+
+    /// A device listens to us, until the guard is dropped.
+    #[must_use]
+    pub fn listens(self: &Arc<Self>, device: &DeviceId) -> Listener {
+        *lock(&self.inner).listeners.entry(device.clone()).or_default() += 1;
+        self.changed.send_modify(|count| *count += 1);
+        Listener { presence: Arc::clone(self), device: device.clone() }
+    }
+
+    /// Whether a device listens to us.
+    #[must_use]
+    pub fn is_listening(&self, device: &DeviceId) -> bool {
+        lock(&self.inner).listeners.contains_key(device)
+    }
+
+    /// Notes how exchanges with a device stand.
+    pub fn note(&self, device: &DeviceId, change: impl FnOnce(&mut Exchanges)) {
+        change(lock(&self.inner).exchanges.entry(device.clone()).or_default());
+    }
+
+    /// Forgets a device that is no longer paired.
+    pub fn forget(&self, device: &DeviceId) {
+        lock(&self.inner).exchanges.remove(device);
+    }
+
+    /// How exchanges with each device stand.
+    #[must_use]
+    pub fn exchanges(&self) -> BTreeMap<DeviceId, Exchanges> {
+        let inner = lock(&self.inner);
+        let mut exchanges = inner.exchanges.clone();
+        for device in inner.listeners.keys() {
+            let exchange = exchanges.entry(device.clone()).or_default();
+            if exchange.state == Standing::Away {
+                exchange.state = Standing::Listening;
+                exchange.error = None;
+            }
+        }
+        exchanges
+    }
+}
+
+/// A device that listens to us.
+#[derive(Debug)]
+pub struct Listener {
+    presence: Arc<Presence>,
+    device: DeviceId,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.presence.inner);
+        if let Some(count) = inner.listeners.get_mut(&self.device) {
+            *count -= 1;
+            if *count == 0 {
+                inner.listeners.remove(&self.device);
+            }
+        }
+        drop(inner);
+        self.presence.changed.send_modify(|count| *count += 1);
+    }
+}
