@@ -243,6 +243,7 @@ impl Session<'_> {
         receipt: &mut Receipt,
     ) -> Result<bool, SessionError> {
         let origin = Some(sender.peer);
+        tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id, "a change came");
         match self.admit(row, change.clone(), origin)? {
             Ok(new) => Ok(new),
             Err(ApplyError::MissingDependencies(_)) => {

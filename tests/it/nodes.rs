@@ -13,12 +13,17 @@ use crate::fixtures::{self, Dialect};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_storysync");
 
+/// What serving nodes log in tests: every change that comes in, by name.
+const LOGGED: &str = "storysync=debug,storysync::sync::receive=trace";
+
 /// A device: a database, a data directory, and the binary.
 pub struct TestNode {
     pub folder: TempDir,
     pub database: PathBuf,
     pub serving: Option<Child>,
     pub port: u16,
+    /// The network namespace it lives in, when it is a host of its own.
+    pub namespace: Option<String>,
 }
 
 impl TestNode {
@@ -31,7 +36,7 @@ impl TestNode {
     pub fn without_database() -> Self {
         let folder = TempDir::new().unwrap();
         let database = folder.path().join("storymaster.db");
-        Self { folder, database, serving: None, port: 0 }
+        Self { folder, database, serving: None, port: 0, namespace: None }
     }
 
     pub fn with_fixture(dialect: Dialect) -> Self {
@@ -45,7 +50,14 @@ impl TestNode {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = match &self.namespace {
+            None => Command::new(BINARY),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, BINARY]);
+                command
+            }
+        };
         command.args(arguments).arg("--db").arg(&self.database).arg("--data-dir").arg(self.data_dir());
         command.env_remove("STORYSYNC_DB").env_remove("STORYMASTER_DB_PATH").env_remove("STORYSYNC_LOG");
         command
@@ -84,11 +96,33 @@ impl TestNode {
 
     fn serve_as(&mut self, arguments: &[&str]) {
         let port = self.port.to_string();
-        let all = [&["serve", "--host", "127.0.0.1", "--port", &port, "--admin-port", "0"], arguments].concat();
-        let mut child = self.command(&all).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let host = if self.namespace.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        let all = [&["serve", "--host", host, "--port", &port, "--admin-port", "0"], arguments].concat();
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = self.command(&all);
+        command.env("STORYSYNC_LOG", LOGGED).env("NO_COLOR", "1");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let ready = ready_line(&mut child);
         self.port = ready["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
         self.serving = Some(child);
+    }
+
+    /// What the serving node says on stderr.
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.path().join("serve.log")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// How the node's exchanges stand with a device: `connected`, `listening`, `away`, …
+    pub fn standing(&self, device: &str) -> String {
+        self.run_json(&["status"])["live"][device]["state"].as_str().unwrap_or("unknown").to_owned()
+    }
+
+    pub fn id(&self) -> String {
+        self.run_json(&["status"])["device_id"].as_str().unwrap().to_owned()
     }
 
     pub fn stop(&mut self) {
@@ -206,4 +240,14 @@ pub fn http_post(address: &str, target: &str, token: &str, body: &Value) -> (u16
     );
     let (status, answer) = exchange(address, request.as_bytes());
     (status, serde_json::from_slice(&answer).unwrap_or_default())
+}
+
+/// Waits until something is so, and says how long it took.
+pub fn eventually(within: Duration, what: &str, is_so: impl Fn() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < within, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    begun.elapsed()
 }

@@ -70,7 +70,7 @@ pub enum ClientError {
     Frozen(String),
     /// Two files met for the first time, and a person shall say what they are to each other.
     #[error(
-        "{sentence} Nothing was sent yet: run `storysync sync --first-contact judge` to go on so, or say `copies` or `unrelated` in its place; first_contact = \"ask\" in the          configuration made this wait ({name})"
+        "{sentence} Nothing was sent yet: `storysync sync --first-contact judge` goes on so, `copies` or `unrelated` in place of `judge` overrules it ({name})"
     )]
     ContactUndecided {
         /// The device.

@@ -1,0 +1,333 @@
+//! Files that meet: for the first time, after a backup was restored, a file was cloned or replaced. Nothing is lost, little is
+//! sent, and the person is told what it was.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::fixtures::{self, Dialect};
+use crate::nodes::*;
+use crate::support::{assert_same_content, canonical};
+
+/// One file of an unknown app with `rows` rows of 20 columns, as it was before any sync.
+fn large_file(path: &Path, rows: usize) {
+    let connection = Connection::open(path).unwrap();
+    let columns: Vec<String> = (1..=18).map(|column| format!("c{column} TEXT")).collect();
+    connection.execute_batch(&format!("CREATE TABLE note (id INTEGER PRIMARY KEY, {}, body TEXT); BEGIN", columns.join(", "))).unwrap();
+    let values: Vec<String> = (1..=18).map(|column| format!("'value {column} of ' || ?1")).collect();
+    let mut insert = connection.prepare(&format!("INSERT INTO note VALUES (?1, {}, ?2)", values.join(", "))).unwrap();
+    for row in 1..=rows {
+        insert.execute(rusqlite::params![row as i64, format!("Body {row}. ").repeat(40)]).unwrap();
+    }
+    drop(insert);
+    connection.execute_batch("COMMIT").unwrap();
+}
+
+/// Two devices with a copy each of one file, migrated apart; the first serves, the second has joined it.
+fn two_copies(original: &Path) -> (TestNode, TestNode) {
+    let (mut one, other) = (TestNode::without_database(), TestNode::without_database());
+    for node in [&one, &other] {
+        std::fs::copy(original, &node.database).unwrap();
+        node.run_json(&["migrate"]);
+    }
+    one.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    (one, other)
+}
+
+fn sync_report(node: &TestNode) -> Value {
+    node.run_json(&["sync"])["peers"][0].clone()
+}
+
+fn bytes(report: &Value) -> u64 {
+    report["bytes_sent"].as_u64().unwrap() + report["bytes_received"].as_u64().unwrap()
+}
+
+/// Makes both devices forget how far they had told each other everything.
+fn forget_cursors(nodes: [&TestNode; 2]) {
+    for node in nodes {
+        node.app("UPDATE sync_peer SET pull_cursor = NULL, told_epoch = NULL, pushed_seq = 0; UPDATE sync_change SET origin = NULL");
+    }
+}
+
+#[test]
+fn ten_thousand_equal_rows_are_compared_in_under_ten_kilobytes_and_ten_that_differ_in_under_a_hundred() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let original = folder.path().join("app.db");
+    large_file(&original, 10_000);
+    let (one, other) = two_copies(&original);
+    let report = sync_report(&other);
+    println!("10,000 equal rows: {} bytes", bytes(&report));
+    assert_eq!((report["pushed"].as_u64(), report["pulled"].as_u64()), (Some(0), Some(0)), "{report}");
+    assert!(bytes(&report) < 10_000, "{report}");
+
+    forget_cursors([&one, &other]);
+    other.app("UPDATE note SET c1 = 'changed here' WHERE id % 1000 = 7");
+    let report = sync_report(&other);
+    println!("10 of 10,000 rows differ: {} bytes", bytes(&report));
+    assert_eq!((report["pushed"].as_u64(), report["pulled"].as_u64()), (Some(10), Some(0)), "{report}");
+    assert!(bytes(&report) < 100_000, "{report}");
+
+    forget_cursors([&one, &other]);
+    one.app("UPDATE note SET c2 = 'changed there' WHERE id % 1000 = 8");
+    other.app("UPDATE note SET c2 = 'changed here' WHERE id % 1000 = 9");
+    let report = sync_report(&other);
+    assert_eq!((report["pushed"].as_u64(), report["pulled"].as_u64()), (Some(10), Some(10)), "{report}");
+    assert_same_content(&one.database, &other.database, true);
+    assert_eq!(other.sync(), (0, 0));
+    assert_eq!(other.run_json(&["verify", &one.id()])["ok"], true);
+}
+
+#[test]
+fn diverged_copies_of_one_old_file_are_matched_by_id_and_told_as_copies() {
+    let (_folder, original) = fixtures::file(Dialect::Presync);
+    let (mut one, other) = (TestNode::without_database(), TestNode::without_database());
+    for node in [&one, &other] {
+        std::fs::copy(&original, &node.database).unwrap();
+    }
+    // Both went on by themselves, before any sync: other names for the same rows, other rows under free ids.
+    one.app("UPDATE actor SET first_name = 'Desk' WHERE id = 1; UPDATE setting SET name = 'Desk world' WHERE id = 2; INSERT INTO actor (id, first_name, setting_id) VALUES (500, 'Only desk', 1)");
+    other.app("UPDATE actor SET last_name = 'Lap' WHERE id = 1; UPDATE setting SET name = 'Lap world' WHERE id = 2; UPDATE faction SET name = 'Lap faction' WHERE id = 3");
+    one.run_json(&["migrate"]);
+    other.run_json(&["migrate"]);
+    // And one more edit after the migration, before the two met.
+    other.app("UPDATE actor SET job = 'typed after' WHERE id = 1");
+    one.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    let report = sync_report(&other);
+    let contact = &report["first_contact"];
+    assert_eq!(contact["kind"], "copies", "{report}");
+    assert!(contact["renamed"].as_u64().unwrap() >= 3, "{report}");
+    assert!(report["notices"][0].as_str().unwrap().contains("copies of one file"), "{report}");
+    assert_same_content(&one.database, &other.database, true);
+    assert_eq!(canonical(&one.database, false).len(), fixtures::ROWS_IN_ALL + 1, "no row is doubled, and the new one is there");
+    assert_eq!(other.sync(), (0, 0));
+    // Nothing typed is lost: it is in the row, or in a clash with both values.
+    let clashes = other.run_json(&["conflicts"]);
+    assert_eq!(clashes, one.run_json(&["conflicts"]));
+    let everything = format!("{clashes}{:?}", canonical(&one.database, false));
+    for typed in ["Desk", "Lap", "Desk world", "Lap world", "Lap faction", "typed after", "Only desk"] {
+        assert!(everything.contains(typed), "{typed} is lost");
+    }
+    let log = other.run_json(&["log"]).to_string();
+    assert!(log.contains("copies of one file"), "the log tells it, too");
+    assert_eq!(other.run_json(&["verify"])["ok"], true, "{}", other.run_json(&["verify"]));
+}
+
+/// A file of another world: other rows under the same ids.
+fn other_world(node: &TestNode) {
+    fixtures::make(&node.database, Dialect::Presync);
+    let connection = Connection::open(&node.database).unwrap();
+    let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+    for table in schema.tables() {
+        for column in &table.columns {
+            use storysync::app::schema::{Affinity, Role};
+            let is_enumeration = ["node_type", "note_type", "plot_section_type"].contains(&column.name.as_str());
+            if column.role != Role::Field || is_enumeration {
+                continue;
+            }
+            let other = if column.affinity == Affinity::Text { format!("'other ' || \"{0}\"", column.name) } else { format!("\"{0}\" + 1000", column.name) };
+            connection.execute_batch(&format!("UPDATE \"{}\" SET \"{}\" = {other}", table.name(), column.name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn unrelated_files_are_put_together_row_by_row_and_told_as_such() {
+    let (mut one, other) = (TestNode::with_fixture(Dialect::Presync), TestNode::without_database());
+    other_world(&other);
+    one.run_json(&["migrate"]);
+    other.run_json(&["migrate"]);
+    one.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    let report = sync_report(&other);
+    assert_eq!(report["first_contact"]["kind"], "unrelated", "{report}");
+    assert!(report["notices"][0].as_str().unwrap().contains("not copies"), "{report}");
+    let status = [&one, &other].map(|node| node.run_json(&["status"]));
+    let all = |status: &Value| status["entities"].as_u64().unwrap() + status["parked"].as_u64().unwrap();
+    assert_eq!((all(&status[0]), all(&status[1])), (2 * fixtures::ROWS_IN_ALL as u64, 2 * fixtures::ROWS_IN_ALL as u64));
+    assert_same_content(&one.database, &other.database, true);
+    assert_eq!(other.sync(), (0, 0));
+}
+
+#[test]
+fn whoever_wants_to_be_asked_is_asked_before_anything_is_sent() {
+    let (mut one, other) = (TestNode::with_fixture(Dialect::Presync), TestNode::without_database());
+    other_world(&other);
+    one.run_json(&["migrate"]);
+    other.run_json(&["migrate"]);
+    one.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    let before = one.value::<i64>("SELECT count(*) FROM sync_change");
+    let sentence = other.run(&["sync", "--first-contact", "ask", "--json"]);
+    assert_eq!(sentence.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&sentence.stdout).unwrap();
+    assert!(report["peers"][0]["error"].as_str().unwrap().contains("not copies of one file"), "{report}");
+    assert_eq!(one.value::<i64>("SELECT count(*) FROM sync_change"), before, "nothing was sent");
+    let report = other.run_json(&["sync", "--first-contact", "copies"]);
+    assert_eq!(report["peers"][0]["first_contact"]["kind"], "copies");
+    assert_same_content(&one.database, &other.database, true);
+}
+
+#[test]
+fn a_restored_backup_gets_the_newer_edits_back_from_its_peers_and_says_what_happened() {
+    for live in [false, true] {
+        let (mut desktop, mut laptop) = (TestNode::with_fixture(Dialect::Newer), TestNode::empty());
+        if live { desktop.serve_live() } else { desktop.serve() }
+        laptop.run_json(&["pair", "join", &desktop.qr()]);
+        laptop.sync();
+        let backup = laptop.folder.path().join("backup.db");
+        std::fs::copy(&laptop.database, &backup).unwrap();
+        laptop.app("UPDATE actor SET first_name = 'Sent' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
+        laptop.sync();
+        desktop.app("UPDATE actor SET last_name = 'Told' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
+        laptop.sync();
+        if live {
+            laptop.serve_live();
+        }
+        // The person puts the backup back, and goes on writing.
+        std::fs::copy(&backup, &laptop.database).unwrap();
+        laptop.app("UPDATE actor SET title = 'After restoring' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
+        if live {
+            eventually(Duration::from_secs(20), "the newer edits come back", || laptop.value::<String>("SELECT last_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Told");
+            eventually(Duration::from_secs(20), "the new edit arrives", || desktop.value::<String>("SELECT title FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "After restoring");
+        } else {
+            let report = sync_report(&laptop);
+            assert!(report["notices"].to_string().contains("backup"), "{report}");
+            assert!(bytes(&report) < 40_000, "645 rows are not told anew: {report}");
+        }
+        assert_eq!(laptop.value::<String>("SELECT first_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)"), "Sent");
+        assert_same_content(&desktop.database, &laptop.database, true);
+        let status = laptop.run_json(&["status"]);
+        assert_eq!(status["log_began_anew"]["because"], "restored", "{status}");
+        assert!(laptop.run_json(&["log"]).to_string().contains("backup was restored"));
+    }
+}
+
+#[test]
+fn the_serving_side_restored_gets_everything_back_too() {
+    let (mut desktop, laptop) = (TestNode::with_fixture(Dialect::Newer), TestNode::empty());
+    desktop.serve();
+    laptop.run_json(&["pair", "join", &desktop.qr()]);
+    laptop.sync();
+    let backup = desktop.folder.path().join("backup.db");
+    std::fs::copy(&desktop.database, &backup).unwrap();
+    desktop.app("UPDATE actor SET first_name = 'Told' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
+    laptop.sync();
+    laptop.app("UPDATE actor SET last_name = 'Sent' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
+    laptop.sync();
+    desktop.stop();
+    std::fs::copy(&backup, &desktop.database).unwrap();
+    desktop.serve();
+    let report = sync_report(&laptop);
+    assert!(report["notices"].to_string().contains("was restored from a backup"), "{report}");
+    assert_eq!(desktop.value::<String>("SELECT first_name || last_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)"), "ToldSent");
+    assert_same_content(&desktop.database, &laptop.database, true);
+    assert_eq!(laptop.sync(), (0, 0));
+}
+
+#[test]
+fn a_cloned_file_on_another_device_converges_with_the_original() {
+    let (desktop, laptop) = paired();
+    // The person copies the desktop's file, as it is, over the laptop's; both had something the other lacks.
+    desktop.app("UPDATE actor SET first_name = 'Before cloning' WHERE id = 1");
+    std::fs::copy(&desktop.database, &laptop.database).unwrap();
+    desktop.app("UPDATE actor SET last_name = 'Desk after' WHERE id = 1");
+    laptop.app("UPDATE actor SET title = 'Clone after' WHERE id = 1; INSERT INTO actor (first_name, setting_id, sync_uuid, version) VALUES ('New on the clone', 1, 'new-on-clone', 1)");
+    let report = sync_report(&laptop);
+    assert_eq!(laptop.run_json(&["status"])["log_began_anew"]["because"], "copied", "{report}");
+    assert_same_content(&desktop.database, &laptop.database, true);
+    let row: String = desktop.value("SELECT first_name || '/' || last_name || '/' || title FROM actor WHERE id = 1");
+    assert_eq!(row, "Before cloning/Desk after/Clone after");
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM actor WHERE sync_uuid = 'new-on-clone'"), 1);
+    assert_eq!(laptop.sync(), (0, 0));
+}
+
+#[test]
+fn a_replaced_database_is_put_together_with_what_the_others_have() {
+    let (desktop, laptop) = paired();
+    // Another file of the same device, that went its own way: the laptop's of long ago, say.
+    let other = TestNode::without_database();
+    fixtures::make(&other.database, Dialect::Newer);
+    let data_dir = laptop.data_dir();
+    let done = other.command(&["migrate"]).env("STORYSYNC_DATA_DIR", &data_dir).output().unwrap();
+    assert!(done.status.success());
+    other.app("UPDATE actor SET first_name = 'From the other file' WHERE id = 2");
+    laptop.app("UPDATE actor SET last_name = 'Never sent' WHERE id = 3");
+    std::fs::copy(&laptop.database, laptop.folder.path().join("put aside.db")).unwrap();
+    std::fs::rename(&other.database, &laptop.database).unwrap();
+    let report = sync_report(&laptop);
+    assert!(report["notices"].to_string().contains("compared") || report["notices"].is_null(), "{report}");
+    assert_same_content(&desktop.database, &laptop.database, true);
+    assert!(canonical(&desktop.database, false).iter().any(|row| row.contains("From the other file")) || desktop.run_json(&["conflicts"]).to_string().contains("From the other file"));
+    assert!(laptop.run_json(&["status"])["log_began_anew"].is_object());
+    assert_eq!(laptop.sync(), (0, 0));
+}
+
+#[test]
+fn verify_names_what_differs_and_what_is_damaged() {
+    let (desktop, laptop) = paired();
+    let id = desktop.id();
+    let verdict = laptop.run_json(&["verify", &id]);
+    assert_eq!((verdict["ok"].as_bool(), verdict["device"]["rows"].as_u64()), (Some(true), Some(fixtures::ROWS_IN_ALL as u64)), "{verdict}");
+    laptop.app("UPDATE actor SET first_name = 'Differs', job = 'here' WHERE id = 4; DELETE FROM object_ WHERE id = 2");
+    let output = laptop.run(&["verify", &id, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let differences = verdict["device"]["differences"].as_array().unwrap();
+    let named = |table: &str| differences.iter().find(|difference| difference["entity_type"] == table).unwrap_or_else(|| panic!("{verdict}"));
+    assert_eq!(named("actor")["columns"], serde_json::json!(["first_name", "job"]));
+    assert_eq!((named("object_")["here"].as_bool(), named("object_")["there"].as_bool()), (Some(false), Some(true)));
+    laptop.sync();
+    assert_eq!(laptop.run_json(&["verify", &id])["ok"], true);
+    // A byte of the log that is another is found.
+    laptop.app("UPDATE sync_change SET bytes = CAST(substr(bytes, 1, 40) || x'ff' || substr(bytes, 42) AS BLOB) WHERE seq = 5");
+    let sentence = laptop.fails(&["verify"]);
+    assert!(sentence.contains("wrong with this database"), "{sentence}");
+}
+
+#[test]
+fn doctor_names_what_keeps_devices_apart() {
+    let codes = |node: &TestNode| -> Vec<String> {
+        let report = node.run_json(&["doctor"]);
+        report["findings"].as_array().unwrap().iter().filter(|finding| finding["level"] != "fine").map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+    };
+    let has = |node: &TestNode, code: &str| {
+        let found = codes(node);
+        assert!(found.iter().any(|found| found == code), "{code} is not among {found:?}");
+    };
+    let unprepared = TestNode::with_fixture(Dialect::Newer);
+    has(&unprepared, "not_migrated");
+    has(&unprepared, "no_devices");
+    assert_eq!(Connection::open(&unprepared.database).unwrap().query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'sync_change'", [], |row| row.get::<_, i64>(0)).unwrap(), 0, "doctor changes nothing");
+    has(&TestNode::without_database(), "no_database");
+
+    let (mut desktop, laptop) = paired();
+    has(&laptop, "node_not_running");
+    // Somebody else has the port this device would serve on.
+    let taken = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    std::fs::write(laptop.data_dir().join("config.toml"), format!("port = {}\n", taken.local_addr().unwrap().port())).unwrap();
+    has(&laptop, "port_taken");
+    drop(taken);
+    std::fs::remove_file(laptop.data_dir().join("config.toml")).unwrap();
+    // The desktop stops: its machine is there, and nothing listens.
+    desktop.stop();
+    has(&laptop, "peer_not_running");
+    desktop.serve();
+    assert!(!codes(&laptop).contains(&"peer_not_running".to_owned()));
+    // Locked by another program.
+    let lock = Connection::open(&laptop.database).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    has(&laptop, "database_locked");
+    lock.execute_batch("ROLLBACK").unwrap();
+    // Rows that wait, and why.
+    laptop.app("UPDATE sync_row SET parked = 'waits for the row it belongs to' WHERE id = 7");
+    has(&laptop, "parked");
+    laptop.app("UPDATE sync_row SET parked = NULL WHERE id = 7");
+    // The other side sent this device away.
+    desktop.run_json(&["devices", "revoke", &laptop.id()]);
+    has(&laptop, "not_accepted");
+    has(&desktop, "revoked");
+}
