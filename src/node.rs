@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::net::connections::{Connections, Limits};
 use crate::net::handle::EngineHandle;
-use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::live::{self, LiveOptions};
+use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
 use crate::store::key_file::{self, Overwrite, ServingLock};
 use crate::store::trust::TrustStore;

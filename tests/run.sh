@@ -18,6 +18,7 @@ need_package() { # command, package
 step "what the tests need"
 need_package cc build-essential
 need_package python3 python3
+need_package ip iproute2
 need_package node nodejs
 need_package npm npm
 rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt

@@ -253,7 +253,11 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
                 Some("connected" | "listening") => writeln!(text, "in step    {}", device.name),
                 Some("syncing") => {
                     let progress = &exchanges["progress"];
-                    writeln!(text, "syncing    {}: {} rows pulled, {} pushed, {} changes to come", device.name, progress["pulled"], progress["pushed"], progress["remaining"])
+                    writeln!(
+                        text,
+                        "syncing    {}: {} rows pulled, {} pushed, {} changes to come",
+                        device.name, progress["pulled"], progress["pushed"], progress["remaining"]
+                    )
                 }
                 Some(_) => writeln!(text, "away       {}: {}", device.name, exchanges["error"].as_str().unwrap_or("it was not reached yet")),
                 None => Ok(()),

@@ -91,7 +91,11 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
         devices(context, &identity, &trust, engine, live.as_ref(), &mut findings)?;
     } else {
         database(context, &Identity::from_secrets(&[0; 32], &[0; 32]), &mut findings);
-        findings.add(Level::Problem, "no_devices", "this device was never paired: run `storysync serve`, then `storysync pair show`, and scan the code on the other device");
+        findings.add(
+            Level::Problem,
+            "no_devices",
+            "this device was never paired: run `storysync serve`, then `storysync pair show`, and scan the code on the other device",
+        );
     }
     let is_ok = findings.findings.iter().all(|finding| finding.level != Level::Problem);
     context.print(&json!({ "ok": is_ok, "findings": findings.findings }), |text| {
@@ -154,7 +158,10 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     }
     if let Ok(brakes) = engine.brakes(now()) {
         for brake in brakes {
-            let sentence = format!("{} deletions in {} wait for a yes: `storysync approve {}`, or `storysync approve {} --refuse`", brake.rows, brake.entity_type, brake.id, brake.id);
+            let sentence = format!(
+                "{} deletions in {} wait for a yes: `storysync approve {}`, or `storysync approve {} --refuse`",
+                brake.rows, brake.entity_type, brake.id, brake.id
+            );
             findings.add(Level::Note, "brake", sentence);
         }
     }
@@ -177,13 +184,20 @@ fn node(context: &Context, findings: &mut Findings) -> Option<Value> {
                 return Some(live);
             }
             Err(error) => {
-                findings.add(Level::Problem, "node_not_running", format!("the node that served here does not answer ({error}); start it again with `storysync serve`"));
+                findings.add(
+                    Level::Problem,
+                    "node_not_running",
+                    format!("the node that served here does not answer ({error}); start it again with `storysync serve`"),
+                );
                 return None;
             }
         }
     }
     findings.add(Level::Problem, "node_not_running", "no node serves here, so other devices can't reach this one; start it with `storysync serve`");
-    let ports = [(context.config.host(), context.config.port.unwrap_or(LAN_PORT), "--port"), (IpAddr::V4(Ipv4Addr::LOCALHOST), context.config.admin_port.unwrap_or(ADMIN_PORT), "--admin-port")];
+    let ports = [
+        (context.config.host(), context.config.port.unwrap_or(LAN_PORT), "--port"),
+        (IpAddr::V4(Ipv4Addr::LOCALHOST), context.config.admin_port.unwrap_or(ADMIN_PORT), "--admin-port"),
+    ];
     for (ip, port, flag) in ports {
         if let Err(error) = std::net::TcpListener::bind((ip, port))
             && error.kind() == ErrorKind::AddrInUse
@@ -194,10 +208,21 @@ fn node(context: &Context, findings: &mut Findings) -> Option<Value> {
     None
 }
 
-fn devices(context: &Context, identity: &Identity, trust: &TrustStore, engine: Option<Engine>, live: Option<&Value>, findings: &mut Findings) -> anyhow::Result<()> {
+fn devices(
+    context: &Context,
+    identity: &Identity,
+    trust: &TrustStore,
+    engine: Option<Engine>,
+    live: Option<&Value>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let devices = trust.devices()?;
     if !devices.iter().any(TrustedDevice::is_active) {
-        findings.add(Level::Problem, "no_devices", "no device is paired with this one: run `storysync pair show` on one and `storysync pair join` on the other");
+        findings.add(
+            Level::Problem,
+            "no_devices",
+            "no device is paired with this one: run `storysync pair show` on one and `storysync pair join` on the other",
+        );
     }
     let engine = engine.map(EngineHandle::spawn).transpose()?;
     let runtime = runtime()?;
@@ -238,7 +263,8 @@ async fn knock(address: &str) -> Knock {
         let broken = |_| std::io::Error::from(ErrorKind::InvalidData);
         let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection);
-        let request = hyper::Request::builder().uri("/").header("host", host).body(Empty::<Bytes>::new()).map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?;
+        let request =
+            hyper::Request::builder().uri("/").header("host", host).body(Empty::<Bytes>::new()).map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?;
         let body = requests.send_request(request).await.map_err(broken)?.into_body();
         let bytes = http_body_util::Limited::new(body, HEALTH_BYTES_MAX).collect().await.map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?.to_bytes();
         serde_json::from_slice::<Value>(&bytes).map_err(|_| std::io::Error::from(ErrorKind::InvalidData))
@@ -289,7 +315,8 @@ async fn reach(
         return;
     }
     if addresses.is_empty() {
-        let sentence = format!("no address of {name} is known, and it is not found on the network: start storysync there, or give its address under peers in config.toml");
+        let sentence =
+            format!("no address of {name} is known, and it is not found on the network: start storysync there, or give its address under peers in config.toml");
         findings.of_device(Level::Problem, "no_address", device, sentence);
         return;
     }
@@ -304,7 +331,8 @@ async fn reach(
         }
     }
     if let Some(address) = refused {
-        let sentence = format!("the machine at {address} is there, but storysync does not run on it, or on another port: start it on {name} with `storysync serve`");
+        let sentence =
+            format!("the machine at {address} is there, but storysync does not run on it, or on another port: start it on {name} with `storysync serve`");
         findings.of_device(Level::Problem, "peer_not_running", device, sentence);
     }
     for address in silent {
@@ -345,7 +373,8 @@ async fn talk(
     if let Some(there) = health["timestamp"].as_str().and_then(Stamp::parse) {
         let skew = there.unix_ms().saturating_sub(now().unix_ms());
         if skew.abs() > CLOCK_SKEW_MS_MAX {
-            let sentence = format!("the clocks of {name} and this device are {} minutes apart; set both by the internet, or edits get wrong times", skew.abs() / 60_000);
+            let sentence =
+                format!("the clocks of {name} and this device are {} minutes apart; set both by the internet, or edits get wrong times", skew.abs() / 60_000);
             findings.of_device(Level::Problem, "clock", device, sentence);
         }
     }

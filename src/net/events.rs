@@ -43,7 +43,8 @@ pub(super) async fn events(State(node): State<Arc<NodeState>>, Query(query): Que
     };
     let listener = node.presence.listens(&device.device_id);
     let ends = node.engine.ends();
-    let telling = Telling { node, device, sealer, seen: Engine::place_of(&query.cursor), ends, told: Instant::now(), _listener: listener, _connection: connection };
+    let telling =
+        Telling { node, device, sealer, seen: Engine::place_of(&query.cursor), ends, told: Instant::now(), _listener: listener, _connection: connection };
     let mut response = Response::new(Body::from_stream(stream(head, telling)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

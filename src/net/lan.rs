@@ -255,7 +255,9 @@ async fn for_device<T: Send + 'static>(
 
 async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
     let answer = match parse::<ReconcileRequest>(&sealed.body) {
-        Ok(request) => for_device(&node, &sealed.device, move |engine, id| engine.answer_reconcile(&request, id, now())).await.and_then(|answer| to_json_bytes(&answer)),
+        Ok(request) => {
+            for_device(&node, &sealed.device, move |engine, id| engine.answer_reconcile(&request, id, now())).await.and_then(|answer| to_json_bytes(&answer))
+        }
         Err(refusal) => Err(refusal),
     };
     answer_sealed(sealed.responder, answer)

@@ -65,9 +65,7 @@ pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Re
                     stays && !task.is_finished()
                 });
                 for (device, epoch) in active {
-                    tasks
-                        .entry(device.clone())
-                        .or_insert_with(|| (epoch, tokio::spawn(keep_in_step(Arc::clone(&node), device, Arc::clone(&options)))));
+                    tasks.entry(device.clone()).or_insert_with(|| (epoch, tokio::spawn(keep_in_step(Arc::clone(&node), device, Arc::clone(&options)))));
                 }
             }
             Err(error) => tracing::warn!(%error, "the list of paired devices could not be read"),

@@ -46,7 +46,9 @@ impl From<EngineError> for Refusal {
             EngineError::NoSuchRow { .. } | EngineError::NoSuchConflict(_) | EngineError::NoSuchBrake(_) | EngineError::NoSuchChange(_) => {
                 StatusCode::NOT_FOUND
             }
-            EngineError::NotInConflict(_) | EngineError::CantRename(_) | EngineError::StillOpen | EngineError::Unfit { .. } | EngineError::NotUnderstood(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            EngineError::NotInConflict(_) | EngineError::CantRename(_) | EngineError::StillOpen | EngineError::Unfit { .. } | EngineError::NotUnderstood(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             EngineError::NothingToUndo(_) => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -334,9 +334,8 @@ pub fn forget_row(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
 /// # Errors
 /// When SQLite fails.
 pub fn has_news(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Result<(bool, i64)> {
-    let news = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2)")?
-        .query_row([seq, peer], |row| row.get(0))?;
+    let news =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2)")?.query_row([seq, peer], |row| row.get(0))?;
     Ok((news, end(connection)?.seq))
 }
 

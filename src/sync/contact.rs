@@ -98,8 +98,18 @@ pub struct Contact {
     same: HashSet<RowId>,
 }
 
+/// What is common to the two files.
+struct Common {
+    /// Rows of ours that are rows of theirs under another name.
+    matched: Vec<(RowId, SyncUuid)>,
+    /// Rows under one table and id in both.
+    rows: usize,
+    /// How many of those are the same, or mostly equal.
+    agreeing: usize,
+}
+
 impl Contact {
-    fn count(&self, connection: &rusqlite::Connection) -> Result<(Vec<(RowId, SyncUuid)>, usize, usize), SessionError> {
+    fn common(&self, connection: &rusqlite::Connection) -> Result<Common, SessionError> {
         let mut matched = Vec::new();
         for candidate in &self.candidates {
             let (mut equal, mut compared) = (candidate.equal, candidate.compared);
@@ -112,8 +122,7 @@ impl Contact {
             }
         }
         let known = self.same.len() + self.same_name.len();
-        let (common, agreeing) = (known + self.candidates.len(), known + matched.len());
-        Ok((matched, common, agreeing))
+        Ok(Common { rows: known + self.candidates.len(), agreeing: known + matched.len(), matched })
     }
 
     /// Whether two names stand under the same local id in the two files.
@@ -162,7 +171,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn judge_contact(&mut self, contact: &Contact) -> Result<FirstContact, EngineError> {
         self.read(|connection, _| {
-            let (matched, common, agreeing) = contact.count(connection)?;
+            let Common { matched, rows: common, agreeing } = contact.common(connection)?;
             let kind = if agreeing * 2 >= common { Kinship::Copies } else { Kinship::Unrelated };
             let renamed = match kind {
                 Kinship::Copies => matched.len(),
@@ -181,7 +190,7 @@ impl Engine {
         Ok(self
             .write(now, |session| {
                 let renames = match kind {
-                    Kinship::Copies => contact.count(session.connection)?.0,
+                    Kinship::Copies => contact.common(session.connection)?.matched,
                     Kinship::Unrelated => {
                         let colliding = colliding(session.connection, contact)?;
                         colliding.into_iter().map(|id| Ok((id, session.random_uuid()?))).collect::<Result<_, SessionError>>()?
@@ -335,4 +344,3 @@ fn compare(table: &Table, ours: RowId, theirs: SyncUuid, mine: &BTreeMap<String,
     }
     candidate
 }
-

@@ -102,7 +102,9 @@ impl NewLife {
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Restored => "the database was put back to an earlier state (a backup was restored); what the other devices have of the time since comes back from them",
+            Self::Restored => {
+                "the database was put back to an earlier state (a backup was restored); what the other devices have of the time since comes back from them"
+            }
             Self::Copied => "the database was copied from another device; it is compared with the other devices, and goes on as this one's own",
             Self::Replaced => "the database was replaced by another; it is compared with the other devices, and nothing of either is lost",
             Self::Renamed => "rows of the database took the names they have on the other device",

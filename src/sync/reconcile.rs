@@ -234,4 +234,3 @@ impl Engine {
         Cursor::parse(cursor).map_or(0, |cursor| cursor.position.seq)
     }
 }
-

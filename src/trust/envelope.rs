@@ -234,7 +234,13 @@ fn seal(
     Ok((envelope, AwaitedResponse { reply_secret, transcript, exports }))
 }
 
-pub(super) fn start_sending(psk: &[u8], psk_id: &[u8], recipient: &[u8; 32], info: &[u8], rng: &mut impl CryptoRng) -> Result<([u8; ENC_BYTES], Sender), SealError> {
+pub(super) fn start_sending(
+    psk: &[u8],
+    psk_id: &[u8],
+    recipient: &[u8; 32],
+    info: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<([u8; ENC_BYTES], Sender), SealError> {
     let recipient = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient).map_err(|_| SealError)?;
     let mode = OpModeS::Psk(PskBundle::new(psk, psk_id).map_err(|_| SealError)?);
     let (enc, sender) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, info, rng).map_err(|_| SealError)?;

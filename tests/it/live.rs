@@ -21,9 +21,7 @@ fn two_desktops() -> (TestNode, TestNode) {
 
 fn connected(one: &TestNode, other: &TestNode) {
     let ids = [one.id(), other.id()];
-    eventually(Duration::from_secs(20), "they are connected", || {
-        [one.standing(&ids[1]), other.standing(&ids[0])].contains(&"connected".to_owned())
-    });
+    eventually(Duration::from_secs(20), "they are connected", || [one.standing(&ids[1]), other.standing(&ids[0])].contains(&"connected".to_owned()));
 }
 
 fn open(node: &TestNode) -> Connection {
@@ -75,20 +73,19 @@ fn five(links: &[(usize, usize)]) {
         nodes[*other].run_json(&["pair", "join", &nodes[*one].qr()]);
         connected(&nodes[*one], &nodes[*other]);
     }
-    let count = |node: &TestNode| node.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1");
-    eventually(Duration::from_secs(60), "all have everything", || nodes.iter().all(|node| count(node) == fixtures::ROWS_IN_ALL as i64));
+    eventually(Duration::from_secs(60), "all have everything", || nodes.iter().all(|node| node.rows_shown() == fixtures::ROWS_IN_ALL));
     let before: Vec<usize> = nodes.iter().map(|node| crossings(node).len()).collect();
 
     let apps: Vec<Connection> = nodes.iter().map(open).collect();
-    let uuids: Vec<String> = {
-        let mut select = apps[0].prepare("SELECT sync_uuid FROM actor ORDER BY sync_uuid").unwrap();
-        let found = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-        found
-    };
+    let mut select = apps[0].prepare("SELECT sync_uuid FROM actor ORDER BY sync_uuid").unwrap();
+    let uuids: Vec<String> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    drop(select);
     let columns = ["first_name", "middle_name", "last_name", "title", "job"];
     for edit in 0..500 {
         let (node, column) = (edit % 5, columns[edit % 5]);
-        apps[node].execute(&format!("UPDATE actor SET {column} = ?1 WHERE sync_uuid = ?2"), [format!("edit {edit}"), uuids[edit / 5 % uuids.len()].clone()]).unwrap();
+        apps[node]
+            .execute(&format!("UPDATE actor SET {column} = ?1 WHERE sync_uuid = ?2"), [format!("edit {edit}"), uuids[edit / 5 % uuids.len()].clone()])
+            .unwrap();
     }
     let shown = |app: &Connection| -> String {
         app.query_row("SELECT group_concat(line, '|') FROM (SELECT sync_uuid || first_name || middle_name || last_name || title || job AS line FROM actor ORDER BY sync_uuid)", [], |row| row.get(0)).unwrap()
@@ -150,9 +147,13 @@ fn a_phone_that_only_polls_and_a_node_that_listens_get_along() {
     assert_eq!(phone.sync().1, fixtures::ROWS_IN_ALL as u64);
     phone.app("UPDATE actor SET last_name = 'Phone' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
     assert_eq!(phone.sync(), (1, 0));
-    eventually(Duration::from_secs(5), "the phone's edit is on the second desktop", || other.value::<String>("SELECT last_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Phone");
+    eventually(Duration::from_secs(5), "the phone's edit is on the second desktop", || {
+        other.value::<String>("SELECT last_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Phone"
+    });
     other.app("UPDATE actor SET first_name = 'Other' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
-    eventually(Duration::from_secs(5), "the edit is on the first desktop", || desktop.value::<String>("SELECT first_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Other");
+    eventually(Duration::from_secs(5), "the edit is on the first desktop", || {
+        desktop.value::<String>("SELECT first_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Other"
+    });
     assert_eq!(phone.sync(), (0, 1));
 }
 

@@ -12,14 +12,14 @@ use crate::nodes::*;
 use crate::support::{assert_same_content, canonical};
 
 /// One file of an unknown app with `rows` rows of 20 columns, as it was before any sync.
-fn large_file(path: &Path, rows: usize) {
+fn large_file(path: &Path, rows: i64) {
     let connection = Connection::open(path).unwrap();
     let columns: Vec<String> = (1..=18).map(|column| format!("c{column} TEXT")).collect();
     connection.execute_batch(&format!("CREATE TABLE note (id INTEGER PRIMARY KEY, {}, body TEXT); BEGIN", columns.join(", "))).unwrap();
     let values: Vec<String> = (1..=18).map(|column| format!("'value {column} of ' || ?1")).collect();
     let mut insert = connection.prepare(&format!("INSERT INTO note VALUES (?1, {}, ?2)", values.join(", "))).unwrap();
     for row in 1..=rows {
-        insert.execute(rusqlite::params![row as i64, format!("Body {row}. ").repeat(40)]).unwrap();
+        insert.execute(rusqlite::params![row, format!("Body {row}. ").repeat(40)]).unwrap();
     }
     drop(insert);
     connection.execute_batch("COMMIT").unwrap();
@@ -175,7 +175,11 @@ fn whoever_wants_to_be_asked_is_asked_before_anything_is_sent() {
 fn a_restored_backup_gets_the_newer_edits_back_from_its_peers_and_says_what_happened() {
     for live in [false, true] {
         let (mut desktop, mut laptop) = (TestNode::with_fixture(Dialect::Newer), TestNode::empty());
-        if live { desktop.serve_live() } else { desktop.serve() }
+        if live {
+            desktop.serve_live()
+        } else {
+            desktop.serve()
+        }
         laptop.run_json(&["pair", "join", &desktop.qr()]);
         laptop.sync();
         let backup = laptop.folder.path().join("backup.db");
@@ -191,8 +195,12 @@ fn a_restored_backup_gets_the_newer_edits_back_from_its_peers_and_says_what_happ
         std::fs::copy(&backup, &laptop.database).unwrap();
         laptop.app("UPDATE actor SET title = 'After restoring' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)");
         if live {
-            eventually(Duration::from_secs(20), "the newer edits come back", || laptop.value::<String>("SELECT last_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Told");
-            eventually(Duration::from_secs(20), "the new edit arrives", || desktop.value::<String>("SELECT title FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "After restoring");
+            eventually(Duration::from_secs(20), "the newer edits come back", || {
+                laptop.value::<String>("SELECT last_name FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "Told"
+            });
+            eventually(Duration::from_secs(20), "the new edit arrives", || {
+                desktop.value::<String>("SELECT title FROM actor WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)") == "After restoring"
+            });
         } else {
             let report = sync_report(&laptop);
             assert!(report["notices"].to_string().contains("backup"), "{report}");
@@ -261,7 +269,10 @@ fn a_replaced_database_is_put_together_with_what_the_others_have() {
     let report = sync_report(&laptop);
     assert!(report["notices"].to_string().contains("compared") || report["notices"].is_null(), "{report}");
     assert_same_content(&desktop.database, &laptop.database, true);
-    assert!(canonical(&desktop.database, false).iter().any(|row| row.contains("From the other file")) || desktop.run_json(&["conflicts"]).to_string().contains("From the other file"));
+    assert!(
+        canonical(&desktop.database, false).iter().any(|row| row.contains("From the other file"))
+            || desktop.run_json(&["conflicts"]).to_string().contains("From the other file")
+    );
     assert!(laptop.run_json(&["status"])["log_began_anew"].is_object());
     assert_eq!(laptop.sync(), (0, 0));
 }
@@ -292,7 +303,13 @@ fn verify_names_what_differs_and_what_is_damaged() {
 fn doctor_names_what_keeps_devices_apart() {
     let codes = |node: &TestNode| -> Vec<String> {
         let report = node.run_json(&["doctor"]);
-        report["findings"].as_array().unwrap().iter().filter(|finding| finding["level"] != "fine").map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+        report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|finding| finding["level"] != "fine")
+            .map(|finding| finding["code"].as_str().unwrap().to_owned())
+            .collect()
     };
     let has = |node: &TestNode, code: &str| {
         let found = codes(node);
@@ -301,7 +318,14 @@ fn doctor_names_what_keeps_devices_apart() {
     let unprepared = TestNode::with_fixture(Dialect::Newer);
     has(&unprepared, "not_migrated");
     has(&unprepared, "no_devices");
-    assert_eq!(Connection::open(&unprepared.database).unwrap().query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'sync_change'", [], |row| row.get::<_, i64>(0)).unwrap(), 0, "doctor changes nothing");
+    assert_eq!(
+        Connection::open(&unprepared.database)
+            .unwrap()
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'sync_change'", [], |row| row.get::<_, i64>(0))
+            .unwrap(),
+        0,
+        "doctor changes nothing"
+    );
     has(&TestNode::without_database(), "no_database");
 
     let (mut desktop, laptop) = paired();

@@ -94,9 +94,18 @@ impl TestNode {
         self.serve_as(&["--pairing-approval", "none"]);
     }
 
+    /// The same, on an address of its own.
+    pub fn serve_on(&mut self, host: &str) {
+        self.serve_at(host, &["--pairing-approval", "none"]);
+    }
+
     fn serve_as(&mut self, arguments: &[&str]) {
-        let port = self.port.to_string();
         let host = if self.namespace.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        self.serve_at(host, arguments);
+    }
+
+    fn serve_at(&mut self, host: &str, arguments: &[&str]) {
+        let port = self.port.to_string();
         let all = [&["serve", "--host", host, "--port", &port, "--admin-port", "0"], arguments].concat();
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.command(&all);
@@ -119,6 +128,11 @@ impl TestNode {
     /// How the node's exchanges stand with a device: `connected`, `listening`, `away`, …
     pub fn standing(&self, device: &str) -> String {
         self.run_json(&["status"])["live"][device]["state"].as_str().unwrap_or("unknown").to_owned()
+    }
+
+    /// How many rows stand in the app's tables.
+    pub fn rows_shown(&self) -> usize {
+        usize::try_from(self.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1")).unwrap()
     }
 
     pub fn id(&self) -> String {

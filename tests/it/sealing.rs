@@ -230,3 +230,62 @@ fn secrets_are_never_printed() {
     assert!(!printed.contains("171") && !printed.contains("ab, ab") && !printed.to_lowercase().contains("abab"), "{printed}");
     assert!(printed.contains("Secret(…)"));
 }
+
+#[test]
+fn events_open_one_by_one_in_their_order_and_nothing_else_does() {
+    let setting = Setting::new();
+    let start = || {
+        let (sealed, awaited) = setting.seal("GET", "/api/sync/events?cursor=x", b"");
+        let responder = setting.open("GET", "/api/sync/events?cursor=x", &sealed).unwrap().responder;
+        let (head, mut sealer) = responder.begin_events(&mut rng()).unwrap();
+        let segments: Vec<Vec<u8>> = ["one", "two", "three"].iter().map(|event| sealer.seal(event.as_bytes()).unwrap()).collect();
+        (awaited, head, segments, sealer)
+    };
+    // Byte by byte: each is handed out once it is whole, and not before.
+    let (awaited, head, segments, mut sealer) = start();
+    let mut opener = awaited.events();
+    let mut got = Vec::new();
+    for byte in head.iter().chain(segments.iter().flatten()) {
+        opener.arrived(&[*byte]);
+        got.extend(opener.next_event().unwrap());
+    }
+    assert_eq!(got, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+    assert!(sealer.seal(&[0; 1_025]).is_err());
+
+    type Alter<'a> = &'a mut dyn FnMut(&[u8], &[Vec<u8>]) -> Vec<u8>;
+    let altered = |bytes: Alter<'_>| {
+        let (awaited, head, segments, _) = start();
+        let mut opener = awaited.events();
+        opener.arrived(&bytes(&head, &segments));
+        let mut opened = Vec::new();
+        loop {
+            match opener.next_event() {
+                Ok(Some(event)) => opened.push(event),
+                Ok(None) => return (opened, false),
+                Err(_) => return (opened, true),
+            }
+        }
+    };
+    assert_eq!(altered(&mut |head, segments| [head, &segments[1]].concat()), (Vec::new(), true), "dropped");
+    assert_eq!(altered(&mut |head, segments| [head, &segments[0], &segments[0]].concat()), (vec![b"one".to_vec()], true), "repeated");
+    assert_eq!(altered(&mut |head, segments| [head, &segments[0], &segments[2]].concat()), (vec![b"one".to_vec()], true), "in another order");
+    assert_eq!(altered(&mut |head, segments| [head, &segments[0][..9]].concat()), (Vec::new(), false), "not there yet");
+    let (_, other, segments, _) = start();
+    assert_eq!(altered(&mut |_, _| [&other[..], &segments[0]].concat()), (Vec::new(), true), "of another request");
+    for position in 0..head.len() + segments[0].len() {
+        let (opened, _) = altered(&mut |head, segments| {
+            let mut bytes = [head, &segments[0]].concat();
+            bytes[position] ^= 1;
+            bytes
+        });
+        assert!(opened.is_empty(), "byte {position}");
+    }
+    // An answer is no stream, and a stream no answer.
+    let (awaited, head, segments, _) = start();
+    assert!(awaited.open(200, &[&head[..], &segments[0]].concat()).is_err());
+    let (sealed, awaited) = setting.seal("GET", "/api/sync/events", b"");
+    let answer = setting.open("GET", "/api/sync/events", &sealed).unwrap().responder.seal(200, b"one", &mut rng()).unwrap();
+    let mut opener = awaited.events();
+    opener.arrived(&answer);
+    assert!(opener.next_event().is_err());
+}

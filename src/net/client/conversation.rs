@@ -67,7 +67,15 @@ impl<'a> Conversation<'a> {
     }
 
     /// Seals one request under a key.
-    fn seal(&self, method: &Method, target: &str, body: &[u8], kid: u64, seq: u64, key: &[u8; 32]) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
+    fn seal(
+        &self,
+        method: &Method,
+        target: &str,
+        body: &[u8],
+        kid: u64,
+        seq: u64,
+        key: &[u8; 32],
+    ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
         let not_paired = || ClientError::NotPaired(self.device.name.clone());
         let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
         let token = self.token.as_ref().ok_or_else(not_paired)?;
@@ -88,9 +96,7 @@ impl<'a> Conversation<'a> {
     pub(super) fn unsealed(&self, status: StatusCode) -> ClientError {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Refused(self.device.name.clone()),
-            status if status.is_client_error() || status.is_server_error() => {
-                ClientError::Busy { name: self.device.name.clone(), status: status.as_u16() }
-            }
+            status if status.is_client_error() || status.is_server_error() => ClientError::Busy { name: self.device.name.clone(), status: status.as_u16() },
             _ => self.not_authentic(),
         }
     }

@@ -293,7 +293,7 @@ impl<'a> Caller<'a> {
         tracing::info!(device = %device_id, changes = compared.size(), lacking_here = need.len(), lacking_there = have.len(), "two logs were compared");
         self.fetch(&mut line.conversation, &need, report, progress).await?;
         self.push_named(&mut line.conversation, &have, report, progress).await?;
-        self.engine.call(move |engine| engine.end_reconciling(&compared, &answer, &device_id, now()).map(|()| ())).await??;
+        self.engine.call(move |engine| engine.end_reconciling(&compared, &answer, &device_id, now())).await??;
         Ok(())
     }
 
