@@ -7,11 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::legacy::{Key, ObjectId, Op as WireOp, OpId as WireOpId, OpType};
-use automerge::{ActorId, ExpandedChange};
+use automerge::ExpandedChange;
+use automerge::legacy::{Key, ObjectId, OpType};
 
+use crate::chunk::{self, Canonical};
 use crate::guard::{self, DecodeError, KEY_BYTES_MAX};
-use crate::{Actor, ChangeHash, EntityId, Value, genesis, key};
+use crate::genesis::genesis_actor;
+use crate::{Actor, ChangeHash, EntityId, Value, key};
 
 /// Longest value, in bytes: with the other columns it still fits into [`crate::CHANGE_BYTES_MAX`].
 pub const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -51,6 +53,7 @@ pub struct Change {
     actor: Actor,
     seq: u64,
     start_op: u64,
+    unix_seconds: i64,
     deps: Vec<ChangeHash>,
     message: Option<String>,
     ops: Vec<Op>,
@@ -71,45 +74,9 @@ pub(crate) struct Draft {
 impl Draft {
     /// Encodes the draft as automerge would, without a document.
     pub(crate) fn encode(self) -> Change {
-        let operations = self
-            .ops
-            .iter()
-            .map(|op| WireOp {
-                action: OpType::Put(op.value.to_scalar()),
-                obj: ObjectId::Root,
-                key: Key::Map(op.key.as_str().into()),
-                pred: op.predecessors.iter().map(to_wire).collect(),
-                insert: false,
-            })
-            .collect();
-        let expanded = ExpandedChange {
-            operations,
-            actor_id: ActorId::from(self.actor.as_bytes()),
-            hash: None,
-            seq: self.seq,
-            start_op: self.start_op,
-            time: self.unix_seconds,
-            message: self.message.clone(),
-            deps: self.deps.iter().map(|dep| automerge::ChangeHash(dep.0)).collect(),
-            extra_bytes: Vec::new(),
-            author: None,
-        };
-        let encoded = automerge::Change::from(expanded);
-        Change {
-            hash: ChangeHash(encoded.hash().0),
-            actor: self.actor,
-            seq: self.seq,
-            start_op: self.start_op.get(),
-            deps: self.deps,
-            message: self.message,
-            ops: self.ops,
-            bytes: encoded.raw_bytes().to_vec(),
-        }
+        let (hash, bytes) = chunk::write(&self);
+        Change::of(self, hash, bytes)
     }
-}
-
-fn to_wire(op_id: &OpId) -> WireOpId {
-    WireOpId(op_id.counter, ActorId::from(op_id.actor.as_bytes()))
 }
 
 impl Change {
@@ -120,8 +87,27 @@ impl Change {
     /// document is taken.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         guard::inspect(bytes)?;
+        if let Some(read) = chunk::read(bytes, Canonical::Checked) {
+            return Ok(Self::of(read.draft, read.hash, bytes.to_vec()));
+        }
         // automerge 0.12 panics on some well-formed bytes; what is half read is dropped whole.
         catch_unwind(AssertUnwindSafe(|| Self::decode_inspected(bytes))).unwrap_or(Err(DecodeError::Breaks))
+    }
+
+    /// Reads a change from our own log, whose bytes were checked when they came: only the checksum is compared again.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn decode_stored(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        match chunk::read(&bytes, Canonical::Known) {
+            Some(read) => Ok(Self::of(read.draft, read.hash, bytes)),
+            None => Self::decode(&bytes),
+        }
+    }
+
+    fn of(draft: Draft, hash: ChangeHash, bytes: Vec<u8>) -> Self {
+        let Draft { actor, seq, start_op, unix_seconds, message, deps, ops } = draft;
+        Self { hash, actor, seq, start_op: start_op.get(), unix_seconds, deps, message, ops, bytes }
     }
 
     /// Reads a change another device made: as [`Self::decode`], and within limits that keep what devices
@@ -201,6 +187,7 @@ impl Change {
             actor: Actor::from_bytes(expanded.actor_id.to_bytes()),
             seq: expanded.seq,
             start_op: expanded.start_op.get(),
+            unix_seconds: expanded.time,
             deps: expanded.deps.iter().map(|dep| ChangeHash(dep.0)).collect(),
             message: expanded.message.clone(),
             ops,
@@ -268,9 +255,13 @@ impl Change {
     pub fn starts(&self, entity: &EntityId) -> bool {
         match self.value(key::ROW) {
             Some(name) => name.as_text() == Some(entity.uuid.as_str()),
+            // Bytes are canonical, so this is all a genesis can differ in.
             None => {
-                let puts = self.ops.iter().map(|op| (op.key.clone(), op.value.clone())).collect();
-                genesis(entity, puts).hash() == self.hash
+                self.is_genesis()
+                    && (self.seq, self.start_op, self.unix_seconds) == (1, 1, 0)
+                    && self.message.is_none()
+                    && self.ops.is_sorted_by(|a, b| a.key < b.key)
+                    && self.actor == genesis_actor(entity, self.ops.iter().map(|op| (op.key.as_str(), &op.value)))
             }
         }
     }

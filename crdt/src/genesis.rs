@@ -25,17 +25,8 @@ const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_2a54_9d1b_5c87_8f4e_31d0_b7a2
 /// and sequence number).
 #[must_use]
 pub fn genesis(entity: &EntityId, puts: BTreeMap<String, Value>) -> Change {
-    let mut content = Vec::new();
-    write_length_prefixed(entity.table.as_str().as_bytes(), &mut content);
-    write_length_prefixed(entity.uuid.as_str().as_bytes(), &mut content);
-    for (key, value) in &puts {
-        write_length_prefixed(key.as_bytes(), &mut content);
-        value.write_canonical(&mut content);
-    }
-    let digest = Sha256::new().chain_update(b"storysync/1 genesis\0").chain_update(&content).finalize();
-    let actor: Vec<u8> = digest.iter().copied().take(GENESIS_ACTOR_BYTES).collect();
     Draft {
-        actor: Actor::from_bytes(&actor),
+        actor: genesis_actor(entity, puts.iter().map(|(key, value)| (key.as_str(), value))),
         seq: 1,
         start_op: NonZeroU64::MIN,
         unix_seconds: 0,
@@ -44,6 +35,19 @@ pub fn genesis(entity: &EntityId, puts: BTreeMap<String, Value>) -> Change {
         ops: puts.into_iter().map(|(key, value)| Op { key, value, predecessors: Vec::new() }).collect(),
     }
     .encode()
+}
+
+/// The actor of a row's first change: a hash of the entity and what the change puts, in the order of its keys.
+pub(crate) fn genesis_actor<'a>(entity: &EntityId, puts: impl Iterator<Item = (&'a str, &'a Value)>) -> Actor {
+    let mut content = b"storysync/1 genesis\0".to_vec();
+    write_length_prefixed(entity.table.as_str().as_bytes(), &mut content);
+    write_length_prefixed(entity.uuid.as_str().as_bytes(), &mut content);
+    for (key, value) in puts {
+        write_length_prefixed(key.as_bytes(), &mut content);
+        value.write_canonical(&mut content);
+    }
+    let digest = Sha256::digest(&content);
+    Actor::from_bytes(digest.get(..GENESIS_ACTOR_BYTES).unwrap_or_default())
 }
 
 /// The uuid of a row that has none: UUIDv5 over its table, local id and own columns as stored, so

@@ -23,22 +23,22 @@ pub const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// The chunk type byte of an uncompressed change. Documents (0), deflated changes (2) and bundles (3) are
 /// never taken: each of them can claim more than it carries.
-const CHUNK_TYPE_CHANGE: u8 = 1;
+pub(crate) const CHUNK_TYPE_CHANGE: u8 = 1;
 /// `85 6f 4a 83` opens every chunk.
-const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+pub(crate) const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const CHECKSUM_BYTES: usize = 4;
-const HASH_BYTES: usize = 32;
+pub(crate) const HASH_BYTES: usize = 32;
 
 /// Column specifications: id in the upper bits, then one bit for deflate, then the type.
-mod column {
-    pub(super) const KEY_STRING: u64 = 0x15;
-    pub(super) const INSERT: u64 = 0x34;
-    pub(super) const ACTION: u64 = 0x42;
-    pub(super) const VALUE_METADATA: u64 = 0x56;
-    pub(super) const VALUE: u64 = 0x57;
-    pub(super) const PREDECESSOR_COUNT: u64 = 0x70;
-    pub(super) const PREDECESSOR_ACTOR: u64 = 0x71;
-    pub(super) const PREDECESSOR_COUNTER: u64 = 0x73;
+pub(crate) mod column {
+    pub(crate) const KEY_STRING: u64 = 0x15;
+    pub(crate) const INSERT: u64 = 0x34;
+    pub(crate) const ACTION: u64 = 0x42;
+    pub(crate) const VALUE_METADATA: u64 = 0x56;
+    pub(crate) const VALUE: u64 = 0x57;
+    pub(crate) const PREDECESSOR_COUNT: u64 = 0x70;
+    pub(crate) const PREDECESSOR_ACTOR: u64 = 0x71;
+    pub(crate) const PREDECESSOR_COUNTER: u64 = 0x73;
 }
 
 /// Why bytes are not a change of an entity document.
@@ -65,21 +65,33 @@ pub enum DecodeError {
     Shape(&'static str),
 }
 
-struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(DecodeError::NotAChange)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn unsigned(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn unsigned(&mut self) -> Result<u64, DecodeError> {
         leb128::read::unsigned(&mut self.0).map_err(|_| DecodeError::NotAChange)
     }
 
-    fn signed(&mut self) -> Result<i64, DecodeError> {
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
         leb128::read::signed(&mut self.0).map_err(|_| DecodeError::NotAChange)
+    }
+
+    /// A length, in bytes or items, that may lie ahead.
+    pub(crate) fn length(&mut self) -> Result<usize, DecodeError> {
+        let length = self.unsigned()?;
+        usize::try_from(length).ok().filter(|length| *length <= self.0.len()).ok_or(DecodeError::NotAChange)
+    }
+
+    /// Bytes after their length.
+    pub(crate) fn prefixed(&mut self) -> Result<&'a [u8], DecodeError> {
+        let length = self.length()?;
+        self.take(length)
     }
 
     fn count(&mut self, limit: usize, what: &'static str) -> Result<usize, DecodeError> {

@@ -17,13 +17,14 @@
 //! changes shows the same rows and the same conflicts, whatever the order in which they came.
 //!
 //! The bytes are automerge's own: [`save()`] gives a document that any automerge implementation
-//! opens. Reading is ours: a flat map of registers needs a few lines, while a loaded automerge
-//! document costs 17–50 KiB and is not safe on hostile bytes.
+//! opens. Reading and writing changes is ours: a flat map of registers needs a few lines, while a loaded automerge
+//! document costs 17–50 KiB and is not safe on hostile bytes. What our own reader does not plainly know, automerge judges.
 //!
 //! This crate refuses to know disks, sockets, clocks and randomness: actors and times are
 //! arguments.
 
 mod change;
+mod chunk;
 mod conflict;
 mod document;
 mod genesis;
@@ -48,7 +49,7 @@ pub use guard::{
 pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::merge_prose;
-pub use row::{Deletion, DeletionKind, Row, row};
+pub use row::{Deletion, DeletionKind, Row, RowHead, row, row_head, row_of_first};
 pub use save::{SaveError, save};
 pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, left_name, orphan_clash, shown, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};

@@ -70,6 +70,51 @@ pub fn row(document: &Document) -> Row {
     }
 }
 
+/// The row of a document that is one first change, without making the document; `None` when that change deletes the row, or
+/// is none. The same as [`row`] gives.
+#[must_use]
+pub fn row_of_first(change: &Change) -> Option<Row> {
+    if !change.is_genesis() || change.value(key::DELETED_AT).is_some_and(|at| !at.is_null()) {
+        return None;
+    }
+    let time = |name: &str| {
+        let known = change.value(name).filter(|value| value.as_text().and_then(Stamp::parse).is_some());
+        known.cloned().unwrap_or_else(|| Value::from(UNKNOWN_STAMP))
+    };
+    let fields = change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (op.key.clone(), op.value.clone())).collect();
+    Some(Row {
+        fields,
+        created_at: time(key::CREATED_AT),
+        updated_at: time(key::UPDATED_AT),
+        deletion: None,
+        version: 1.max(genesis_version(change)),
+    })
+}
+
+/// A row without its columns, for whoever only tells of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowHead {
+    /// See [`Row::created_at`].
+    pub created_at: Value,
+    /// See [`Row::updated_at`].
+    pub updated_at: Value,
+    /// See [`Row::deletion`].
+    pub deletion: Option<Deletion>,
+    /// See [`Row::version`].
+    pub version: i64,
+}
+
+/// Reads a document's row without its columns.
+#[must_use]
+pub fn row_head(document: &Document) -> RowHead {
+    RowHead {
+        created_at: stamp(document, key::CREATED_AT, Pick::Earliest),
+        updated_at: stamp(document, key::UPDATED_AT, Pick::Latest),
+        deletion: deletion(document),
+        version: version(document),
+    }
+}
+
 /// What a register reads as, and whether somebody must decide.
 pub(crate) struct Reading {
     pub(crate) value: Value,

@@ -131,3 +131,79 @@ proptest! {
         }
     }
 }
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<i64>().prop_map(Value::Integer),
+        (-3..3_i64).prop_map(Value::Integer),
+        any::<f64>().prop_map(Value::Real),
+        ".{0,20}".prop_map(Value::Text),
+        "x{120,300}".prop_map(Value::Text),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::Blob),
+    ]
+}
+
+proptest! {
+    /// What we write is, byte for byte, what automerge writes for what it reads there; and we read the same there.
+    #[test]
+    fn any_change_is_written_and_read_as_automerge_writes_and_reads_it(
+        rounds in proptest::collection::vec((0..3_usize, proptest::collection::btree_map("[a-z$]{1,12}|[a-c]", value(), 1..12), 0..3_i64, any::<bool>()), 1..8),
+    ) {
+        let mut replicas: Vec<Document> = (0..3).map(|_| Document::new()).collect();
+        let actors: Vec<Actor> = (0..3_u8).map(|n| Actor::of_device(&[9 - n; 32], [n; 8])).collect();
+        let first = genesis(&entity(), puts(&[("a", Value::from("first")), ("b", Value::Null)]));
+        for replica in &mut replicas {
+            replica.apply(first.clone()).unwrap();
+        }
+        for (replica, edit, time, merges) in rounds {
+            if merges {
+                let others = replicas.clone();
+                for other in &others {
+                    merge(other, &mut replicas[replica]);
+                }
+            }
+            let purpose = if time == 2 { EditPurpose::Rewrite } else { EditPurpose::Edit };
+            let change = replicas[replica].edit(edit, purpose, None, &actors[replica], (time - 1) * 1_790_000_000_000).unwrap();
+            let theirs = automerge::Change::try_from(change.bytes()).unwrap();
+            prop_assert_eq!(theirs.hash().0, change.hash().0);
+            let rewritten = automerge::Change::from(theirs.decode());
+            prop_assert_eq!(rewritten.raw_bytes(), change.bytes());
+            for read in [Change::decode(change.bytes()).unwrap(), Change::decode_stored(change.bytes().to_vec()).unwrap()] {
+                prop_assert_eq!(read.ops(), change.ops());
+                prop_assert_eq!((read.hash(), read.seq(), read.start_op(), read.deps(), read.message()), (change.hash(), change.seq(), change.start_op(), change.deps(), change.message()));
+                prop_assert_eq!(read.actor(), change.actor());
+            }
+            replicas[replica].apply(change).unwrap();
+        }
+        for replica in &replicas {
+            let (whole, head) = (row(replica), storysync_crdt::row_head(replica));
+            prop_assert_eq!((whole.created_at, whole.updated_at, whole.deletion, whole.version), (head.created_at, head.updated_at, head.deletion, head.version));
+        }
+    }
+
+    /// A row that is one first change reads the same without a document, and knows whose it is.
+    #[test]
+    fn a_first_change_reads_as_the_document_it_makes(
+        mut columns in proptest::collection::btree_map("[a-z$]{1,12}|[a-c]", value(), 0..12),
+        times in proptest::collection::vec("2026-01-0[1-9] 10:00:00|x|1970-01-01 00:00:00.000000", 2),
+        version in -3..9_i64,
+        deleted in any::<bool>(),
+    ) {
+        columns.extend([("created_at", Value::from(times[0].as_str())), ("updated_at", Value::from(times[1].as_str())), ("version", Value::from(version))].map(|(key, value)| (key.to_owned(), value)));
+        if deleted {
+            columns.insert("deleted_at".to_owned(), Value::from("2026-01-01 10:00:00"));
+        }
+        let first = genesis(&entity(), columns.clone());
+        let mut document = Document::new();
+        document.apply(first.clone()).unwrap();
+        let whole = row(&document);
+        prop_assert_eq!(storysync_crdt::row_of_first(&first), whole.deletion.is_none().then_some(whole));
+        prop_assert!(columns.contains_key("$row") || first.starts(&entity()));
+        let other = EntityId { table: TableName::parse("actor").unwrap(), uuid: SyncUuid::parse("other").unwrap() };
+        prop_assert!(!first.starts(&other));
+        // The same values under an actor that is not theirs.
+        let forged = Document::new().edit(columns.clone(), EditPurpose::Edit, None, &Actor::from_bytes(&[1; 16]), 0).unwrap();
+        prop_assert!(columns.contains_key("$row") || !forged.starts(&entity()));
+    }
+}

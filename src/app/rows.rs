@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params_from_iter};
 use storysync_crdt::{SyncUuid, Value};
 
 use super::quote;
-use super::schema::{Column, Role, Table};
+use super::schema::{Column, Role, Table, TableSql};
 use crate::values::{from_sql, to_sql};
 
 /// A row as it stands in the app's table.
@@ -41,9 +41,25 @@ impl StoredRow {
 
 /// `SELECT` of all of a table's columns, ready for a WHERE clause.
 #[must_use]
-pub fn select(table: &Table) -> String {
-    let columns: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
-    format!("SELECT {}, {} FROM {}", quote(&table.local_id), columns.join(", "), quote(table.name()))
+pub fn select(table: &Table) -> &str {
+    &table.sql.select
+}
+
+/// The statements of a table.
+pub(super) fn statements(name: &str, local_id: &str, columns: &[Column]) -> TableSql {
+    let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+    let (name, id) = (quote(name), quote(local_id));
+    let select = format!("SELECT {id}, {} FROM {name}", names.join(", "));
+    let time = |role: &Role| columns.iter().find(|column| column.role == *role).map_or_else(|| "NULL".to_owned(), |column| quote(&column.name));
+    let places: Vec<String> = (1..=names.len() + 1).map(|place| format!("?{place}")).collect();
+    TableSql {
+        select_one: format!("{select} WHERE {id} = ?1"),
+        find_uuid: format!("SELECT {id} FROM {name} WHERE sync_uuid = ?1"),
+        times: format!("SELECT {}, {} FROM {name} WHERE {id} = ?1", time(&Role::CreatedAt), time(&Role::UpdatedAt)),
+        highest_id: format!("SELECT coalesce(max({id}), 0) FROM {name}"),
+        insert: format!("INSERT INTO {name} ({id}, {}) VALUES ({})", names.join(", "), places.join(", ")),
+        select,
+    }
 }
 
 /// Reads what [`select`] selected.
@@ -60,8 +76,15 @@ pub fn read(table: &Table, row: &SqlRow<'_>) -> rusqlite::Result<StoredRow> {
 /// # Errors
 /// When SQLite fails.
 pub fn by_local_id(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<Option<StoredRow>> {
-    let sql = format!("{} WHERE {} = ?1", select(table), quote(&table.local_id));
-    connection.prepare_cached(&sql)?.query_row([local_id], |row| read(table, row)).optional()
+    connection.prepare_cached(&table.sql.select_one)?.query_row([local_id], |row| read(table, row)).optional()
+}
+
+/// `created_at` and `updated_at` of the row with a local id.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn times(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<Option<(Value, Value)>> {
+    connection.prepare_cached(&table.sql.times)?.query_row([local_id], |row| Ok((from_sql(row.get_ref(0)?), from_sql(row.get_ref(1)?)))).optional()
 }
 
 /// The local id of the row with a uuid.
@@ -69,8 +92,7 @@ pub fn by_local_id(connection: &Connection, table: &Table, local_id: i64) -> rus
 /// # Errors
 /// When SQLite fails.
 pub fn local_id_of(connection: &Connection, table: &Table, uuid: &SyncUuid) -> rusqlite::Result<Option<i64>> {
-    let sql = format!("SELECT {} FROM {} WHERE sync_uuid = ?1", quote(&table.local_id), quote(table.name()));
-    connection.prepare_cached(&sql)?.query_row([uuid.as_str()], |row| row.get(0)).optional()
+    connection.prepare_cached(&table.sql.find_uuid)?.query_row([uuid.as_str()], |row| row.get(0)).optional()
 }
 
 /// The highest local id in use, 0 for an empty table.
@@ -78,8 +100,7 @@ pub fn local_id_of(connection: &Connection, table: &Table, uuid: &SyncUuid) -> r
 /// # Errors
 /// When SQLite fails.
 pub fn highest_local_id(connection: &Connection, table: &Table) -> rusqlite::Result<i64> {
-    let sql = format!("SELECT coalesce(max({}), 0) FROM {}", quote(&table.local_id), quote(table.name()));
-    connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
+    connection.prepare_cached(&table.sql.highest_id)?.query_row([], |row| row.get(0))
 }
 
 /// The highest integer a reference column holds, 0 when none.
@@ -112,6 +133,16 @@ pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BT
     let sql = format!("INSERT INTO {} ({}{comma}{}) VALUES (?1{comma}{})", quote(table.name()), quote(&table.local_id), columns.join(", "), places.join(", "));
     let id = Value::Integer(local_id);
     connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
+    Ok(())
+}
+
+/// Writes a new row, all of its columns in the table's order.
+///
+/// # Errors
+/// When SQLite refuses it: a constraint, a type.
+pub fn insert_whole(connection: &Connection, table: &Table, local_id: i64, values: &[Value]) -> rusqlite::Result<()> {
+    let id = Value::Integer(local_id);
+    connection.prepare_cached(&table.sql.insert)?.execute(params_from_iter(std::iter::once(&id).chain(values).map(to_sql)))?;
     Ok(())
 }
 

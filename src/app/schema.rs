@@ -123,6 +123,19 @@ pub struct Table {
     pub uuid_is_unique: bool,
     /// The triggers of ours that stand on it.
     pub own_triggers: BTreeSet<String>,
+    /// What is asked of the table again and again, written once.
+    pub(super) sql: TableSql,
+}
+
+/// Statements of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TableSql {
+    pub(super) select: String,
+    pub(super) select_one: String,
+    pub(super) find_uuid: String,
+    pub(super) times: String,
+    pub(super) highest_id: String,
+    pub(super) insert: String,
 }
 
 impl Table {
@@ -340,9 +353,11 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
             uniques.push(unique);
         }
     }
+    let local_id = integer_key.unwrap_or_else(|| "rowid".to_owned());
     Ok(Ok(Table {
         name: table_name,
-        local_id: integer_key.unwrap_or_else(|| "rowid".to_owned()),
+        sql: super::rows::statements(name, &local_id, &columns),
+        local_id,
         natural_key,
         columns,
         uniques,

@@ -21,7 +21,7 @@ use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use crate::sync::wire::{FetchRequest, PullRequest, PushRequest, PushResponse, ReconcileRequest};
-use crate::sync::{DigestRequest, Engine, EngineError, Receipt};
+use crate::sync::{DigestRequest, Engine, EngineError, Incoming, Receipt};
 use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
@@ -305,10 +305,13 @@ async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8])
     if request.changes.len() > ROWS_PUSHED_MAX {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several")));
     }
+    let PushRequest { changes, span, .. } = request;
+    // Read here, beside the Engine, which others wait for.
+    let incoming = Incoming::read_all(changes);
     let (receipt, accepted, epoch) = for_device(node, device, move |engine, id| {
-        let receipt = engine.receive(&request.changes, id, now())?;
-        engine.note_span(request.span.as_ref(), id, now())?;
-        let accepted = engine.accepted_states(&receipt, &request.changes, id, now())?;
+        let receipt = engine.receive_pushed(&incoming, id, now())?;
+        engine.note_span(span.as_ref(), id, now())?;
+        let accepted = engine.accepted_states(&receipt, &incoming, id, now())?;
         Ok((receipt, accepted, engine.epoch()))
     })
     .await?;

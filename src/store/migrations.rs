@@ -14,6 +14,7 @@ const NODE: &[(&str, &str)] = &[
     ("V2__clashes", include_str!("../../migrations/node/V2__clashes.sql")),
     ("V3__guard", include_str!("../../migrations/node/V3__guard.sql")),
     ("V4__first_contact", include_str!("../../migrations/node/V4__first_contact.sql")),
+    ("V5__counting", include_str!("../../migrations/node/V5__counting.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

@@ -271,6 +271,16 @@ pub fn find(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rusqlit
         .optional()
 }
 
+/// Whether anybody has told of a row.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_known(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_row WHERE table_id = ?1 AND sync_uuid = ?2)")?
+        .query_row(params![table.0, uuid.as_str()], |row| row.get(0))
+}
+
 /// The row that stands under a local id in the app's table.
 ///
 /// # Errors

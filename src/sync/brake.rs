@@ -8,7 +8,7 @@ use storysync_crdt::{Stamp, Value, key, row};
 
 use super::error::{EngineError, SessionError};
 use super::session::Session;
-use super::wire::RowChange;
+use super::receive::Incoming;
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
 use crate::store::brakes::{self, Brake};
@@ -58,9 +58,9 @@ pub enum BrakeDecision {
 }
 
 /// How many rows a push says it deletes, by table: slices are judged by the whole they belong to.
-pub(super) fn announced(changes: &[RowChange]) -> BTreeMap<String, usize> {
+pub(super) fn announced(changes: &[Incoming]) -> BTreeMap<String, usize> {
     let mut announced = BTreeMap::new();
-    for change in changes.iter().filter(|change| change.operation == "delete") {
+    for change in changes.iter().map(|incoming| &incoming.change).filter(|change| change.operation == "delete") {
         *announced.entry(table_of_entity_type(&change.entity_type).to_owned()).or_default() += 1;
     }
     announced

@@ -6,6 +6,7 @@
 //! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses).
 
 mod adopt;
+mod arrival;
 mod brake;
 mod capture;
 mod contact;
@@ -35,7 +36,7 @@ pub use engine::{Engine, EngineOptions, Entropy, NewLife, Noticed};
 pub use error::EngineError;
 pub use history::{EntryReport, FieldEntry, UndoReport};
 pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage};
-pub use receive::Receipt;
+pub use receive::{Incoming, Receipt};
 pub use reconcile::{NAMED_MAX, ReconcileError, Reconciling};
 pub use report::{ConflictReport, FieldReport, RowName, Status, ValueReport};
 pub use resolve::{Choice, Take};

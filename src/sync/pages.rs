@@ -1,20 +1,21 @@
 //! What is new for a peer: pages of the change log, and the cursors that point into it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rusqlite::{Connection, OptionalExtension as _};
 use sha2::{Digest, Sha256};
-use storysync_crdt::{Change, ChangeHash, DeletionKind, Document, Row, Stamp, Value, key, row};
+use storysync_crdt::{ChangeHash, DeletionKind, Document, Row, Stamp, TableName, UNKNOWN_STAMP, Value, key, row, row_head};
 
 use super::error::SessionError;
 use super::wire::{PullRequest, RowChange, StoredTimes};
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
-use crate::app::schema::{Role, Schema, Table};
+use crate::app::schema::{Schema, Table};
 use crate::store::log::{self, CHAIN_BYTES, EPOCH_BYTES, Epoch, Logged, Position};
-use crate::store::rows::{self, RowId};
+use crate::store::rows::{self, RowId, TableId};
 use crate::values::to_json;
 
 /// Most rows in one page.
@@ -220,17 +221,21 @@ fn row_changes(
         changes.push(change);
     }
     let mut found = Vec::with_capacity(order.len());
+    let mut names: HashMap<TableId, TableName> = HashMap::new();
     let mut data_bytes = 0;
     for (index, id) in order.into_iter().enumerate() {
         let Some(changes) = by_row.remove(&id) else { continue };
         let record = rows::get(connection, id)?;
-        let table = rows::table_name(connection, record.table)?;
+        let table = match names.entry(record.table) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(rows::table_name(connection, record.table)?),
+        };
         if !changes.iter().any(|change| wanted(table.as_str(), change.admitted_at)) {
             continue;
         }
         let document = log::document(connection, id)?;
-        let merged = row(&document);
-        let holds_first = changes.iter().any(|change| Change::decode(&change.bytes).is_ok_and(|change| change.is_genesis()));
+        let merged = row_head(&document);
+        let holds_first = document.changes().first().is_some_and(|first| changes.iter().any(|change| change.bytes == first.bytes()));
         let deleted = merged.deletion.is_some();
         let mut told = RowChange {
             entity_type: table.as_str().to_owned(),
@@ -244,7 +249,7 @@ fn row_changes(
                 "update"
             }
             .to_owned(),
-            data: with_data.then(|| data(schema.table(table.as_str()), &document, &merged)),
+            data: with_data.then(|| data(schema.table(table.as_str()), &document, &row(&document))),
             version: merged.version,
             updated_at: rfc3339(&merged.updated_at),
             stored_times: None,
@@ -253,16 +258,16 @@ fn row_changes(
         };
         if let (true, Some(local_id), Some(table)) = (record.present, record.local_id, schema.table(table.as_str()))
             && (rfc3339(&merged.created_at).is_none() || told.updated_at.is_none())
-            && let Some(stored) = app_rows::by_local_id(connection, table, local_id)?
+            && let Some((created_at, updated_at)) = app_rows::times(connection, table, local_id)?
         {
             // No document knows when: what our table says is better than nothing.
-            let unknown = |document: &Value, role: &Role| {
-                if rfc3339(document).is_some() { None } else { stored.by_role(table, role).as_text().map(str::to_owned) }
+            let unknown = |document: &Value, stored: &Value| {
+                if rfc3339(document).is_some() { None } else { stored.as_text().filter(|text| *text != UNKNOWN_STAMP).map(str::to_owned) }
             };
-            told.stored_times =
-                Some(StoredTimes { created_at: unknown(&merged.created_at, &Role::CreatedAt), updated_at: unknown(&merged.updated_at, &Role::UpdatedAt) });
+            let times = StoredTimes { created_at: unknown(&merged.created_at, &created_at), updated_at: unknown(&merged.updated_at, &updated_at) };
+            told.stored_times = (times != StoredTimes::default()).then_some(times);
             if told.updated_at.is_none() {
-                told.updated_at = rfc3339(stored.by_role(table, &Role::UpdatedAt));
+                told.updated_at = rfc3339(&updated_at);
             }
         }
         if let Some(data) = &told.data {

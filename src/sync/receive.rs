@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, DeviceKey, EntityId, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key};
+use storysync_crdt::{ApplyError, Change, DeviceKey, EntityId, Row, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key, row_of_first};
 
+use super::arrival::Arrived;
 use super::error::SessionError;
 use super::session::{Session, Source};
 use super::wire::{RowChange, StoredTimes};
@@ -32,6 +33,40 @@ pub(super) struct Sender {
     pub(super) device: Option<DeviceKey>,
     /// Whether we asked or were told.
     pub(super) source: Source,
+}
+
+/// A row's changes as they came, read as far as that needs no look at what is here.
+#[derive(Debug)]
+pub struct Incoming {
+    pub(super) change: RowChange,
+    /// The changes in their order; `None` for those that can't be read plainly, which receiving judges.
+    pub(super) read: Vec<Option<Change>>,
+    /// The row as it would stand where nobody has heard of it yet, when it is one first change and no more.
+    pub(super) arrival: Option<Row>,
+}
+
+impl Incoming {
+    /// Reads what came: the part of receiving that can be done beside it.
+    #[must_use]
+    pub fn read_all(changes: Vec<RowChange>) -> Vec<Self> {
+        let read = |text: &String| STANDARD.decode(text).ok().and_then(|bytes| Change::decode_received(&bytes).ok());
+        changes
+            .into_iter()
+            .map(|change| {
+                let read: Vec<Option<Change>> = change.automerge.iter().map(read).collect();
+                Self { arrival: arrival(&change, &read), read, change }
+            })
+            .collect()
+    }
+}
+
+fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<Row> {
+    let [Some(first)] = read else { return None };
+    let (table, uuid) = (TableName::parse(table_of_entity_type(&change.entity_type))?, SyncUuid::parse(&change.sync_uuid)?);
+    if !first.starts(&EntityId { table, uuid }) {
+        return None;
+    }
+    row_of_first(first)
 }
 
 /// What receiving led to.
@@ -81,24 +116,28 @@ impl Receipt {
 
 impl Session<'_> {
     /// Takes in what a peer sent. Receiving the same again changes nothing.
-    pub(super) fn receive(&mut self, changes: &[RowChange], sender: &Sender, announced: &BTreeMap<String, usize>) -> Result<Receipt, SessionError> {
+    pub(super) fn receive(&mut self, changes: &[Incoming], sender: &Sender, announced: &BTreeMap<String, usize>) -> Result<Receipt, SessionError> {
         self.source = sender.source;
         let mut receipt = Receipt::default();
         pending::expire(self.connection, self.now.unix_ms())?;
         self.quarantined = quarantine::all(self.connection)?;
-        for change in changes {
-            self.receive_row(change, sender, &mut receipt)?;
+        let mut waiting: Vec<&Incoming> = changes.iter().collect();
+        let arrived = self.take_arrivals(&mut waiting, sender)?;
+        for incoming in waiting {
+            self.receive_row(incoming, sender, &mut receipt)?;
         }
         let before: Vec<(RowId, bool)> =
             receipt.rows.iter().map(|id| Ok((*id, rows::get(self.connection, *id)?.present))).collect::<Result<_, SessionError>>()?;
         let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
         waiting.extend(receipt.rows.iter().copied());
         self.settle(waiting)?;
-        self.note_in_log(&before, &sender.device_id)?;
+        self.note_in_log(&before, &arrived, &sender.device_id)?;
+        receipt.rows.extend(arrived.into_iter().map(|arrived| arrived.id));
         Ok(receipt)
     }
 
-    fn receive_row(&mut self, change: &RowChange, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
+    fn receive_row(&mut self, incoming: &Incoming, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
+        let change = &incoming.change;
         let origin = Some(sender.peer);
         let table = TableName::parse(table_of_entity_type(&change.entity_type));
         let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
@@ -124,8 +163,12 @@ impl Session<'_> {
         // One after the other: what is refused shall not first be held in memory together.
         let mut record = known;
         let mut admitted = 0;
-        for text in &change.automerge {
-            let decoded = match self.decode(text, sender, record.as_ref().map(|record| record.id))? {
+        for (text, read) in change.automerge.iter().zip(&incoming.read) {
+            let decoded = match read {
+                Some(read) => Ok(read.clone()),
+                None => self.decode(text, sender, record.as_ref().map(|record| record.id))?,
+            };
+            let decoded = match decoded {
                 Ok(decoded) => decoded,
                 Err(reason) => {
                     receipt.refuse(format!("a change of {table}/{uuid} was refused: {reason}"));
@@ -297,8 +340,13 @@ impl Session<'_> {
         }
     }
 
-    fn note_in_log(&mut self, before: &[(RowId, bool)], device_id: &str) -> Result<(), SessionError> {
+    fn note_in_log(&mut self, before: &[(RowId, bool)], arrived: &[Arrived], device_id: &str) -> Result<(), SessionError> {
         let now = self.now.to_table_text();
+        // Beyond what the log keeps, lines would only be written to be deleted.
+        let kept = usize::try_from(peers::LOG_LINES_MAX).unwrap_or(usize::MAX);
+        for arrived in arrived.iter().rev().take(kept) {
+            peers::note(self.connection, device_id, &arrived.table, arrived.local_id, LoggedOperation::Create, &now)?;
+        }
         for (id, was_present) in before {
             let record = rows::get(self.connection, *id)?;
             let operation = match (was_present, record.present) {
@@ -309,7 +357,7 @@ impl Session<'_> {
             let table = rows::table_name(self.connection, record.table)?;
             peers::note(self.connection, device_id, table.as_str(), record.local_id.unwrap_or(0), operation, &now)?;
         }
-        if !before.is_empty() {
+        if !before.is_empty() || !arrived.is_empty() {
             self.trim_log()?;
         }
         Ok(())
@@ -321,7 +369,7 @@ fn too_many_wait(table: &TableName, uuid: &SyncUuid) -> String {
 }
 
 /// Times no document knows: what the sender's table says is kept until the row is written.
-fn remember_times(record: &mut RowRecord, told: Option<&StoredTimes>) {
+pub(super) fn remember_times(record: &mut RowRecord, told: Option<&StoredTimes>) {
     let Some(told) = told else { return };
     for (name, text) in [(key::CREATED_AT, &told.created_at), (key::UPDATED_AT, &told.updated_at)] {
         if let Some(text) = text.as_deref().filter(|text| Stamp::parse(text).is_some()) {

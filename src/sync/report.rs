@@ -6,7 +6,8 @@ use storysync_crdt::{Conflict, ConflictId, ConflictValue, DeviceKey, Stamp, row}
 use super::error::SessionError;
 use super::pages;
 use super::session::Session;
-use super::wire::{PushConflict, RowChange};
+use super::receive::Incoming;
+use super::wire::PushConflict;
 use crate::app::profile::table_of_entity_type;
 use crate::store::rows::{self, RowRecord};
 use crate::trust::identity::DeviceId;
@@ -132,9 +133,9 @@ impl Session<'_> {
     }
 
     /// The clashes of a row that was pushed, in the documented shape.
-    pub(super) fn push_conflicts(&mut self, record: &RowRecord, pushed: &[RowChange], device: Option<&DeviceKey>) -> Result<Vec<PushConflict>, SessionError> {
+    pub(super) fn push_conflicts(&mut self, record: &RowRecord, pushed: &[Incoming], device: Option<&DeviceKey>) -> Result<Vec<PushConflict>, SessionError> {
         let entity = rows::entity(self.connection, record)?;
-        let told = pushed.iter().find(|change| table_of_entity_type(&change.entity_type) == entity.table.as_str() && change.sync_uuid == entity.uuid.as_str());
+        let told = pushed.iter().map(|incoming| &incoming.change).find(|change| table_of_entity_type(&change.entity_type) == entity.table.as_str() && change.sync_uuid == entity.uuid.as_str());
         let clashes = self.clashes(record)?;
         let reports = self.conflicts_of(record)?;
         let schema = std::sync::Arc::clone(&self.schema);

@@ -10,6 +10,7 @@ use storysync_crdt::{
     ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, key, row,
 };
 
+use super::arrival::ArrivalsByTable;
 use super::error::SessionError;
 use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
@@ -75,6 +76,8 @@ pub(crate) struct Session<'a> {
     pub(super) on_behalf_of: Option<DeviceKey>,
     /// Whether rows got other names, so that the log begins another life.
     pub(super) starts_over: bool,
+    /// Tables in which rows arrive the short way.
+    pub(super) arrivals: ArrivalsByTable,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     own_writes: bool,
@@ -99,6 +102,7 @@ impl<'a> Session<'a> {
             source: Source::Local,
             on_behalf_of: None,
             starts_over: false,
+            arrivals: ArrivalsByTable::new(),
             appender: None,
             documents: HashMap::new(),
             own_writes: false,
@@ -168,12 +172,18 @@ impl<'a> Session<'a> {
             Ok(true) => {}
             other => return Ok(other),
         }
+        self.append(row, &change, origin)?;
+        Ok(Ok(true))
+    }
+
+    /// Adds a change that fits its document to the log.
+    pub(super) fn append(&mut self, row: RowId, change: &Change, origin: Option<i64>) -> Result<(), SessionError> {
         let appender = match &mut self.appender {
             Some(appender) => appender,
             None => self.appender.insert(Appender::new(self.connection)?),
         };
-        appender.append(self.connection, row, &change, origin, self.now.unix_ms())?;
-        Ok(Ok(true))
+        appender.append(self.connection, row, change, origin, self.now.unix_ms())?;
+        Ok(())
     }
 
     /// Writes a change of our own: `puts` on top of `base`, or of everything known.

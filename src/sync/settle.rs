@@ -490,7 +490,7 @@ fn empty_reference(table: &Table, column: &Column, record: &RowRecord, document:
 }
 
 /// Whether a column stores a value without converting it.
-fn is_natural(affinity: Affinity, value: &Value) -> bool {
+pub(super) fn is_natural(affinity: Affinity, value: &Value) -> bool {
     match value {
         Value::Null | Value::Blob(_) => true,
         Value::Integer(_) => !matches!(affinity, Affinity::Text | Affinity::Real),

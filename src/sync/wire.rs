@@ -35,6 +35,9 @@ pub struct PullRequest {
     /// everything anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compares: bool,
+    /// Whether the page before is not stored yet: the cursor then says nothing about what arrived.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
     /// The port of the asking device's own LAN listener, when it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,

@@ -9,12 +9,12 @@ use storysync_crdt::ChangeHash;
 use super::conversation::{Conversation, words_of_a_peer};
 use super::link::{Counters, connect};
 use super::{ClientError, EventStream};
-use crate::net::handle::EngineHandle;
+use crate::net::handle::{EngineGone, EngineHandle};
 use crate::net::node_state::now;
 use crate::net::sealed::compress;
 use crate::store::trust::{EventKind, TrustStore, TrustedDevice};
 use crate::sync::wire::{FetchRequest, FetchResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReconcileRequest, ReconcileResponse, RowChange};
-use crate::sync::{DigestRequest, Digests, FirstContact, Kinship, NAMED_MAX, Reconciling};
+use crate::sync::{DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED_MAX, Receipt, Reconciling};
 use crate::trust::identity::{DeviceId, Identity};
 use crate::trust::to_base64url;
 
@@ -192,25 +192,27 @@ impl<'a> Caller<'a> {
     /// See [`ClientError`].
     pub async fn pull(&self, line: &mut Line<'a>, report: &mut PeerReport, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), ClientError> {
         let mut was_reset = false;
+        let mut page = None;
         loop {
-            let pulled = self.pull_page(&mut line.conversation, report, progress).await?;
+            let (was_empty, is_reset) = page.as_ref().map_or((false, false), |page: &PulledPage| (page.page.changes.is_empty(), page.page.reset));
+            let had_page = page.is_some();
+            page = self.pull_page(&mut line.conversation, page, report, progress).await?;
             self.prove(line)?;
-            match pulled {
-                Pulled::More => {}
-                Pulled::All => return Ok(()),
-                Pulled::Reset if was_reset => {
+            if is_reset {
+                if was_reset {
                     let name = line.conversation.device.name.clone();
                     return Err(ClientError::Remote { name, detail: "its log begins anew, again and again".to_owned() });
                 }
-                Pulled::Reset => {
-                    was_reset = true;
-                    let words = format!(
-                        "the database of {} was restored from a backup, copied or replaced; it was compared with this one, and each gets what it lacks",
-                        line.conversation.device.name
-                    );
-                    self.tell(&line.conversation.device.device_id, report, words)?;
-                    self.compare_if_needed(line, report, progress).await?;
-                }
+                was_reset = true;
+                let words = format!(
+                    "the database of {} was restored from a backup, copied or replaced; it was compared with this one, and each gets what it lacks",
+                    line.conversation.device.name
+                );
+                self.tell(&line.conversation.device.device_id, report, words)?;
+                self.compare_if_needed(line, report, progress).await?;
+            } else if had_page && page.is_none() && was_empty {
+                // Asked once more after the last rows, whose cursor tells the peer that they arrived.
+                return Ok(());
             }
         }
     }
@@ -370,6 +372,7 @@ impl<'a> Caller<'a> {
         let mut arrived = 0;
         while let Some(page) = names.next_page(conversation).await? {
             arrived += page.iter().map(|row| row.automerge.len()).sum::<usize>();
+            let page = Incoming::read_all(page);
             let device_id = conversation.device.device_id.to_string();
             let receipt = self.engine.call(move |engine| engine.receive_fetched(&page, &device_id, now())).await??;
             report.pulled += self.note_receipt(conversation, &receipt)?;
@@ -401,7 +404,7 @@ impl<'a> Caller<'a> {
     }
 
     /// What was refused of what a peer told; how many rows were new.
-    fn note_receipt(&self, conversation: &Conversation<'_>, receipt: &crate::sync::Receipt) -> Result<usize, ClientError> {
+    fn note_receipt(&self, conversation: &Conversation<'_>, receipt: &Receipt) -> Result<usize, ClientError> {
         let device = conversation.device;
         for sentence in &receipt.rejected {
             tracing::warn!(device = %device.device_id, "{sentence}");
@@ -417,12 +420,14 @@ impl<'a> Caller<'a> {
         Ok(receipt.rows.len())
     }
 
+    /// Pulls one page, which takes in the page before it meanwhile: storing and answering have a processor each.
     async fn pull_page(
         &self,
         conversation: &mut Conversation<'_>,
+        before: Option<PulledPage>,
         report: &mut PeerReport,
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Pulled, ClientError> {
+    ) -> Result<Option<PulledPage>, ClientError> {
         let device_id = conversation.device.device_id.to_string();
         let asked = device_id.clone();
         let request = self.engine.call(move |engine| engine.pull_request(&asked)).await??;
@@ -434,26 +439,31 @@ impl<'a> Caller<'a> {
             compares: true,
             ..request
         };
-        let page: PullResponse = ask(conversation, "/api/sync/pull", &request).await?;
-        conversation.take_token(page.auth_token.as_deref())?;
-        if page.cursor.len() > CURSOR_BYTES_MAX || page.epoch.len() > CURSOR_BYTES_MAX {
-            return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "a cursor longer than any cursor is".to_owned() });
-        }
-        conversation.empty_pages = if page.changes.is_empty() { conversation.empty_pages + 1 } else { 0 };
-        if page.has_more && conversation.empty_pages > EMPTY_PAGES_MAX {
-            return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "there is more, again and again, and nothing comes".to_owned() });
-        }
-        // Asked once more after the last rows, whose cursor tells the peer that they arrived.
-        let (is_reset, more) = (page.reset, page.has_more || !page.changes.is_empty());
-        let remaining = usize::try_from(page.remaining).unwrap_or(0);
-        let receipt = self.engine.call(move |engine| engine.receive_pulled(&page, &device_id, now())).await??;
+        let Some(before) = before else { return ask_page(conversation, &request).await.map(Some) };
+        let (cursor, has_more, is_reset, remaining) = (before.page.cursor.clone(), before.page.has_more, before.page.reset, before.page.remaining);
+        let PulledPage { page, token } = before;
+        let storing = async {
+            // Read on a thread of its own: this one asks for the next page.
+            let read = tokio::task::spawn_blocking(move || {
+                let mut page = page;
+                (Incoming::read_all(std::mem::take(&mut page.changes)), page)
+            });
+            let (incoming, page) = read.await.map_err(|_| EngineGone)?;
+            self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now())).await
+        };
+        let (stored, next) = if has_more && !is_reset {
+            // Not stored yet: what is asked for next says nothing about what arrived.
+            let ahead = PullRequest { cursor: Some(cursor), ahead: true, ..request };
+            let (stored, next) = tokio::join!(storing, ask_page(conversation, &ahead));
+            (stored, Some(next))
+        } else {
+            (storing.await, None)
+        };
+        let receipt = stored??;
+        conversation.take_token(token.as_deref())?;
         report.pulled += self.note_receipt(conversation, &receipt)?;
-        progress(Progress { pulled: report.pulled, pushed: report.pushed, remaining });
-        Ok(match (is_reset, more) {
-            (true, _) => Pulled::Reset,
-            (false, true) => Pulled::More,
-            (false, false) => Pulled::All,
-        })
+        progress(Progress { pulled: report.pulled, pushed: report.pushed, remaining: usize::try_from(remaining).unwrap_or(0) });
+        next.transpose()
     }
 
     /// Pushes one page. `false` when there is nothing to push.
@@ -491,11 +501,23 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// What one page of a pull came to.
-enum Pulled {
-    More,
-    All,
-    Reset,
+/// A page that came and is not stored yet.
+struct PulledPage {
+    page: PullResponse,
+    token: Option<String>,
+}
+
+async fn ask_page(conversation: &mut Conversation<'_>, request: &PullRequest) -> Result<PulledPage, ClientError> {
+    let mut page: PullResponse = ask(conversation, "/api/sync/pull", request).await?;
+    if page.cursor.len() > CURSOR_BYTES_MAX || page.epoch.len() > CURSOR_BYTES_MAX {
+        return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "a cursor longer than any cursor is".to_owned() });
+    }
+    conversation.empty_pages = if page.changes.is_empty() { conversation.empty_pages + 1 } else { 0 };
+    if page.has_more && conversation.empty_pages > EMPTY_PAGES_MAX {
+        return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "there is more, again and again, and nothing comes".to_owned() });
+    }
+    let token = page.auth_token.take();
+    Ok(PulledPage { page, token })
 }
 
 /// Changes to be asked for by name, or all there are when there are too many to name.

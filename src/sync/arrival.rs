@@ -1,0 +1,187 @@
+//! The short way in for a row nobody here has heard of, which stands by itself: one first change, a table that takes it as it
+//! is, references to rows that stand. Most rows of a first sync are such, and need none of the questions the long way asks
+//! (`receive`, `settle`): nothing refers to them yet, nothing contests them, nothing waits for them.
+//!
+//! What comes out is what the long way would have written; a test holds the two against each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+use storysync_crdt::{Change, NOWHERE, Row, SyncUuid, Value};
+
+use super::error::SessionError;
+use super::receive::{Incoming, Sender};
+use super::session::Session;
+use super::settle::{REFUSED_BY_TABLE, is_natural, known_stamp, unknown_time};
+use crate::app::profile::{self, table_of_entity_type};
+use crate::app::rows as app_rows;
+use crate::app::schema::{Role, Table};
+use crate::store::log;
+use crate::store::rows::{self, Differences, RowId, RowRecord, TableId};
+
+/// What is known of a table for the length of one transaction.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    table: TableId,
+    name: Arc<str>,
+    /// Whether rows may arrive the short way at all.
+    open: bool,
+    last_id: i64,
+}
+
+/// Tables rows arrive in, by name.
+pub(super) type ArrivalsByTable = HashMap<String, Arrivals>;
+
+/// A row that came the short way.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) id: RowId,
+    pub(super) table: Arc<str>,
+    pub(super) local_id: i64,
+}
+
+/// References to rows that stand: which column leads to which row.
+type Targets = Vec<(RowId, String)>;
+
+impl Session<'_> {
+    /// Takes in, of `waiting`, the rows that stand by themselves, parents before their children; the others stay.
+    pub(super) fn take_arrivals(&mut self, waiting: &mut Vec<&Incoming>, sender: &Sender) -> Result<Vec<Arrived>, SessionError> {
+        let mut arrived = Vec::new();
+        loop {
+            let before = waiting.len();
+            let mut left = Vec::new();
+            for incoming in waiting.drain(..) {
+                match self.arrive(incoming, sender)? {
+                    Some(new) => arrived.push(new),
+                    None => left.push(incoming),
+                }
+            }
+            *waiting = left;
+            // Whoever came may be what others of them refer to.
+            if waiting.is_empty() || waiting.len() == before {
+                break;
+            }
+        }
+        for arrivals in std::mem::take(&mut self.arrivals).into_values().filter(|arrivals| arrivals.open) {
+            rows::raise_high_id(self.connection, arrivals.table, arrivals.last_id)?;
+        }
+        Ok(arrived)
+    }
+
+    fn arrive(&mut self, incoming: &Incoming, sender: &Sender) -> Result<Option<Arrived>, SessionError> {
+        let (Some(merged), [Some(first)]) = (&incoming.arrival, incoming.read.as_slice()) else { return Ok(None) };
+        let schema = Arc::clone(&self.schema);
+        let (Some(table), Some(uuid)) = (schema.table(table_of_entity_type(&incoming.change.entity_type)), SyncUuid::parse(&incoming.change.sync_uuid)) else {
+            return Ok(None);
+        };
+        let Some(table_id) = self.arrivals_of(table)? else { return Ok(None) };
+        if rows::is_known(self.connection, table_id, &uuid)? {
+            return Ok(None);
+        }
+        let mut record = RowRecord {
+            id: RowId(0),
+            table: table_id,
+            uuid,
+            local_id: None,
+            present: true,
+            version: merged.version,
+            differs: Differences::new(),
+            parked: None,
+            conflicts: 0,
+        };
+        super::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
+        let Some((values, targets)) = self.values_shown(table, &record, merged)? else { return Ok(None) };
+        self.write_arrival(table, record, &values, &targets, first, sender)
+    }
+
+    /// Whether rows may arrive in a table the short way, asked once.
+    fn arrivals_of(&mut self, table: &Table) -> Result<Option<TableId>, SessionError> {
+        if !self.arrivals.contains_key(table.name()) {
+            let Some(id) = rows::find_table(self.connection, table.name())? else { return Ok(None) };
+            let is_plain = table.uniques.is_empty() && table.natural_key.is_empty() && table.columns.iter().all(|column| column.role != Role::LocalId);
+            let open = is_plain && rows::parked_because(self.connection, id, REFUSED_BY_TABLE)?.is_empty();
+            let last_id = if open { rows::high_id(self.connection, id)?.max(app_rows::highest_local_id(self.connection, table)?) } else { 0 };
+            self.arrivals.insert(table.name().to_owned(), Arrivals { table: id, name: table.name().into(), open, last_id });
+        }
+        Ok(self.arrivals.get(table.name()).filter(|arrivals| arrivals.open).map(|arrivals| arrivals.table))
+    }
+
+    /// What the table's columns show, when each takes its value as it is.
+    fn values_shown(&self, table: &Table, record: &RowRecord, merged: &Row) -> Result<Option<(Vec<Value>, Targets)>, SessionError> {
+        let (mut values, mut targets) = (Vec::with_capacity(table.columns.len()), Vec::new());
+        for column in &table.columns {
+            let time = |document: &Value| if known_stamp(document).is_some() { document.clone() } else { unknown_time(column, record) };
+            let value = match &column.role {
+                Role::LocalId => return Ok(None),
+                Role::SyncUuid => Value::from(record.uuid.as_str()),
+                Role::Version => Value::Integer(merged.version),
+                Role::DeletedAt => Value::Null,
+                Role::CreatedAt => time(&merged.created_at),
+                Role::UpdatedAt => time(&merged.updated_at),
+                Role::Field => {
+                    let value = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+                    if !profile::takes(&self.schema, table.name(), column, &value) || !is_natural(column.affinity, &value) {
+                        return Ok(None);
+                    }
+                    value
+                }
+                Role::Reference { table: target } => match merged.fields.get(&column.name) {
+                    None | Some(Value::Null) => Value::Null,
+                    Some(Value::Text(uuid)) if uuid != NOWHERE => {
+                        let standing = match (rows::find_table(self.connection, target)?, SyncUuid::parse(uuid)) {
+                            (Some(target), Some(uuid)) => rows::find(self.connection, target, &uuid)?,
+                            _ => None,
+                        };
+                        match standing.as_ref().map(|target| (target.id, target.local_id, target.present)) {
+                            Some((target, Some(local_id), true)) => {
+                                targets.push((target, column.name.clone()));
+                                Value::Integer(local_id)
+                            }
+                            _ => return Ok(None),
+                        }
+                    }
+                    Some(_) => return Ok(None),
+                },
+            };
+            if value.is_null() && column.not_null {
+                return Ok(None);
+            }
+            values.push(value);
+        }
+        Ok(Some((values, targets)))
+    }
+
+    fn write_arrival(
+        &mut self,
+        table: &Table,
+        record: RowRecord,
+        values: &[Value],
+        targets: &[(RowId, String)],
+        first: &Change,
+        sender: &Sender,
+    ) -> Result<Option<Arrived>, SessionError> {
+        if log::contains(self.connection, &first.hash())? {
+            return Ok(None);
+        }
+        let Some(arrivals) = self.arrivals.get_mut(table.name()) else { return Ok(None) };
+        let local_id = arrivals.last_id.saturating_add(1);
+        self.begin_own_writes()?;
+        match app_rows::insert_whole(self.connection, table, local_id, values) {
+            Ok(()) => {}
+            // The long way finds out what will do.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(arrivals) = self.arrivals.get_mut(table.name()) {
+            arrivals.last_id = local_id;
+        }
+        let id = rows::insert_present(self.connection, record.table, &record.uuid, local_id, record.version, &record.differs)?;
+        self.append(id, first, Some(sender.peer))?;
+        for (target, column) in targets {
+            rows::add_reference(self.connection, *target, id, column)?;
+        }
+        let name = self.arrivals.get(table.name()).map(|arrivals| Arc::clone(&arrivals.name));
+        Ok(name.map(|table| Arrived { id, table, local_id }))
+    }
+}
