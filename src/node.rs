@@ -123,6 +123,8 @@ pub struct ServeOptions {
     pub host_names: Vec<String>,
     /// Whether devices are looked for on the network.
     pub discovery: bool,
+    /// Whether a person says what this file is to others it meets, before anything is mixed.
+    pub asks_at_first_contact: bool,
     /// How to stay in step with paired devices; `None` to answer only.
     pub live: Option<LiveOptions>,
 }
@@ -183,6 +185,7 @@ impl Node {
             approval: options.approval,
             pairing_seconds: options.pairing_seconds,
             installation: key_file::installation(data_dir),
+            asks_at_first_contact: options.asks_at_first_contact,
         };
         let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, settings));
         let (discovery, live) = (options.discovery, options.live);

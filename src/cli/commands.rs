@@ -45,6 +45,7 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
         approval,
         pairing_seconds: context.config.pairing_seconds.map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
         host_names: context.config.host_names.clone(),
+        asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
         discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
         live: (!args.no_live && context.config.live.unwrap_or(true))
             .then(|| LiveOptions { peers: context.config.peers.clone(), contact: contact_choice(context.config.first_contact) }),

@@ -117,6 +117,7 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
         approval: Approval::None,
         pairing_seconds: WINDOW_SECONDS,
         host_names: Vec::new(),
+        asks_at_first_contact: false,
         discovery: false,
         live: None,
     };

@@ -20,7 +20,7 @@ use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
-use crate::sync::wire::{FetchRequest, PullRequest, PushRequest, PushResponse, ReconcileRequest};
+use crate::sync::wire::{FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse, ReconcileRequest};
 use crate::sync::{DigestRequest, Engine, EngineError, Incoming, Receipt};
 use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
@@ -44,6 +44,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/sync/events", get(super::events::events))
         .route("/api/sync/reconcile", post(reconcile))
         .route("/api/sync/fetch", post(fetch))
+        .route("/api/sync/names", post(names))
         .route("/api/sync/digests", post(digests))
         .route("/api/sync/conflicts", get(conflicts))
         .route("/api/sync/resolve", post(resolve))
@@ -116,6 +117,7 @@ async fn register(State(node): Shared, request: Request) -> Response {
             // Whatever was open under an earlier pairing ends with it.
             lock(&node.prekeys).forget(&device_id);
             node.connections.close_all_of(&device_id, None);
+            node.presence.pairings_changed();
             node.note(EventKind::Pair, Some(&device_id), "it was paired");
             tracing::info!(device = %device_id, "a device was paired");
             mirror_soon(&node).await;
@@ -265,6 +267,7 @@ async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
 
 async fn fetch(State(node): Shared, sealed: Sealed) -> Response {
     let answer = match parse::<FetchRequest>(&sealed.body) {
+        Ok(request) if !request.looking && refuse_undecided(&node).await.is_err() => refuse_undecided(&node).await.map(|()| Vec::new()),
         Ok(request) => {
             let is_compressed = request.compress.as_deref() == Some("gzip");
             let page = for_device(&node, &sealed.device, move |engine, _| engine.answer_fetch(&request, now())).await;
@@ -273,6 +276,34 @@ async fn fetch(State(node): Shared, sealed: Sealed) -> Response {
         Err(refusal) => Err(refusal),
     };
     answer_sealed(sealed.responder, answer)
+}
+
+/// A device this one meets for the first time says what its rows are called there.
+async fn names(State(node): Shared, sealed: Sealed) -> Response {
+    let answer = answer_names(&node, &sealed.device, &sealed.body).await;
+    answer_sealed(sealed.responder, answer)
+}
+
+async fn answer_names(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    refuse_frozen(device)?;
+    refuse_undecided(node).await?;
+    let request: NamesRequest = parse(body)?;
+    let renamed = for_device(node, device, move |engine, _| engine.take_names(&request.names, now())).await?;
+    if renamed > 0 {
+        let words = format!("this database and that of {} met for the first time; {renamed} rows took the names they have there", device.name);
+        tracing::warn!(device = %device.device_id, "{words}");
+        node.note(EventKind::Compare, Some(&device.device_id), &words);
+    }
+    to_json_bytes(&NamesResponse { renamed })
+}
+
+/// Where a person shall say what this file is to another it meets, nobody else mixes the two before.
+async fn refuse_undecided(node: &NodeState) -> Result<(), Refusal> {
+    if node.settings.asks_at_first_contact && node.engine.call(|engine| engine.is_provisional()).await?? {
+        const WORDS: &str = "its owner has to say first what the two databases are to each other: run `storysync sync --first-contact judge` there";
+        return Err(Refusal::new(StatusCode::CONFLICT, WORDS));
+    }
+    Ok(())
 }
 
 async fn digests(State(node): Shared, sealed: Sealed) -> Response {
@@ -301,6 +332,7 @@ fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
 
 async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8]) -> Result<Vec<u8>, Refusal> {
     refuse_frozen(device)?;
+    refuse_undecided(node).await?;
     let request: PushRequest = parse(body)?;
     if request.changes.len() > ROWS_PUSHED_MAX {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several")));
@@ -377,5 +409,6 @@ pub(super) async fn revoke(node: &Arc<NodeState>, device_id: &DeviceId, by: Revo
 fn forget(node: &NodeState, device_id: &DeviceId, asking: Option<&Connection>) {
     lock(&node.prekeys).forget(device_id);
     node.connections.close_all_of(device_id, asking);
+    node.presence.pairings_changed();
     tracing::info!(device = %device_id, "a device was revoked");
 }

@@ -48,6 +48,7 @@ pub struct LiveOptions {
 pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Receiver<bool>) {
     let options = Arc::new(options);
     let mut tasks: HashMap<DeviceId, (u32, JoinHandle<()>)> = HashMap::new();
+    let mut pairings = node.presence.pairings();
     loop {
         match node.trust.devices() {
             Ok(devices) => {
@@ -72,6 +73,7 @@ pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Re
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_FOR_DEVICES_EVERY) => {}
+            _ = pairings.changed() => {}
             () = told_to(&mut stop) => break,
         }
     }
@@ -102,7 +104,7 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
         if !device.is_active() {
             return;
         }
-        let known = node.presence.addresses_of(&id);
+        let (known, network) = (node.presence.addresses_of(&id), node.presence.network());
         match talk(&node, &device, &options, calls_first).await {
             Ok(()) => failures = 0,
             Err(error) => {
@@ -122,7 +124,7 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
                         return;
                     }
                     let found = node.presence.addresses_of(&id);
-                    if node.presence.is_listening(&id) || found.iter().any(|address| !known.contains(address)) {
+                    if node.presence.is_listening(&id) || network != node.presence.network() || found.iter().any(|address| !known.contains(address)) {
                         failures = failures.min(1);
                         break;
                     }

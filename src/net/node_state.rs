@@ -93,6 +93,8 @@ pub struct NodeSettings {
     pub pairing_seconds: u64,
     /// Which installation of this device's keys this is.
     pub installation: String,
+    /// Whether a person says what this file is to others it meets, before anything is mixed.
+    pub asks_at_first_contact: bool,
 }
 
 /// One serving node.

@@ -75,11 +75,12 @@ pub struct Presence {
     inner: Mutex<Inner>,
     changed: watch::Sender<u64>,
     network: watch::Sender<u64>,
+    pairings: watch::Sender<u64>,
 }
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { inner: Mutex::default(), changed: watch::Sender::new(0), network: watch::Sender::new(0) }
+        Self { inner: Mutex::default(), changed: watch::Sender::new(0), network: watch::Sender::new(0), pairings: watch::Sender::new(0) }
     }
 }
 
@@ -136,6 +137,17 @@ impl Presence {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// A device was paired or revoked by this node.
+    pub fn pairings_changed(&self) {
+        self.pairings.send_modify(|count| *count += 1);
+    }
+
+    /// Told whenever a device was paired or revoked by this node.
+    #[must_use]
+    pub fn pairings(&self) -> watch::Receiver<u64> {
+        self.pairings.subscribe()
     }
 
     /// Counts changes of this machine's network.

@@ -342,7 +342,7 @@ impl Session<'_> {
     }
 
     /// Whether a captured value is what the table was last made to show for `document`.
-    fn is_shown(&mut self, column: &Column, record: &RowRecord, document: &Value, captured: &Value) -> Result<bool, SessionError> {
+    pub(super) fn is_shown(&mut self, column: &Column, record: &RowRecord, document: &Value, captured: &Value) -> Result<bool, SessionError> {
         let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document || difference.kind == DifferenceKind::Unsent);
         let Role::Reference { table } = &column.role else {
             return Ok(difference.map_or(document == captured, |difference| difference.shown == token(captured)));

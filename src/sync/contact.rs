@@ -1,9 +1,10 @@
 //! Two files meet for the first time. Is the one that joins a copy of the other that went on by itself, or another world?
 //!
-//! Rows that one migration named from their content have other names once the content differs: in copies of one file that
-//! went apart, the same row has two names. Until this file has told anyone of its rows, it may still take the other's names:
-//! rows under the same local id of the same table with mostly equal columns are one row. Where under half of the ids both files
-//! have agree, they are no copies: nothing is matched, and rows that only look alike get names of their own.
+//! Rows that one migration named from their content have other names once the content differs, and an old migration of the
+//! app's own named them at random: in copies of one file that went apart, the same row has two names. Until a file has told anyone
+//! of its rows, they may still take the other's names: rows under the same local id of the same table with mostly equal columns are
+//! one row. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
+//! get names of their own. Whoever calls compares; the file whose names nobody knows yet takes the other's, called or calling.
 //!
 //! Owns the verdict and the renaming. Refuses to ask people: whoever calls may overrule the verdict.
 
@@ -15,7 +16,7 @@ use storysync_crdt::{Change, ChangeHash, Document, EditPurpose, EntityId, Stamp,
 use super::engine::Engine;
 use super::error::{EngineError, SessionError};
 use super::session::Session;
-use super::wire::RowChange;
+use super::wire::{Rename, RowChange};
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
 use crate::app::schema::{Schema, Table};
@@ -100,7 +101,7 @@ pub struct Contact {
 
 /// What is common to the two files.
 struct Common {
-    /// Rows of ours that are rows of theirs under another name.
+    /// Rows of ours that are rows of theirs under another name, should the files be copies.
     matched: Vec<(RowId, SyncUuid)>,
     /// Rows under one table and id in both.
     rows: usize,
@@ -110,19 +111,21 @@ struct Common {
 
 impl Contact {
     fn common(&self, connection: &rusqlite::Connection) -> Result<Common, SessionError> {
-        let mut matched = Vec::new();
+        let (mut matched, mut mostly_equal) = (Vec::new(), 0);
         for candidate in &self.candidates {
             let (mut equal, mut compared) = (candidate.equal, candidate.compared);
             for (table, ours, theirs) in &candidate.references {
                 compared += 1;
                 equal += usize::from(self.leads_alike(connection, table, ours, theirs)?);
             }
-            if equal * 2 > compared || compared == 0 {
+            mostly_equal += usize::from(equal * 2 > compared || compared == 0);
+            // Between copies, half of the columns will do, and all but one.
+            if equal * 2 >= compared || compared - equal == 1 {
                 matched.push((candidate.ours, candidate.theirs.clone()));
             }
         }
         let known = self.same.len() + self.same_name.len();
-        Ok(Common { rows: known + self.candidates.len(), agreeing: known + matched.len(), matched })
+        Ok(Common { rows: known + self.candidates.len(), agreeing: known + mostly_equal, matched })
     }
 
     /// Whether two names stand under the same local id in the two files.
@@ -189,6 +192,10 @@ impl Engine {
     pub fn settle_contact(&mut self, contact: &Contact, kind: Kinship, now: Stamp) -> Result<usize, EngineError> {
         Ok(self
             .write(now, |session| {
+                if has_told(session.connection)? {
+                    // Somebody asked meanwhile: the names are known by now.
+                    return Ok(0);
+                }
                 let renames = match kind {
                     Kinship::Copies => contact.common(session.connection)?.matched,
                     Kinship::Unrelated => {
@@ -200,6 +207,64 @@ impl Engine {
             })?
             .0)
     }
+}
+
+impl Engine {
+    /// What rows of the other file are called here, should it be the one that takes other names.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn names_for_contact(&mut self, contact: &Contact, kind: Kinship) -> Result<Vec<Rename>, EngineError> {
+        self.read(|connection, _| {
+            let name = |id: RowId, from: Option<&SyncUuid>| -> Result<Rename, SessionError> {
+                let entity = rows::entity(connection, &rows::get(connection, id)?)?;
+                let (entity_type, own) = (entity.table.as_str().to_owned(), entity.uuid.as_str().to_owned());
+                Ok(match from {
+                    Some(from) => Rename { entity_type, from: from.as_str().to_owned(), to: Some(own) },
+                    None => Rename { entity_type, from: own, to: None },
+                })
+            };
+            match kind {
+                Kinship::Copies => contact.common(connection)?.matched.iter().map(|(ours, theirs)| name(*ours, Some(theirs))).collect(),
+                Kinship::Unrelated => colliding(connection, contact)?.into_iter().map(|id| name(id, None)).collect(),
+            }
+        })
+    }
+
+    /// Takes the names another file gives rows of this one at a first contact; none once anybody was told of them. Returns how
+    /// many rows were renamed.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn take_names(&mut self, names: &[Rename], now: Stamp) -> Result<usize, EngineError> {
+        Ok(self
+            .write(now, |session| {
+                if has_told(session.connection)? {
+                    return Ok(0);
+                }
+                let mut renames = Vec::new();
+                for rename in names {
+                    let (Some(table), Some(from)) =
+                        (rows::find_table(session.connection, table_of_entity_type(&rename.entity_type))?, SyncUuid::parse(&rename.from))
+                    else {
+                        continue;
+                    };
+                    let Some(record) = rows::find(session.connection, table, &from)? else { continue };
+                    let to = match &rename.to {
+                        Some(to) => SyncUuid::parse(to),
+                        None => Some(session.random_uuid()?),
+                    };
+                    renames.extend(to.map(|to| (record.id, to)));
+                }
+                session.rename(&renames)
+            })?
+            .0)
+    }
+}
+
+/// Whether anybody was told of this file's rows.
+fn has_told(connection: &rusqlite::Connection) -> Result<bool, SessionError> {
+    Ok(connection.prepare_cached("SELECT sent_at IS NOT NULL FROM sync_state")?.query_row([], |row| row.get(0))?)
 }
 
 /// Rows of ours that only look like rows of the other file: their names were derived from their content.
@@ -225,8 +290,10 @@ impl Session<'_> {
             contact.same_name.insert(known.id);
             return Ok(());
         }
-        let Some(ours) = rows::at_local_id(self.connection, table_id, local_id)? else { return Ok(()) };
-        if contact.same.contains(&ours.id) || contact.same_name.contains(&ours.id) || !ours.uuid.is_derived() {
+        let standing = rows::at_local_id(self.connection, table_id, local_id)?;
+        // A row that was deleted here is that row still, and stays deleted under its other name.
+        let Some(ours) = standing.or(rows::formerly_at(self.connection, table_id, local_id)?.pop()) else { return Ok(()) };
+        if contact.same.contains(&ours.id) || contact.same_name.contains(&ours.id) {
             return Ok(());
         }
         let mut document = Document::new();
@@ -255,15 +322,24 @@ impl Session<'_> {
                 continue;
             }
             let name = rows::table_name(self.connection, record.table)?;
-            let (Some(table), Some(local_id)) = (schema.table(name.as_str()), record.local_id.filter(|_| record.present)) else { continue };
-            self.begin_own_writes()?;
             // Read before the names change: a document is found by its row, but says its name.
-            self.document(*id)?;
-            app_rows::update(self.connection, table, local_id, &BTreeMap::from([("sync_uuid".to_owned(), Value::from(uuid.as_str()))]))?;
+            if self.document(*id)?.is_empty() {
+                continue;
+            }
+            if let (Some(table), Some(local_id)) = (schema.table(name.as_str()), record.local_id.filter(|_| record.present)) {
+                self.begin_own_writes()?;
+                app_rows::update(self.connection, table, local_id, &BTreeMap::from([("sync_uuid".to_owned(), Value::from(uuid.as_str()))]))?;
+            }
             rows::rename(self.connection, *id, uuid)?;
             names.insert((name.as_str().to_owned(), record.uuid.as_str().to_owned()), uuid.clone());
             rewritten.insert(*id);
             rewritten.extend(rows::referrers(self.connection, *id)?);
+            // Deletions name the rows they left behind.
+            for target in rows::targets(self.connection, *id)? {
+                if self.document(target)?.register(key::LEFT_BEHIND).is_some() {
+                    rewritten.insert(target);
+                }
+            }
         }
         if names.is_empty() {
             return Ok(0);
@@ -285,6 +361,13 @@ impl Session<'_> {
     /// Writes a row's document anew under the names that count now: its first change, and one edit for all that followed.
     fn rewrite(&mut self, id: RowId, entity: &EntityId, table: Option<&Table>, names: &HashMap<(String, String), SyncUuid>) -> Result<(), SessionError> {
         let renamed = |column: &str, value: &Value| {
+            if let (key::LEFT_BEHIND, Some(left)) = (column, value.as_text()) {
+                let named = left.split(',').map(|name| {
+                    let new = name.split_once('/').and_then(|(table, uuid)| Some((table, names.get(&(table.to_owned(), uuid.to_owned()))?)));
+                    new.map_or_else(|| name.to_owned(), |(table, uuid)| format!("{table}/{uuid}"))
+                });
+                return Value::from(named.collect::<Vec<_>>().join(","));
+            }
             let target = table.and_then(|table| table.references().find(|(reference, _)| reference.name == column)).map(|(_, target)| target);
             let name = target.zip(value.as_text()).and_then(|(target, text)| names.get(&(target.to_owned(), text.to_owned())));
             name.map_or_else(|| value.clone(), |name| Value::from(name.as_str()))

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use storysync_crdt::{Stamp, SyncUuid, Value, row};
+use storysync_crdt::{Stamp, SyncUuid, Value};
 
 use super::engine::Engine;
 use super::error::{EngineError, SessionError};
@@ -15,7 +15,7 @@ use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Schema, Table};
 use crate::app::{backup, triggers};
 use crate::store::log::{self, Position};
-use crate::store::rows;
+use crate::store::rows::{self, RowRecord};
 
 /// Bytes of a digest that are told.
 const DIGEST_BYTES: usize = 8;
@@ -206,9 +206,9 @@ impl super::session::Session<'_> {
                 let sentence = match log::document(self.connection, record.id) {
                     Err(error) => Some(format!("can't be read back from the log: {error}")),
                     Ok(document) if document.is_empty() => Some("is in the app's table and not in the log; edit it in the app, or restore a backup".to_owned()),
-                    Ok(document) if row(&document).version > record.version => Some("is older in the app's table than in the log".to_owned()),
-                    Ok(_) => None,
+                    Ok(_) => self.difference_shown(table, &record)?,
                 };
+                self.let_go(record.id);
                 complaints.extend(sentence.map(|sentence| format!("row {} of table {} {sentence}", record.uuid, table.name())));
                 if complaints.len() >= COMPLAINTS_MAX {
                     return Ok(complaints);
@@ -216,5 +216,22 @@ impl super::session::Session<'_> {
             }
         }
         Ok(complaints)
+    }
+
+    /// How the app's table differs from what a row's document says, where nothing explains it.
+    fn difference_shown(&mut self, table: &Table, record: &RowRecord) -> Result<Option<String>, SessionError> {
+        let stored = record.local_id.map_or(Ok(None), |id| app_rows::by_local_id(self.connection, table, id))?;
+        let Some(stored) = stored.filter(|stored| stored.uuid(table).as_ref() == Some(&record.uuid)) else {
+            return Ok(Some("is not where it should be in the app's table".to_owned()));
+        };
+        let merged = self.shown_row(record.id)?;
+        let mut differing = Vec::new();
+        for (column, value) in stored.columns(table).filter(|(column, _)| column.is_content()) {
+            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+            if !self.is_shown(column, record, &document, value)? {
+                differing.push(column.name.as_str());
+            }
+        }
+        Ok((!differing.is_empty()).then(|| format!("shows something else than the log says, in {}; write it in the app once more", differing.join(", "))))
     }
 }

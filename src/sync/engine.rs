@@ -330,6 +330,8 @@ impl Engine {
         }
         self.connection = connection;
         self.inode = now;
+        self.has_sent = false;
+        self.names = None;
         Ok(())
     }
 
@@ -337,7 +339,7 @@ impl Engine {
     /// triggers in place, what did the app write; then `work`; then COMMIT.
     pub(super) fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
-        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, .. } = self;
+        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
@@ -355,8 +357,13 @@ impl Engine {
                     NewLife::Replaced
                 };
                 transaction.prepare_cached("UPDATE sync_state SET device_id = ?1")?.execute([device_id.as_str()])?;
+                if life != NewLife::Replaced {
+                    // What was told since the backup, or by the device the file comes from, is known by these names.
+                    transaction.prepare_cached("UPDATE sync_state SET sent_at = coalesce(sent_at, ?1)")?.execute([now.unix_ms()])?;
+                }
                 begin_life(&transaction, epoch, life, now)?;
                 *actor = fresh_actor(&options.device_key, entropy);
+                *has_sent = false;
                 noticed.new_epoch = true;
             }
             let version = schema::version(&transaction)?;
@@ -460,7 +467,8 @@ impl Engine {
         if !request.ahead {
             self.acknowledge(device_id, page.acknowledged, page.reset, now)?;
         }
-        if !page.changes.is_empty() {
+        // Whoever has a cursor of ours knows our rows by name, told now or compared before.
+        if !page.changes.is_empty() || request.cursor.is_some() {
             self.note_sent(now)?;
         }
         if request.data && !page.served.is_empty() {

@@ -166,7 +166,7 @@ impl Engine {
         };
         let message = understand().ok_or(EngineError::NotUnderstood("the message of a comparison"))?;
         let (cursor, epoch) = (Cursor::everything(self.epoch_bytes(), names.end).to_text(), self.epoch());
-        Ok(ReconcileResponse { message: STANDARD.encode(message), cursor, epoch })
+        Ok(ReconcileResponse { message: STANDARD.encode(message), cursor, epoch, provisional: self.is_provisional()? })
     }
 
     /// Tells changes by name, or all of them, page by page.
@@ -183,7 +183,9 @@ impl Engine {
             }
         };
         let page = self.read(|connection, schema| pages::fetched(connection, schema, names.as_deref(), request.after))?;
-        self.note_sent(now)?;
+        if !request.looking {
+            self.note_sent(now)?;
+        }
         Ok(FetchResponse { changes: page.changes, after: page.end, has_more: page.has_more })
     }
 
@@ -203,6 +205,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn end_reconciling(&mut self, compared: &Reconciling, answer: &ReconcileResponse, device_id: &str, now: Stamp) -> Result<(), EngineError> {
         let (own_epoch, end) = (self.epoch(), compared.names.end);
+        self.note_sent(now)?;
         self.write(now, |session| {
             let mut peer = peers::find_or_create(session.connection, device_id)?;
             peer.pull_cursor = Some(answer.cursor.clone());

@@ -161,6 +161,11 @@ impl<'a> Session<'a> {
         self.documents.insert(row, Document::new());
     }
 
+    /// Lets go of a document that was only read.
+    pub(super) fn let_go(&mut self, row: RowId) {
+        self.documents.remove(&row);
+    }
+
     /// Adds a change to the row's document and, when it is new and fits, to the log.
     pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
         self.document(row)?;

@@ -156,6 +156,35 @@ pub struct ReconcileResponse {
     pub cursor: String,
     /// The epoch of the answering device's log.
     pub epoch: String,
+    /// Whether the answering device has never told anyone of its rows, so that they may still take other names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+}
+
+/// Says, at a first contact, what rows of the asked device are called on the asking one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NamesRequest {
+    /// One for each row that takes another name.
+    pub names: Vec<Rename>,
+}
+
+/// A row that takes another name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// Its table.
+    pub entity_type: String,
+    /// Its `sync_uuid` now.
+    pub from: String,
+    /// Its `sync_uuid` from now on; a random one when it only looks like another row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// How many rows took another name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NamesResponse {
+    /// None when the device has told others of its rows meanwhile.
+    pub renamed: usize,
 }
 
 /// Asks for changes by name.
@@ -167,6 +196,9 @@ pub struct FetchRequest {
     /// Where the last page ended, 0 at first.
     #[serde(default)]
     pub after: i64,
+    /// Whether what comes is only looked at: the asked device's rows may still take other names afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looking: bool,
     /// `gzip` when the answer may be compressed before it is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<String>,

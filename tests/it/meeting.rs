@@ -116,6 +116,122 @@ fn diverged_copies_of_one_old_file_are_matched_by_id_and_told_as_copies() {
     assert_eq!(other.run_json(&["verify"])["ok"], true, "{}", other.run_json(&["verify"]));
 }
 
+/// Two copies of one old file, each edited before its migration, the second after it, too; `one` serves.
+fn diverged(uuids_at_random: bool) -> (TestNode, TestNode) {
+    let dialect = if uuids_at_random { Dialect::Newer } else { Dialect::Presync };
+    let (_folder, original) = fixtures::file(dialect);
+    let (mut one, other) = (TestNode::without_database(), TestNode::without_database());
+    for node in [&one, &other] {
+        std::fs::copy(&original, &node.database).unwrap();
+        if uuids_at_random {
+            // As the app's own old migration did, on each copy by itself.
+            let connection = Connection::open(&node.database).unwrap();
+            let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+            for table in schema.tables() {
+                connection.execute_batch(&format!("UPDATE \"{}\" SET sync_uuid = lower(hex(randomblob(16)))", table.name())).unwrap();
+            }
+        }
+    }
+    one.app("UPDATE actor SET first_name = 'Desk' WHERE id = 1; UPDATE setting SET name = 'Desk world' WHERE id = 2");
+    other.app("UPDATE actor SET last_name = 'Lap' WHERE id = 1; UPDATE setting SET name = 'Lap world' WHERE id = 3; UPDATE user SET username = 'me' WHERE id = 4");
+    for node in [&one, &other] {
+        node.run_json(&["migrate"]);
+    }
+    other.app("UPDATE actor SET job = 'typed after' WHERE id = 1; DELETE FROM litography_node WHERE id = 5");
+    one.serve();
+    (one, other)
+}
+
+fn nothing_is_doubled(nodes: &[&TestNode]) {
+    let all = canonical(&nodes[0].database, false);
+    assert_eq!(all.len(), fixtures::ROWS_IN_ALL - 1, "no row is doubled, and the deleted one is gone");
+    for node in &nodes[1..] {
+        assert_same_content(&nodes[0].database, &node.database, true);
+    }
+    for typed in ["Desk", "Lap", "Desk world", "Lap world", "typed after", "me"] {
+        assert!(all.iter().any(|row| row.contains(typed)) || nodes[0].run_json(&["conflicts"]).to_string().contains(typed), "{typed} is lost");
+    }
+}
+
+#[test]
+fn the_new_file_takes_the_names_whoever_calls() {
+    let (one, mut other) = diverged(false);
+    // The first is known to a phone already.
+    let phone = TestNode::empty();
+    phone.run_json(&["pair", "join", &one.qr()]);
+    phone.sync();
+    other.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    let report = one.run_json(&["sync", &other.id()])["peers"][0].clone();
+    assert_eq!(report["first_contact"]["kind"], "copies", "{report}");
+    assert!(other.run_json(&["log"]).to_string().contains("met for the first time"));
+    phone.sync();
+    nothing_is_doubled(&[&one, &other, &phone]);
+    assert_eq!(other.sync(), (0, 0));
+}
+
+#[test]
+fn two_new_files_that_call_each_other_at_once_double_nothing() {
+    let (one, mut other) = diverged(false);
+    other.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    std::thread::scope(|scope| {
+        let calling = scope.spawn(|| one.run(&["sync", "--json"]));
+        other.run(&["sync", "--json"]);
+        calling.join().unwrap();
+    });
+    other.sync();
+    nothing_is_doubled(&[&one, &other]);
+}
+
+#[test]
+fn copies_whose_rows_an_old_script_named_at_random_are_matched_too() {
+    let (one, other) = diverged(true);
+    other.run_json(&["pair", "join", &one.qr()]);
+    let report = sync_report(&other);
+    assert_eq!(report["first_contact"]["kind"], "copies", "{report}");
+    nothing_is_doubled(&[&one, &other]);
+    assert_eq!(other.run_json(&["verify", &one.id()])["ok"], true);
+}
+
+#[test]
+fn a_file_whose_rows_another_device_knows_keeps_its_names() {
+    // Two equal copies meet, nothing has to be told; then the second meets a diverged one.
+    let (_folder, original) = fixtures::file(Dialect::Presync);
+    let (mut one, other) = two_copies(&original);
+    assert_eq!(other.sync(), (0, 0));
+    let mut third = TestNode::without_database();
+    std::fs::copy(&original, &third.database).unwrap();
+    third.app("UPDATE actor SET first_name = 'Third' WHERE id = 1");
+    third.run_json(&["migrate"]);
+    third.serve();
+    other.run_json(&["pair", "join", &third.qr()]);
+    assert!(other.run(&["sync"]).status.success());
+    assert!(other.run(&["sync"]).status.success());
+    for node in [&one, &other, &third] {
+        assert_eq!(canonical(&node.database, false).len(), fixtures::ROWS_IN_ALL);
+    }
+    assert_same_content(&one.database, &third.database, true);
+    one.stop();
+}
+
+#[test]
+fn a_device_that_wants_to_be_asked_is_not_mixed_with_by_others() {
+    let (one, mut other) = diverged(false);
+    std::fs::write(other.data_dir().join("config.toml"), "first_contact = \"ask\"\n").unwrap();
+    other.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    let before = canonical(&other.database, true);
+    let output = one.run(&["sync", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["peers"][0]["error"].as_str().unwrap().contains("its owner has to say first"), "{report}");
+    assert_eq!(canonical(&other.database, true), before);
+    assert_eq!(canonical(&one.database, false).len(), fixtures::ROWS_IN_ALL);
+    other.run_json(&["sync", "--first-contact", "judge"]);
+    one.sync();
+    nothing_is_doubled(&[&one, &other]);
+}
+
 /// A file of another world: other rows under the same ids.
 fn other_world(node: &TestNode) {
     fixtures::make(&node.database, Dialect::Presync);
@@ -293,6 +409,13 @@ fn verify_names_what_differs_and_what_is_damaged() {
     assert_eq!((named("object_")["here"].as_bool(), named("object_")["there"].as_bool()), (Some(false), Some(true)));
     laptop.sync();
     assert_eq!(laptop.run_json(&["verify", &id])["ok"], true);
+    // What stands in the app's table and nobody noted.
+    laptop.app("UPDATE sync_writer SET own = 1; UPDATE actor SET title = 'unnoted' WHERE id = 3; UPDATE sync_writer SET own = 0");
+    let output = laptop.run(&["verify", "--json"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("shows something else than the log says, in title"));
+    laptop.app("UPDATE actor SET title = 'noted' WHERE id = 3");
+    laptop.sync();
+    assert_eq!(laptop.run_json(&["verify"])["ok"], true);
     // A byte of the log that is another is found.
     laptop.app("UPDATE sync_change SET bytes = CAST(substr(bytes, 1, 40) || x'ff' || substr(bytes, 42) AS BLOB) WHERE seq = 5");
     let sentence = laptop.fails(&["verify"]);

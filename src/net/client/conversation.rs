@@ -77,6 +77,7 @@ impl<'a> Conversation<'a> {
         key: &[u8; 32],
     ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
         let not_paired = || ClientError::NotPaired(self.device.name.clone());
+        self.check_trust()?;
         let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
         let token = self.token.as_ref().ok_or_else(not_paired)?;
         let client = self.identity.public_key();
@@ -90,6 +91,16 @@ impl<'a> Conversation<'a> {
             builder.header(SEALED_HEADER, header_value(&sealed).ok_or_else(|| self.not_authentic())?).body(Full::default())
         };
         Ok((request.map_err(|_| self.not_authentic())?, awaited))
+    }
+
+    /// A device that was revoked, or paired anew, since this conversation began is told nothing more in it.
+    fn check_trust(&self) -> Result<(), ClientError> {
+        let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
+        let known = self.trust.find(&self.device.device_id)?;
+        match known.filter(|known| known.is_active() && epoch(known) == epoch(self.device)) {
+            Some(_) => Ok(()),
+            None => Err(ClientError::NotPaired(self.device.name.clone())),
+        }
     }
 
     /// What an answer that is not sealed means: a hint at most.
@@ -118,6 +129,8 @@ impl<'a> Conversation<'a> {
         }
         let opened = awaited.open(answer.status.as_u16(), &answer.body).map_err(|_| self.not_authentic())?;
         let body = inflate(&opened.body).map_err(|_| self.not_authentic())?;
+        // Revoked while it answered: nothing of it is taken.
+        self.check_trust()?;
         Ok((answer.status, Some(body)))
     }
 

@@ -13,7 +13,7 @@ use crate::net::handle::{EngineGone, EngineHandle};
 use crate::net::node_state::now;
 use crate::net::sealed::compress;
 use crate::store::trust::{EventKind, TrustStore, TrustedDevice};
-use crate::sync::wire::{FetchRequest, FetchResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReconcileRequest, ReconcileResponse, RowChange};
+use crate::sync::wire::{FetchRequest, FetchResponse, NamesRequest, NamesResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReconcileRequest, ReconcileResponse, RowChange};
 use crate::sync::{DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED_MAX, Receipt, Reconciling};
 use crate::trust::identity::{DeviceId, Identity};
 use crate::trust::to_base64url;
@@ -24,6 +24,8 @@ const EMPTY_PAGES_MAX: usize = 16;
 const CURSOR_BYTES_MAX: usize = 512;
 /// Messages of one comparison after which a peer makes no sense: each narrows the difference by a factor of 16.
 const COMPARE_ROUNDS_MAX: usize = 256;
+/// Most names told in one request.
+const NAMES_SENT_MAX: usize = 20_000;
 
 /// What an exchange with one peer came to: one entry of `storysync sync --json`.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -287,7 +289,16 @@ impl<'a> Caller<'a> {
         }
         let (mut compared, mut answer) = self.compare(&mut line.conversation).await?;
         self.prove(line)?;
-        if is_provisional && !compared.need().is_empty() && self.meet(&mut line.conversation, report, &compared).await? {
+        // One file takes the other's names: the one whose names nobody knows; of two such the one with the greater id, whoever calls.
+        let takes_names = match (is_provisional, answer.provisional) {
+            (true, true) if self.identity.device_id().as_str() < device.device_id.as_str() => Some(Side::There),
+            (true, _) => Some(Side::Here),
+            (false, true) => Some(Side::There),
+            (false, false) => None,
+        };
+        if let Some(side) = takes_names.filter(|_| !compared.need().is_empty() && !compared.have().is_empty())
+            && self.meet(&mut line.conversation, report, &compared, side, is_provisional).await?
+        {
             // Rows have other names now: what the two lack of each other is less.
             (compared, answer) = self.compare(&mut line.conversation).await?;
         }
@@ -325,10 +336,17 @@ impl<'a> Caller<'a> {
     }
 
     /// Two files meet for the first time. Returns whether rows of ours have other names now.
-    async fn meet(&self, conversation: &mut Conversation<'_>, report: &mut PeerReport, compared: &Reconciling) -> Result<bool, ClientError> {
+    async fn meet(
+        &self,
+        conversation: &mut Conversation<'_>,
+        report: &mut PeerReport,
+        compared: &Reconciling,
+        side: Side,
+        is_provisional: bool,
+    ) -> Result<bool, ClientError> {
         let (need, have) = (compared.need(), compared.have());
         let mut contact = self.engine.call(move |engine| engine.begin_contact(&have)).await??;
-        let mut names = Names::of(need);
+        let mut names = Names { looking: true, ..Names::of(need) };
         while let Some(page) = names.next_page(conversation).await? {
             contact = self
                 .engine
@@ -348,16 +366,27 @@ impl<'a> Caller<'a> {
         if verdict.common == 0 {
             return Ok(false);
         }
-        if self.contact == ContactChoice::Ask {
+        if self.contact == ContactChoice::Ask && is_provisional {
             return Err(ClientError::ContactUndecided { name: conversation.device.name.clone(), sentence: verdict.sentence(&conversation.device.name) });
         }
         // Told before anything of ours is sent.
         self.tell(&conversation.device.device_id, report, verdict.sentence(&conversation.device.name))?;
         let kind = verdict.kind;
-        verdict.renamed = self.engine.call(move |engine| engine.settle_contact(&contact, kind, now())).await??;
-        let has_renamed = verdict.renamed > 0;
+        verdict.renamed = match side {
+            Side::Here => self.engine.call(move |engine| engine.settle_contact(&contact, kind, now())).await??,
+            Side::There => {
+                let names = self.engine.call(move |engine| engine.names_for_contact(&contact, kind)).await??;
+                let mut renamed = 0;
+                for names in names.chunks(NAMES_SENT_MAX) {
+                    let answer: NamesResponse = ask(conversation, "/api/sync/names", &NamesRequest { names: names.to_vec() }).await?;
+                    renamed += answer.renamed;
+                }
+                renamed
+            }
+        };
         report.first_contact = Some(verdict);
-        Ok(has_renamed)
+        // Compared again also where nothing was renamed: others may have learned the names meanwhile.
+        Ok(true)
     }
 
     /// Takes in the changes we lack.
@@ -501,6 +530,13 @@ impl<'a> Caller<'a> {
     }
 }
 
+/// Which of two files takes the names of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Here,
+    There,
+}
+
 /// A page that came and is not stored yet.
 struct PulledPage {
     page: PullResponse,
@@ -525,20 +561,22 @@ struct Names {
     changes: Option<Vec<String>>,
     after: i64,
     more: bool,
+    /// Whether what comes is only looked at.
+    looking: bool,
 }
 
 impl Names {
     fn of(need: Vec<ChangeHash>) -> Self {
         let more = !need.is_empty();
         let changes = (need.len() <= NAMED_MAX).then(|| need.iter().map(|hash| to_base64url(&hash.0)).collect());
-        Self { changes, after: 0, more }
+        Self { changes, after: 0, more, looking: false }
     }
 
     async fn next_page(&mut self, conversation: &mut Conversation<'_>) -> Result<Option<Vec<RowChange>>, ClientError> {
         if !self.more {
             return Ok(None);
         }
-        let request = FetchRequest { changes: self.changes.clone(), after: self.after, compress: Some("gzip".to_owned()) };
+        let request = FetchRequest { changes: self.changes.clone(), after: self.after, looking: self.looking, compress: Some("gzip".to_owned()) };
         let page: FetchResponse = ask(conversation, "/api/sync/fetch", &request).await?;
         if page.has_more && page.after <= self.after {
             return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "there is more, again and again, and nothing comes".to_owned() });
