@@ -11,8 +11,8 @@ use automerge::ExpandedChange;
 use automerge::legacy::{Key, ObjectId, OpType};
 
 use crate::chunk::{self, Canonical};
-use crate::guard::{self, DecodeError, KEY_BYTES_MAX};
 use crate::genesis::genesis_actor;
+use crate::guard::{self, DecodeError, KEY_BYTES_MAX};
 use crate::{Actor, ChangeHash, EntityId, Value, key};
 
 /// Longest value, in bytes: with the other columns it still fits into [`crate::CHANGE_BYTES_MAX`].

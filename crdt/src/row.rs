@@ -82,13 +82,7 @@ pub fn row_of_first(change: &Change) -> Option<Row> {
         known.cloned().unwrap_or_else(|| Value::from(UNKNOWN_STAMP))
     };
     let fields = change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (op.key.clone(), op.value.clone())).collect();
-    Some(Row {
-        fields,
-        created_at: time(key::CREATED_AT),
-        updated_at: time(key::UPDATED_AT),
-        deletion: None,
-        version: 1.max(genesis_version(change)),
-    })
+    Some(Row { fields, created_at: time(key::CREATED_AT), updated_at: time(key::UPDATED_AT), deletion: None, version: 1.max(genesis_version(change)) })
 }
 
 /// A row without its columns, for whoever only tells of it.

@@ -137,7 +137,7 @@ fn assert_follows_the_rules(replica: &mut Replica) {
     let schema = Schema::read(&connection, &[]).unwrap();
     for table in schema.tables() {
         let mut standing = BTreeMap::new();
-        let mut select = connection.prepare(&storysync::app::rows::select(table)).unwrap();
+        let mut select = connection.prepare(storysync::app::rows::select(table)).unwrap();
         let mut found = select.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
             let row = storysync::app::rows::read(table, row).unwrap();

@@ -104,7 +104,9 @@ pub fn name_of(bytes: &[u8]) -> Option<[u8; 32]> {
 /// # Errors
 /// When SQLite fails.
 pub fn contains(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE hash = ?1)")?.query_row([hash.0], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1)")?
+        .query_row([hash.0], |row| row.get(0))
 }
 
 /// Which peer sent us a change; `None` when it was written here, or is not in the log.
@@ -112,7 +114,10 @@ pub fn contains(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<
 /// # Errors
 /// When SQLite fails.
 pub fn sender(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<Option<i64>> {
-    let origin = connection.prepare_cached("SELECT came_from FROM sync_change WHERE hash = ?1")?.query_row([hash.0], |row| row.get(0)).optional()?;
+    let origin = connection
+        .prepare_cached("SELECT came_from FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1")?
+        .query_row([hash.0], |row| row.get(0))
+        .optional()?;
     Ok(origin.flatten())
 }
 
@@ -289,7 +294,7 @@ pub fn names(connection: &Connection) -> rusqlite::Result<Vec<(u64, ChangeHash)>
 /// # Errors
 /// When SQLite fails.
 pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool)> {
-    let mut place = connection.prepare_cached("SELECT seq FROM sync_change WHERE hash = ?1 AND seq > ?2")?;
+    let mut place = connection.prepare_cached("SELECT seq FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND seq > ?2")?;
     let mut places = Vec::with_capacity(names.len());
     for name in names {
         places.extend(place.query_row(params![name.0, seq], |row| row.get::<_, i64>(0)).optional()?);
@@ -312,7 +317,7 @@ pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: 
 /// # Errors
 /// When SQLite fails.
 pub fn rows_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Result<std::collections::HashSet<RowId>> {
-    let mut select = connection.prepare_cached("SELECT row_id FROM sync_change WHERE hash = ?1")?;
+    let mut select = connection.prepare_cached("SELECT row_id FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1")?;
     let mut found = std::collections::HashSet::new();
     for name in names {
         found.extend(select.query_row([name.0], |row| row.get(0).map(RowId)).optional()?);
@@ -341,9 +346,7 @@ pub fn has_news(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Resul
 /// At most how many changes after `seq` up to `end` did not come from `peer`: exact, but for numbers that were given up when
 /// rows took other names. Reads no change.
 fn count_between(connection: &Connection, seq: i64, end: i64, peer: i64) -> rusqlite::Result<i64> {
-    let own: i64 = connection
-        .prepare_cached("SELECT count(*) FROM sync_change WHERE origin = ?1 AND seq > ?2")?
-        .query_row([peer, seq], |row| row.get(0))?;
+    let own: i64 = connection.prepare_cached("SELECT count(*) FROM sync_change WHERE origin = ?1 AND seq > ?2")?.query_row([peer, seq], |row| row.get(0))?;
     Ok((end - seq - own).max(0))
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use storysync_crdt::{Stamp, Value, key, row};
 
 use super::error::{EngineError, SessionError};
-use super::session::Session;
 use super::receive::Incoming;
+use super::session::Session;
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
 use crate::store::brakes::{self, Brake};

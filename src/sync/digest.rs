@@ -99,7 +99,7 @@ fn row_digest(columns: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 /// The rows of a table by name.
 fn row_digests(connection: &Connection, table: &Table) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
     let mut found = BTreeMap::new();
-    let mut select = connection.prepare_cached(&app_rows::select(table))?;
+    let mut select = connection.prepare_cached(app_rows::select(table))?;
     let mut stored = select.query([])?;
     while let Some(next) = stored.next()? {
         let next = app_rows::read(table, next)?;

@@ -33,6 +33,8 @@ pub(super) struct Sender {
     pub(super) device: Option<DeviceKey>,
     /// Whether we asked or were told.
     pub(super) source: Source,
+    /// How many more changes follow, as far as is known.
+    pub(super) remaining: i64,
 }
 
 /// A row's changes as they came, read as far as that needs no look at what is here.
@@ -57,6 +59,13 @@ impl Incoming {
                 Self { arrival: arrival(&change, &read), read, change }
             })
             .collect()
+    }
+}
+
+impl Incoming {
+    /// Whether the row may arrive the short way.
+    pub(super) fn may_arrive(&self) -> bool {
+        self.arrival.is_some()
     }
 }
 
@@ -131,7 +140,9 @@ impl Session<'_> {
         let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
         waiting.extend(receipt.rows.iter().copied());
         self.settle(waiting)?;
-        self.note_in_log(&before, &arrived, &sender.device_id)?;
+        // What so many others follow would only be written to be deleted again.
+        let lasting = if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
+        self.note_in_log(&before, lasting, &sender.device_id)?;
         receipt.rows.extend(arrived.into_iter().map(|arrived| arrived.id));
         Ok(receipt)
     }
@@ -342,9 +353,7 @@ impl Session<'_> {
 
     fn note_in_log(&mut self, before: &[(RowId, bool)], arrived: &[Arrived], device_id: &str) -> Result<(), SessionError> {
         let now = self.now.to_table_text();
-        // Beyond what the log keeps, lines would only be written to be deleted.
-        let kept = usize::try_from(peers::LOG_LINES_MAX).unwrap_or(usize::MAX);
-        for arrived in arrived.iter().rev().take(kept) {
+        for arrived in arrived {
             peers::note(self.connection, device_id, &arrived.table, arrived.local_id, LoggedOperation::Create, &now)?;
         }
         for (id, was_present) in before {

@@ -5,8 +5,8 @@ use storysync_crdt::{Conflict, ConflictId, ConflictValue, DeviceKey, Stamp, row}
 
 use super::error::SessionError;
 use super::pages;
-use super::session::Session;
 use super::receive::Incoming;
+use super::session::Session;
 use super::wire::PushConflict;
 use crate::app::profile::table_of_entity_type;
 use crate::store::rows::{self, RowRecord};
@@ -135,7 +135,10 @@ impl Session<'_> {
     /// The clashes of a row that was pushed, in the documented shape.
     pub(super) fn push_conflicts(&mut self, record: &RowRecord, pushed: &[Incoming], device: Option<&DeviceKey>) -> Result<Vec<PushConflict>, SessionError> {
         let entity = rows::entity(self.connection, record)?;
-        let told = pushed.iter().map(|incoming| &incoming.change).find(|change| table_of_entity_type(&change.entity_type) == entity.table.as_str() && change.sync_uuid == entity.uuid.as_str());
+        let told = pushed
+            .iter()
+            .map(|incoming| &incoming.change)
+            .find(|change| table_of_entity_type(&change.entity_type) == entity.table.as_str() && change.sync_uuid == entity.uuid.as_str());
         let clashes = self.clashes(record)?;
         let reports = self.conflicts_of(record)?;
         let schema = std::sync::Arc::clone(&self.schema);

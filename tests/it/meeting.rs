@@ -133,7 +133,9 @@ fn diverged(uuids_at_random: bool) -> (TestNode, TestNode) {
         }
     }
     one.app("UPDATE actor SET first_name = 'Desk' WHERE id = 1; UPDATE setting SET name = 'Desk world' WHERE id = 2");
-    other.app("UPDATE actor SET last_name = 'Lap' WHERE id = 1; UPDATE setting SET name = 'Lap world' WHERE id = 3; UPDATE user SET username = 'me' WHERE id = 4");
+    other.app(
+        "UPDATE actor SET last_name = 'Lap' WHERE id = 1; UPDATE setting SET name = 'Lap world' WHERE id = 3; UPDATE user SET username = 'me' WHERE id = 4",
+    );
     for node in [&one, &other] {
         node.run_json(&["migrate"]);
     }

@@ -151,7 +151,7 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
     let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
     let mut uuids = std::collections::HashMap::new();
     for table in schema.tables() {
-        let mut select = connection.prepare(&storysync::app::rows::select(table)).unwrap();
+        let mut select = connection.prepare(storysync::app::rows::select(table)).unwrap();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let row = storysync::app::rows::read(table, row).unwrap();
@@ -160,7 +160,7 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for table in schema.tables() {
-        let mut select = connection.prepare(&storysync::app::rows::select(table)).unwrap();
+        let mut select = connection.prepare(storysync::app::rows::select(table)).unwrap();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let row = storysync::app::rows::read(table, row).unwrap();

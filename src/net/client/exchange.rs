@@ -13,7 +13,10 @@ use crate::net::handle::{EngineGone, EngineHandle};
 use crate::net::node_state::now;
 use crate::net::sealed::compress;
 use crate::store::trust::{EventKind, TrustStore, TrustedDevice};
-use crate::sync::wire::{FetchRequest, FetchResponse, NamesRequest, NamesResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReconcileRequest, ReconcileResponse, RowChange};
+use crate::sync::wire::{
+    FetchRequest, FetchResponse, NamesRequest, NamesResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReconcileRequest, ReconcileResponse,
+    RowChange,
+};
 use crate::sync::{DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED_MAX, Receipt, Reconciling};
 use crate::trust::identity::{DeviceId, Identity};
 use crate::trust::to_base64url;
@@ -196,7 +199,7 @@ impl<'a> Caller<'a> {
         let mut was_reset = false;
         let mut page = None;
         loop {
-            let (was_empty, is_reset) = page.as_ref().map_or((false, false), |page: &PulledPage| (page.page.changes.is_empty(), page.page.reset));
+            let (was_empty, is_reset) = page.as_ref().map_or((false, false), |page: &PulledPage| (page.incoming.is_empty(), page.page.reset));
             let had_page = page.is_some();
             page = self.pull_page(&mut line.conversation, page, report, progress).await?;
             self.prove(line)?;
@@ -470,16 +473,8 @@ impl<'a> Caller<'a> {
         };
         let Some(before) = before else { return ask_page(conversation, &request).await.map(Some) };
         let (cursor, has_more, is_reset, remaining) = (before.page.cursor.clone(), before.page.has_more, before.page.reset, before.page.remaining);
-        let PulledPage { page, token } = before;
-        let storing = async {
-            // Read on a thread of its own: this one asks for the next page.
-            let read = tokio::task::spawn_blocking(move || {
-                let mut page = page;
-                (Incoming::read_all(std::mem::take(&mut page.changes)), page)
-            });
-            let (incoming, page) = read.await.map_err(|_| EngineGone)?;
-            self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now())).await
-        };
+        let PulledPage { page, incoming, token } = before;
+        let storing = self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now()));
         let (stored, next) = if has_more && !is_reset {
             // Not stored yet: what is asked for next says nothing about what arrived.
             let ahead = PullRequest { cursor: Some(cursor), ahead: true, ..request };
@@ -540,6 +535,7 @@ enum Side {
 /// A page that came and is not stored yet.
 struct PulledPage {
     page: PullResponse,
+    incoming: Vec<Incoming>,
     token: Option<String>,
 }
 
@@ -553,7 +549,10 @@ async fn ask_page(conversation: &mut Conversation<'_>, request: &PullRequest) ->
         return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "there is more, again and again, and nothing comes".to_owned() });
     }
     let token = page.auth_token.take();
-    Ok(PulledPage { page, token })
+    let changes = std::mem::take(&mut page.changes);
+    // Read while the page before is stored.
+    let incoming = tokio::task::spawn_blocking(move || Incoming::read_all(changes)).await.map_err(|_| EngineGone)?;
+    Ok(PulledPage { page, incoming, token })
 }
 
 /// Changes to be asked for by name, or all there are when there are too many to name.
