@@ -327,7 +327,9 @@ async fn pushes(desktop: &Node, figures: &mut Figures) {
     desktop.app("UPDATE note SET c2 = 'the desktop' WHERE c1 = 'updated'");
     let clashes: Vec<Value> = uuids.iter().map(|uuid| row(uuid, 2, "update", json!({ "c2": "the phone" }))).collect();
     let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": clashes })).await;
-    assert_eq!(answer["conflicts"].as_array().map(Vec::len), Some(PUSHED), "{}", answer["message"]);
+    // A reply lists some 2 MiB of them; all are open.
+    assert!(answer["conflicts"].as_array().is_some_and(|listed| listed.len() > PUSHED / 2), "{}", answer["message"]);
+    assert_eq!(desktop.run(&["status"]).0["conflicts"].as_u64(), Some(PUSHED as u64));
     figures.ms("push of 1,000 clashes, ms", took);
 }
 

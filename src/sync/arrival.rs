@@ -4,7 +4,7 @@
 //!
 //! What comes out is what the long way would have written; a test holds the two against each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
@@ -33,6 +33,15 @@ pub(super) struct Arrivals {
 /// Tables rows arrive in, by name.
 pub(super) type ArrivalsByTable = HashMap<String, Arrivals>;
 
+/// A row that may come the short way.
+#[derive(Debug)]
+struct Candidate {
+    table: TableId,
+    name: Arc<str>,
+    uuid: SyncUuid,
+    local_id: i64,
+}
+
 /// A row that came the short way.
 #[derive(Debug)]
 pub(super) struct Arrived {
@@ -47,21 +56,36 @@ type Targets = Vec<(RowId, String)>;
 impl Session<'_> {
     /// Takes in, of `waiting`, the rows that stand by themselves, parents before their children; the others stay.
     pub(super) fn take_arrivals(&mut self, waiting: &mut Vec<&Incoming>, sender: &Sender) -> Result<Vec<Arrived>, SessionError> {
+        let mut candidates = Vec::with_capacity(waiting.len());
+        let mut named = HashSet::with_capacity(waiting.len());
+        for incoming in waiting.drain(..) {
+            // A page may name a row twice.
+            let is_first = named.insert((table_of_entity_type(&incoming.change.entity_type), incoming.change.sync_uuid.as_str()));
+            candidates.push((incoming, if is_first { self.candidate(incoming)? } else { None }));
+        }
         let mut arrived = Vec::new();
         loop {
-            let before = waiting.len();
+            let before = candidates.len();
             let mut left = Vec::new();
-            for incoming in waiting.drain(..) {
-                match self.arrive(incoming, sender)? {
+            for (incoming, candidate) in candidates {
+                let new = match &candidate {
+                    Some(candidate) => self.arrive(incoming, candidate, sender)?,
+                    None => None,
+                };
+                match new {
                     Some(new) => arrived.push(new),
-                    None => left.push(incoming),
+                    None => left.push((incoming, candidate)),
                 }
             }
-            *waiting = left;
+            candidates = left;
             // Whoever came may be what others of them refer to.
-            if waiting.is_empty() || waiting.len() == before {
+            if candidates.is_empty() || candidates.len() == before {
                 break;
             }
+        }
+        for (incoming, candidate) in candidates {
+            waiting.push(incoming);
+            self.set_aside.extend(candidate.map(|candidate| ((candidate.table, candidate.uuid), candidate.local_id)));
         }
         for arrivals in std::mem::take(&mut self.arrivals).into_values().filter(|arrivals| arrivals.open) {
             rows::raise_high_id(self.connection, arrivals.table, arrivals.last_id)?;
@@ -69,8 +93,12 @@ impl Session<'_> {
         Ok(arrived)
     }
 
-    fn arrive(&mut self, incoming: &Incoming, sender: &Sender) -> Result<Option<Arrived>, SessionError> {
-        let (Some(merged), [Some(first)]) = (&incoming.arrival, incoming.read.as_slice()) else { return Ok(None) };
+    /// A row that may arrive the short way, with the id it will have: in the order in which rows come, as they stand where
+    /// they come from.
+    fn candidate(&mut self, incoming: &Incoming) -> Result<Option<Candidate>, SessionError> {
+        if !incoming.may_arrive() {
+            return Ok(None);
+        }
         let schema = Arc::clone(&self.schema);
         let (Some(table), Some(uuid)) = (schema.table(table_of_entity_type(&incoming.change.entity_type)), SyncUuid::parse(&incoming.change.sync_uuid)) else {
             return Ok(None);
@@ -79,6 +107,16 @@ impl Session<'_> {
         if rows::is_known(self.connection, table_id, &uuid)? {
             return Ok(None);
         }
+        let Some(arrivals) = self.arrivals.get_mut(table.name()) else { return Ok(None) };
+        arrivals.last_id = arrivals.last_id.saturating_add(1);
+        Ok(Some(Candidate { table: table_id, name: Arc::clone(&arrivals.name), uuid, local_id: arrivals.last_id }))
+    }
+
+    fn arrive(&mut self, incoming: &Incoming, candidate: &Candidate, sender: &Sender) -> Result<Option<Arrived>, SessionError> {
+        let (Some(merged), [Some(first)]) = (&incoming.arrival, incoming.read.as_slice()) else { return Ok(None) };
+        let schema = Arc::clone(&self.schema);
+        let Some(table) = schema.table(&candidate.name) else { return Ok(None) };
+        let (table_id, uuid) = (candidate.table, candidate.uuid.clone());
         let mut record = RowRecord {
             id: RowId(0),
             table: table_id,
@@ -92,7 +130,7 @@ impl Session<'_> {
         };
         super::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
         let Some((values, targets)) = self.values_shown(table, &record, merged)? else { return Ok(None) };
-        self.write_arrival(table, record, &values, &targets, first, sender)
+        self.write_arrival(table, record, candidate, &values, &targets, first, sender)
     }
 
     /// Whether rows may arrive in a table the short way, asked once.
@@ -128,19 +166,13 @@ impl Session<'_> {
                 }
                 Role::Reference { table: target } => match merged.fields.get(&column.name) {
                     None | Some(Value::Null) => Value::Null,
-                    Some(Value::Text(uuid)) if uuid != NOWHERE => {
-                        let standing = match (rows::find_table(self.connection, target)?, SyncUuid::parse(uuid)) {
-                            (Some(target), Some(uuid)) => rows::find(self.connection, target, &uuid)?,
-                            _ => None,
-                        };
-                        match standing.as_ref().map(|target| (target.id, target.local_id, target.present)) {
-                            Some((target, Some(local_id), true)) => {
-                                targets.push((target, column.name.clone()));
-                                Value::Integer(local_id)
-                            }
-                            _ => return Ok(None),
+                    Some(Value::Text(uuid)) if uuid != NOWHERE => match self.standing_target(target, uuid)? {
+                        Some((target, local_id)) => {
+                            targets.push((target, column.name.clone()));
+                            Value::Integer(local_id)
                         }
-                    }
+                        None => return Ok(None),
+                    },
                     Some(_) => return Ok(None),
                 },
             };
@@ -152,10 +184,22 @@ impl Session<'_> {
         Ok(Some((values, targets)))
     }
 
+    /// The row a reference leads to, when it stands and nothing is to be asked about it: one marked as deleted may have to
+    /// live again for the newcomer's sake.
+    fn standing_target(&self, table: &str, uuid: &str) -> Result<Option<(RowId, i64)>, SessionError> {
+        let (Some(id), Some(uuid)) = (rows::find_table(self.connection, table)?, SyncUuid::parse(uuid)) else { return Ok(None) };
+        let Some(target) = rows::find(self.connection, id, &uuid)?.filter(|target| target.present && target.conflicts == 0) else { return Ok(None) };
+        let (Some(local_id), Some(table)) = (target.local_id, self.schema.table(table)) else { return Ok(None) };
+        let is_marked = app_rows::is_marked_deleted(self.connection, table, local_id)?;
+        Ok((!is_marked).then_some((target.id, local_id)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what is written")]
     fn write_arrival(
         &mut self,
         table: &Table,
         record: RowRecord,
+        candidate: &Candidate,
         values: &[Value],
         targets: &[(RowId, String)],
         first: &Change,
@@ -164,8 +208,7 @@ impl Session<'_> {
         if log::contains(self.connection, &first.hash())? {
             return Ok(None);
         }
-        let Some(arrivals) = self.arrivals.get_mut(table.name()) else { return Ok(None) };
-        let local_id = arrivals.last_id.saturating_add(1);
+        let local_id = candidate.local_id;
         self.begin_own_writes()?;
         match app_rows::insert_whole(self.connection, table, local_id, values) {
             Ok(()) => {}
@@ -173,15 +216,11 @@ impl Session<'_> {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        if let Some(arrivals) = self.arrivals.get_mut(table.name()) {
-            arrivals.last_id = local_id;
-        }
         let id = rows::insert_present(self.connection, record.table, &record.uuid, local_id, record.version, &record.differs)?;
         self.append(id, first, Some(sender.peer))?;
         for (target, column) in targets {
             rows::add_reference(self.connection, *target, id, column)?;
         }
-        let name = self.arrivals.get(table.name()).map(|arrivals| Arc::clone(&arrivals.name));
-        Ok(name.map(|table| Arrived { id, table, local_id }))
+        Ok(Some(Arrived { id, table: Arc::clone(&candidate.name), local_id }))
     }
 }

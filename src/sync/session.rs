@@ -78,6 +78,8 @@ pub(crate) struct Session<'a> {
     pub(super) starts_over: bool,
     /// Tables in which rows arrive the short way.
     pub(super) arrivals: ArrivalsByTable,
+    /// Ids set aside for rows that could have come so and go the long way.
+    pub(super) set_aside: HashMap<(TableId, SyncUuid), i64>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     own_writes: bool,
@@ -103,6 +105,7 @@ impl<'a> Session<'a> {
             on_behalf_of: None,
             starts_over: false,
             arrivals: ArrivalsByTable::new(),
+            set_aside: HashMap::new(),
             appender: None,
             documents: HashMap::new(),
             own_writes: false,

@@ -349,6 +349,12 @@ impl Session<'_> {
         {
             return Ok(id);
         }
+        if let Some(id) = self.set_aside.remove(&(record.table, record.uuid.clone()))
+            && record.local_id.is_none()
+            && app_rows::by_local_id(self.connection, table, id)?.is_none()
+        {
+            return Ok(id);
+        }
         let promised = pass.promised.values().filter(|(table, _)| *table == record.table).map(|(_, id)| *id).max().unwrap_or(0);
         let high = rows::high_id(self.connection, record.table)?.max(app_rows::highest_local_id(self.connection, table)?).max(promised);
         Ok(high.saturating_add(1))
