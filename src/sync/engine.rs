@@ -135,6 +135,10 @@ pub struct Engine {
     has_sent: bool,
     /// The names of all changes, as they were when last compared.
     pub(super) names: Option<Arc<Names>>,
+    /// Transactions this Engine has begun for writing.
+    writes: u64,
+    /// How the node stood, at a version of the data and after so many writes of ours.
+    counted: Option<((i64, u64), Status)>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -331,6 +335,8 @@ impl Engine {
             entropy,
             has_sent: false,
             names: None,
+            writes: 0,
+            counted: None,
         })
     }
 
@@ -352,6 +358,7 @@ impl Engine {
         self.inode = now;
         self.has_sent = false;
         self.names = None;
+        self.counted = None;
         Ok(())
     }
 
@@ -359,6 +366,7 @@ impl Engine {
     /// triggers in place, what did the app write; then `work`; then COMMIT.
     pub(super) fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
+        self.writes += 1;
         let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
@@ -763,18 +771,24 @@ impl Engine {
         })
     }
 
-    /// How this node stands.
+    /// How this node stands. Counted anew only after somebody has written to the file.
     ///
     /// # Errors
     /// See [`EngineError`].
     pub fn status(&mut self) -> Result<Status, EngineError> {
+        let seen = (self.data_version()?, self.writes);
+        if let Some((_, status)) = self.counted.as_ref().filter(|(counted, _)| *counted == seen) {
+            return Ok(status.clone());
+        }
         let epoch = hex(&self.epoch);
-        self.read(|connection, _| {
+        let status = self.read(|connection, _| {
             let counts = rows::counts(connection)?;
             let changes = log::end(connection)?.seq;
             let quarantined = quarantine::count(connection)?;
             Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, quarantined, changes, epoch })
-        })
+        })?;
+        self.counted = Some((seen, status.clone()));
+        Ok(status)
     }
 
     /// How many changes a device has not been told of.
