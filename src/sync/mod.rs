@@ -1,8 +1,9 @@
 //! The Engine: capture, merge, project, serve changes. Synchronous; effects are return values; the time
 //! and randomness are arguments. What a desktop node runs is what a phone links.
 //!
-//! One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
-//! `receive` (what did a peer send; `plain` from clients without automerge) and `settle` (make the app's table show
+//! The Engine's own file opens files and guards transactions; what it offers is in `exchange` (with devices), `decide` (with people), `reconcile`,
+//! `contact` and `digest`. One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
+//! `receive` (what did a peer send; `arrival` for new rows that stand by themselves, `plain` from clients without automerge) and `settle` (make the app's table show
 //! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses).
 
 mod adopt;
@@ -11,9 +12,11 @@ mod brake;
 mod capture;
 mod contact;
 mod contest;
+mod decide;
 mod digest;
 mod engine;
 mod error;
+mod exchange;
 mod fitting;
 mod history;
 mod migrate;
