@@ -480,3 +480,26 @@ fn doctor_names_what_keeps_devices_apart() {
     has(&laptop, "not_accepted");
     has(&desktop, "revoked");
 }
+
+#[test]
+fn doctor_names_another_version_and_a_wrong_clock() {
+    let (_desktop, laptop) = paired();
+    // Somebody at the desktop's address answers as an older storysync with a clock of last year would.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::{Read as _, Write as _};
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let body = r#"{"status":"ok","timestamp":"2025-01-01T00:00:00.000000Z","database_connected":true,"version":"0.0.9"}"#;
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let trust = Connection::open(laptop.data_dir().join("trust.db")).unwrap();
+    trust.execute("UPDATE trust_device SET addresses = json_array(?1)", [address]).unwrap();
+    let report = laptop.run_json(&["doctor"]);
+    let found: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap()).collect();
+    assert!(found.contains(&"version_mismatch") && found.contains(&"clock"), "{report}");
+    assert_eq!(report["ok"], false);
+}

@@ -244,6 +244,27 @@ fn where_multicast_is_dropped_a_configured_address_works() {
 }
 
 #[test]
+fn doctor_tells_silence_in_the_same_network_from_another_network() {
+    let Some(mut lan) = TestLan::new(8) else { return };
+    let (desktop, mut laptop) = two_in_step(&mut lan);
+    laptop.stop();
+    let codes = || -> Vec<String> {
+        let report = laptop.run_json(&["doctor"]);
+        report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+    };
+    // The desktop is there and keeps still, as behind a firewall.
+    let (namespace, interface) = (desktop.namespace.clone().unwrap(), lan.interface());
+    must(&format!("-n {namespace} link set {interface} down"));
+    let found = codes();
+    assert!(found.contains(&"firewall_or_isolation".to_owned()), "{found:?}");
+    // It is known at an address of another network only.
+    let trust = rusqlite::Connection::open(laptop.data_dir().join("trust.db")).unwrap();
+    trust.execute("UPDATE trust_device SET addresses = '[\"10.99.9.9:8765\"]'", []).unwrap();
+    let found = codes();
+    assert!(found.contains(&"different_subnets".to_owned()), "{found:?}");
+}
+
+#[test]
 fn hosts_that_speak_only_ipv6_find_each_other_and_sync() {
     let Some(mut lan) = TestLan::new(7) else { return };
     let (mut desktop, mut laptop) = (desktop_on(lan.host(1)), empty_on(lan.host(2)));
