@@ -76,7 +76,8 @@ pub(crate) fn write(draft: &Draft) -> (ChangeHash, Vec<u8>) {
 
 fn body(actor: &[u8], seq: u64, start_op: u64, unix_seconds: i64, message: Option<&str>, deps: &[ChangeHash], ops: &[Op]) -> Vec<u8> {
     let others: BTreeSet<&[u8]> = ops.iter().flat_map(|op| &op.predecessors).map(|pred| pred.actor.as_bytes()).filter(|other| *other != actor).collect();
-    let place = |other: &[u8]| if other == actor { 0 } else { others.iter().position(|known| *known == other).map_or(0, |place| place as u64 + 1) };
+    let others: Vec<&[u8]> = others.into_iter().collect();
+    let place = |other: &[u8]| if other == actor { 0 } else { others.binary_search(&other).map_or(0, |place| place as u64 + 1) };
     let mut columns: Vec<(u64, Vec<u8>)> = Vec::with_capacity(8);
     let mut add = |specification: u64, write: &dyn Fn(&mut Vec<u8>)| {
         let mut data = Vec::new();

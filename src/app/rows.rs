@@ -132,8 +132,7 @@ pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BT
     let comma = if columns.is_empty() { "" } else { ", " };
     let sql = format!("INSERT INTO {} ({}{comma}{}) VALUES (?1{comma}{})", quote(table.name()), quote(&table.local_id), columns.join(", "), places.join(", "));
     let id = Value::Integer(local_id);
-    connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
-    Ok(())
+    refuse_ignored(connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?)
 }
 
 /// Writes a new row, all of its columns in the table's order.
@@ -142,7 +141,15 @@ pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BT
 /// When SQLite refuses it: a constraint, a type.
 pub fn insert_whole(connection: &Connection, table: &Table, local_id: i64, values: &[Value]) -> rusqlite::Result<()> {
     let id = Value::Integer(local_id);
-    connection.prepare_cached(&table.sql.insert)?.execute(params_from_iter(std::iter::once(&id).chain(values).map(to_sql)))?;
+    refuse_ignored(connection.prepare_cached(&table.sql.insert)?.execute(params_from_iter(std::iter::once(&id).chain(values).map(to_sql)))?)
+}
+
+/// A trigger of the app's that says `RAISE(IGNORE)` drops the row without an error: as good as a refusal, and no deletion.
+fn refuse_ignored(written: usize) -> rusqlite::Result<()> {
+    if written == 0 {
+        let refused = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER);
+        return Err(rusqlite::Error::SqliteFailure(refused, Some("a trigger of the table's ignores the row".to_owned())));
+    }
     Ok(())
 }
 

@@ -337,13 +337,15 @@ async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8])
     if request.changes.len() > ROWS_PUSHED_MAX {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several")));
     }
-    let PushRequest { changes, span, .. } = request;
+    let PushRequest { changes, span, states, .. } = request;
     // Read here, beside the Engine, which others wait for.
-    let incoming = Incoming::read_all(changes);
+    let incoming = tokio::task::spawn_blocking(move || Incoming::read_all(changes))
+        .await
+        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the changes could not be read; try again"))?;
     let (receipt, accepted, epoch) = for_device(node, device, move |engine, id| {
         let receipt = engine.receive_pushed(&incoming, id, now())?;
         engine.note_span(span.as_ref(), id, now())?;
-        let accepted = engine.accepted_states(&receipt, &incoming, id, now())?;
+        let accepted = if states { engine.accepted_states(&receipt, &incoming, id, now())? } else { Default::default() };
         Ok((receipt, accepted, engine.epoch()))
     })
     .await?;

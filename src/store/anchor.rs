@@ -1,5 +1,5 @@
-//! Where the log of a file ended when we last wrote to it, remembered in the data directory: a file that was
-//! replaced by an older copy while no node ran does not reach there any more.
+//! Where the log of a file ended when we last wrote to it, and in which life, remembered in the data directory: a file
+//! that was replaced by an older copy while no node ran does not reach there any more, or lives the life before.
 //!
 //! Written after each commit and never flushed: behind the truth it is still right, ahead of it it can't be.
 
@@ -7,10 +7,19 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::log::{CHAIN_BYTES, Position};
+use super::log::{CHAIN_BYTES, EPOCH_BYTES, Epoch, Position};
 
 /// Bytes of a path's hash that name its file.
 const NAME_BYTES: usize = 8;
+
+/// What is remembered of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// Where its log ended.
+    pub end: Position,
+    /// Which life of the log it was; `None` as remembered by versions that did not note it.
+    pub epoch: Option<Epoch>,
+}
 
 /// The remembered end of one file's log.
 #[derive(Debug, Clone)]
@@ -28,19 +37,23 @@ impl Anchor {
         Self { path: folder.join(name) }
     }
 
-    /// The remembered end; `None` when nothing (readable) is remembered.
+    /// What is remembered; `None` when nothing (readable) is.
     #[must_use]
-    pub fn load(&self) -> Option<Position> {
+    pub fn load(&self) -> Option<Remembered> {
         let bytes = std::fs::read(&self.path).ok()?;
-        let (seq, chain) = bytes.split_at_checked(8)?;
-        let chain: [u8; CHAIN_BYTES] = chain.try_into().ok()?;
-        Some(Position { seq: i64::from_be_bytes(seq.try_into().ok()?), chain })
+        let (seq, rest) = bytes.split_at_checked(8)?;
+        let (chain, epoch) = rest.split_at_checked(CHAIN_BYTES)?;
+        let end = Position { seq: i64::from_be_bytes(seq.try_into().ok()?), chain: chain.try_into().ok()? };
+        let epoch = if epoch.is_empty() { None } else { Some(epoch.try_into().ok()?) };
+        Some(Remembered { end, epoch })
     }
 
     /// Remembers an end. A failure costs only a later notice, so it is logged and no more.
-    pub fn save(&self, end: Position) {
-        let mut bytes = end.seq.to_be_bytes().to_vec();
+    pub fn save(&self, end: Position, epoch: &Epoch) {
+        let mut bytes = Vec::with_capacity(8 + CHAIN_BYTES + EPOCH_BYTES);
+        bytes.extend_from_slice(&end.seq.to_be_bytes());
         bytes.extend_from_slice(&end.chain);
+        bytes.extend_from_slice(epoch);
         let written = self.path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&self.path, bytes));
         if let Err(error) = written {
             tracing::debug!(%error, "the end of the log could not be remembered in the data directory");

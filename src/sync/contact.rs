@@ -304,6 +304,11 @@ impl Session<'_> {
                 return Ok(());
             }
         }
+        // A row that a device wrote after its migration was never in a common file, however alike it looks.
+        let was_there_before = |document: &Document| document.changes().first().is_some_and(|first| first.actor().device().is_none());
+        if !was_there_before(&document) || !was_there_before(self.document(ours.id)?) {
+            return Ok(());
+        }
         let (mine, their) = (row(self.document(ours.id)?).fields, row(&document).fields);
         let candidate = compare(table, ours.id, theirs, &mine, &their);
         contact.candidates.push(candidate);

@@ -300,9 +300,9 @@ impl Engine {
         let schema = Arc::new(Schema::read(&connection, &options.excluded_tables).map_err(explain)?);
         let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
         let remembered = Anchor::of(&options.anchors, &path);
-        let anchor = match remembered.load() {
-            Some(anchor) => anchor,
-            None => log::end(&connection).map_err(explain)?,
+        let (anchor, epoch) = match remembered.load() {
+            Some(last) => (last.end, last.epoch.unwrap_or(state.epoch)),
+            None => (log::end(&connection).map_err(explain)?, state.epoch),
         };
         let actor = fresh_actor(&options.device_key, &mut entropy);
         Ok(Self {
@@ -315,7 +315,7 @@ impl Engine {
             actor,
             anchor,
             remembered,
-            epoch: state.epoch,
+            epoch,
             entropy,
             has_sent: false,
             names: None,
@@ -327,8 +327,8 @@ impl Engine {
     /// The file was moved away and another put in its place: follow the path, not the old file.
     fn follow_replaced_file(&mut self) -> Result<(), EngineError> {
         // Another process of this device may have come further than we know.
-        if let Some(further) = self.remembered.load().filter(|remembered| remembered.seq > self.anchor.seq) {
-            self.anchor = further;
+        if let Some(further) = self.remembered.load().filter(|remembered| remembered.end.seq > self.anchor.seq) {
+            self.anchor = further.end;
         }
         let now = inode(&self.options.database);
         if now != 0 && now == self.inode {
@@ -356,14 +356,16 @@ impl Engine {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
             let mut noticed = Noticed::default();
+            // Another process of this device may have begun the life the file tells of, and then it remembered so.
+            let is_life_known = state.epoch == *epoch || remembered.load().and_then(|last| last.epoch) == Some(state.epoch);
             *epoch = state.epoch;
-            if state.device_id != device_id.as_str() || !log::passes_through(&transaction, *anchor)? {
+            if state.device_id != device_id.as_str() || !is_life_known || !log::passes_through(&transaction, *anchor)? {
                 // A restored, copied or replaced file: what this run wrote elsewhere must never get the
                 // same names again, and peers must not trust their cursors.
                 entropy(epoch.as_mut_slice());
                 let life = if state.device_id != device_id.as_str() {
                     NewLife::Copied
-                } else if log::end(&transaction)?.seq < anchor.seq {
+                } else if !is_life_known || log::end(&transaction)?.seq < anchor.seq {
                     NewLife::Restored
                 } else {
                     NewLife::Replaced
@@ -411,7 +413,7 @@ impl Engine {
             };
             if end != *anchor || noticed.new_epoch {
                 *anchor = end;
-                remembered.save(end);
+                remembered.save(end, epoch);
             }
             Ok((done, noticed))
         };
@@ -452,12 +454,13 @@ impl Engine {
     /// See [`EngineError`].
     pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {
         self.follow_replaced_file()?;
-        let anchor = self.anchor;
+        let (anchor, epoch) = (self.anchor, self.epoch);
         let device_id = self.device_id.clone();
         let idle = self.read(|connection, _| {
             let Some(state) = read_state(connection)? else { return Ok(false) };
             Ok(outbox::is_empty(connection)?
                 && state.device_id == device_id.as_str()
+                && state.epoch == epoch
                 && schema::version(connection)? == state.schema_version
                 && log::passes_through(connection, anchor)?)
         })?;

@@ -495,13 +495,14 @@ fn empty_reference(table: &Table, column: &Column, record: &RowRecord, document:
     shown
 }
 
-/// Whether a column stores a value without converting it.
+/// Whether a column stores a value without converting it. SQLite reads numbers in text with blanks around them, too
+/// ("Column Affinity", `applyNumericAffinity`).
 pub(super) fn is_natural(affinity: Affinity, value: &Value) -> bool {
     match value {
         Value::Null | Value::Blob(_) => true,
         Value::Integer(_) => !matches!(affinity, Affinity::Text | Affinity::Real),
         Value::Real(_) => matches!(affinity, Affinity::Real | Affinity::Blob),
-        Value::Text(_) => matches!(affinity, Affinity::Text | Affinity::Blob) || value.as_text().is_some_and(|text| text.parse::<f64>().is_err()),
+        Value::Text(_) => matches!(affinity, Affinity::Text | Affinity::Blob) || value.as_text().is_some_and(|text| text.trim_ascii().parse::<f64>().is_err()),
     }
 }
 

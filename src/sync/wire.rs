@@ -293,6 +293,9 @@ pub struct PushRequest {
     /// The epoch of the pushing device's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
+    /// Whether the answer shall tell how the rows stand and what clashes in them; replicas see that for themselves.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub states: bool,
     /// The part of the pushing device's log this is, as cursors: whoever has pulled up to the first needs not pull up to
     /// the second any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -376,7 +376,11 @@ impl<'a> Caller<'a> {
         self.tell(&conversation.device.device_id, report, verdict.sentence(&conversation.device.name))?;
         let kind = verdict.kind;
         verdict.renamed = match side {
-            Side::Here => self.engine.call(move |engine| engine.settle_contact(&contact, kind, now())).await??,
+            Side::Here => {
+                // Names are for good, so the peer's owner is asked first: no names at all are refused while they have not said.
+                let _: NamesResponse = ask(conversation, "/api/sync/names", &NamesRequest { names: Vec::new() }).await?;
+                self.engine.call(move |engine| engine.settle_contact(&contact, kind, now())).await??
+            }
             Side::There => {
                 let names = self.engine.call(move |engine| engine.names_for_contact(&contact, kind)).await??;
                 let mut renamed = 0;
@@ -514,7 +518,7 @@ impl<'a> Caller<'a> {
         span: Option<(String, String)>,
         report: &mut PeerReport,
     ) -> Result<(), ClientError> {
-        let answer: PushResponse = ask(conversation, "/api/sync/push", &PushRequest { changes, epoch: Some(epoch), span }).await?;
+        let answer: PushResponse = ask(conversation, "/api/sync/push", &PushRequest { changes, epoch: Some(epoch), states: false, span }).await?;
         report.pushed += answer.accepted;
         if answer.rejected > 0 {
             let (device_id, at) = (&conversation.device.device_id, now().unix_ms());
