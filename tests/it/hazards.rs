@@ -120,6 +120,22 @@ fn a_restored_backup_gets_the_newer_edits_back_and_keeps_its_own() {
 }
 
 #[test]
+fn a_backup_restored_twice_gets_back_what_others_have() {
+    let (mut a, mut b) = desktops();
+    let backup = std::fs::read(&a.database).unwrap();
+    a.write("INSERT INTO faction (name, setting_id, sync_uuid, version) VALUES ('Lost with the restore', 1, 'lost', 1)");
+    meet(&mut a, &mut b);
+    for _ in 0..2 {
+        // The second time, the log ends where it did after the first: only the life of the log tells.
+        std::fs::write(&a.database, &backup).unwrap();
+        a.capture();
+        a.app().execute_batch("PRAGMA user_version = 7").unwrap();
+    }
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM faction WHERE sync_uuid = 'lost'"), 1);
+}
+
+#[test]
 fn a_backup_restored_while_no_node_runs_is_noticed_when_one_starts() {
     let (mut a, mut b) = desktops();
     let backup = std::fs::read(&a.database).unwrap();

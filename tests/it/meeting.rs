@@ -234,6 +234,35 @@ fn a_device_that_wants_to_be_asked_is_not_mixed_with_by_others() {
     nothing_is_doubled(&[&one, &other]);
 }
 
+#[test]
+fn whoever_takes_the_names_asks_the_other_owner_first() {
+    let (one, other) = diverged(false);
+    // Of two new files, the one with the greater id takes the names: here that is the one that calls.
+    let (caller, mut asked) = if one.id() > other.id() { (one, other) } else { (other, one) };
+    asked.stop();
+    std::fs::write(asked.data_dir().join("config.toml"), "first_contact = \"ask\"\n").unwrap();
+    asked.serve();
+    caller.run_json(&["pair", "join", &asked.qr()]);
+    let before = [&caller, &asked].map(|node| canonical(&node.database, true));
+    let output = caller.run(&["sync", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["peers"][0]["error"].as_str().unwrap().contains("its owner has to say first"), "{report}");
+    assert_eq!([&caller, &asked].map(|node| canonical(&node.database, true)), before, "nothing was renamed");
+}
+
+#[test]
+fn rows_made_after_the_migration_are_no_copies_of_each_other() {
+    let (one, other) = diverged(false);
+    one.app("INSERT INTO faction (name, setting_id) VALUES ('Mages', 1), ('Dukes', 1)");
+    other.app("INSERT INTO faction (name, setting_id) VALUES ('Pirates', 1), ('Monks', 1)");
+    other.run_json(&["pair", "join", &one.qr()]);
+    assert_eq!(sync_report(&other)["first_contact"]["kind"], "copies");
+    for node in [&one, &other] {
+        assert_eq!(node.value::<i64>("SELECT count(*) FROM faction WHERE name IN ('Mages', 'Dukes', 'Pirates', 'Monks')"), 4);
+    }
+    assert_same_content(&one.database, &other.database, true);
+}
+
 /// A file of another world: other rows under the same ids.
 fn other_world(node: &TestNode) {
     fixtures::make(&node.database, Dialect::Presync);

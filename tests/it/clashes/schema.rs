@@ -37,6 +37,35 @@ fn a_new_row_with_a_refused_value_shows_the_columns_default() {
 }
 
 #[test]
+fn a_row_that_a_trigger_ignores_is_shown_otherwise_and_deleted_nowhere() {
+    let ignoring = format!("{SCHEMA}; CREATE TRIGGER no_whispers BEFORE INSERT ON dial WHEN NEW.label = 'whisper' BEGIN SELECT RAISE(IGNORE); END;");
+    let (mut a, mut b) = two_with(&ignoring, SCHEMA);
+    b.write("INSERT INTO dial (level, label) VALUES (1, 'whisper'), (2, 'talk')");
+    a.sync(&mut b);
+    a.sync(&mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM dial WHERE label IS NULL"), 1, "what the trigger lets through");
+    assert_eq!(kinds(&mut a), ["schema"]);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM dial WHERE label = 'whisper'"), 1);
+    b.write("UPDATE dial SET label = 'shout' WHERE label = 'whisper'");
+    a.sync(&mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM dial WHERE label = 'shout'"), 1);
+    assert!(kinds(&mut a).is_empty());
+}
+
+#[test]
+fn a_number_typed_with_blanks_stays_as_typed_where_it_is_text() {
+    let (mut a, mut b) = two_with(
+        "CREATE TABLE dial (id INTEGER PRIMARY KEY, reading INTEGER, label TEXT)",
+        "CREATE TABLE dial (id INTEGER PRIMARY KEY, reading TEXT, label TEXT)",
+    );
+    b.write("INSERT INTO dial (reading, label) VALUES (' 5 ', 'old')");
+    a.sync(&mut b);
+    a.write("UPDATE dial SET label = 'new'");
+    a.sync(&mut b);
+    assert_eq!(b.value::<String>("SELECT reading || label FROM dial"), " 5 new");
+}
+
+#[test]
 fn a_null_where_this_table_wants_a_value_shows_the_default() {
     let (mut a, mut b) =
         two_with("CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER NOT NULL DEFAULT 4)", "CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER)");
