@@ -165,6 +165,10 @@ fn two_hosts_find_each_other_within_five_seconds_and_strangers_are_listed_and_ne
     name_arrives(&desktop, "Bea", Duration::from_secs(5));
 }
 
+/// An edit written while the old connection is still thought to be alive waits until its silence is noticed and the pause before
+/// the next call is over; on a loaded machine that adds up.
+const MOVED_WITHIN: Duration = Duration::from_secs(90);
+
 #[test]
 fn a_host_whose_address_changes_is_found_again_and_syncing_goes_on() {
     let Some(mut lan) = TestLan::new(2) else { return };
@@ -172,15 +176,15 @@ fn a_host_whose_address_changes_is_found_again_and_syncing_goes_on() {
     for (round, (from, to)) in [(2, 22), (22, 23)].into_iter().enumerate() {
         lan.move_to(laptop.namespace.as_ref().unwrap(), from, to);
         write_name(&desktop, &format!("After move {round}"));
-        let took = name_arrives(&laptop, &format!("After move {round}"), Duration::from_secs(20));
+        let took = name_arrives(&laptop, &format!("After move {round}"), MOVED_WITHIN);
         println!("an edit arrived {} ms after the laptop moved", took.as_millis());
         write_name(&laptop, &format!("Back {round}"));
-        name_arrives(&desktop, &format!("Back {round}"), Duration::from_secs(20));
+        name_arrives(&desktop, &format!("Back {round}"), MOVED_WITHIN);
     }
     // The desktop moves, too.
     lan.move_to(desktop.namespace.as_ref().unwrap(), 1, 11);
     write_name(&laptop, "Desk moved");
-    name_arrives(&desktop, "Desk moved", Duration::from_secs(20));
+    name_arrives(&desktop, "Desk moved", MOVED_WITHIN);
 }
 
 #[test]
