@@ -5,6 +5,7 @@
 //! firewall may let only one of them through.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use rand_core::Rng as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::client::{Caller, ClientError, ContactChoice, EventStream, Line, PeerEvent, PeerReport, Progress};
+use super::client::{Caller, ClientError, ContactChoice, EventStream, Line, Meter, PeerEvent, PeerReport, Progress};
 use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
 use super::told_to;
@@ -30,7 +31,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const AWAY_AT_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause.
 const AWAY_AT_MOST: Duration = Duration::from_secs(60);
-/// How soon a device must answer after the network changed, to be taken for still there.
+/// For how long nothing may come after the network changed or the device was found elsewhere, for it to be taken for still there.
 const STILL_THERE_WITHIN: Duration = Duration::from_secs(3);
 /// A whole exchange now and then, should an event ever be lost.
 const WHOLE_EXCHANGE_EVERY: Duration = Duration::from_secs(30 * 60);
@@ -104,8 +105,8 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
         if !device.is_active() {
             return;
         }
-        let (known, network) = (node.presence.addresses_of(&id), node.presence.network());
-        match talk(&node, &device, &options, calls_first).await {
+        let seen = Surroundings::of(&node, &id);
+        match talk(&node, &device, &options, calls_first, seen.clone()).await {
             Ok(()) => failures = 0,
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -123,8 +124,7 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
                     if changed.is_err() {
                         return;
                     }
-                    let found = node.presence.addresses_of(&id);
-                    if node.presence.is_listening(&id) || network != node.presence.network() || found.iter().any(|address| !known.contains(address)) {
+                    if node.presence.is_listening(&id) || seen.have_changed(&node, &id) {
                         failures = failures.min(1);
                         break;
                     }
@@ -156,7 +156,7 @@ fn addresses(node: &NodeState, device: &TrustedDevice, peers: &[Peer]) -> Vec<St
 }
 
 /// One conversation: everything is exchanged, then whatever is new as it comes. Ends well when the other side takes over.
-async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptions, calls_first: bool) -> Result<(), ClientError> {
+async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptions, calls_first: bool, seen: Surroundings) -> Result<(), ClientError> {
     let caller = Caller {
         identity: &node.identity,
         trust: &node.trust,
@@ -167,7 +167,7 @@ async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptio
         static_addresses: &[],
         contact: options.contact,
     };
-    let mut talk = Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first };
+    let mut talk = Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first, seen };
     let mut line = talk.reach(&addresses(node, device, &options.peers)).await?;
     let mut stream = caller.listen(&mut line).await?;
     talk.note(&line, Standing::Connected);
@@ -180,9 +180,63 @@ struct Talk<'a> {
     device: &'a TrustedDevice,
     report: PeerReport,
     calls_first: bool,
+    /// What it was when the line was last known to be good.
+    seen: Surroundings,
+}
+
+/// What tells that the other end of a connection may be gone without a word.
+#[derive(Debug, Clone)]
+struct Surroundings {
+    /// Where the device was found.
+    addresses: Vec<SocketAddr>,
+    /// How often the addresses of this machine had changed.
+    network: u64,
+}
+
+impl Surroundings {
+    fn of(node: &NodeState, device: &DeviceId) -> Self {
+        Self { addresses: node.presence.addresses_of(device), network: node.presence.network() }
+    }
+
+    /// Whether this machine's network is another, or the device was found where it was not before.
+    fn have_changed(&self, node: &NodeState, device: &DeviceId) -> bool {
+        let now = Self::of(node, device);
+        now.network != self.network || now.addresses.iter().any(|address| !self.addresses.contains(address))
+    }
+}
+
+/// Gives up what is under way on a line once its other end seems gone: long before TCP does, and only when there is a reason.
+struct Lookout {
+    node: Arc<NodeState>,
+    id: DeviceId,
+    name: String,
+    seen: Surroundings,
+    meter: Meter,
+}
+
+impl Lookout {
+    async fn over<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        tokio::pin!(work);
+        loop {
+            let received = self.meter.received();
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(STILL_THERE_WITHIN) => {
+                    if received == self.meter.received() && self.seen.have_changed(&self.node, &self.id) {
+                        return Err(ClientError::Stalled(self.name.clone()));
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Talk<'a> {
+    fn lookout(&self, line: &Line<'_>) -> Lookout {
+        let (id, name) = (self.device.device_id.clone(), self.device.name.clone());
+        Lookout { node: Arc::clone(self.node), id, name, seen: self.seen.clone(), meter: line.meter() }
+    }
+
     fn note(&self, line: &Line<'_>, state: Standing) {
         let (bytes_sent, bytes_received) = line.bytes();
         self.node.presence.note(&self.device.device_id, |exchanges: &mut Exchanges| {
@@ -211,7 +265,7 @@ impl<'a> Talk<'a> {
             };
             self.note(&line, Standing::Syncing);
             let mut progress = self.progress();
-            match self.caller.exchange(&mut line, &mut self.report, &mut progress).await {
+            match self.lookout(&line).over(self.caller.exchange(&mut line, &mut self.report, &mut progress)).await {
                 Ok(()) => return Ok(line),
                 // Somebody else may have this address by now.
                 Err(error @ (ClientError::Refused(_) | ClientError::NotAuthentic(_) | ClientError::Busy { .. })) => last = error,
@@ -225,8 +279,6 @@ impl<'a> Talk<'a> {
         let id = &self.device.device_id;
         let (mut ends, mut changes) = (self.node.engine.ends(), self.node.presence.changes());
         let mut stopping = self.node.stopping();
-        let mut network = self.node.presence.network();
-        let mut known = self.node.presence.addresses_of(id);
         let mut whole = tokio::time::interval(WHOLE_EXCHANGE_EVERY);
         whole.reset();
         // What was written while everything was exchanged.
@@ -238,7 +290,7 @@ impl<'a> Talk<'a> {
                     Some(PeerEvent::Alive) => {}
                     Some(PeerEvent::Changes) => {
                         let mut progress = self.progress();
-                        self.caller.pull(line, &mut self.report, &mut progress).await?;
+                        self.lookout(line).over(self.caller.pull(line, &mut self.report, &mut progress)).await?;
                         self.note(line, Standing::Connected);
                     }
                 },
@@ -254,17 +306,15 @@ impl<'a> Talk<'a> {
                     if changed.is_err() || (!self.calls_first && self.node.presence.is_listening(id)) {
                         return Ok(());
                     }
-                    let found = self.node.presence.addresses_of(id);
-                    let is_elsewhere = found.iter().any(|address| !known.contains(address));
-                    known = found;
-                    if is_elsewhere || network != self.node.presence.network() {
-                        network = self.node.presence.network();
-                        self.check_still_there(line).await?;
+                    let now = Surroundings::of(self.node, id);
+                    if self.seen.have_changed(self.node, id) {
+                        *stream = self.check_still_there(line).await?;
                     }
+                    self.seen = now;
                 }
                 _ = whole.tick() => {
                     let mut progress = self.progress();
-                    self.caller.exchange(line, &mut self.report, &mut progress).await?;
+                    self.lookout(line).over(self.caller.exchange(line, &mut self.report, &mut progress)).await?;
                 }
                 () = told_to(&mut stopping) => return Ok(()),
             }
@@ -278,20 +328,22 @@ impl<'a> Talk<'a> {
         if is_other_life || news {
             let mut progress = self.progress();
             if is_other_life {
-                self.caller.exchange(line, &mut self.report, &mut progress).await?;
+                self.lookout(line).over(self.caller.exchange(line, &mut self.report, &mut progress)).await?;
             } else {
-                self.caller.push(line, &mut self.report, &mut progress).await?;
+                self.lookout(line).over(self.caller.push(line, &mut self.report, &mut progress)).await?;
             }
             self.note(line, Standing::Connected);
         }
         Ok(())
     }
 
-    /// The network has changed: the other end of an old connection may be gone without a word.
-    async fn check_still_there(&mut self, line: &mut Line<'a>) -> Result<(), ClientError> {
+    /// The other end of an old connection may be gone without a word. Requests find another connection by themselves where they
+    /// must, and then the stream would be left behind: it is opened anew.
+    async fn check_still_there(&mut self, line: &mut Line<'a>) -> Result<EventStream, ClientError> {
         let mut progress = self.progress();
-        let stalled = ClientError::Stalled(self.device.name.clone());
-        tokio::time::timeout(STILL_THERE_WITHIN, self.caller.pull(line, &mut self.report, &mut progress)).await.map_err(|_| stalled)?
+        let lookout = self.lookout(line);
+        lookout.over(self.caller.pull(line, &mut self.report, &mut progress)).await?;
+        lookout.over(self.caller.listen(line)).await
     }
 }
 

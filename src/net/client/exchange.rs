@@ -117,6 +117,18 @@ pub struct Line<'a> {
     proven: bool,
 }
 
+/// How much has arrived on a line.
+#[derive(Debug)]
+pub struct Meter(Arc<Counters>);
+
+impl Meter {
+    /// Bytes received over TCP since the line was opened.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+}
+
 impl std::fmt::Debug for Line<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Line").field("device", &self.conversation.device.device_id).finish_non_exhaustive()
@@ -129,6 +141,12 @@ impl Line<'_> {
     pub fn bytes(&self) -> (u64, u64) {
         let counters = &self.conversation.counters;
         (counters.sent.load(Ordering::Relaxed), counters.received.load(Ordering::Relaxed))
+    }
+
+    /// Counts what arrives while the line is in use.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.conversation.counters))
     }
 
     /// Where the device was reached.

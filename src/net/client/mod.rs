@@ -9,7 +9,7 @@ mod pairing;
 
 pub use conversation::post;
 pub use events::{EventStream, PeerEvent};
-pub use exchange::{Caller, ContactChoice, Line, PeerReport, Progress};
+pub use exchange::{Caller, ContactChoice, Line, Meter, PeerReport, Progress};
 pub use pairing::join;
 
 use super::handle::EngineGone;
