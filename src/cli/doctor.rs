@@ -225,6 +225,7 @@ fn devices(
         );
     }
     let engine = engine.map(EngineHandle::spawn).transpose()?;
+    let call = Call { context, identity, trust, engine: engine.as_ref(), live };
     let runtime = runtime()?;
     for device in &devices {
         if device.revoked_at.is_some() {
@@ -239,7 +240,7 @@ fn devices(
                 let sentence = format!("the keys of {} are in use in two places: its data directory was copied, or stolen", device.name);
                 findings.of_device(Level::Note, "keys_in_use_twice", device, sentence);
             }
-            runtime.block_on(reach(context, identity, trust, engine.as_ref(), live, device, findings));
+            runtime.block_on(call.reach(device, findings));
         }
     }
     Ok(())
@@ -287,126 +288,118 @@ fn is_near(ip: IpAddr) -> bool {
     })
 }
 
-async fn reach(
-    context: &Context,
-    identity: &Identity,
-    trust: &TrustStore,
-    engine: Option<&EngineHandle>,
-    live: Option<&Value>,
-    device: &TrustedDevice,
-    findings: &mut Findings,
-) {
-    let name = &device.name;
-    let found: Vec<String> = live
-        .into_iter()
-        .flat_map(|live| live["nearby"].as_array().into_iter().flatten())
-        .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
-        .flat_map(|nearby| nearby["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned))
-        .collect();
-    let mut addresses = found.clone();
-    let configured = context.config.peers.iter().filter(|peer| peer.may_be(device.device_id.as_str(), name)).map(|peer| peer.address().to_owned());
-    for address in device.addresses.iter().cloned().chain(configured) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    if live.is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening") {
-        findings.of_device(Level::Fine, "device", device, format!("{name} is connected to this device"));
-        return;
-    }
-    if addresses.is_empty() {
-        let sentence =
-            format!("no address of {name} is known, and it is not found on the network: start storysync there, or give its address under peers in config.toml");
-        findings.of_device(Level::Problem, "no_address", device, sentence);
-        return;
-    }
-    let mut silent = Vec::new();
-    let mut refused = None;
-    for address in &addresses {
-        match knock(address).await {
-            Knock::Health(health) => return talk(context, identity, trust, engine, live, device, (address, &health, &found), findings).await,
-            Knock::Stranger => findings.of_device(Level::Note, "stranger", device, format!("at {address} something else answers, not storysync")),
-            Knock::Refused => refused = refused.or(Some(address)),
-            Knock::Silence => silent.push(address),
-        }
-    }
-    if let Some(address) = refused {
-        let sentence =
-            format!("the machine at {address} is there, but storysync does not run on it, or on another port: start it on {name} with `storysync serve`");
-        findings.of_device(Level::Problem, "peer_not_running", device, sentence);
-    }
-    for address in silent {
-        let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
-        if ip.is_some_and(is_near) {
-            let sentence = format!(
-                "nothing comes back from {address}, which is in the same network: {name} is off, its firewall keeps the port closed, or the Wi-Fi keeps its devices apart \
-                 (\"client isolation\", as guest networks do); allow the port there, or use another network"
-            );
-            findings.of_device(Level::Problem, "firewall_or_isolation", device, sentence);
-        } else {
-            let sentence = format!("{address} is in another network than this machine: put both devices into one network, or connect the two (a VPN, say)");
-            findings.of_device(Level::Problem, "different_subnets", device, sentence);
-        }
-    }
+/// What it takes to call a device.
+struct Call<'a> {
+    context: &'a Context,
+    identity: &'a Identity,
+    trust: &'a TrustStore,
+    engine: Option<&'a EngineHandle>,
+    live: Option<&'a Value>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a part of what is looked at")]
-async fn talk(
-    context: &Context,
-    identity: &Identity,
-    trust: &TrustStore,
-    engine: Option<&EngineHandle>,
-    live: Option<&Value>,
-    device: &TrustedDevice,
-    (address, health, found): (&String, &Value, &[String]),
-    findings: &mut Findings,
-) {
-    let name = &device.name;
-    let version = health["version"].as_str().unwrap_or_default();
-    if version != env!("CARGO_PKG_VERSION") {
-        let sentence = format!("{name} runs storysync {version}, this device {}; use the same version on both", env!("CARGO_PKG_VERSION"));
-        findings.of_device(Level::Note, "version_mismatch", device, sentence);
-    }
-    if health["database_connected"] == false {
-        findings.of_device(Level::Problem, "peer_database", device, format!("{name} can't read its database; run `storysync doctor` there"));
-    }
-    if let Some(there) = health["timestamp"].as_str().and_then(Stamp::parse) {
-        let skew = there.unix_ms().saturating_sub(now().unix_ms());
-        if skew.abs() > CLOCK_SKEW_MS_MAX {
+impl Call<'_> {
+    async fn reach(&self, device: &TrustedDevice, findings: &mut Findings) {
+        let name = &device.name;
+        let found: Vec<String> = self
+            .live
+            .into_iter()
+            .flat_map(|live| live["nearby"].as_array().into_iter().flatten())
+            .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
+            .flat_map(|nearby| nearby["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned))
+            .collect();
+        let addresses = addresses::candidates(found.clone(), device, &self.context.config.peers);
+        if self.live.is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening") {
+            findings.of_device(Level::Fine, "device", device, format!("{name} is connected to this device"));
+            return;
+        }
+        if addresses.is_empty() {
+            let sentence = format!(
+                "no address of {name} is known, and it is not found on the network: start storysync there, or give its address under peers in config.toml"
+            );
+            findings.of_device(Level::Problem, "no_address", device, sentence);
+            return;
+        }
+        let mut silent = Vec::new();
+        let mut refused = None;
+        for address in &addresses {
+            match knock(address).await {
+                Knock::Health(health) => return self.talk(device, (address, &health, &found), findings).await,
+                Knock::Stranger => findings.of_device(Level::Note, "stranger", device, format!("at {address} something else answers, not storysync")),
+                Knock::Refused => refused = refused.or(Some(address)),
+                Knock::Silence => silent.push(address),
+            }
+        }
+        if let Some(address) = refused {
             let sentence =
-                format!("the clocks of {name} and this device are {} minutes apart; set both by the internet, or edits get wrong times", skew.abs() / 60_000);
-            findings.of_device(Level::Problem, "clock", device, sentence);
+                format!("the machine at {address} is there, but storysync does not run on it, or on another port: start it on {name} with `storysync serve`");
+            findings.of_device(Level::Problem, "peer_not_running", device, sentence);
+        }
+        for address in silent {
+            let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
+            if ip.is_some_and(is_near) {
+                let sentence = format!(
+                    "nothing comes back from {address}, which is in the same network: {name} is off, its firewall keeps the port closed, or the Wi-Fi keeps its devices apart \
+                 (\"client isolation\", as guest networks do); allow the port there, or use another network"
+                );
+                findings.of_device(Level::Problem, "firewall_or_isolation", device, sentence);
+            } else {
+                let sentence = format!("{address} is in another network than this machine: put both devices into one network, or connect the two (a VPN, say)");
+                findings.of_device(Level::Problem, "different_subnets", device, sentence);
+            }
         }
     }
-    if live.is_some() && found.is_empty() {
-        let sentence = format!(
-            "{name} answers at {address}, but is not found by multicast: the network blocks it, or discovery is off there; syncing works as long as the address stays, or give it \
+
+    async fn talk(&self, device: &TrustedDevice, (address, health, found): (&String, &Value, &[String]), findings: &mut Findings) {
+        let name = &device.name;
+        let version = health["version"].as_str().unwrap_or_default();
+        if version != env!("CARGO_PKG_VERSION") {
+            let sentence = format!("{name} runs storysync {version}, this device {}; use the same version on both", env!("CARGO_PKG_VERSION"));
+            findings.of_device(Level::Note, "version_mismatch", device, sentence);
+        }
+        if health["database_connected"] == false {
+            findings.of_device(Level::Problem, "peer_database", device, format!("{name} can't read its database; run `storysync doctor` there"));
+        }
+        if let Some(there) = health["timestamp"].as_str().and_then(Stamp::parse) {
+            let skew = there.unix_ms().saturating_sub(now().unix_ms());
+            if skew.abs() > CLOCK_SKEW_MS_MAX {
+                let sentence = format!(
+                    "the clocks of {name} and this device are {} minutes apart; set both by the internet, or edits get wrong times",
+                    skew.abs() / 60_000
+                );
+                findings.of_device(Level::Problem, "clock", device, sentence);
+            }
+        }
+        if self.live.is_some() && found.is_empty() {
+            let sentence = format!(
+                "{name} answers at {address}, but is not found by multicast: the network blocks it, or discovery is off there; syncing works as long as the address stays, or give it \
              under peers in config.toml"
-        );
-        findings.of_device(Level::Note, "multicast_blocked", device, sentence);
-    }
-    let Some(engine) = engine else { return };
-    let installation = key_file::installation(&context.data_dir);
-    let caller = Caller {
-        identity,
-        trust,
-        engine,
-        own_port: None,
-        name: "doctor",
-        installation: &installation,
-        static_addresses: &[],
-        contact: contact_choice(context.config.first_contact),
-    };
-    let asked = async {
-        let mut line = caller.open(device, std::slice::from_ref(address)).await?;
-        caller.peer_status(&mut line).await
-    };
-    match asked.await {
-        Ok(_) => findings.of_device(Level::Fine, "device", device, format!("{name} answers at {address} and accepts this device")),
-        Err(ClientError::Refused(_)) => {
-            let sentence = format!("{name} does not accept this device: it was revoked there, or {address} belongs to another device now; pair the two again");
-            findings.of_device(Level::Problem, "not_accepted", device, sentence);
+            );
+            findings.of_device(Level::Note, "multicast_blocked", device, sentence);
         }
-        Err(error) => findings.of_device(Level::Problem, "device", device, error.to_string()),
+        let Some(engine) = self.engine else { return };
+        let installation = key_file::installation(&self.context.data_dir);
+        let caller = Caller {
+            identity: self.identity,
+            trust: self.trust,
+            engine,
+            own_port: None,
+            name: "doctor",
+            installation: &installation,
+            static_addresses: &[],
+            contact: contact_choice(self.context.config.first_contact),
+        };
+        let asked = async {
+            let mut line = caller.open(device, std::slice::from_ref(address)).await?;
+            caller.peer_status(&mut line).await
+        };
+        match asked.await {
+            Ok(_) => findings.of_device(Level::Fine, "device", device, format!("{name} answers at {address} and accepts this device")),
+            Err(ClientError::Refused(_)) => {
+                let sentence =
+                    format!("{name} does not accept this device: it was revoked there, or {address} belongs to another device now; pair the two again");
+                findings.of_device(Level::Problem, "not_accepted", device, sentence);
+            }
+            Err(error) => findings.of_device(Level::Problem, "device", device, error.to_string()),
+        }
     }
 }

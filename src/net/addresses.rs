@@ -1,6 +1,9 @@
-//! Which addresses this machine can be reached at.
+//! Which addresses this machine can be reached at, and where another device may be.
 
 use std::net::{IpAddr, Ipv4Addr};
+
+use crate::config::Peer;
+use crate::store::trust::TrustedDevice;
 
 /// Addresses told in a QR code beside the first.
 const ALTERNATIVES_MAX: usize = 3;
@@ -29,6 +32,19 @@ pub fn reachable(bound: IpAddr) -> Vec<IpAddr> {
         found.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     found
+}
+
+/// Where a device may be, in the order to try: `found` on the network, where it was last, where the configuration says.
+#[must_use]
+pub fn candidates(found: Vec<String>, device: &TrustedDevice, peers: &[Peer]) -> Vec<String> {
+    let mut addresses = found;
+    let configured = peers.iter().filter(|peer| peer.may_be(device.device_id.as_str(), &device.name)).map(|peer| peer.address().to_owned());
+    for address in device.addresses.iter().cloned().chain(configured) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 /// Whether others on the network may reach an address.

@@ -13,6 +13,7 @@ use rand_core::Rng as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::addresses::candidates;
 use super::client::{Caller, ClientError, ContactChoice, EventStream, Line, Meter, PeerEvent, PeerReport, Progress};
 use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
@@ -143,18 +144,6 @@ fn pause_after(failures: u32) -> Duration {
     whole / 2 + (whole / 2).mul_f64(f64::from(system_rng().next_u32()) / f64::from(u32::MAX))
 }
 
-/// Where a device may be: found on the network, where it was last, where the configuration says.
-fn addresses(node: &NodeState, device: &TrustedDevice, peers: &[Peer]) -> Vec<String> {
-    let mut addresses: Vec<String> = node.presence.addresses_of(&device.device_id).iter().map(ToString::to_string).collect();
-    let configured = peers.iter().filter(|peer| peer.may_be(device.device_id.as_str(), &device.name)).map(|peer| peer.address().to_owned());
-    for address in device.addresses.iter().cloned().chain(configured) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses
-}
-
 /// One conversation: everything is exchanged, then whatever is new as it comes. Ends well when the other side takes over.
 async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptions, calls_first: bool, seen: Surroundings) -> Result<(), ClientError> {
     let caller = Caller {
@@ -168,8 +157,9 @@ async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptio
         contact: options.contact,
     };
     let mut talk = Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first, seen };
-    let mut line = talk.reach(&addresses(node, device, &options.peers)).await?;
-    let mut stream = caller.listen(&mut line).await?;
+    let found = node.presence.addresses_of(&device.device_id).iter().map(ToString::to_string).collect();
+    let mut line = talk.reach(&candidates(found, device, &options.peers)).await?;
+    let mut stream = talk.lookout(&line).over(caller.listen(&mut line)).await?;
     talk.note(&line, Standing::Connected);
     talk.follow(&mut line, &mut stream).await
 }

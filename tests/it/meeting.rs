@@ -281,14 +281,20 @@ fn other_world(node: &TestNode) {
     }
 }
 
-#[test]
-fn unrelated_files_are_put_together_row_by_row_and_told_as_such() {
+/// Two devices with files of other worlds; the first serves, the second has joined it.
+fn two_worlds() -> (TestNode, TestNode) {
     let (mut one, other) = (TestNode::with_fixture(Dialect::Presync), TestNode::without_database());
     other_world(&other);
     one.run_json(&["migrate"]);
     other.run_json(&["migrate"]);
     one.serve();
     other.run_json(&["pair", "join", &one.qr()]);
+    (one, other)
+}
+
+#[test]
+fn unrelated_files_are_put_together_row_by_row_and_told_as_such() {
+    let (one, other) = two_worlds();
     let report = sync_report(&other);
     assert_eq!(report["first_contact"]["kind"], "unrelated", "{report}");
     assert!(report["notices"][0].as_str().unwrap().contains("not copies"), "{report}");
@@ -301,12 +307,7 @@ fn unrelated_files_are_put_together_row_by_row_and_told_as_such() {
 
 #[test]
 fn whoever_wants_to_be_asked_is_asked_before_anything_is_sent() {
-    let (mut one, other) = (TestNode::with_fixture(Dialect::Presync), TestNode::without_database());
-    other_world(&other);
-    one.run_json(&["migrate"]);
-    other.run_json(&["migrate"]);
-    one.serve();
-    other.run_json(&["pair", "join", &one.qr()]);
+    let (one, other) = two_worlds();
     let before = one.value::<i64>("SELECT count(*) FROM sync_change");
     let sentence = other.run(&["sync", "--first-contact", "ask", "--json"]);
     assert_eq!(sentence.status.code(), Some(1));
