@@ -294,22 +294,35 @@ pub fn names(connection: &Connection) -> rusqlite::Result<Vec<(u64, ChangeHash)>
 /// # Errors
 /// When SQLite fails.
 pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool)> {
-    let mut place = connection.prepare_cached("SELECT seq FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND seq > ?2")?;
-    let mut places = Vec::with_capacity(names.len());
-    for name in names {
-        places.extend(place.query_row(params![name.0, seq], |row| row.get::<_, i64>(0)).optional()?);
-    }
-    places.sort_unstable();
-    places.dedup();
     let mut select = connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes FROM sync_change WHERE seq = ?1")?;
     let mut page = Page::new(entities, bytes);
-    for seq in places {
+    for (seq, _) in places_named(connection, names, seq)? {
         let logged = select.query_row([seq], read_logged)?;
         if !page.add(logged) {
             return Ok((page.found, true));
         }
     }
     Ok((page.found, false))
+}
+
+/// In which order to ask for the named changes: their numbers in `names`, as they stand in the log. Unknown ones are left out.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn order_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Result<Vec<usize>> {
+    Ok(places_named(connection, names, 0)?.into_iter().map(|(_, number)| number).collect())
+}
+
+/// Where the named changes after `seq` stand in the log, each with its number in `names`, in the log's order.
+fn places_named(connection: &Connection, names: &[ChangeHash], seq: i64) -> rusqlite::Result<Vec<(i64, usize)>> {
+    let mut place = connection.prepare_cached("SELECT seq FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND seq > ?2")?;
+    let mut places = Vec::with_capacity(names.len());
+    for (number, name) in names.iter().enumerate() {
+        places.extend(place.query_row(params![name.0, seq], |row| row.get::<_, i64>(0)).optional()?.map(|seq| (seq, number)));
+    }
+    places.sort_unstable();
+    places.dedup_by_key(|(seq, _)| *seq);
+    Ok(places)
 }
 
 /// The rows that the named changes are of.

@@ -182,11 +182,14 @@ impl Engine {
                 Some(parsed.ok_or(EngineError::NotUnderstood("a name of a change"))?)
             }
         };
+        if let (true, Some(names)) = (request.order, &names) {
+            return Ok(FetchResponse { order: self.read(|connection, _| Ok(log::order_of(connection, names)?))?, ..FetchResponse::default() });
+        }
         let page = self.read(|connection, schema| pages::fetched(connection, schema, names.as_deref(), request.after))?;
         if !request.looking {
             self.note_sent(now)?;
         }
-        Ok(FetchResponse { changes: page.changes, after: page.end, has_more: page.has_more })
+        Ok(FetchResponse { changes: page.changes, after: page.end, has_more: page.has_more, order: Vec::new() })
     }
 
     /// The next page of named changes on their way to a device that lacks them.

@@ -196,6 +196,9 @@ pub struct FetchRequest {
     /// Where the last page ended, 0 at first.
     #[serde(default)]
     pub after: i64,
+    /// Asks in which order to fetch the named changes, and for nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub order: bool,
     /// Whether what comes is only looked at: the asked device's rows may still take other names afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub looking: bool,
@@ -213,6 +216,9 @@ pub struct FetchResponse {
     pub after: i64,
     /// Whether there is more.
     pub has_more: bool,
+    /// The order asked for: numbers in the list of names, from 0; names that are not known are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<usize>,
 }
 
 /// What is new.

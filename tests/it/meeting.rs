@@ -281,6 +281,27 @@ fn other_world(node: &TestNode) {
     }
 }
 
+#[test]
+fn what_is_fetched_by_name_costs_bytes_for_each_row_once() {
+    const ROWS: u64 = 5_000;
+    let (mut one, other) = (TestNode::without_database(), TestNode::without_database());
+    large_file(&one.database, i64::try_from(ROWS).unwrap());
+    large_file(&other.database, 0);
+    for node in [&one, &other] {
+        node.run_json(&["migrate"]);
+    }
+    // A row of its own: the two compare, and nearly everything is lacking.
+    other.app("INSERT INTO note (id, body) VALUES (90000, 'Own')");
+    one.serve();
+    other.run_json(&["pair", "join", &one.qr()]);
+    let report = sync_report(&other);
+    assert_eq!((report["pulled"].as_u64(), report["pushed"].as_u64()), (Some(ROWS), Some(1)), "{report}");
+    let sent = report["bytes_sent"].as_u64().unwrap();
+    println!("{ROWS} rows fetched by name: {sent} bytes sent, {} received", report["bytes_received"]);
+    assert!(sent < 200 * ROWS, "{report}");
+    assert_same_content(&one.database, &other.database, true);
+}
+
 /// Two devices with files of other worlds; the first serves, the second has joined it.
 fn two_worlds() -> (TestNode, TestNode) {
     let (mut one, other) = (TestNode::with_fixture(Dialect::Presync), TestNode::without_database());

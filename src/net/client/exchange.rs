@@ -1,5 +1,6 @@
 //! Exchanges with one device: what is lacking is compared, pulled and pushed until both sides have everything.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -27,7 +28,9 @@ const EMPTY_PAGES_MAX: usize = 16;
 const CURSOR_BYTES_MAX: usize = 512;
 /// Messages of one comparison after which a peer makes no sense: each narrows the difference by a factor of 16.
 const COMPARE_ROUNDS_MAX: usize = 256;
-/// Most names told in one request.
+/// Most changes asked for by name in one request; more are ordered first.
+const PORTION_NAMES: usize = 1_000;
+/// Most names of rows told in one request at a first contact.
 const NAMES_SENT_MAX: usize = 20_000;
 
 /// What an exchange with one peer came to: one entry of `storysync sync --json`.
@@ -367,7 +370,7 @@ impl<'a> Caller<'a> {
     ) -> Result<bool, ClientError> {
         let (need, have) = (compared.need(), compared.have());
         let mut contact = self.engine.call(move |engine| engine.begin_contact(&have)).await??;
-        let mut names = Names { looking: true, ..Names::of(need) };
+        let mut names = Names { looking: true, ..Names::of(&need) };
         while let Some(page) = names.next_page(conversation).await? {
             contact = self
                 .engine
@@ -422,7 +425,7 @@ impl<'a> Caller<'a> {
         report: &mut PeerReport,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), ClientError> {
-        let mut names = Names::of(need.to_vec());
+        let mut names = Names::of(need);
         let mut arrived = 0;
         while let Some(page) = names.next_page(conversation).await? {
             arrived += page.iter().map(|row| row.automerge.len()).sum::<usize>();
@@ -578,32 +581,66 @@ async fn ask_page(conversation: &mut Conversation<'_>, request: &PullRequest) ->
 }
 
 /// Changes to be asked for by name, or all there are when there are too many to name.
+///
+/// Changes must be taken in in the order of the peer's log, which only the peer knows. With all names in the request for each page
+/// the bytes would grow with the square of their number; so where there are many, their order is asked for first.
 struct Names {
-    changes: Option<Vec<String>>,
+    /// Names whose order is not known yet.
+    unordered: Vec<String>,
+    /// What is still to be asked for, in order: some names, or everything.
+    portions: VecDeque<Option<Vec<String>>>,
+    /// Where the last page of the first portion ended.
     after: i64,
-    more: bool,
     /// Whether what comes is only looked at.
     looking: bool,
 }
 
 impl Names {
-    fn of(need: Vec<ChangeHash>) -> Self {
-        let more = !need.is_empty();
-        let changes = (need.len() <= NAMED_MAX).then(|| need.iter().map(|hash| to_base64url(&hash.0)).collect());
-        Self { changes, after: 0, more, looking: false }
+    fn of(need: &[ChangeHash]) -> Self {
+        let named = || need.iter().map(|hash| to_base64url(&hash.0)).collect();
+        let (unordered, portions) = match need.len() {
+            0 => (Vec::new(), VecDeque::new()),
+            few if few <= PORTION_NAMES => (Vec::new(), VecDeque::from([Some(named())])),
+            many if many <= NAMED_MAX => (named(), VecDeque::new()),
+            _ => (Vec::new(), VecDeque::from([None])),
+        };
+        Self { unordered, portions, after: 0, looking: false }
     }
 
     async fn next_page(&mut self, conversation: &mut Conversation<'_>) -> Result<Option<Vec<RowChange>>, ClientError> {
-        if !self.more {
-            return Ok(None);
+        if !self.unordered.is_empty() {
+            self.ask_order(conversation).await?;
         }
-        let request = FetchRequest { changes: self.changes.clone(), after: self.after, looking: self.looking, compress: Some("gzip".to_owned()) };
+        let Some(portion) = self.portions.front() else { return Ok(None) };
+        let request =
+            FetchRequest { changes: portion.clone(), after: self.after, looking: self.looking, compress: Some("gzip".to_owned()), ..FetchRequest::default() };
         let page: FetchResponse = ask(conversation, "/api/sync/fetch", &request).await?;
         if page.has_more && page.after <= self.after {
             return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "there is more, again and again, and nothing comes".to_owned() });
         }
-        (self.after, self.more) = (page.after, page.has_more);
+        if page.has_more {
+            self.after = page.after;
+        } else {
+            self.portions.pop_front();
+            self.after = 0;
+        }
         Ok(Some(page.changes))
+    }
+
+    async fn ask_order(&mut self, conversation: &mut Conversation<'_>) -> Result<(), ClientError> {
+        let request = FetchRequest {
+            changes: Some(self.unordered.clone()),
+            order: true,
+            looking: self.looking,
+            compress: Some("gzip".to_owned()),
+            ..FetchRequest::default()
+        };
+        let answer: FetchResponse = ask(conversation, "/api/sync/fetch", &request).await?;
+        let mut names: Vec<Option<String>> = std::mem::take(&mut self.unordered).into_iter().map(Some).collect();
+        // Each name once, whatever numbers are told.
+        let ordered: Vec<String> = answer.order.into_iter().filter_map(|number| names.get_mut(number)?.take()).collect();
+        self.portions.extend(ordered.chunks(PORTION_NAMES).map(|portion| Some(portion.to_vec())));
+        Ok(())
     }
 }
 
