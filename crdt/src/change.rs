@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use automerge::ExpandedChange;
 use automerge::legacy::{Key, ObjectId, OpType};
@@ -39,16 +40,19 @@ pub struct OpId {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Op {
     /// The document key: a column, or one of [`crate::key`].
-    pub key: String,
+    pub key: Arc<str>,
     /// The new value.
     pub value: Value,
     /// The puts this one replaces.
     pub predecessors: Vec<OpId>,
 }
 
-/// One decoded change with its bytes.
+/// One decoded change with its bytes. A clone shares both.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct Change(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
     hash: ChangeHash,
     actor: Actor,
     seq: u64,
@@ -107,7 +111,7 @@ impl Change {
 
     fn of(draft: Draft, hash: ChangeHash, bytes: Vec<u8>) -> Self {
         let Draft { actor, seq, start_op, unix_seconds, message, deps, ops } = draft;
-        Self { hash, actor, seq, start_op: start_op.get(), unix_seconds, deps, message, ops, bytes }
+        Self(Arc::new(Content { hash, actor, seq, start_op: start_op.get(), unix_seconds, deps, message, ops, bytes }))
     }
 
     /// Reads a change another device made: as [`Self::decode`], and within limits that keep what devices
@@ -117,8 +121,8 @@ impl Change {
     /// See [`DecodeError`].
     pub fn decode_received(bytes: &[u8]) -> Result<Self, DecodeError> {
         let change = Self::decode(bytes)?;
-        let mut keys = HashSet::with_capacity(change.ops.len());
-        if !change.ops.iter().all(|op| keys.insert(op.key.as_str())) {
+        let mut keys = HashSet::with_capacity(change.ops().len());
+        if !change.ops().iter().all(|op| keys.insert(&*op.key)) {
             return Err(DecodeError::Shape("it writes one key twice"));
         }
         if let Some(Value::Integer(version)) = change.value(key::VERSION)
@@ -180,9 +184,9 @@ impl Change {
                     OpId { counter: pred.counter(), actor: actors.entry(bytes).or_insert_with(|| Actor::from_bytes(bytes)).clone() }
                 })
                 .collect();
-            ops.push(Op { key: key.to_string(), value, predecessors });
+            ops.push(Op { key: key.as_str().into(), value, predecessors });
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Content {
             hash,
             actor: Actor::from_bytes(expanded.actor_id.to_bytes()),
             seq: expanded.seq,
@@ -192,61 +196,61 @@ impl Change {
             message: expanded.message.clone(),
             ops,
             bytes: bytes.to_vec(),
-        })
+        })))
     }
 
     /// The change's name.
     #[must_use]
     pub fn hash(&self) -> ChangeHash {
-        self.hash
+        self.0.hash
     }
 
     /// Who wrote it.
     #[must_use]
     pub fn actor(&self) -> &Actor {
-        &self.actor
+        &self.0.actor
     }
 
     /// The how-manieth change of its actor in this document it is, from 1.
     #[must_use]
     pub fn seq(&self) -> u64 {
-        self.seq
+        self.0.seq
     }
 
     /// The Lamport counter of its first operation.
     #[must_use]
     pub fn start_op(&self) -> u64 {
-        self.start_op
+        self.0.start_op
     }
 
     /// The Lamport counter after its last operation.
     #[must_use]
     pub fn end_op(&self) -> u64 {
-        self.start_op.saturating_add(self.ops.len() as u64)
+        self.0.start_op.saturating_add(self.0.ops.len() as u64)
     }
 
     /// The changes it was made on top of; none for a genesis.
     #[must_use]
     pub fn deps(&self) -> &[ChangeHash] {
-        &self.deps
+        &self.0.deps
     }
 
     /// Its puts, in order.
     #[must_use]
     pub fn ops(&self) -> &[Op] {
-        &self.ops
+        &self.0.ops
     }
 
     /// What the change was made for, when that matters to a merge: see [`crate::EditPurpose`].
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
+        self.0.message.as_deref()
     }
 
     /// Whether this is the first change of a row: it depends on nothing.
     #[must_use]
     pub fn is_genesis(&self) -> bool {
-        self.deps.is_empty()
+        self.0.deps.is_empty()
     }
 
     /// Whether it may be the first change of `entity`: it names the row itself, or follows from the row's name
@@ -258,34 +262,34 @@ impl Change {
             // Bytes are canonical, so this is all a genesis can differ in.
             None => {
                 self.is_genesis()
-                    && (self.seq, self.start_op, self.unix_seconds) == (1, 1, 0)
-                    && self.message.is_none()
-                    && self.ops.is_sorted_by(|a, b| a.key < b.key)
-                    && self.actor == genesis_actor(entity, self.ops.iter().map(|op| (op.key.as_str(), &op.value)))
+                    && (self.0.seq, self.0.start_op, self.0.unix_seconds) == (1, 1, 0)
+                    && self.0.message.is_none()
+                    && self.0.ops.is_sorted_by(|a, b| a.key < b.key)
+                    && self.0.actor == genesis_actor(entity, self.0.ops.iter().map(|op| (&*op.key, &op.value)))
             }
         }
     }
 
     /// The name of its `index`-th put.
     pub(crate) fn op_id(&self, index: usize) -> OpId {
-        OpId { counter: self.start_op.saturating_add(index as u64), actor: self.actor.clone() }
+        OpId { counter: self.0.start_op.saturating_add(index as u64), actor: self.0.actor.clone() }
     }
 
     /// The value it puts under `key`, if it does.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.ops.iter().find(|op| op.key == key).map(|op| &op.value)
+        self.0.ops.iter().find(|op| *op.key == *key).map(|op| &op.value)
     }
 
     /// The chunk as automerge writes it: what is stored and sent.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// The chunk, taken out.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        Arc::try_unwrap(self.0).map_or_else(|shared| shared.bytes.clone(), |content| content.bytes)
     }
 }

@@ -86,7 +86,7 @@ fn body(actor: &[u8], seq: u64, start_op: u64, unix_seconds: i64, message: Optio
             columns.push((specification, data));
         }
     };
-    let keys: Vec<&str> = ops.iter().map(|op| op.key.as_str()).collect();
+    let keys: Vec<&str> = ops.iter().map(|op| &*op.key).collect();
     add(column::KEY_STRING, &|out| runs(out, &keys, |out, key| length_prefixed(out, key.as_bytes())));
     if !ops.is_empty() {
         add(column::INSERT, &|out| unsigned(out, ops.len() as u64));
@@ -304,7 +304,7 @@ impl Columns<'_> {
                 let (Some(actor), Ok(counter)) = (actor, u64::try_from(counter)) else { return Ok(None) };
                 predecessors.push(OpId { counter, actor: actor.clone() });
             }
-            ops.push(Op { key: key.to_owned(), value, predecessors });
+            ops.push(Op { key: key.into(), value, predecessors });
         }
         let mut inserts = Vec::new();
         if !ops.is_empty() {

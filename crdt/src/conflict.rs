@@ -130,15 +130,15 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
     let mut values: Vec<ConflictValue> = Vec::new();
     // The shown value comes last; equal values are listed once, by their latest writer.
     for put in visible.iter().copied().filter(|put| put.op_id != shown.op_id).chain([shown]) {
-        values.retain(|known| known.value != put.value);
+        values.retain(|known| known.value != *put.value());
         values.push(attributed(document, put));
     }
-    Some(FieldClash { name: name.to_owned(), base: common_base(document, name, &visible), values, shown: shown.value.clone() })
+    Some(FieldClash { name: name.to_owned(), base: common_base(document, name, &visible), values, shown: shown.value().clone() })
 }
 
 pub(crate) fn attributed(document: &Document, put: &Visible) -> ConflictValue {
     let change = document.changes().get(put.change);
-    ConflictValue { value: put.value.clone(), device: change.and_then(|change| change.actor().device()), at: change.and_then(written_at) }
+    ConflictValue { value: put.value().clone(), device: change.and_then(|change| change.actor().device()), at: change.and_then(written_at) }
 }
 
 /// The visible deletion of a row as a clash lists it, and all of its deletes.

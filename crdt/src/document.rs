@@ -7,6 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::change::{COUNTER_MAX, Draft};
 use crate::{Actor, Change, ChangeHash, Op, OpId, Value};
@@ -21,14 +24,23 @@ pub struct Visible {
     pub op_id: OpId,
     /// Which change made it, as an index into [`Document::changes`].
     pub change: usize,
+    written_in: Change,
+    place: usize,
+}
+
+impl Visible {
     /// The value.
-    pub value: Value,
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        const NULL: &Value = &Value::Null;
+        self.written_in.ops().get(self.place).map_or(NULL, |op| &op.value)
+    }
 }
 
 /// One key's visible puts, winner last.
 #[derive(Debug, Clone, Default)]
 pub struct Register {
-    visible: Vec<Visible>,
+    visible: SmallVec<[Visible; 1]>,
 }
 
 impl Register {
@@ -129,7 +141,7 @@ pub struct Document {
     index: HashMap<ChangeHash, usize>,
     by_actor: HashMap<Actor, Vec<usize>>,
     heads: Heads,
-    registers: BTreeMap<String, Register>,
+    registers: BTreeMap<Arc<str>, Register>,
 }
 
 impl Document {
@@ -150,12 +162,12 @@ impl Document {
         self.check(&change)?;
         let position = self.changes.len();
         for (op_index, op) in change.ops().iter().enumerate() {
-            let register = self.registers.entry(op.key.clone()).or_default();
+            let register = self.registers.entry(Arc::clone(&op.key)).or_default();
             let replaced: HashSet<&OpId> = op.predecessors.iter().collect();
             register.visible.retain(|visible| !replaced.contains(&visible.op_id));
             let op_id = change.op_id(op_index);
             let place = register.visible.partition_point(|visible| visible.op_id < op_id);
-            register.visible.insert(place, Visible { op_id, change: position, value: op.value.clone() });
+            register.visible.insert(place, Visible { op_id, change: position, written_in: change.clone(), place: op_index });
         }
         for dep in change.deps() {
             self.heads.remove(dep);
@@ -289,8 +301,9 @@ impl Document {
         let ops = puts
             .into_iter()
             .map(|(key, value)| {
-                let predecessors = state.registers.get(&key).map(|register| register.visible.iter().map(|v| v.op_id.clone()).collect()).unwrap_or_default();
-                Op { key, value, predecessors }
+                let predecessors =
+                    state.registers.get(key.as_str()).map(|register| register.visible.iter().map(|v| v.op_id.clone()).collect()).unwrap_or_default();
+                Op { key: key.into(), value, predecessors }
             })
             .collect();
         let own_here = self.by_actor.get(actor).map_or(0, Vec::len);
@@ -414,7 +427,7 @@ impl Document {
 
     /// All registers by key.
     pub fn registers(&self) -> impl Iterator<Item = (&str, &Register)> {
-        self.registers.iter().map(|(key, register)| (key.as_str(), register))
+        self.registers.iter().map(|(key, register)| (&**key, register))
     }
 
     /// Whether nothing is known of this row.

@@ -32,7 +32,7 @@ pub fn genesis(entity: &EntityId, puts: BTreeMap<String, Value>) -> Change {
         unix_seconds: 0,
         message: None,
         deps: Vec::new(),
-        ops: puts.into_iter().map(|(key, value)| Op { key, value, predecessors: Vec::new() }).collect(),
+        ops: puts.into_iter().map(|(key, value)| Op { key: key.into(), value, predecessors: Vec::new() }).collect(),
     }
     .encode()
 }

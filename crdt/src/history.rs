@@ -94,7 +94,7 @@ fn entry(before: &Document, change: &Change) -> Entry {
         .ops()
         .iter()
         .filter(|op| !key::is_bookkeeping(&op.key))
-        .map(|op| FieldChange { name: op.key.clone(), old: value_at(before, &op.key), new: op.value.clone() })
+        .map(|op| FieldChange { name: (*op.key).to_owned(), old: value_at(before, &op.key), new: op.value.clone() })
         .collect();
     let action = match (EditPurpose::of(change), change.value(key::DELETED_AT)) {
         _ if change.is_genesis() && change.actor().device().is_none() => Action::Existed,
@@ -157,7 +157,7 @@ pub fn undo(document: &Document, undone: &HashSet<ChangeHash>) -> Undo {
         }
         return found;
     }
-    let names: BTreeSet<&str> = changes.iter().filter(|change| !change.is_genesis()).flat_map(|change| change.ops()).map(|op| op.key.as_str()).collect();
+    let names: BTreeSet<&str> = changes.iter().filter(|change| !change.is_genesis()).flat_map(|change| change.ops()).map(|op| &*op.key).collect();
     for name in names.iter().filter(|name| !key::is_bookkeeping(name)) {
         match before(document, name, undone) {
             Some(earlier) => {

@@ -70,6 +70,12 @@ pub fn row(document: &Document) -> Row {
     }
 }
 
+/// What one column of a document's row shows: [`Row::fields`] for one name.
+#[must_use]
+pub fn field(document: &Document, name: &str) -> Option<Value> {
+    reading(document, name, document.register(name)?).map(|reading| reading.value)
+}
+
 /// The row of a document that is one first change, without making the document; `None` when that change deletes the row, or
 /// is none. The same as [`row`] gives.
 #[must_use]
@@ -81,7 +87,7 @@ pub fn row_of_first(change: &Change) -> Option<Row> {
         let known = change.value(name).filter(|value| value.as_text().and_then(Stamp::parse).is_some());
         known.cloned().unwrap_or_else(|| Value::from(UNKNOWN_STAMP))
     };
-    let fields = change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (op.key.clone(), op.value.clone())).collect();
+    let fields = change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| ((*op.key).to_owned(), op.value.clone())).collect();
     Some(Row { fields, created_at: time(key::CREATED_AT), updated_at: time(key::UPDATED_AT), deletion: None, version: 1.max(genesis_version(change)) })
 }
 
@@ -119,15 +125,15 @@ pub(crate) struct Reading {
 pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> Option<Reading> {
     let winner = shown(document, register)?;
     if register.visible().len() == 1 {
-        return Some(Reading { value: winner.value.clone(), clashes: false });
+        return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     let contenders = contenders(document, register);
-    if contenders.iter().all(|put| put.value == winner.value) {
-        return Some(Reading { value: winner.value.clone(), clashes: false });
+    if contenders.iter().all(|put| put.value() == winner.value()) {
+        return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     match merged_prose(document, name, &contenders) {
         Some(merged) => Some(Reading { value: Value::Text(merged), clashes: false }),
-        None => Some(Reading { value: winner.value.clone(), clashes: true }),
+        None => Some(Reading { value: winner.value().clone(), clashes: true }),
     }
 }
 
@@ -139,10 +145,10 @@ fn merged_prose(document: &Document, name: &str, contenders: &[&Visible]) -> Opt
     let base = common_base(document, name, contenders);
     let base = base.as_text()?;
     let (first, others) = contenders.split_first()?;
-    let mut merged = first.value.as_text()?.to_owned();
+    let mut merged = first.value().as_text()?.to_owned();
     // In the order of their names, so that every device folds them alike.
     for put in others {
-        merged = crate::merge_prose(base, &merged, put.value.as_text()?)?;
+        merged = crate::merge_prose(base, &merged, put.value().as_text()?)?;
     }
     Some(merged)
 }
@@ -150,7 +156,7 @@ fn merged_prose(document: &Document, name: &str, contenders: &[&Visible]) -> Opt
 fn is_prose(document: &Document, name: &str) -> bool {
     document
         .register(key::PROSE)
-        .is_some_and(|register| register.visible().iter().filter_map(|put| put.value.as_text()).any(|names| names.split(',').any(|prose| prose == name)))
+        .is_some_and(|register| register.visible().iter().filter_map(|put| put.value().as_text()).any(|names| names.split(',').any(|prose| prose == name)))
 }
 
 /// What a field read as in the changes that every one of its writers knew.
@@ -169,7 +175,7 @@ pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) ->
     let mut written: Vec<(OpId, &Value)> = Vec::new();
     let mut replaced: HashSet<&OpId> = HashSet::new();
     for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
-        for (place, op) in change.ops().iter().enumerate().filter(|(_, op)| op.key == name) {
+        for (place, op) in change.ops().iter().enumerate().filter(|(_, op)| *op.key == *name) {
             written.push((change.op_id(place), &op.value));
             replaced.extend(&op.predecessors);
         }
@@ -229,8 +235,8 @@ fn stamp(document: &Document, name: &str, pick: Pick) -> Value {
         return Value::from(UNKNOWN_STAMP);
     };
     let known = register.visible().iter().filter_map(|put| {
-        let stamp = put.value.as_text().and_then(Stamp::parse)?;
-        Some((stamp, &put.value))
+        let stamp = put.value().as_text().and_then(Stamp::parse)?;
+        Some((stamp, put.value()))
     });
     // Two spellings of one instant: the text decides, so that every device picks the same.
     let order = |(stamp, value): &(Stamp, &Value)| (*stamp, value.as_text().map(str::to_owned));
@@ -241,8 +247,9 @@ fn stamp(document: &Document, name: &str, pick: Pick) -> Value {
     picked.map_or_else(|| Value::from(UNKNOWN_STAMP), |(_, value)| value.clone())
 }
 
-/// Highest version any genesis carries, plus the number of other changes.
-pub(crate) fn version(document: &Document) -> i64 {
+/// Highest version any genesis carries, plus the number of other changes: [`Row::version`] alone.
+#[must_use]
+pub fn version(document: &Document) -> i64 {
     let mut others = 0_i64;
     let mut first = 1_i64;
     for change in document.changes() {
@@ -286,7 +293,8 @@ impl Document {
 ///
 /// Between concurrent deletes of both kinds the row is removed only if the removals alone cover every
 /// edit: what somebody typed into a row marked as deleted, which apps still show, stays readable.
-pub(crate) fn deletion(document: &Document) -> Option<Deletion> {
+#[must_use]
+pub fn deletion(document: &Document) -> Option<Deletion> {
     let deletes = visible_deletes(document);
     let winner = deletes.last()?;
     if uncovered_edits(document, &deletes).next().is_some() {
@@ -295,9 +303,9 @@ pub(crate) fn deletion(document: &Document) -> Option<Deletion> {
     let (hard, soft): (Vec<&Visible>, Vec<&Visible>) = deletes.iter().copied().partition(|put| is_hard(document, put));
     match soft.last() {
         Some(soft) if hard.is_empty() || uncovered_edits(document, &hard).next().is_some() => {
-            Some(Deletion { at: soft.value.clone(), kind: DeletionKind::Soft })
+            Some(Deletion { at: soft.value().clone(), kind: DeletionKind::Soft })
         }
-        _ => Some(Deletion { at: winner.value.clone(), kind: DeletionKind::Hard }),
+        _ => Some(Deletion { at: winner.value().clone(), kind: DeletionKind::Hard }),
     }
 }
 
@@ -308,7 +316,7 @@ fn is_hard(document: &Document, delete: &Visible) -> bool {
 
 /// The deletes nobody has replaced, in ascending order.
 pub(crate) fn visible_deletes(document: &Document) -> Vec<&Visible> {
-    document.register(key::DELETED_AT).into_iter().flat_map(Register::visible).filter(|put| !put.value.is_null()).collect()
+    document.register(key::DELETED_AT).into_iter().flat_map(Register::visible).filter(|put| !put.value().is_null()).collect()
 }
 
 /// The edits that no visible delete knew, and that were not made to a row marked as deleted. Who writes
@@ -343,7 +351,7 @@ fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
 fn is_edit(change: &Change) -> bool {
     EditPurpose::of(change) == EditPurpose::Edit
         && change.ops().iter().any(|op| {
-            if op.key == key::DELETED_AT {
+            if *op.key == *key::DELETED_AT {
                 return op.value.is_null();
             }
             !key::is_bookkeeping(&op.key) && op.value.as_text() != Some(NOWHERE)
@@ -352,7 +360,7 @@ fn is_edit(change: &Change) -> bool {
 
 fn same_columns(a: &Change, b: &Change) -> bool {
     fn columns(change: &Change) -> BTreeMap<&str, &Value> {
-        change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (op.key.as_str(), &op.value)).collect()
+        change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (&*op.key, &op.value)).collect()
     }
     columns(a) == columns(b)
 }

@@ -124,8 +124,14 @@ impl Row {
     /// Whether the row is in its table: it lives, or is marked as deleted and kept there.
     #[must_use]
     pub fn stands(&self) -> bool {
-        self.deletion.as_ref().is_none_or(|deletion| deletion.kind == crate::DeletionKind::Soft)
+        stands(self.deletion.as_ref())
     }
+}
+
+/// Whether a row with this deletion, or none, is in its table.
+#[must_use]
+pub fn stands(deletion: Option<&crate::Deletion>) -> bool {
+    deletion.is_none_or(|deletion| deletion.kind == crate::DeletionKind::Soft)
 }
 
 /// The row a reference leads to.

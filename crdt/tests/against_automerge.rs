@@ -123,7 +123,7 @@ proptest! {
 
         let theirs = Automerge::load(&save(&replicas[0]).unwrap()).unwrap();
         for key in KEYS {
-            let ours: Vec<i64> = replicas[0].register(key).map(|r| r.visible().iter().map(|v| v.value.as_integer().unwrap()).collect()).unwrap_or_default();
+            let ours: Vec<i64> = replicas[0].register(key).map(|r| r.visible().iter().map(|v| v.value().as_integer().unwrap()).collect()).unwrap_or_default();
             let all: Vec<i64> = theirs.get_all(automerge::ROOT, key).unwrap().iter().map(|(v, _)| v.as_i64().unwrap()).collect();
             prop_assert_eq!(&ours, &all);
             let winner = theirs.get(automerge::ROOT, key).unwrap().map(|(v, _)| v.as_i64().unwrap());

@@ -637,7 +637,7 @@ pub mod broken {
         fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
             rewritten(documents, shape, |document, name| {
                 let register = document.register(name)?;
-                register.visible().iter().max_by_key(|put| put.change).map(|put| put.value.clone())
+                register.visible().iter().max_by_key(|put| put.change).map(|put| put.value().clone())
             })
         }
     }
@@ -664,7 +664,7 @@ pub mod broken {
         fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
             let mut shown = storysync_crdt::shown(documents, shape);
             for (id, document) in documents {
-                if document.register(key::DELETED_AT).and_then(|register| register.winner()).is_some_and(|put| !put.value.is_null()) {
+                if document.register(key::DELETED_AT).and_then(|register| register.winner()).is_some_and(|put| !put.value().is_null()) {
                     shown.rows.insert(id.clone(), Standing::Gone);
                     shown.conflicts.remove(id);
                 }

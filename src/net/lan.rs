@@ -21,7 +21,7 @@ use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use crate::sync::wire::{FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse, ReconcileRequest};
-use crate::sync::{DigestRequest, Engine, EngineError, Incoming, Receipt};
+use crate::sync::{Accepted, DigestRequest, Engine, EngineError, Incoming, Receipt};
 use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
@@ -343,15 +343,15 @@ async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8])
         .await
         .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the changes could not be read; try again"))?;
     let (receipt, accepted, epoch) = for_device(node, device, move |engine, id| {
-        let receipt = engine.receive_pushed(&incoming, id, now())?;
+        let (receipt, accepted) =
+            if states { engine.receive_pushed_telling(&incoming, id, now())? } else { (engine.receive_pushed(&incoming, id, now())?, Accepted::default()) };
         engine.note_span(span.as_ref(), id, now())?;
-        let accepted = if states { engine.accepted_states(&receipt, &incoming, id, now())? } else { Default::default() };
         Ok((receipt, accepted, engine.epoch()))
     })
     .await?;
     node.note_receipt(&device.device_id, &receipt);
     node.trust.note_sync(&device.device_id, now().unix_ms())?;
-    let (accepted_states, conflicts) = accepted;
+    let Accepted { states: accepted_states, conflicts } = accepted;
     let refused = receipt.rejected_count();
     let Receipt { rows, unchanged, rejected, .. } = receipt;
     let accepted = rows.len() + unchanged.len();

@@ -1,14 +1,16 @@
-//! The short way in for a row nobody here has heard of, which stands by itself: one first change, a table that takes it as it
-//! is, references to rows that stand. Most rows of a first sync are such, and need none of the questions the long way asks
-//! (`receive`, `settle`): nothing refers to them yet, nothing contests them, nothing waits for them.
+//! The short way in for a row nobody here has heard of, which stands by itself: one first change (or columns that become one), a
+//! table that takes it as it is, references to rows that stand. Most rows of a first sync are such, and most a phone creates, and
+//! they need none of the questions the long way asks (`receive`, `settle`): nothing refers to them yet, nothing contests them,
+//! nothing waits for them.
 //!
 //! What comes out is what the long way would have written; a test holds the two against each other.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
-use storysync_crdt::{Change, NOWHERE, Row, SyncUuid, Value};
+use storysync_crdt::{Change, NOWHERE, Row, SyncUuid, Value, row_of_first};
 
 use super::error::SessionError;
 use super::receive::{Incoming, Sender};
@@ -35,19 +37,27 @@ pub(super) type ArrivalsByTable = HashMap<String, Arrivals>;
 
 /// A row that may come the short way.
 #[derive(Debug)]
-struct Candidate {
+struct Candidate<'a> {
     table: TableId,
     name: Arc<str>,
     uuid: SyncUuid,
     local_id: i64,
+    first: Change,
+    /// The row as that change has it.
+    merged: Cow<'a, Row>,
+    /// The peer the change came from; `None` when it is written here, in the sender's name.
+    origin: Option<i64>,
 }
 
 /// A row that came the short way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Arrived {
     pub(super) id: RowId,
     pub(super) table: Arc<str>,
+    pub(super) uuid: SyncUuid,
     pub(super) local_id: i64,
+    pub(super) version: i64,
+    pub(super) updated_at: Value,
 }
 
 /// References to rows that stand: which column leads to which row.
@@ -61,7 +71,7 @@ impl Session<'_> {
         for incoming in waiting.drain(..) {
             // A page may name a row twice.
             let is_first = named.insert((table_of_entity_type(&incoming.change.entity_type), incoming.change.sync_uuid.as_str()));
-            candidates.push((incoming, if is_first { self.candidate(incoming)? } else { None }));
+            candidates.push((incoming, if is_first { self.candidate(incoming, sender)? } else { None }));
         }
         let mut arrived = Vec::new();
         loop {
@@ -69,7 +79,7 @@ impl Session<'_> {
             let mut left = Vec::new();
             for (incoming, candidate) in candidates {
                 let new = match &candidate {
-                    Some(candidate) => self.arrive(incoming, candidate, sender)?,
+                    Some(candidate) => self.arrive(incoming, candidate)?,
                     None => None,
                 };
                 match new {
@@ -95,7 +105,7 @@ impl Session<'_> {
 
     /// A row that may arrive the short way, with the id it will have: in the order in which rows come, as they stand where
     /// they come from.
-    fn candidate(&mut self, incoming: &Incoming) -> Result<Option<Candidate>, SessionError> {
+    fn candidate<'a>(&mut self, incoming: &'a Incoming, sender: &Sender) -> Result<Option<Candidate<'a>>, SessionError> {
         if !incoming.may_arrive() {
             return Ok(None);
         }
@@ -107,13 +117,20 @@ impl Session<'_> {
         if rows::is_known(self.connection, table_id, &uuid)? {
             return Ok(None);
         }
+        let (first, merged, origin) = match (&incoming.arrival, incoming.read.as_slice()) {
+            (Some(merged), [Some(first)]) => (first.clone(), Cow::Borrowed(merged), Some(sender.peer)),
+            _ => {
+                let Some(first) = self.first_of_plain(table, &uuid, &incoming.change, sender)? else { return Ok(None) };
+                let Some(merged) = row_of_first(&first) else { return Ok(None) };
+                (first, Cow::Owned(merged), None)
+            }
+        };
         let Some(arrivals) = self.arrivals.get_mut(table.name()) else { return Ok(None) };
         arrivals.last_id = arrivals.last_id.saturating_add(1);
-        Ok(Some(Candidate { table: table_id, name: Arc::clone(&arrivals.name), uuid, local_id: arrivals.last_id }))
+        Ok(Some(Candidate { table: table_id, name: Arc::clone(&arrivals.name), uuid, local_id: arrivals.last_id, first, merged, origin }))
     }
 
-    fn arrive(&mut self, incoming: &Incoming, candidate: &Candidate, sender: &Sender) -> Result<Option<Arrived>, SessionError> {
-        let (Some(merged), [Some(first)]) = (&incoming.arrival, incoming.read.as_slice()) else { return Ok(None) };
+    fn arrive(&mut self, incoming: &Incoming, candidate: &Candidate<'_>) -> Result<Option<Arrived>, SessionError> {
         let schema = Arc::clone(&self.schema);
         let Some(table) = schema.table(&candidate.name) else { return Ok(None) };
         let (table_id, uuid) = (candidate.table, candidate.uuid.clone());
@@ -123,14 +140,16 @@ impl Session<'_> {
             uuid,
             local_id: None,
             present: true,
-            version: merged.version,
+            version: candidate.merged.version,
             differs: Differences::new(),
             parked: None,
             conflicts: 0,
         };
-        super::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
-        let Some((values, targets)) = self.values_shown(table, &record, merged)? else { return Ok(None) };
-        self.write_arrival(table, record, candidate, &values, &targets, first, sender)
+        if candidate.origin.is_some() {
+            super::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
+        }
+        let Some((values, targets)) = self.values_shown(table, &record, &candidate.merged)? else { return Ok(None) };
+        self.write_arrival(table, record, candidate, &values, &targets)
     }
 
     /// Whether rows may arrive in a table the short way, asked once.
@@ -194,18 +213,15 @@ impl Session<'_> {
         Ok((!is_marked).then_some((target.id, local_id)))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a part of what is written")]
     fn write_arrival(
         &mut self,
         table: &Table,
         record: RowRecord,
-        candidate: &Candidate,
+        candidate: &Candidate<'_>,
         values: &[Value],
         targets: &[(RowId, String)],
-        first: &Change,
-        sender: &Sender,
     ) -> Result<Option<Arrived>, SessionError> {
-        if log::contains(self.connection, &first.hash())? {
+        if log::contains(self.connection, &candidate.first.hash())? {
             return Ok(None);
         }
         let local_id = candidate.local_id;
@@ -217,10 +233,11 @@ impl Session<'_> {
             Err(error) => return Err(error.into()),
         }
         let id = rows::insert_present(self.connection, record.table, &record.uuid, local_id, record.version, &record.differs)?;
-        self.append(id, first, Some(sender.peer))?;
+        self.append(id, &candidate.first, candidate.origin)?;
         for (target, column) in targets {
             rows::add_reference(self.connection, *target, id, column)?;
         }
-        Ok(Some(Arrived { id, table: Arc::clone(&candidate.name), local_id }))
+        let (version, updated_at) = (record.version, candidate.merged.updated_at.clone());
+        Ok(Some(Arrived { id, table: Arc::clone(&candidate.name), uuid: record.uuid, local_id, version, updated_at }))
     }
 }

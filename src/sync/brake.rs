@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use storysync_crdt::{Stamp, Value, key, row};
+use storysync_crdt::{Stamp, Value, deletion, key};
 
 use super::error::{EngineError, SessionError};
 use super::receive::Incoming;
@@ -74,7 +74,7 @@ impl Session<'_> {
         let mut deletions: BTreeMap<TableId, Vec<RowId>> = BTreeMap::new();
         for id in received {
             let record = rows::get(self.connection, *id)?;
-            if row(self.document(*id)?).deletion.is_none() {
+            if deletion(self.document(*id)?).is_none() {
                 brakes::release(self.connection, *id, now_ms)?;
             } else if record.present && !self.shows_as_deleted(*id)? {
                 deletions.entry(record.table).or_default().push(*id);
@@ -107,7 +107,7 @@ impl Session<'_> {
             }
             // What was deleted before the brake was on comes back until it is decided.
             for id in earlier {
-                if row(self.document(id)?).deletion.is_some() {
+                if deletion(self.document(id)?).is_some() {
                     brakes::hold(self.connection, brake, id, now_ms)?;
                     touched.insert(id);
                 }

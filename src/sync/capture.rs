@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, key, key_uuid, row};
+use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, deletion, key, key_uuid, row};
 
 use super::error::SessionError;
 use super::session::Session;
@@ -296,7 +296,7 @@ impl Session<'_> {
     fn vanished_from(&mut self, table: TableId, local_id: i64) -> Result<Option<SyncUuid>, SessionError> {
         for former in rows::formerly_at(self.connection, table, local_id)? {
             let document = self.document(former.id)?;
-            if !document.is_empty() && row(document).deletion.is_none() {
+            if !document.is_empty() && deletion(document).is_none() {
                 return Ok(Some(former.uuid));
             }
         }
@@ -429,7 +429,7 @@ impl Session<'_> {
             puts.insert(column.name.clone(), travelling);
         }
         only_new_columns &= !puts.is_empty();
-        let wanted = !puts.is_empty() && !only_new_columns && merged.deletion.is_none() && stale.is_none() && row(self.document(id)?).deletion.is_some();
+        let wanted = !puts.is_empty() && !only_new_columns && merged.deletion.is_none() && stale.is_none() && deletion(self.document(id)?).is_some();
         if wanted {
             // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
             puts.insert(key::DELETED_AT.to_owned(), Value::Null);

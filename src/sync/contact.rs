@@ -355,7 +355,7 @@ impl Session<'_> {
             let table = schema.table(name.as_str());
             self.rewrite(*id, &EntityId { table: name, uuid: record.uuid.clone() }, table, &names)?;
             self.note_document(&mut record, table)?;
-            record.version = row(self.document(*id)?).version;
+            record.version = storysync_crdt::version(self.document(*id)?);
             rows::save(self.connection, &record)?;
         }
         self.starts_over = true;
@@ -379,7 +379,7 @@ impl Session<'_> {
         };
         let old = self.document(id)?.clone();
         let Some(first) = old.changes().first() else { return Ok(()) };
-        let mut puts: BTreeMap<String, Value> = first.ops().iter().map(|op| (op.key.clone(), renamed(&op.key, &op.value))).collect();
+        let mut puts: BTreeMap<String, Value> = first.ops().iter().map(|op| ((*op.key).to_owned(), renamed(&op.key, &op.value))).collect();
         let actor = self.actor.clone();
         let seconds = |change: &Change| i64::try_from(storysync_crdt::change_time(change.bytes())).unwrap_or(0).saturating_mul(1_000);
         let first = if puts.contains_key(key::ROW) {
@@ -394,11 +394,11 @@ impl Session<'_> {
         self.admit_own(id, first)?;
         let after: BTreeMap<String, Value> = old
             .registers()
-            .filter_map(|(key, register)| Some((key.to_owned(), renamed(key, &register.winner()?.value))))
+            .filter_map(|(key, register)| Some((key.to_owned(), renamed(key, register.winner()?.value()))))
             .filter(|(key, _)| key != key::ROW)
             .collect();
         let now: BTreeMap<String, Value> =
-            self.document(id)?.registers().filter_map(|(key, register)| Some((key.to_owned(), register.winner()?.value.clone()))).collect();
+            self.document(id)?.registers().filter_map(|(key, register)| Some((key.to_owned(), register.winner()?.value().clone()))).collect();
         let later: BTreeMap<String, Value> = after.into_iter().filter(|(key, value)| now.get(key) != Some(value)).collect();
         if let Some(last) = old.changes().last().filter(|_| !later.is_empty())
             && let Some(edit) = self.document(id)?.edit(later, EditPurpose::Edit, None, &actor, seconds(last))

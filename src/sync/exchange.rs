@@ -3,23 +3,22 @@
 
 use storysync_crdt::Stamp;
 
+use super::accepted::{Accepted, Telling};
 use super::brake;
 use super::engine::{Engine, hex};
 use super::error::{EngineError, SessionError};
 use super::pages::{self, Cursor, PushPage};
 use super::receive::{Incoming, Receipt, Sender};
 use super::session::{Session, Source};
-use super::wire::{AcceptedState, PullRequest, PullResponse, PushConflict, RowChange};
-use crate::store::{log, peers, rows};
+use super::wire::{PullRequest, PullResponse, RowChange};
+use crate::store::{log, peers};
 use crate::trust::identity::DeviceId;
 
 /// Rows received in one write transaction, those counted several times that need a look at others: the app waits some 70 ms
 /// for its turn.
 const SLICE_ROWS: usize = 1_000;
 /// How often a row counts that does not arrive the short way.
-const LONG_WAY_ROWS: usize = 4;
-/// Bytes of clashes, as JSON, after which a push reply lists no more: they can be asked for.
-const CONFLICTS_REPLIED_BYTES_MAX: usize = 2 * 1024 * 1024;
+const LONG_WAY_ROWS: usize = 2;
 /// Longest cursor of another device that is kept, in bytes.
 const CURSOR_TEXT_BYTES_MAX: usize = 512;
 impl Engine {
@@ -167,7 +166,7 @@ impl Engine {
             Ok(())
         };
         // With the last of its rows, the page was taken in: in one transaction with them.
-        let mut receipt = self.receive_from(incoming, device_id, Source::Pull, page.remaining, now, |session, is_last| {
+        let mut receipt = self.receive_from(incoming, device_id, Source::Pull, page.remaining, now, |session, _, is_last| {
             if is_last && (!unchanged || reset) { move_cursor(session) } else { Ok(()) }
         })?;
         if incoming.is_empty() && (!unchanged || reset) {
@@ -182,7 +181,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`]. Slices before the failing one stay.
     pub fn receive(&mut self, changes: &[RowChange], device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
-        self.receive_from(&Incoming::read_all(changes.to_vec()), device_id, Source::Push, 0, now, |_, _| Ok(()))
+        self.receive_pushed(&Incoming::read_all(changes.to_vec()), device_id, now)
     }
 
     /// Takes in changes that were asked for by name.
@@ -190,7 +189,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`]. Slices before the failing one stay.
     pub fn receive_fetched(&mut self, incoming: &[Incoming], device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
-        self.receive_from(incoming, device_id, Source::Pull, 0, now, |_, _| Ok(()))
+        self.receive_from(incoming, device_id, Source::Pull, 0, now, |_, _, _| Ok(()))
     }
 
     /// What a device pushed is a part of its log: whoever had pulled up to its start has now pulled up to its end.
@@ -217,10 +216,21 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`]. Slices before the failing one stay.
     pub fn receive_pushed(&mut self, incoming: &[Incoming], device_id: &str, now: Stamp) -> Result<Receipt, EngineError> {
-        self.receive_from(incoming, device_id, Source::Push, 0, now, |_, _| Ok(()))
+        self.receive_from(incoming, device_id, Source::Push, 0, now, |_, _, _| Ok(()))
     }
 
-    /// `remaining` changes are still to come; `beside` is done in the transaction of each slice, and told whether it is the last one.
+    /// The same, and tells how the rows stand then and what clashes in them, as the documentation has it.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Slices before the failing one stay.
+    pub fn receive_pushed_telling(&mut self, incoming: &[Incoming], device_id: &str, now: Stamp) -> Result<(Receipt, Accepted), EngineError> {
+        let mut told = Telling::of(incoming, device_id);
+        // In the transaction of each slice, whose documents are at hand.
+        let receipt = self.receive_from(incoming, device_id, Source::Push, 0, now, |session, part, _| told.tell(session, part))?;
+        Ok((receipt, told.finish()))
+    }
+
+    /// `remaining` changes are still to come; `beside` is done in the transaction of each slice, and told what came of it and whether it is the last one.
     fn receive_from(
         &mut self,
         changes: &[Incoming],
@@ -228,7 +238,7 @@ impl Engine {
         source: Source,
         remaining: i64,
         now: Stamp,
-        beside: impl Fn(&mut Session<'_>, bool) -> Result<(), SessionError>,
+        mut beside: impl FnMut(&mut Session<'_>, &Receipt, bool) -> Result<(), SessionError>,
     ) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
         let announced = brake::announced(changes);
@@ -240,7 +250,7 @@ impl Engine {
             let (part, _) = self.write(now, |session| {
                 let peer = peers::find_or_create(session.connection, device_id)?.id;
                 let part = session.receive(slice, &Sender { peer, device_id: device_id.to_owned(), device, source, remaining }, &announced)?;
-                beside(session, rest.is_empty())?;
+                beside(session, &part, rest.is_empty())?;
                 Ok(part)
             })?;
             receipt.add(part);
@@ -274,44 +284,6 @@ impl Engine {
     /// See [`EngineError`].
     pub fn note_pushed(&mut self, device_id: &str, end: i64, now: Stamp) -> Result<(), EngineError> {
         self.acknowledge(device_id, end, false, now)
-    }
-
-    /// How rows stand after a push, and what clashes in them, as the documentation has it.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn accepted_states(
-        &mut self,
-        receipt: &Receipt,
-        pushed: &[Incoming],
-        device_id: &str,
-        now: Stamp,
-    ) -> Result<(Vec<AcceptedState>, Vec<PushConflict>), EngineError> {
-        let device = DeviceId::parse(device_id).and_then(|id| id.key());
-        self.look(now, |session| {
-            let mut states = Vec::new();
-            let mut clashes = Vec::new();
-            let mut size_bytes = 0;
-            for id in receipt.rows.iter().chain(&receipt.unchanged) {
-                let record = rows::get(session.connection, *id)?;
-                let table = rows::table_name(session.connection, record.table)?;
-                let merged = storysync_crdt::row(session.document(*id)?);
-                states.push(AcceptedState {
-                    entity_type: table.as_str().to_owned(),
-                    sync_uuid: record.uuid.as_str().to_owned(),
-                    entity_id: record.local_id.filter(|_| record.present),
-                    version: merged.version,
-                    updated_at: pages::rfc3339(&merged.updated_at),
-                });
-                if record.conflicts > 0 && size_bytes < CONFLICTS_REPLIED_BYTES_MAX {
-                    for clash in session.push_conflicts(&record, pushed, device.as_ref())? {
-                        size_bytes += serde_json::to_string(&clash).map_or(0, |text| text.len());
-                        clashes.push(clash);
-                    }
-                }
-            }
-            Ok((states, clashes))
-        })
     }
 
     /// How many changes a device has not been told of.

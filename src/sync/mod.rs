@@ -4,8 +4,9 @@
 //! The Engine's own file opens files and guards transactions; what it offers is in `exchange` (with devices), `decide` (with people), `reconcile`,
 //! `contact` and `digest`. One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
 //! `receive` (what did a peer send; `arrival` for new rows that stand by themselves, `plain` from clients without automerge) and `settle` (make the app's table show
-//! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses).
+//! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses); `accepted` tells the sender of a push what became of it.
 
+mod accepted;
 mod adopt;
 mod arrival;
 mod brake;
@@ -31,6 +32,7 @@ mod session;
 mod settle;
 pub mod wire;
 
+pub use accepted::Accepted;
 pub use adopt::{MigrationReport, TableReport};
 pub use brake::{BRAKE_ROWS_MAX, BRAKE_TABLE_PART, BRAKE_WINDOW_MS, BrakeDecision, BrakeReport};
 pub use contact::{Contact, FirstContact, Kinship};

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use storysync_crdt::{ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, Value, key, row};
+use storysync_crdt::{
+    Change, ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, SyncUuid, Value, deletion, field, key, stands,
+};
 
 use super::error::SessionError;
-use super::session::{PUTS_PER_EDIT_MAX, Session};
+use super::receive::Sender;
+use super::session::{PUTS_PER_EDIT_MAX, Session, acting_for, is_one_edit};
 use super::wire::RowChange;
 use crate::app::schema::{Role, Table};
 use crate::store::rows::{self, RowId, RowRecord};
@@ -24,22 +27,25 @@ impl Session<'_> {
             Ok(fields) => fields,
             Err(reason) => return Ok(Err(format!("{name}/{} was refused: {reason}", record.uuid))),
         };
-        let at = change.updated_at.as_deref().and_then(Stamp::parse).unwrap_or(self.now);
+        let at = self.written_at(change);
         self.on_behalf_of = Some(device);
         let written = if self.document(record.id)?.is_empty() {
             self.create_plain(record, table, fields, change, at)
         } else {
             let base = self.base_of(record.id, change.version, peer, &device)?;
-            let seen = row(&self.document(record.id)?.at(&base).unwrap_or_default());
-            fields.retain(|name, value| seen.fields.get(name).unwrap_or(&Value::Null) != value);
+            let document = self.document(record.id)?;
+            let earlier = (base != *document.heads()).then(|| document.at(&base).unwrap_or_default());
+            let seen = earlier.as_ref().unwrap_or(document);
+            fields.retain(|name, value| field(seen, name).unwrap_or(Value::Null) != *value);
+            let seen_deletion = deletion(seen);
             let mut puts = fields;
-            match (wants_deleted(change), seen.deletion.is_some()) {
+            match (wants_deleted(change), seen_deletion.is_some()) {
                 (Some(kind), false) => {
                     puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));
                     puts.insert(key::DELETE_KIND.to_owned(), Value::from(kind.as_str()));
                     puts.extend(self.left_behind(record.id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
                 }
-                (None, true) if change.operation == "create" || brings_back(change) || !puts.is_empty() && !seen.stands() => {
+                (None, true) if change.operation == "create" || brings_back(change) || !puts.is_empty() && !stands(seen_deletion.as_ref()) => {
                     puts.insert(key::DELETED_AT.to_owned(), Value::Null);
                 }
                 _ => {}
@@ -95,19 +101,25 @@ impl Session<'_> {
         Ok(Ok(fields))
     }
 
-    fn create_plain(
-        &mut self,
-        record: &RowRecord,
-        table: Option<&Table>,
-        fields: BTreeMap<String, Value>,
-        change: &RowChange,
-        at: Stamp,
-    ) -> Result<bool, SessionError> {
+    /// The first change of a new plain row, when it is no more than one and the row lives.
+    pub(super) fn first_of_plain(&mut self, table: &Table, uuid: &SyncUuid, change: &RowChange, sender: &Sender) -> Result<Option<Change>, SessionError> {
+        let (Some(device), None) = (sender.device, wants_deleted(change)) else { return Ok(None) };
+        let Ok(fields) = self.plain_fields(Some(table), change)? else { return Ok(None) };
+        let at = self.written_at(change);
+        let puts = self.first_puts(uuid, Some(table), fields, change, at);
+        Ok(if is_one_edit(&puts) { Document::new().edit(puts, EditPurpose::Edit, None, &acting_for(&device, self.actor), at.unix_ms()) } else { None })
+    }
+
+    fn written_at(&self, change: &RowChange) -> Stamp {
+        change.updated_at.as_deref().and_then(Stamp::parse).unwrap_or(self.now)
+    }
+
+    fn first_puts(&self, uuid: &SyncUuid, table: Option<&Table>, fields: BTreeMap<String, Value>, change: &RowChange, at: Stamp) -> BTreeMap<String, Value> {
         let mut puts: BTreeMap<String, Value> = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
         if let Some(table) = table {
             puts.extend(self.prose_mark_of(table, &puts));
         }
-        puts.insert(key::ROW.to_owned(), Value::from(record.uuid.as_str()));
+        puts.insert(key::ROW.to_owned(), Value::from(uuid.as_str()));
         let told = |name: &str| change.data.as_ref().and_then(|data| data.get(name)).and_then(serde_json::Value::as_str).and_then(Stamp::parse);
         puts.insert(key::CREATED_AT.to_owned(), Value::from(told(key::CREATED_AT).unwrap_or(at).to_table_text()));
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
@@ -117,6 +129,18 @@ impl Session<'_> {
             puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));
             puts.insert(key::DELETE_KIND.to_owned(), Value::from(kind.as_str()));
         }
+        puts
+    }
+
+    fn create_plain(
+        &mut self,
+        record: &RowRecord,
+        table: Option<&Table>,
+        fields: BTreeMap<String, Value>,
+        change: &RowChange,
+        at: Stamp,
+    ) -> Result<bool, SessionError> {
+        let puts = self.first_puts(&record.uuid, table, fields, change, at);
         self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
         let mut record = rows::get(self.connection, record.id)?;
         self.note_document(&mut record, table)?;

@@ -65,7 +65,7 @@ impl Incoming {
 impl Incoming {
     /// Whether the row may arrive the short way.
     pub(super) fn may_arrive(&self) -> bool {
-        self.arrival.is_some()
+        self.arrival.is_some() || self.change.automerge.is_empty() && self.change.operation == "create"
     }
 }
 
@@ -93,6 +93,8 @@ pub struct Receipt {
     pub waiting: usize,
     /// Whether the peer's log turned out to be another than we knew.
     pub reset: bool,
+    /// Rows that came the short way in the last slice.
+    pub(super) arrived: Vec<Arrived>,
     /// Whether the sender wrote two different changes under one name: its keys are in use twice, or it lies.
     pub equivocated: bool,
 }
@@ -143,7 +145,8 @@ impl Session<'_> {
         // What so many others follow would only be written to be deleted again.
         let lasting = if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
         self.note_in_log(&before, lasting, &sender.device_id)?;
-        receipt.rows.extend(arrived.into_iter().map(|arrived| arrived.id));
+        receipt.rows.extend(arrived.iter().map(|arrived| arrived.id));
+        receipt.arrived = arrived;
         Ok(receipt)
     }
 
@@ -206,7 +209,7 @@ impl Session<'_> {
         let mut record = rows::get(self.connection, record.id)?;
         let schema = std::sync::Arc::clone(&self.schema);
         self.note_document(&mut record, schema.table(table.as_str()))?;
-        record.version = storysync_crdt::row(self.document(record.id)?).version;
+        record.version = storysync_crdt::version(self.document(record.id)?);
         if !record.present {
             remember_times(&mut record, change.stored_times.as_ref());
         }
@@ -274,7 +277,7 @@ impl Session<'_> {
         match self.receive_plain(record, change, sender.peer, device)? {
             Ok(new) => {
                 let mut record = rows::get(self.connection, record.id)?;
-                record.version = storysync_crdt::row(self.document(record.id)?).version;
+                record.version = storysync_crdt::version(self.document(record.id)?);
                 rows::save(self.connection, &record)?;
                 if new {
                     receipt.rows.insert(record.id);

@@ -1,14 +1,10 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictValue, DeviceKey, Stamp, row};
+use storysync_crdt::{Conflict, ConflictId, ConflictValue, EntityId, Stamp};
 
 use super::error::SessionError;
-use super::pages;
-use super::receive::Incoming;
 use super::session::Session;
-use super::wire::PushConflict;
-use crate::app::profile::table_of_entity_type;
 use crate::store::rows::{self, RowRecord};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
@@ -107,66 +103,33 @@ impl Session<'_> {
     /// The clashes of one row.
     pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
         let entity = rows::entity(self.connection, record)?;
-        let report = |conflict: Conflict| ConflictReport {
-            id: ConflictId::of(&entity, conflict.kind).to_string(),
-            kind: conflict.kind.as_str().to_owned(),
-            entity_type: entity.table.as_str().to_owned(),
-            sync_uuid: entity.uuid.as_str().to_owned(),
-            fields: conflict
-                .fields
-                .iter()
-                .map(|field| FieldReport {
-                    name: field.name.clone(),
-                    base: to_json(&field.base),
-                    values: field.values.iter().map(ValueReport::of).collect(),
-                    shown: to_json(&field.shown),
-                })
-                .collect(),
-            rows: conflict
-                .others
-                .iter()
-                .take(ROWS_LISTED_MAX)
-                .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned() })
-                .collect(),
-        };
-        Ok(self.clashes(record)?.into_iter().map(report).collect())
+        Ok(conflict_reports(&entity, &self.clashes(record)?))
     }
+}
 
-    /// The clashes of a row that was pushed, in the documented shape.
-    pub(super) fn push_conflicts(&mut self, record: &RowRecord, pushed: &[Incoming], device: Option<&DeviceKey>) -> Result<Vec<PushConflict>, SessionError> {
-        let entity = rows::entity(self.connection, record)?;
-        let told = pushed
+/// Clashes of one row as every interface shows them.
+pub(super) fn conflict_reports(entity: &EntityId, clashes: &[Conflict]) -> Vec<ConflictReport> {
+    let report = |conflict: &Conflict| ConflictReport {
+        id: ConflictId::of(entity, conflict.kind).to_string(),
+        kind: conflict.kind.as_str().to_owned(),
+        entity_type: entity.table.as_str().to_owned(),
+        sync_uuid: entity.uuid.as_str().to_owned(),
+        fields: conflict
+            .fields
             .iter()
-            .map(|incoming| &incoming.change)
-            .find(|change| table_of_entity_type(&change.entity_type) == entity.table.as_str() && change.sync_uuid == entity.uuid.as_str());
-        let clashes = self.clashes(record)?;
-        let reports = self.conflicts_of(record)?;
-        let schema = std::sync::Arc::clone(&self.schema);
-        let merged = row(self.document(record.id)?);
-        let data = pages::data(schema.table(entity.table.as_str()), self.document(record.id)?, &merged);
-        let with = |conflict: &Conflict, mobile: bool| {
-            let mut data = data.clone();
-            for field in &conflict.fields {
-                let value = field.values.iter().rfind(|value| (value.device.as_ref() == device) == mobile).map_or(&field.shown, |value| &value.value);
-                data.insert(field.name.clone(), to_json(value));
-            }
-            data
-        };
-        let found = clashes.iter().zip(reports).map(|(conflict, report)| PushConflict {
-            id: report.id,
-            kind: report.kind,
-            entity_type: report.entity_type,
-            entity_id: record.local_id.filter(|_| record.present),
-            sync_uuid: report.sync_uuid,
-            mobile_version: told.map_or(merged.version, |change| change.version),
-            desktop_version: merged.version,
-            mobile_updated_at: told.and_then(|change| change.updated_at.clone()),
-            desktop_updated_at: pages::rfc3339(&merged.updated_at),
-            mobile_data: with(conflict, true),
-            desktop_data: with(conflict, false),
-            resolution: "manual".to_owned(),
-            fields: serde_json::to_value(&report.fields).unwrap_or_default(),
-        });
-        Ok(found.collect())
-    }
+            .map(|field| FieldReport {
+                name: field.name.clone(),
+                base: to_json(&field.base),
+                values: field.values.iter().map(ValueReport::of).collect(),
+                shown: to_json(&field.shown),
+            })
+            .collect(),
+        rows: conflict
+            .others
+            .iter()
+            .take(ROWS_LISTED_MAX)
+            .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned() })
+            .collect(),
+    };
+    clashes.iter().map(report).collect()
 }

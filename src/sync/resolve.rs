@@ -243,7 +243,7 @@ impl Session<'_> {
 
     /// The puts that delete a row as it was deleted before, naming the rows that are left behind by it.
     pub(super) fn deletion_of(&mut self, id: RowId) -> Result<BTreeMap<String, Value>, SessionError> {
-        let kind = self.document(id)?.register(key::DELETE_KIND).and_then(storysync_crdt::Register::winner).map(|put| put.value.clone());
+        let kind = self.document(id)?.register(key::DELETE_KIND).and_then(storysync_crdt::Register::winner).map(|put| put.value().clone());
         let mut puts = BTreeMap::from([
             (key::DELETED_AT.to_owned(), Value::from(self.now.to_table_text())),
             (key::DELETE_KIND.to_owned(), kind.unwrap_or_else(|| Value::from(DeletionKind::Hard.as_str()))),

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use storysync_crdt::{
-    Conflict, ConflictId, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, LeftBehind, Row, Value, conflicts, key, orphan_clash, row,
-    unique_clash,
+    Conflict, ConflictId, ConflictKind, ConflictValue, Deletion, DeviceKey, Document, EntityId, FieldClash, LeftBehind, Row, Value, conflicts, deletion, key,
+    orphan_clash, row, unique_clash,
 };
 
 use super::error::SessionError;
@@ -23,11 +23,17 @@ const TOO_LARGE: &str = "(a value too large to travel; it stands in this device'
 impl Session<'_> {
     /// What the tables show of a row: its document, unless others require it or a brake holds it.
     pub(super) fn shown_row(&mut self, id: RowId) -> Result<Row, SessionError> {
-        let mut merged = row(self.document(id)?);
-        if merged.deletion.is_some() && (brakes::is_held(self.connection, id)? || self.holds_unsent(id)? || self.is_needed(id)?) {
-            merged.deletion = None;
+        let deletion = self.shown_deletion(id)?;
+        Ok(Row { deletion, ..row(self.document(id)?) })
+    }
+
+    /// The deletion the tables show of a row: [`Self::shown_row`] without its columns.
+    pub(super) fn shown_deletion(&mut self, id: RowId) -> Result<Option<Deletion>, SessionError> {
+        let deleted = deletion(self.document(id)?);
+        if deleted.is_some() && (brakes::is_held(self.connection, id)? || self.holds_unsent(id)? || self.is_needed(id)?) {
+            return Ok(None);
         }
-        Ok(merged)
+        Ok(deleted)
     }
 
     /// Whether the row holds, here, a value that could not travel: others who deleted it never saw that.
@@ -38,7 +44,7 @@ impl Session<'_> {
         }
         let own = self.actor.device();
         let document = self.document(id)?;
-        let deletes = document.register(key::DELETED_AT).into_iter().flat_map(storysync_crdt::Register::visible).filter(|put| !put.value.is_null());
+        let deletes = document.register(key::DELETED_AT).into_iter().flat_map(storysync_crdt::Register::visible).filter(|put| !put.value().is_null());
         let mut writers = deletes.filter_map(|put| document.changes().get(put.change)).map(|change| change.actor().device());
         Ok(!writers.any(|writer| writer == own))
     }
@@ -56,7 +62,7 @@ impl Session<'_> {
                     continue;
                 }
                 let document = self.document(child)?;
-                if row(document).deletion.is_none() {
+                if deletion(document).is_none() {
                     if !left.knew(&entity, document, &column) {
                         return Ok(true);
                     }
@@ -79,7 +85,7 @@ impl Session<'_> {
                 continue;
             }
             let document = self.document(child)?;
-            let requires = if row(document).deletion.is_none() { !left.knew(&entity, document, &column) } else { self.is_needed(child)? };
+            let requires = if deletion(document).is_none() { !left.knew(&entity, document, &column) } else { self.is_needed(child)? };
             if requires {
                 found.push(child);
             }
@@ -98,7 +104,7 @@ impl Session<'_> {
     /// Everything that clashes in a row.
     pub(super) fn clashes(&mut self, record: &RowRecord) -> Result<Vec<Conflict>, SessionError> {
         let mut found = conflicts(self.document(record.id)?);
-        if row(self.document(record.id)?).deletion.is_some() {
+        if deletion(self.document(record.id)?).is_some() {
             let requirers = self.requirers(record.id)?;
             if !requirers.is_empty() {
                 let mut children = Vec::new();
@@ -187,13 +193,13 @@ impl Session<'_> {
     fn how_it_ended(&mut self, record: &RowRecord, clash: &OpenClash) -> Result<(Ending, Option<DeviceKey>), SessionError> {
         let mut children_left = false;
         for (child, column) in if clash.kind == ConflictKind::Orphan.as_str() { rows::referrers_by_column(self.connection, record.id)? } else { Vec::new() } {
-            if self.requires(child, &column)? && row(self.document(child)?).deletion.is_none() {
+            if self.requires(child, &column)? && deletion(self.document(child)?).is_none() {
                 children_left = true;
                 break;
             }
         }
         let document = self.document(record.id)?;
-        let deleted = row(document).deletion.is_some();
+        let deleted = deletion(document).is_some();
         let writer = |name: &str| {
             let put = document.register(name).and_then(|register| register.winner());
             put.and_then(|put| document.changes().get(put.change)).and_then(|change| change.actor().device())

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, key, row,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field, key,
+    stands, version,
 };
 
 use super::arrival::ArrivalsByTable;
@@ -76,6 +77,8 @@ pub(crate) struct Session<'a> {
     pub(super) on_behalf_of: Option<DeviceKey>,
     /// Whether rows got other names, so that the log begins another life.
     pub(super) starts_over: bool,
+    /// Rows that were settled in this transaction.
+    pub(super) settled: HashSet<RowId>,
     /// Tables in which rows arrive the short way.
     pub(super) arrivals: ArrivalsByTable,
     /// Ids set aside for rows that could have come so and go the long way.
@@ -104,6 +107,7 @@ impl<'a> Session<'a> {
             source: Source::Local,
             on_behalf_of: None,
             starts_over: false,
+            settled: HashSet::new(),
             arrivals: ArrivalsByTable::new(),
             set_aside: HashMap::new(),
             appender: None,
@@ -238,13 +242,13 @@ impl<'a> Session<'a> {
     /// Writes what somebody decided about a row, or a client asked for: on top of `base`, or of everything
     /// known. A row that is shown although it was removed lives from now on. The row must be settled then.
     pub(super) fn write_row(&mut self, id: RowId, mut puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
-        let shown = self.shown_row(id)?;
+        let shown = self.shown_deletion(id)?;
         let document = self.document(id)?;
-        let version = row(document).version;
+        let version = version(document);
         let gone = match base.and_then(|heads| document.at(heads)) {
-            Some(earlier) => !row(&earlier).stands(),
+            Some(earlier) => !stands(deletion(&earlier).as_ref()),
             // Removed, or deleted and shown all the same.
-            None => row(document).deletion.is_some() && (shown.deletion.is_none() || !shown.stands()),
+            None => deletion(document).is_some() && (shown.is_none() || !stands(shown.as_ref())),
         };
         if gone {
             puts.entry(key::DELETED_AT.to_owned()).or_insert(Value::Null);
@@ -272,15 +276,19 @@ impl<'a> Session<'a> {
     pub(super) fn note_document(&mut self, record: &mut RowRecord, table: Option<&Table>) -> Result<(), SessionError> {
         let document = self.document(record.id)?;
         let Some(table) = table else { return Ok(()) };
-        let fields = row(document).fields;
-        let mut targets = Vec::new();
+        let mut named = Vec::new();
         for (column, target) in table.references() {
-            if let Some(uuid) = fields.get(&column.name).and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
+            let value = field(document, &column.name);
+            if let Some(uuid) = value.as_ref().and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
                 && let Some(target) = TableName::parse(target)
             {
-                let target = self.table_id(&target)?;
-                targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column.name.clone()));
+                named.push((target, uuid, column.name.clone()));
             }
+        }
+        let mut targets = Vec::with_capacity(named.len());
+        for (target, uuid, column) in named {
+            let target = self.table_id(&target)?;
+            targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column));
         }
         let before = rows::targets(self.connection, record.id)?;
         self.left_alone.extend(before.into_iter().filter(|target| !targets.iter().any(|(known, _)| known == target)));
@@ -310,13 +318,22 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether puts fit into one change.
+pub(super) fn is_one_edit(puts: &BTreeMap<String, Value>) -> bool {
+    puts.len() <= PUTS_PER_EDIT_MAX && puts.iter().map(|(name, value)| put_bytes(name, value)).sum::<usize>() <= EDIT_BYTES_MAX
+}
+
+fn put_bytes(name: &str, value: &Value) -> usize {
+    name.len() + value.size_bytes() + PUT_OVERHEAD_BYTES
+}
+
 /// Puts of one edit, in portions that each fit into a change. What describes the edit goes with the first.
 fn portions(puts: BTreeMap<String, Value>) -> Vec<BTreeMap<String, Value>> {
     let mut portions: Vec<BTreeMap<String, Value>> = vec![BTreeMap::new()];
     let mut size_bytes = 0;
     let (bookkeeping, columns): (Vec<_>, Vec<_>) = puts.into_iter().partition(|(name, _)| key::is_bookkeeping(name));
     for (name, value) in bookkeeping.into_iter().chain(columns) {
-        let size = name.len() + value.size_bytes() + PUT_OVERHEAD_BYTES;
+        let size = put_bytes(&name, &value);
         let is_full = portions.last().is_some_and(|portion| portion.len() >= PUTS_PER_EDIT_MAX || (!portion.is_empty() && size_bytes + size > EDIT_BYTES_MAX));
         if is_full {
             portions.push(BTreeMap::new());
@@ -332,7 +349,7 @@ fn portions(puts: BTreeMap<String, Value>) -> Vec<BTreeMap<String, Value>> {
 
 /// The actor under which this run writes for a device that has no automerge itself: that device's key, and
 /// bytes that follow from our own run, so that no other run ever uses them.
-fn acting_for(device: &DeviceKey, own: &Actor) -> Actor {
+pub(super) fn acting_for(device: &DeviceKey, own: &Actor) -> Actor {
     let digest = Sha256::new().chain_update(b"storysync/1 on behalf\0").chain_update(own.as_bytes()).chain_update(device).finalize();
     let mut run = [0; ACTOR_RUN_BYTES];
     run.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
-use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, row};
+use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, deletion};
 
 use super::contest::{Contest, nobodys_id, unique_keys};
 use super::error::SessionError;
@@ -124,7 +124,7 @@ impl Session<'_> {
             _ => false,
         };
         let looks_alive = record.present && record.conflicts == 0 && !marked;
-        if !looks_alive && row(self.document(id)?).deletion.is_some() {
+        if !looks_alive && deletion(self.document(id)?).is_some() {
             pass.waiting.insert(id);
         }
         Ok(())
@@ -150,6 +150,7 @@ impl Session<'_> {
     }
 
     fn settle_row(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        self.settled.insert(id);
         let before = rows::get(self.connection, id)?;
         if self.document(id)?.is_empty() {
             return Ok(());

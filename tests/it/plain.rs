@@ -40,14 +40,14 @@ impl PlainPhone {
     /// Pushes rows as they stand on the phone; keeps the versions it is told.
     fn push(&mut self, desktop: &mut Replica, uuids: &[&str]) -> (Vec<PushConflict>, Vec<String>) {
         let changes: Vec<RowChange> = uuids.iter().map(|uuid| RowChange { automerge: Vec::new(), ..self.rows[*uuid].clone() }).collect();
-        let receipt = desktop.engine().receive(&changes, &self.id, now()).unwrap();
-        let (states, conflicts) = desktop.engine().accepted_states(&receipt, &storysync::sync::Incoming::read_all(changes.clone()), &self.id, now()).unwrap();
-        for state in states {
+        let pushed = storysync::sync::Incoming::read_all(changes);
+        let (receipt, accepted) = desktop.engine().receive_pushed_telling(&pushed, &self.id, now()).unwrap();
+        for state in accepted.states {
             if let Some(row) = self.rows.get_mut(&state.sync_uuid) {
                 row.version = state.version;
             }
         }
-        (conflicts, receipt.rejected)
+        (accepted.conflicts, receipt.rejected)
     }
 }
 

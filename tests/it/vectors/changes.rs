@@ -70,7 +70,7 @@ struct RefusedChange {
 
 fn vector_of(name: &str, about: &str, entity: &EntityId, change: &Change, actor_preimage: Option<Vec<u8>>) -> ChangeVector {
     let puts = change.ops().iter().map(|op| PutVector {
-        key: op.key.clone(),
+        key: (*op.key).to_owned(),
         value: storysync::values::to_json(&op.value),
         replaces: op.predecessors.iter().map(|put| format!("{}@{}", put.counter, hex(put.actor.as_bytes()))).collect(),
     });
