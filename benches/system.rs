@@ -291,6 +291,8 @@ async fn pushes(desktop: &Node, figures: &mut Figures) {
     assert_eq!((answer["accepted"].as_u64(), answer["conflicts"].as_array().map(Vec::len)), (Some(PUSHED as u64), Some(0)));
     figures.ms("push of 1,000 updates, ms", took);
     desktop.app("UPDATE note SET c2 = 'the desktop' WHERE c1 = 'updated'");
+    // The node has taken in what the app wrote before the phone comes home.
+    std::thread::sleep(Duration::from_millis(500));
     let clashes: Vec<Value> = uuids.iter().map(|uuid| row(uuid, 2, "update", json!({ "c2": "the phone" }))).collect();
     let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": clashes })).await;
     // A reply lists some 2 MiB of them; all are open.

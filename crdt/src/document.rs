@@ -282,17 +282,18 @@ impl Document {
     /// form a chain. `None` when there is nothing to put, `base` is not known here, or its counters are used up.
     #[must_use]
     pub fn edit(&self, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Heads>, actor: &Actor, unix_ms: i64) -> Option<Change> {
+        match base {
+            Some(base) if *base != self.heads => self.edit_of(&self.at(base)?, puts, purpose, actor, unix_ms),
+            _ => self.edit_of(self, puts, purpose, actor, unix_ms),
+        }
+    }
+
+    /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself.
+    #[must_use]
+    pub fn edit_of(&self, state: &Self, puts: BTreeMap<String, Value>, purpose: EditPurpose, actor: &Actor, unix_ms: i64) -> Option<Change> {
         if puts.is_empty() {
             return None;
         }
-        let earlier;
-        let state = match base {
-            Some(base) if *base != self.heads => {
-                earlier = self.at(base)?;
-                &earlier
-            }
-            _ => self,
-        };
         let highest = state.changes.iter().map(|change| change.end_op().saturating_sub(1)).max().unwrap_or(0);
         if highest.saturating_add(puts.len() as u64) >= COUNTER_MAX {
             // Nothing can be written any more: better this row stands still than a log nobody can read.

@@ -12,13 +12,13 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// The name of a content table, as the app spells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName(String);
+pub struct TableName(Arc<str>);
 
 impl TableName {
     /// Takes a table name; `None` when it is empty, over 128 bytes, or holds a control character.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        is_plain_name(name).then(|| Self(name.to_owned()))
+        is_plain_name(name).then(|| Self(name.into()))
     }
 
     /// The name as the app spells it.
@@ -30,14 +30,14 @@ impl TableName {
 
 /// The `sync_uuid` of a row: usually a UUID in text, but any short text the app chose is kept as is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SyncUuid(String);
+pub struct SyncUuid(Arc<str>);
 
 impl SyncUuid {
     /// Takes a row's `sync_uuid`; `None` when it is empty, over 128 bytes, holds a control
     /// character, or is the word that marks a reference to nowhere.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        (is_plain_name(text) && text != crate::NOWHERE).then(|| Self(text.to_owned()))
+        (is_plain_name(text) && text != crate::NOWHERE).then(|| Self(text.into()))
     }
 
     /// The text as stored in the app's column.
@@ -153,6 +153,6 @@ impl SyncUuid {
     }
 
     pub(crate) fn from_uuid(uuid: uuid::Uuid) -> Self {
-        Self(uuid.hyphenated().to_string())
+        Self(uuid.hyphenated().to_string().into())
     }
 }

@@ -63,6 +63,14 @@ pub fn hold(connection: &Connection, brake: i64, row: RowId, now_ms: i64) -> rus
     Ok(())
 }
 
+/// Whether any row is held.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn hold_any(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held)")?.query_row([], |row| row.get(0))
+}
+
 /// Whether a row is held.
 ///
 /// # Errors

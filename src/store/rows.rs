@@ -525,6 +525,17 @@ pub fn referrers_by_column(connection: &Connection, target: RowId) -> rusqlite::
         .collect()
 }
 
+/// What a row refers to, by which column, in order.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn references(connection: &Connection, referrer: RowId) -> rusqlite::Result<Vec<(RowId, String)>> {
+    connection
+        .prepare_cached("SELECT target, column_name FROM sync_ref WHERE referrer = ?1 ORDER BY target, column_name")?
+        .query_map([referrer.0], |row| Ok((RowId(row.get(0)?), row.get(1)?)))?
+        .collect()
+}
+
 /// The rows of a table that are known and do not stand in the app's table.
 ///
 /// # Errors

@@ -71,7 +71,7 @@ impl<'a> Telling<'a> {
         let ids: BTreeSet<RowId> = slice.rows.iter().filter(|id| !self.rows.contains_key(id)).chain(&slice.unchanged).chain(again).copied().collect();
         for id in ids {
             let record = rows::get(session.connection, id)?;
-            let entity = rows::entity(session.connection, &record)?;
+            let entity = session.entity(&record)?;
             let merged = row_head(session.document(id)?);
             let state = AcceptedState {
                 entity_type: entity.table.as_str().to_owned(),

@@ -155,7 +155,7 @@ impl Session<'_> {
     /// Whether rows may arrive in a table the short way, asked once.
     fn arrivals_of(&mut self, table: &Table) -> Result<Option<TableId>, SessionError> {
         if !self.arrivals.contains_key(table.name()) {
-            let Some(id) = rows::find_table(self.connection, table.name())? else { return Ok(None) };
+            let Some(id) = self.find_table(table.name())? else { return Ok(None) };
             let is_plain = table.uniques.is_empty() && table.natural_key.is_empty() && table.columns.iter().all(|column| column.role != Role::LocalId);
             let open = is_plain && rows::parked_because(self.connection, id, REFUSED_BY_TABLE)?.is_empty();
             let last_id = if open { rows::high_id(self.connection, id)?.max(app_rows::highest_local_id(self.connection, table)?) } else { 0 };
@@ -165,7 +165,7 @@ impl Session<'_> {
     }
 
     /// What the table's columns show, when each takes its value as it is.
-    fn values_shown(&self, table: &Table, record: &RowRecord, merged: &Row) -> Result<Option<(Vec<Value>, Targets)>, SessionError> {
+    fn values_shown(&mut self, table: &Table, record: &RowRecord, merged: &Row) -> Result<Option<(Vec<Value>, Targets)>, SessionError> {
         let (mut values, mut targets) = (Vec::with_capacity(table.columns.len()), Vec::new());
         for column in &table.columns {
             let time = |document: &Value| if known_stamp(document).is_some() { document.clone() } else { unknown_time(column, record) };
@@ -205,8 +205,8 @@ impl Session<'_> {
 
     /// The row a reference leads to, when it stands and nothing is to be asked about it: one marked as deleted may have to
     /// live again for the newcomer's sake.
-    fn standing_target(&self, table: &str, uuid: &str) -> Result<Option<(RowId, i64)>, SessionError> {
-        let (Some(id), Some(uuid)) = (rows::find_table(self.connection, table)?, SyncUuid::parse(uuid)) else { return Ok(None) };
+    fn standing_target(&mut self, table: &str, uuid: &str) -> Result<Option<(RowId, i64)>, SessionError> {
+        let (Some(id), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid)) else { return Ok(None) };
         let Some(target) = rows::find(self.connection, id, &uuid)?.filter(|target| target.present && target.conflicts == 0) else { return Ok(None) };
         let (Some(local_id), Some(table)) = (target.local_id, self.schema.table(table)) else { return Ok(None) };
         let is_marked = app_rows::is_marked_deleted(self.connection, table, local_id)?;

@@ -73,17 +73,19 @@ impl Session<'_> {
         let now_ms = self.now.unix_ms();
         let mut deletions: BTreeMap<TableId, Vec<RowId>> = BTreeMap::new();
         for id in received {
-            let record = rows::get(self.connection, *id)?;
             if deletion(self.document(*id)?).is_none() {
-                brakes::release(self.connection, *id, now_ms)?;
-            } else if record.present && !self.shows_as_deleted(*id)? {
+                self.take_brake_off(*id)?;
+                continue;
+            }
+            let record = rows::get(self.connection, *id)?;
+            if record.present && !self.shows_as_deleted(*id)? {
                 deletions.entry(record.table).or_default().push(*id);
             }
         }
         let mut touched = BTreeSet::new();
         for (table, deleted) in deletions {
             let earlier = brakes::deleted_since(self.connection, peer, table, now_ms.saturating_sub(BRAKE_WINDOW_MS))?;
-            let name = rows::table_name(self.connection, table)?;
+            let name = self.table_name(table)?;
             let announced = announced.get(name.as_str()).copied().unwrap_or(0);
             let in_all = earlier.len() + deleted.len().max(announced);
             let standing = usize::try_from(rows::count_present(self.connection, table)?).unwrap_or(usize::MAX) + earlier.len();
@@ -103,12 +105,12 @@ impl Session<'_> {
                 }
             };
             for id in deleted {
-                brakes::hold(self.connection, brake, id, now_ms)?;
+                self.hold(brake, id)?;
             }
             // What was deleted before the brake was on comes back until it is decided.
             for id in earlier {
                 if deletion(self.document(id)?).is_some() {
-                    brakes::hold(self.connection, brake, id, now_ms)?;
+                    self.hold(brake, id)?;
                     touched.insert(id);
                 }
             }
@@ -116,9 +118,27 @@ impl Session<'_> {
         Ok(touched)
     }
 
+    /// Holds a row back from being deleted.
+    fn hold(&mut self, brake: i64, row: RowId) -> Result<(), SessionError> {
+        self.holds_rows = Some(true);
+        Ok(brakes::hold(self.connection, brake, row, self.now.unix_ms())?)
+    }
+
+    /// Lets a row go that a brake may hold. Nearly always none does, and then it costs nothing.
+    pub(super) fn take_brake_off(&mut self, row: RowId) -> Result<(), SessionError> {
+        let holds = match self.holds_rows {
+            Some(holds) => holds,
+            None => *self.holds_rows.insert(brakes::hold_any(self.connection)?),
+        };
+        if holds {
+            brakes::release(self.connection, row, self.now.unix_ms())?;
+        }
+        Ok(())
+    }
+
     fn shows_as_deleted(&mut self, id: RowId) -> Result<bool, SessionError> {
         let record = rows::get(self.connection, id)?;
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         match (schema.table(name.as_str()), record.local_id) {
             (Some(table), Some(local_id)) => Ok(app_rows::is_marked_deleted(self.connection, table, local_id)?),

@@ -85,7 +85,7 @@ impl Session<'_> {
         // Rows that a table lost with being dropped are shown again.
         let mut lost = BTreeSet::new();
         for name in self.came_back.clone() {
-            if let Some(id) = rows::find_table(self.connection, &name)? {
+            if let Some(id) = self.find_table(&name)? {
                 lost.extend(rows::absent_in(self.connection, id)?);
             }
         }
@@ -124,7 +124,7 @@ impl Session<'_> {
         }
         for referrer in resolving {
             let record = rows::get(self.connection, referrer)?;
-            let name = rows::table_name(self.connection, record.table)?;
+            let name = self.table_name(record.table)?;
             if let (true, Some(table), Some(local_id)) = (record.present && looked_at.insert(referrer), schema.table(name.as_str()), record.local_id)
                 && let Some(row) = app_rows::by_local_id(self.connection, table, local_id)?
             {
@@ -328,7 +328,7 @@ impl Session<'_> {
         let Value::Integer(id) = value else {
             return Ok(if value.is_null() { Value::Null } else { Value::from(NOWHERE) });
         };
-        let Some(target) = rows::find_table(self.connection, table)? else { return Ok(Value::from(NOWHERE)) };
+        let Some(target) = self.find_table(table)? else { return Ok(Value::from(NOWHERE)) };
         match rows::at_local_id(self.connection, target, *id)? {
             Some(record) => Ok(Value::from(record.uuid.as_str())),
             // A row that stood there and is gone: the reference keeps its name, should it come back.
@@ -349,7 +349,7 @@ impl Session<'_> {
         };
         if let Some(difference) = difference {
             // An integer that led nowhere leads to a row once the app has put one there.
-            let resolves = match (document.as_text(), captured, rows::find_table(self.connection, table)?) {
+            let resolves = match (document.as_text(), captured, self.find_table(table)?) {
                 (Some(NOWHERE), Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
                 _ => false,
             };
@@ -360,7 +360,7 @@ impl Session<'_> {
             // The id the target had counts even when the target is gone: an id reused by another row
             // does not lead a reference to a stranger.
             (Value::Text(uuid), Value::Integer(id)) => {
-                let (Some(target), Some(uuid)) = (rows::find_table(self.connection, table)?, SyncUuid::parse(uuid)) else { return Ok(false) };
+                let (Some(target), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid)) else { return Ok(false) };
                 Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| {
                     let had = record.local_id == Some(*id) || self.former_ids.get(&record.id) == Some(id);
                     had && !self.replaced.contains(&record.id)
@@ -541,7 +541,7 @@ impl Session<'_> {
         for referrer in rows::referrers(self.connection, id)? {
             let referrer = rows::get(self.connection, referrer)?;
             if referrer.present {
-                left.push(storysync_crdt::left_name(&rows::entity(self.connection, &referrer)?));
+                left.push(storysync_crdt::left_name(&self.entity(&referrer)?));
             }
         }
         if left.is_empty() {

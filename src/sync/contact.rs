@@ -283,7 +283,7 @@ impl Session<'_> {
         let name = table_of_entity_type(&change.entity_type);
         let (Some(table), Some(theirs), Some(local_id)) = (schema.table(name), SyncUuid::parse(&change.sync_uuid), change.entity_id) else { return Ok(()) };
         contact.their_ids.insert((name.to_owned(), theirs.as_str().to_owned()), local_id);
-        let Some(table_id) = rows::find_table(self.connection, name)? else { return Ok(()) };
+        let Some(table_id) = self.find_table(name)? else { return Ok(()) };
         if let Some(known) = rows::find(self.connection, table_id, &theirs)?.filter(|record| record.version > 0) {
             // Its name is known: whatever differs in it is merged.
             contact.same.remove(&known.id);
@@ -326,7 +326,7 @@ impl Session<'_> {
             if rows::find(self.connection, record.table, uuid)?.is_some() {
                 continue;
             }
-            let name = rows::table_name(self.connection, record.table)?;
+            let name = self.table_name(record.table)?;
             // Read before the names change: a document is found by its row, but says its name.
             if self.document(*id)?.is_empty() {
                 continue;
@@ -351,7 +351,7 @@ impl Session<'_> {
         }
         for id in &rewritten {
             let mut record = rows::get(self.connection, *id)?;
-            let name = rows::table_name(self.connection, record.table)?;
+            let name = self.table_name(record.table)?;
             let table = schema.table(name.as_str());
             self.rewrite(*id, &EntityId { table: name, uuid: record.uuid.clone() }, table, &names)?;
             self.note_document(&mut record, table)?;

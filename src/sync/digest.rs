@@ -201,7 +201,7 @@ impl super::session::Session<'_> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut complaints = Vec::new();
         for table in schema.tables() {
-            let Some(id) = rows::find_table(self.connection, table.name())? else { continue };
+            let Some(id) = self.find_table(table.name())? else { continue };
             for record in rows::present_in(self.connection, id)? {
                 let sentence = match log::document(self.connection, record.id) {
                     Err(error) => Some(format!("can't be read back from the log: {error}")),

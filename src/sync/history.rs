@@ -69,7 +69,7 @@ impl EntryReport {
 impl Session<'_> {
     fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, SessionError> {
         let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
-        let id = rows::find_table(self.connection, table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+        let id = self.find_table(table_of_entity_type(table))?.ok_or_else(no_such_row)?;
         let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
         let record = rows::find(self.connection, id, &uuid)?.ok_or_else(no_such_row)?;
         if self.document(record.id)?.is_empty() {
@@ -145,7 +145,7 @@ impl Session<'_> {
     }
 
     fn describe_undo(&mut self, id: RowId, undo: &Undo) -> Result<UndoReport, SessionError> {
-        let entity = rows::entity(self.connection, &rows::get(self.connection, id)?)?;
+        let entity = self.entity(&rows::get(self.connection, id)?)?;
         let now = storysync_crdt::row(self.document(id)?).fields;
         let fields = undo
             .fields

@@ -20,7 +20,7 @@ impl Session<'_> {
     /// Takes in a plain row of `device`. `Err` inside says, in words, why it was refused; otherwise whether
     /// anything was new.
     pub(super) fn receive_plain(&mut self, record: &RowRecord, change: &RowChange, peer: i64, device: DeviceKey) -> Result<Result<bool, String>, SessionError> {
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let table = schema.table(name.as_str());
         let mut fields = match self.plain_fields(table, change)? {
@@ -33,9 +33,9 @@ impl Session<'_> {
             self.create_plain(record, table, fields, change, at)
         } else {
             let base = self.base_of(record.id, change.version, peer, &device)?;
-            let document = self.document(record.id)?;
-            let earlier = (base != *document.heads()).then(|| document.at(&base).unwrap_or_default());
-            let seen = earlier.as_ref().unwrap_or(document);
+            let is_newest = base == *self.document(record.id)?.heads();
+            let nothing = Document::new();
+            let seen = if is_newest { self.document(record.id)? } else { self.earlier(record.id, &base)?.unwrap_or(&nothing) };
             fields.retain(|name, value| field(seen, name).unwrap_or(Value::Null) != *value);
             let seen_deletion = deletion(seen);
             let mut puts = fields;
@@ -53,7 +53,7 @@ impl Session<'_> {
             if puts.is_empty() {
                 Ok(false)
             } else {
-                let base = (base != *self.document(record.id)?.heads()).then_some(base);
+                let base = (!is_newest).then_some(base);
                 self.write_row(record.id, puts, base.as_ref(), at).map(|()| true)
             }
         };
@@ -86,7 +86,7 @@ impl Session<'_> {
             let value = match (column.map(|column| &column.role), value) {
                 // Local ids mean nothing elsewhere, but documented clients of this node got them from it.
                 (Some(Role::Reference { table: target }), Value::Integer(id)) => {
-                    let target = rows::find_table(self.connection, target)?;
+                    let target = self.find_table(target)?;
                     match target.map(|target| rows::at_local_id(self.connection, target, id)).transpose()?.flatten() {
                         Some(row) => Value::from(row.uuid.as_str()),
                         None => return Ok(Err(format!("{name} refers to the row {id}, which does not exist here; send the sync_uuid of the row"))),
@@ -144,6 +144,7 @@ impl Session<'_> {
         self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
         let mut record = rows::get(self.connection, record.id)?;
         self.note_document(&mut record, table)?;
+        record.version = storysync_crdt::version(self.document(record.id)?);
         rows::save(self.connection, &record)?;
         Ok(true)
     }

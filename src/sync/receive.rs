@@ -162,7 +162,7 @@ impl Session<'_> {
             receipt.refuse(format!("{table} is no content table"));
             return Ok(());
         }
-        let known_table = rows::find_table(self.connection, table.as_str())?;
+        let known_table = self.find_table(table.as_str())?;
         if known_table.is_none() && rows::count_tables(self.connection)? >= TABLES_MAX {
             receipt.refuse(format!("{table} is unknown here, and there are {TABLES_MAX} tables already"));
             return Ok(());
@@ -265,7 +265,7 @@ impl Session<'_> {
     }
 
     fn receive_plain_row(&mut self, record: &RowRecord, change: &RowChange, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
-        let name = rows::entity(self.connection, record)?;
+        let name = self.entity(record)?;
         if change.data.is_none() && change.operation != "delete" {
             receipt.refuse(format!("{name} came with neither data nor automerge changes"));
             return Ok(());
@@ -275,16 +275,8 @@ impl Session<'_> {
             return Ok(());
         };
         match self.receive_plain(record, change, sender.peer, device)? {
-            Ok(new) => {
-                let mut record = rows::get(self.connection, record.id)?;
-                record.version = storysync_crdt::version(self.document(record.id)?);
-                rows::save(self.connection, &record)?;
-                if new {
-                    receipt.rows.insert(record.id);
-                } else {
-                    receipt.unchanged.insert(record.id);
-                }
-            }
+            Ok(true) => drop(receipt.rows.insert(record.id)),
+            Ok(false) => drop(receipt.unchanged.insert(record.id)),
             Err(reason) => receipt.refuse(reason),
         }
         Ok(())
@@ -366,7 +358,7 @@ impl Session<'_> {
                 (true, false) => LoggedOperation::Delete,
                 _ => LoggedOperation::Update,
             };
-            let table = rows::table_name(self.connection, record.table)?;
+            let table = self.table_name(record.table)?;
             peers::note(self.connection, device_id, table.as_str(), record.local_id.unwrap_or(0), operation, &now)?;
         }
         if !before.is_empty() || !arrived.is_empty() {

@@ -102,7 +102,7 @@ impl Session<'_> {
 
     /// The clashes of one row.
     pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
-        let entity = rows::entity(self.connection, record)?;
+        let entity = self.entity(record)?;
         Ok(conflict_reports(&entity, &self.clashes(record)?))
     }
 }

@@ -85,7 +85,7 @@ impl Session<'_> {
     /// Decides one clash. `own` is the device that decides.
     pub(super) fn resolve_conflict(&mut self, id: &str, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
         for record in rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)? {
-            let entity = rows::entity(self.connection, &record)?;
+            let entity = self.entity(&record)?;
             let found = self.clashes(&record)?.into_iter().find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
             if let Some(conflict) = found {
                 self.decide(&record, &conflict, choice, own)?;
@@ -137,7 +137,7 @@ impl Session<'_> {
 
     /// A value somebody gave for a column, as documents hold it; references by uuid or by the id they have here.
     fn given(&mut self, record: &RowRecord, name: &str, value: &Value) -> Result<Value, SessionError> {
-        let table_name = rows::table_name(self.connection, record.table)?;
+        let table_name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let Some(column) = schema.table(table_name.as_str()).and_then(|table| table.column(name)) else { return Ok(value.clone()) };
         let unfit = |reason: &str| EngineError::Unfit { name: name.to_owned(), reason: reason.to_owned() };
@@ -151,7 +151,7 @@ impl Session<'_> {
             return Err(unfit("the app can't read that there").into());
         }
         let Role::Reference { table: target } = &column.role else { return Ok(value.clone()) };
-        let target = rows::find_table(self.connection, target)?;
+        let target = self.find_table(target)?;
         let found = match (target, value) {
             (_, Value::Null) => return Ok(Value::Null),
             (Some(target), Value::Integer(id)) => rows::at_local_id(self.connection, target, *id)?,
@@ -308,7 +308,7 @@ impl Session<'_> {
 
     /// Whether the contested columns are all references.
     fn is_link(&mut self, record: &RowRecord, conflict: &Conflict) -> Result<bool, SessionError> {
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let Some(table) = self.schema.table(name.as_str()) else { return Ok(false) };
         Ok(conflict.fields.iter().all(|field| table.column(&field.name).is_some_and(|column| column.role != Role::Field)))
     }
@@ -316,7 +316,7 @@ impl Session<'_> {
     /// A value no other row has: "name (2)", or the next free number.
     fn another_name(&mut self, id: RowId, conflict: &Conflict) -> Result<BTreeMap<String, Value>, SessionError> {
         let record = rows::get(self.connection, id)?;
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let contested = conflict.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
         let cant = || EngineError::CantRename(contested.join(", "));

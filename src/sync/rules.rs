@@ -57,7 +57,7 @@ impl Session<'_> {
             let left = LeftBehind::of(self.document(parent)?);
             for (child, column) in rows::referrers_by_column(self.connection, parent)? {
                 let record = rows::get(self.connection, child)?;
-                let entity = rows::entity(self.connection, &record)?;
+                let entity = self.entity(&record)?;
                 if is_plainly_left(&left, &record, &entity) || !self.requires(child, &column)? {
                     continue;
                 }
@@ -80,7 +80,7 @@ impl Session<'_> {
         let left = LeftBehind::of(self.document(id)?);
         for (child, column) in rows::referrers_by_column(self.connection, id)? {
             let record = rows::get(self.connection, child)?;
-            let entity = rows::entity(self.connection, &record)?;
+            let entity = self.entity(&record)?;
             if is_plainly_left(&left, &record, &entity) || !self.requires(child, &column)? || found.contains(&child) {
                 continue;
             }
@@ -96,7 +96,7 @@ impl Session<'_> {
     /// Whether a row can't stand without what its column refers to.
     fn requires(&mut self, child: RowId, column: &str) -> Result<bool, SessionError> {
         let record = rows::get(self.connection, child)?;
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let required = self.schema.table(name.as_str()).and_then(|table| table.column(column)).is_some_and(|column| column.not_null);
         Ok(required && !self.document(child)?.is_empty())
     }
@@ -109,7 +109,7 @@ impl Session<'_> {
             if !requirers.is_empty() {
                 let mut children = Vec::new();
                 for child in requirers {
-                    children.push((rows::entity(self.connection, &rows::get(self.connection, child)?)?, self.document(child)?.clone()));
+                    children.push((self.entity(&rows::get(self.connection, child)?)?, self.document(child)?.clone()));
                 }
                 children.sort_by(|(a, _), (b, _)| a.cmp(b));
                 let children: Vec<(&EntityId, &Document)> = children.iter().map(|(id, document)| (id, document)).collect();
@@ -119,7 +119,7 @@ impl Session<'_> {
         if record.parked.as_deref() == Some(WAITS_FOR_NAME)
             && let Some((winner, columns)) = clashes::stand_in(self.connection, record.id)?
         {
-            let entity = rows::entity(self.connection, &rows::get(self.connection, winner)?)?;
+            let entity = self.entity(&rows::get(self.connection, winner)?)?;
             if let [Some(waiting), Some(winning)] = self.documents_of([record.id, winner])? {
                 found.push(unique_clash(waiting, &entity, winning, &columns));
             }
@@ -164,7 +164,7 @@ impl Session<'_> {
         }
         let open = clashes::open_of(self.connection, record.id)?;
         let (now_ms, now) = (self.now.unix_ms(), self.now.to_table_text());
-        let entity = rows::entity(self.connection, record)?;
+        let entity = self.entity(record)?;
         let own = self.actor.device();
         for conflict in found.iter().filter(|conflict| !open.iter().any(|clash| clash.kind == conflict.kind.as_str())) {
             let (mine, theirs) = sides(conflict, own.as_ref());

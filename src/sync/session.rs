@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field, key,
-    stands, version,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, EntityId, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field,
+    key, stands, version,
 };
 
 use super::arrival::ArrivalsByTable;
@@ -19,7 +19,7 @@ use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
 use crate::store::quarantine::BytesHash;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
-use crate::store::{brakes, outbox, peers};
+use crate::store::{outbox, peers};
 
 /// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays under
 /// [`storysync_crdt::CHANGE_BYTES_MAX`].
@@ -85,8 +85,13 @@ pub(crate) struct Session<'a> {
     pub(super) set_aside: HashMap<(TableId, SyncUuid), i64>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
+    /// The document asked for last as it was at some heads.
+    earlier: Option<(RowId, Heads, Document)>,
     own_writes: bool,
     tables: HashMap<String, TableId>,
+    table_names: HashMap<TableId, TableName>,
+    /// Whether a brake holds any row; `None` before anybody asked.
+    pub(super) holds_rows: Option<bool>,
 }
 
 impl<'a> Session<'a> {
@@ -112,8 +117,11 @@ impl<'a> Session<'a> {
             set_aside: HashMap::new(),
             appender: None,
             documents: HashMap::new(),
+            earlier: None,
             own_writes: false,
             tables: HashMap::new(),
+            table_names: HashMap::new(),
+            holds_rows: None,
         }
     }
 
@@ -150,12 +158,67 @@ impl<'a> Session<'a> {
         Ok(id)
     }
 
+    /// The short name of a table that is known.
+    pub(super) fn find_table(&mut self, name: &str) -> Result<Option<TableId>, SessionError> {
+        if let Some(id) = self.tables.get(name) {
+            return Ok(Some(*id));
+        }
+        let found = rows::find_table(self.connection, name)?;
+        self.tables.extend(found.map(|id| (name.to_owned(), id)));
+        Ok(found)
+    }
+
+    /// The name of a table.
+    pub(super) fn table_name(&mut self, id: TableId) -> Result<TableName, SessionError> {
+        if let Some(name) = self.table_names.get(&id) {
+            return Ok(name.clone());
+        }
+        let name = rows::table_name(self.connection, id)?;
+        self.table_names.insert(id, name.clone());
+        Ok(name)
+    }
+
+    /// The name of a row on every device.
+    pub(super) fn entity(&mut self, record: &RowRecord) -> Result<EntityId, SessionError> {
+        Ok(EntityId { table: self.table_name(record.table)?, uuid: record.uuid.clone() })
+    }
+
     /// The row's document, from the log or as this transaction has it.
     pub(super) fn document(&mut self, row: RowId) -> Result<&Document, SessionError> {
         match self.documents.entry(row) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => Ok(entry.insert(log::document(self.connection, row)?)),
         }
+    }
+
+    /// The row's document as it was at `heads`; `None` when one of them is not known here.
+    pub(super) fn earlier(&mut self, row: RowId, heads: &Heads) -> Result<Option<&Document>, SessionError> {
+        if !self.earlier.as_ref().is_some_and(|(of, at, _)| (*of, at) == (row, heads)) {
+            let state = self.document(row)?.at(heads);
+            self.earlier = state.map(|state| (row, heads.clone(), state));
+        }
+        Ok(self.earlier.as_ref().map(|(_, _, state)| state))
+    }
+
+    /// A change of a row, on top of `base` or of everything known, that nobody was told of yet.
+    fn draft(
+        &mut self,
+        row: RowId,
+        puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Heads>,
+        actor: &Actor,
+        at: Stamp,
+    ) -> Result<Option<Change>, SessionError> {
+        let document = self.document(row)?;
+        let Some(base) = base.filter(|base| *base != document.heads()) else {
+            return Ok(document.edit_of(document, puts, purpose, actor, at.unix_ms()));
+        };
+        if self.earlier(row, base)?.is_none() {
+            return Ok(None);
+        }
+        let (Some(document), Some((_, _, state))) = (self.documents.get(&row), &self.earlier) else { return Ok(None) };
+        Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms()))
     }
 
     /// Tells that nothing is known of a row yet, which saves looking into the log.
@@ -213,10 +276,10 @@ impl<'a> Session<'a> {
         };
         let mut base = base.cloned();
         for puts in portions(puts) {
-            let Some(change) = self.document(row)?.edit(puts.clone(), purpose, base.as_ref(), &actor, at.unix_ms()) else { continue };
+            let Some(change) = self.draft(row, puts.clone(), purpose, base.as_ref(), &actor, at)? else { continue };
             // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
             if purpose == EditPurpose::Edit {
-                brakes::release(self.connection, row, self.now.unix_ms())?;
+                self.take_brake_off(row)?;
             }
             // What follows builds on this, and on nothing the base did not know.
             let then = base.is_some().then(|| Heads::from([change.hash()]));
@@ -243,10 +306,14 @@ impl<'a> Session<'a> {
     /// known. A row that is shown although it was removed lives from now on. The row must be settled then.
     pub(super) fn write_row(&mut self, id: RowId, mut puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
         let shown = self.shown_deletion(id)?;
+        let seen = match base {
+            Some(heads) => self.earlier(id, heads)?.map(deletion),
+            None => None,
+        };
         let document = self.document(id)?;
         let version = version(document);
-        let gone = match base.and_then(|heads| document.at(heads)) {
-            Some(earlier) => !stands(deletion(&earlier).as_ref()),
+        let gone = match seen {
+            Some(seen) => !stands(seen.as_ref()),
             // Removed, or deleted and shown all the same.
             None => deletion(document).is_some() && (shown.is_none() || !stands(shown.as_ref())),
         };
@@ -257,9 +324,10 @@ impl<'a> Session<'a> {
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
         self.edit(id, puts, EditPurpose::Edit, base, at)?;
         let mut record = rows::get(self.connection, id)?;
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let schema = Arc::clone(&self.schema);
         self.note_document(&mut record, schema.table(name.as_str()))?;
+        record.version = storysync_crdt::version(self.document(id)?);
         rows::save(self.connection, &record)?;
         Ok(())
     }
@@ -290,9 +358,12 @@ impl<'a> Session<'a> {
             let target = self.table_id(&target)?;
             targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column));
         }
-        let before = rows::targets(self.connection, record.id)?;
-        self.left_alone.extend(before.into_iter().filter(|target| !targets.iter().any(|(known, _)| known == target)));
-        rows::set_references(self.connection, record.id, &targets)?;
+        targets.sort_unstable();
+        let before = rows::references(self.connection, record.id)?;
+        if before != targets {
+            self.left_alone.extend(before.iter().map(|(target, _)| *target).filter(|target| !targets.iter().any(|(known, _)| known == target)));
+            rows::set_references(self.connection, record.id, &targets)?;
+        }
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use super::rules::has_unsent;
 use super::session::Session;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
+use crate::store::clashes;
 use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord, TableId};
-use crate::store::{brakes, clashes};
 
 /// Why a row waits: what it needs has not come.
 pub(super) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
@@ -117,7 +117,7 @@ impl Session<'_> {
         let record = rows::get(self.connection, id)?;
         let marked = match (record.present, record.local_id) {
             (true, Some(local_id)) => {
-                let name = rows::table_name(self.connection, record.table)?;
+                let name = self.table_name(record.table)?;
                 let schema = std::sync::Arc::clone(&self.schema);
                 schema.table(name.as_str()).map_or(Ok(false), |table| app_rows::is_marked_deleted(self.connection, table, local_id))?
             }
@@ -140,7 +140,7 @@ impl Session<'_> {
         if !self.shown_row(id)?.stands() {
             return Ok(());
         }
-        let name = rows::table_name(self.connection, record.table)?;
+        let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         if let Some(table) = schema.table(name.as_str()) {
             let local_id = self.free_id(table, &record, pass)?;
@@ -156,7 +156,7 @@ impl Session<'_> {
             return Ok(());
         }
         let merged = self.shown_row(id)?;
-        let name = rows::table_name(self.connection, before.table)?;
+        let name = self.table_name(before.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let mut record = before.clone();
         record.version = merged.version;
@@ -175,7 +175,10 @@ impl Session<'_> {
             pass.set_aside.remove(&id);
         }
         let moved = record.present != before.present || record.local_id != before.local_id;
-        if moved || record.parked != before.parked || self.left_here.contains(&id) || stand_in != clashes::stand_in(self.connection, id)? {
+        // Only a row that waits for its name has another in its place.
+        let waits = record.parked.as_deref() == Some(WAITS_FOR_NAME);
+        let stands_in_now = if waits { clashes::stand_in(self.connection, id)? } else { None };
+        if moved || record.parked != before.parked || self.left_here.contains(&id) || stand_in != stands_in_now {
             self.settle_referrers(id, pass)?;
             if moved {
                 for parked in clashes::stands_in_for(self.connection, id)? {
@@ -222,7 +225,7 @@ impl Session<'_> {
         }
         record.parked = None;
         record.differs.clear();
-        brakes::release(self.connection, record.id, self.now.unix_ms())?;
+        self.take_brake_off(record.id)?;
         Ok(())
     }
 
@@ -365,7 +368,7 @@ impl Session<'_> {
         let Some(uuid) = document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse) else {
             return Ok((Resolved::Nothing, None));
         };
-        let Some(table) = rows::find_table(self.connection, table)? else { return Ok((Resolved::NotYet, None)) };
+        let Some(table) = self.find_table(table)? else { return Ok((Resolved::NotYet, None)) };
         let Some(target) = rows::find(self.connection, table, &uuid)? else { return Ok((Resolved::NotYet, None)) };
         if target.parked.as_deref() == Some(WAITS_FOR_NAME)
             && let Some((winner, _)) = clashes::stand_in(self.connection, target.id)?
