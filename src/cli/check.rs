@@ -50,8 +50,7 @@ struct Verdict {
 }
 
 pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
+    let (identity, trust) = context.identity_and_trust()?;
     let (mut engine, _) = context.engine(&identity)?;
     let mut verdict = Verdict { complaints: engine.verify(now())?, ..Verdict::default() };
     if let Some(words) = device {

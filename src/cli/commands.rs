@@ -30,8 +30,7 @@ use crate::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
+    let (identity, trust) = context.identity_and_trust()?;
     let name = context.name(args.name.as_deref(), &trust)?;
     let approval = match args.pairing_approval.or(context.config.pairing_approval).unwrap_or(PairingApproval::Code) {
         PairingApproval::Code => Approval::Code,
@@ -140,8 +139,7 @@ pub(super) fn contact_choice(setting: Option<FirstContactSetting>) -> ContactCho
 }
 
 pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Option<FirstContactSetting>) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
+    let (identity, trust) = context.identity_and_trust()?;
     let devices: Vec<TrustedDevice> = match device {
         Some(words) => vec![trust.find_by_words(words)?],
         None => trust.devices()?.into_iter().filter(TrustedDevice::is_active).collect(),
@@ -199,8 +197,7 @@ pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Optio
 }
 
 pub(super) fn status(context: &Context) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
+    let (identity, trust) = context.identity_and_trust()?;
     let name = context.name(None, &trust)?;
     let (mut engine, _) = context.engine(&identity)?;
     engine.capture(now())?;
@@ -282,8 +279,7 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
+    let (identity, trust) = context.identity_and_trust()?;
     let (mut engine, _) = context.engine(&identity)?;
     let list = device_list_json(&trust.devices()?, &engine.mirrored_devices()?);
     context.print(&list, |text| {

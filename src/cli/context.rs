@@ -47,6 +47,11 @@ impl Context {
 
     /// The keys of this device. Where they are not those the pairings were made with, the person is told.
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
+        Ok(self.identity_and_trust()?.0)
+    }
+
+    /// The same, and whom this device trusts.
+    pub(super) fn identity_and_trust(&self) -> anyhow::Result<(Identity, TrustStore)> {
         key_file::prepare_directory(&self.data_dir)?;
         let missing = !key_file::exists(&self.data_dir);
         if missing && key_file::lock_serving(&self.data_dir)?.is_none() {
@@ -69,7 +74,7 @@ impl Context {
             trust.note_event(EventKind::NewIdentity, Some(&own), &format!("its keys were gone; it was {} before", lost.former), now().unix_ms())?;
             let _ = writeln!(std::io::stderr(), "{words}");
         }
-        Ok(identity)
+        Ok((identity, trust))
     }
 
     pub(super) fn trust(&self) -> anyhow::Result<TrustStore> {

@@ -67,8 +67,7 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let trust = context.trust()?;
+    let (identity, trust) = context.identity_and_trust()?;
     let (mut engine, _) = context.engine(&identity)?;
     let conflicts = engine.conflicts(now())?;
     let brakes = engine.brakes(now())?;

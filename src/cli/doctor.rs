@@ -85,8 +85,7 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     disks(context, &mut findings);
     let live = node(context, &mut findings);
     if key_file::exists(&context.data_dir) {
-        let identity = context.identity()?;
-        let trust = context.trust()?;
+        let (identity, trust) = context.identity_and_trust()?;
         let engine = database(context, &identity, &mut findings);
         devices(context, &identity, &trust, engine, live.as_ref(), &mut findings)?;
     } else {

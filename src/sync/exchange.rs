@@ -248,8 +248,15 @@ impl Engine {
             let (slice, after) = next_slice(rest);
             rest = after;
             let (part, _) = self.write(now, |session| {
-                let peer = peers::find_or_create(session.connection, device_id)?.id;
-                let part = session.receive(slice, &Sender { peer, device_id: device_id.to_owned(), device, source, remaining }, &announced)?;
+                let mut peer = peers::find_or_create(session.connection, device_id)?;
+                let knew_everything = peer.pushed_seq == session.end()?.seq;
+                session.origins.clear();
+                let part = session.receive(slice, &Sender { peer: peer.id, device_id: device_id.to_owned(), device, source, remaining }, &announced)?;
+                if knew_everything && session.origins.len() == 1 && session.origins.contains(&Some(peer.id)) {
+                    // It knew all of our log, and what was added now came from it.
+                    peer.pushed_seq = session.end()?.seq;
+                    peers::save(session.connection, &peer)?;
+                }
                 beside(session, &part, rest.is_empty())?;
                 Ok(part)
             })?;

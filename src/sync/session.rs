@@ -83,6 +83,8 @@ pub(crate) struct Session<'a> {
     pub(super) arrivals: ArrivalsByTable,
     /// Ids set aside for rows that could have come so and go the long way.
     pub(super) set_aside: HashMap<(TableId, SyncUuid), i64>,
+    /// Whom the changes came from that were added last: peers, or nobody but us. Whoever asks empties it first.
+    pub(super) origins: HashSet<Option<i64>>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
     /// The document asked for last as it was at some heads.
@@ -115,6 +117,7 @@ impl<'a> Session<'a> {
             settled: HashSet::new(),
             arrivals: ArrivalsByTable::new(),
             set_aside: HashMap::new(),
+            origins: HashSet::new(),
             appender: None,
             documents: HashMap::new(),
             earlier: None,
@@ -193,7 +196,7 @@ impl<'a> Session<'a> {
 
     /// The row's document as it was at `heads`; `None` when one of them is not known here.
     pub(super) fn earlier(&mut self, row: RowId, heads: &Heads) -> Result<Option<&Document>, SessionError> {
-        if !self.earlier.as_ref().is_some_and(|(of, at, _)| (*of, at) == (row, heads)) {
+        if self.earlier.as_ref().is_none_or(|(of, at, _)| (*of, at) != (row, heads)) {
             let state = self.document(row)?.at(heads);
             self.earlier = state.map(|state| (row, heads.clone(), state));
         }
@@ -258,7 +261,16 @@ impl<'a> Session<'a> {
             None => self.appender.insert(Appender::new(self.connection)?),
         };
         appender.append(self.connection, row, change, origin, self.now.unix_ms())?;
+        self.origins.insert(origin);
         Ok(())
+    }
+
+    /// Where the log ends now.
+    pub(super) fn end(&self) -> Result<log::Position, SessionError> {
+        match self.log_end() {
+            Some(end) => Ok(end),
+            None => Ok(log::end(self.connection)?),
+        }
     }
 
     /// Writes a change of our own: `puts` on top of `base`, or of everything known.
