@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use divan::{Bencher, black_box};
-use storysync_crdt::{Actor, Change, Document, EditPurpose, EntityId, SyncUuid, TableName, Value, conflicts, genesis, row, row_of_first};
+use storysync_crdt::{Actor, Change, Document, EditPurpose, EntityId, SyncUuid, TableName, Value, conflicts, genesis, head_of_first, row};
 
 fn main() {
     divan::main();
@@ -67,7 +67,7 @@ fn read_a_change_with_automerge(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn show_a_first_change(bencher: Bencher<'_, '_>) {
     let change = genesis(&entity(), columns());
-    bencher.bench(|| row_of_first(black_box(&change)).unwrap());
+    bencher.bench(|| head_of_first(black_box(&change)).unwrap());
 }
 
 #[divan::bench(args = [0, 10, 1_000])]

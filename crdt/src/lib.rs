@@ -49,7 +49,7 @@ pub use guard::{
 pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::merge_prose;
-pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, row, row_head, row_of_first, version};
+pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, row, row_head, version};
 pub use save::{SaveError, save};
 pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, left_name, orphan_clash, shown, stands, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};

@@ -76,21 +76,6 @@ pub fn field(document: &Document, name: &str) -> Option<Value> {
     reading(document, name, document.register(name)?).map(|reading| reading.value)
 }
 
-/// The row of a document that is one first change, without making the document; `None` when that change deletes the row, or
-/// is none. The same as [`row`] gives.
-#[must_use]
-pub fn row_of_first(change: &Change) -> Option<Row> {
-    if !change.is_genesis() || change.value(key::DELETED_AT).is_some_and(|at| !at.is_null()) {
-        return None;
-    }
-    let time = |name: &str| {
-        let known = change.value(name).filter(|value| value.as_text().and_then(Stamp::parse).is_some());
-        known.cloned().unwrap_or_else(|| Value::from(UNKNOWN_STAMP))
-    };
-    let fields = change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| ((*op.key).to_owned(), op.value.clone())).collect();
-    Some(Row { fields, created_at: time(key::CREATED_AT), updated_at: time(key::UPDATED_AT), deletion: None, version: 1.max(genesis_version(change)) })
-}
-
 /// A row without its columns, for whoever only tells of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowHead {
@@ -113,6 +98,20 @@ pub fn row_head(document: &Document) -> RowHead {
         deletion: deletion(document),
         version: version(document),
     }
+}
+
+/// The head of a document that is one first change, without making the document; `None` when that change deletes the row, or
+/// is none. The same as [`row_head`] gives; the columns are what [`Change::value`] gives.
+#[must_use]
+pub fn head_of_first(change: &Change) -> Option<RowHead> {
+    if !change.is_genesis() || change.value(key::DELETED_AT).is_some_and(|at| !at.is_null()) {
+        return None;
+    }
+    let time = |name: &str| {
+        let known = change.value(name).filter(|value| value.as_text().and_then(Stamp::parse).is_some());
+        known.cloned().unwrap_or_else(|| Value::from(UNKNOWN_STAMP))
+    };
+    Some(RowHead { created_at: time(key::CREATED_AT), updated_at: time(key::UPDATED_AT), deletion: None, version: 1.max(genesis_version(change)) })
 }
 
 /// What a register reads as, and whether somebody must decide.

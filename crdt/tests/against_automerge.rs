@@ -198,7 +198,9 @@ proptest! {
         let mut document = Document::new();
         document.apply(first.clone()).unwrap();
         let whole = row(&document);
-        prop_assert_eq!(storysync_crdt::row_of_first(&first), whole.deletion.is_none().then_some(whole));
+        prop_assert!(whole.fields.iter().all(|(name, value)| first.value(name) == Some(value)));
+        let head = storysync_crdt::row_head(&document);
+        prop_assert_eq!(storysync_crdt::head_of_first(&first), head.deletion.is_none().then_some(head));
         prop_assert!(columns.contains_key("$row") || first.starts(&entity()));
         let other = EntityId { table: TableName::parse("actor").unwrap(), uuid: SyncUuid::parse("other").unwrap() };
         prop_assert!(!first.starts(&other));

@@ -1,5 +1,6 @@
 //! Reading and writing single rows of the app's tables, whatever their columns are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params_from_iter};
@@ -139,9 +140,11 @@ pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BT
 ///
 /// # Errors
 /// When SQLite refuses it: a constraint, a type.
-pub fn insert_whole(connection: &Connection, table: &Table, local_id: i64, values: &[Value]) -> rusqlite::Result<()> {
+pub fn insert_whole(connection: &Connection, table: &Table, local_id: i64, values: &[Cow<'_, Value>]) -> rusqlite::Result<()> {
     let id = Value::Integer(local_id);
-    refuse_ignored(connection.prepare_cached(&table.sql.insert)?.execute(params_from_iter(std::iter::once(&id).chain(values).map(to_sql)))?)
+    refuse_ignored(
+        connection.prepare_cached(&table.sql.insert)?.execute(params_from_iter(std::iter::once(&id).chain(values.iter().map(AsRef::as_ref)).map(to_sql)))?,
+    )
 }
 
 /// A trigger of the app's that says `RAISE(IGNORE)` drops the row without an error: as good as a refusal, and no deletion.

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
-use storysync_crdt::{Change, NOWHERE, Row, SyncUuid, Value, row_of_first};
+use storysync_crdt::{Change, NOWHERE, RowHead, SyncUuid, Value, head_of_first, key};
 
 use super::error::SessionError;
 use super::receive::{Incoming, Sender};
@@ -43,8 +43,8 @@ struct Candidate<'a> {
     uuid: SyncUuid,
     local_id: i64,
     first: Change,
-    /// The row as that change has it.
-    merged: Cow<'a, Row>,
+    /// How the row stands by that change.
+    head: Cow<'a, RowHead>,
     /// The peer the change came from; `None` when it is written here, in the sender's name.
     origin: Option<i64>,
 }
@@ -59,6 +59,8 @@ pub(super) struct Arrived {
     pub(super) version: i64,
     pub(super) updated_at: Value,
 }
+
+const NULL: &Value = &Value::Null;
 
 /// References to rows that stand: which column leads to which row.
 type Targets = Vec<(RowId, String)>;
@@ -117,17 +119,17 @@ impl Session<'_> {
         if rows::is_known(self.connection, table_id, &uuid)? {
             return Ok(None);
         }
-        let (first, merged, origin) = match (&incoming.arrival, incoming.read.as_slice()) {
-            (Some(merged), [Some(first)]) => (first.clone(), Cow::Borrowed(merged), Some(sender.peer)),
+        let (first, head, origin) = match (&incoming.arrival, incoming.read.as_slice()) {
+            (Some(head), [Some(first)]) => (first.clone(), Cow::Borrowed(head), Some(sender.peer)),
             _ => {
                 let Some(first) = self.first_of_plain(table, &uuid, &incoming.change, sender)? else { return Ok(None) };
-                let Some(merged) = row_of_first(&first) else { return Ok(None) };
-                (first, Cow::Owned(merged), None)
+                let Some(head) = head_of_first(&first) else { return Ok(None) };
+                (first, Cow::Owned(head), None)
             }
         };
         let Some(arrivals) = self.arrivals.get_mut(table.name()) else { return Ok(None) };
         arrivals.last_id = arrivals.last_id.saturating_add(1);
-        Ok(Some(Candidate { table: table_id, name: Arc::clone(&arrivals.name), uuid, local_id: arrivals.last_id, first, merged, origin }))
+        Ok(Some(Candidate { table: table_id, name: Arc::clone(&arrivals.name), uuid, local_id: arrivals.last_id, first, head, origin }))
     }
 
     fn arrive(&mut self, incoming: &Incoming, candidate: &Candidate<'_>) -> Result<Option<Arrived>, SessionError> {
@@ -140,7 +142,7 @@ impl Session<'_> {
             uuid,
             local_id: None,
             present: true,
-            version: candidate.merged.version,
+            version: candidate.head.version,
             differs: Differences::new(),
             parked: None,
             conflicts: 0,
@@ -148,7 +150,7 @@ impl Session<'_> {
         if candidate.origin.is_some() {
             super::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
         }
-        let Some((values, targets)) = self.values_shown(table, &record, &candidate.merged)? else { return Ok(None) };
+        let Some((values, targets)) = self.values_shown(table, &record, candidate)? else { return Ok(None) };
         self.write_arrival(table, record, candidate, &values, &targets)
     }
 
@@ -165,30 +167,36 @@ impl Session<'_> {
     }
 
     /// What the table's columns show, when each takes its value as it is.
-    fn values_shown(&mut self, table: &Table, record: &RowRecord, merged: &Row) -> Result<Option<(Vec<Value>, Targets)>, SessionError> {
+    fn values_shown<'a>(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        candidate: &'a Candidate<'_>,
+    ) -> Result<Option<(Vec<Cow<'a, Value>>, Targets)>, SessionError> {
+        let (first, head) = (&candidate.first, &candidate.head);
         let (mut values, mut targets) = (Vec::with_capacity(table.columns.len()), Vec::new());
         for column in &table.columns {
-            let time = |document: &Value| if known_stamp(document).is_some() { document.clone() } else { unknown_time(column, record) };
+            let time = |document: &'a Value| if known_stamp(document).is_some() { Cow::Borrowed(document) } else { Cow::Owned(unknown_time(column, record)) };
             let value = match &column.role {
                 Role::LocalId => return Ok(None),
-                Role::SyncUuid => Value::from(record.uuid.as_str()),
-                Role::Version => Value::Integer(merged.version),
-                Role::DeletedAt => Value::Null,
-                Role::CreatedAt => time(&merged.created_at),
-                Role::UpdatedAt => time(&merged.updated_at),
+                Role::SyncUuid => Cow::Owned(Value::from(record.uuid.as_str())),
+                Role::Version => Cow::Owned(Value::Integer(head.version)),
+                Role::DeletedAt => Cow::Borrowed(NULL),
+                Role::CreatedAt => time(&head.created_at),
+                Role::UpdatedAt => time(&head.updated_at),
                 Role::Field => {
-                    let value = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-                    if !profile::takes(&self.schema, table.name(), column, &value) || !is_natural(column.affinity, &value) {
+                    let value = first.value(&column.name).filter(|_| !key::is_bookkeeping(&column.name)).unwrap_or(NULL);
+                    if !profile::takes(&self.schema, table.name(), column, value) || !is_natural(column.affinity, value) {
                         return Ok(None);
                     }
-                    value
+                    Cow::Borrowed(value)
                 }
-                Role::Reference { table: target } => match merged.fields.get(&column.name) {
-                    None | Some(Value::Null) => Value::Null,
+                Role::Reference { table: target } => match first.value(&column.name) {
+                    None | Some(Value::Null) => Cow::Borrowed(NULL),
                     Some(Value::Text(uuid)) if uuid != NOWHERE => match self.standing_target(target, uuid)? {
                         Some((target, local_id)) => {
                             targets.push((target, column.name.clone()));
-                            Value::Integer(local_id)
+                            Cow::Owned(Value::Integer(local_id))
                         }
                         None => return Ok(None),
                     },
@@ -218,7 +226,7 @@ impl Session<'_> {
         table: &Table,
         record: RowRecord,
         candidate: &Candidate<'_>,
-        values: &[Value],
+        values: &[Cow<'_, Value>],
         targets: &[(RowId, String)],
     ) -> Result<Option<Arrived>, SessionError> {
         if log::contains(self.connection, &candidate.first.hash())? {
@@ -237,7 +245,7 @@ impl Session<'_> {
         for (target, column) in targets {
             rows::add_reference(self.connection, *target, id, column)?;
         }
-        let (version, updated_at) = (record.version, candidate.merged.updated_at.clone());
+        let (version, updated_at) = (record.version, candidate.head.updated_at.clone());
         Ok(Some(Arrived { id, table: Arc::clone(&candidate.name), uuid: record.uuid, local_id, version, updated_at }))
     }
 }

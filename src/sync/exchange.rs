@@ -14,11 +14,11 @@ use super::wire::{PullRequest, PullResponse, RowChange};
 use crate::store::{log, peers};
 use crate::trust::identity::DeviceId;
 
-/// Rows received in one write transaction, those counted several times that need a look at others: the app waits some 70 ms
-/// for its turn.
-const SLICE_ROWS: usize = 1_000;
+/// Rows received in one write transaction, those counted several times that need a look at others: the app waits some 100 ms
+/// for its turn. Smaller ones cost more: each writes most pages of the indexes by name and by hash anew.
+const SLICE_ROWS: usize = 2_000;
 /// How often a row counts that does not arrive the short way.
-const LONG_WAY_ROWS: usize = 2;
+const LONG_WAY_ROWS: usize = 4;
 /// Longest cursor of another device that is kept, in bytes.
 const CURSOR_TEXT_BYTES_MAX: usize = 512;
 impl Engine {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, DeviceKey, EntityId, Row, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, key, row_of_first};
+use storysync_crdt::{ApplyError, Change, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, head_of_first, key};
 
 use super::arrival::Arrived;
 use super::error::SessionError;
@@ -43,8 +43,8 @@ pub struct Incoming {
     pub(super) change: RowChange,
     /// The changes in their order; `None` for those that can't be read plainly, which receiving judges.
     pub(super) read: Vec<Option<Change>>,
-    /// The row as it would stand where nobody has heard of it yet, when it is one first change and no more.
-    pub(super) arrival: Option<Row>,
+    /// How the row would stand where nobody has heard of it yet, when it is one first change and no more.
+    pub(super) arrival: Option<RowHead>,
 }
 
 impl Incoming {
@@ -69,13 +69,13 @@ impl Incoming {
     }
 }
 
-fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<Row> {
+fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<RowHead> {
     let [Some(first)] = read else { return None };
     let (table, uuid) = (TableName::parse(table_of_entity_type(&change.entity_type))?, SyncUuid::parse(&change.sync_uuid)?);
     if !first.starts(&EntityId { table, uuid }) {
         return None;
     }
-    row_of_first(first)
+    head_of_first(first)
 }
 
 /// What receiving led to.

@@ -247,6 +247,20 @@ pub struct PullResponse {
     pub auth_token: Option<String>,
 }
 
+impl PullResponse {
+    /// From where to ask for the page after this one before this one is stored; `None` when there is none, or it makes no sense yet.
+    #[must_use]
+    pub fn ahead(&self) -> Option<String> {
+        (self.has_more && !self.reset).then(|| self.cursor.clone())
+    }
+
+    /// Whether the page after this one can be taken in together with it.
+    #[must_use]
+    pub fn continues_with(&self, next: &Self) -> bool {
+        !self.reset && !next.reset && self.epoch == next.epoch
+    }
+}
+
 /// What changed about one row.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RowChange {

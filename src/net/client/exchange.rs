@@ -22,6 +22,8 @@ use crate::sync::{DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED
 use crate::trust::identity::{DeviceId, Identity};
 use crate::trust::to_base64url;
 
+/// Pages of a long sync that are taken in at once: as many rows as one transaction holds.
+const PAGES_STORED_AT_ONCE: usize = 2;
 /// Pages without a row after which a peer that says there is more is no longer asked.
 const EMPTY_PAGES_MAX: usize = 16;
 /// Longest cursor and epoch a peer may give, in bytes.
@@ -218,12 +220,8 @@ impl<'a> Caller<'a> {
     /// See [`ClientError`].
     pub async fn pull(&self, line: &mut Line<'a>, report: &mut PeerReport, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), ClientError> {
         let mut was_reset = false;
-        let mut page = None;
         loop {
-            let (was_empty, is_reset) = page.as_ref().map_or((false, false), |page: &PulledPage| (page.incoming.is_empty(), page.page.reset));
-            let had_page = page.is_some();
-            page = self.pull_page(&mut line.conversation, page, report, progress).await?;
-            self.prove(line)?;
+            let (was_empty, is_reset) = self.pull_run(line, report, progress).await?;
             if is_reset {
                 if was_reset {
                     let name = line.conversation.device.name.clone();
@@ -236,7 +234,7 @@ impl<'a> Caller<'a> {
                 );
                 self.tell(&line.conversation.device.device_id, report, words)?;
                 self.compare_if_needed(line, report, progress).await?;
-            } else if had_page && page.is_none() && was_empty {
+            } else if was_empty {
                 // Asked once more after the last rows, whose cursor tells the peer that they arrived.
                 return Ok(());
             }
@@ -477,16 +475,11 @@ impl<'a> Caller<'a> {
         Ok(receipt.rows.len())
     }
 
-    /// Pulls one page, which takes in the page before it meanwhile: storing and answering have a processor each.
-    async fn pull_page(
-        &self,
-        conversation: &mut Conversation<'_>,
-        before: Option<PulledPage>,
-        report: &mut PeerReport,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Option<PulledPage>, ClientError> {
-        let device_id = conversation.device.device_id.to_string();
-        let asked = device_id.clone();
+    /// Pulls from where the last run ended until there is no more for now: while some pages are stored, the next are read and those
+    /// after them asked for, so that both processors and the peer are busy. Returns whether the last page was empty, and whether the
+    /// peer's log begins anew.
+    async fn pull_run(&self, line: &mut Line<'a>, report: &mut PeerReport, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(bool, bool), ClientError> {
+        let asked = line.conversation.device.device_id.to_string();
         let request = self.engine.call(move |engine| engine.pull_request(&asked)).await??;
         let request = PullRequest {
             port: self.own_port,
@@ -496,23 +489,47 @@ impl<'a> Caller<'a> {
             compares: true,
             ..request
         };
-        let Some(before) = before else { return ask_page(conversation, &request).await.map(Some) };
-        let (cursor, has_more, is_reset, remaining) = (before.page.cursor.clone(), before.page.has_more, before.page.reset, before.page.remaining);
-        let PulledPage { page, incoming, token } = before;
-        let storing = self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now()));
-        let (stored, next) = if has_more && !is_reset {
-            // Not stored yet: what is asked for next says nothing about what arrived.
-            let ahead = PullRequest { cursor: Some(cursor), ahead: true, ..request };
-            let (stored, next) = tokio::join!(storing, ask_page(conversation, &ahead));
-            (stored, Some(next))
-        } else {
-            (storing.await, None)
-        };
-        let receipt = stored??;
-        conversation.take_token(token.as_deref())?;
-        report.pulled += self.note_receipt(conversation, &receipt)?;
-        progress(Progress { pulled: report.pulled, pushed: report.pushed, remaining: usize::try_from(remaining).unwrap_or(0) });
-        next.transpose()
+        let first = ask_page(&mut line.conversation, &request).await?;
+        self.prove(line)?;
+        let device_id = line.conversation.device.device_id.to_string();
+        let mut ahead = first.page.ahead();
+        let (mut fetched, mut ready) = (vec![first], Vec::new());
+        let (mut last, mut failed) = ((false, false), None);
+        while !(fetched.is_empty() && ready.is_empty()) {
+            let asking = ask_ahead(&mut line.conversation, &request, &mut ahead);
+            let (stored, read, (asked, failure)) = tokio::join!(self.store(std::mem::take(&mut ready), &device_id), read(std::mem::take(&mut fetched)), asking);
+            for stored in stored? {
+                for token in &stored.tokens {
+                    line.conversation.take_token(Some(token))?;
+                }
+                report.pulled += self.note_receipt(&line.conversation, &stored.receipt)?;
+                progress(Progress { pulled: report.pulled, pushed: report.pushed, remaining: stored.remaining });
+                last = (stored.was_empty, stored.is_reset);
+            }
+            // What has come is stored even if nothing more does.
+            (ready, fetched, failed) = (read?, asked, failed.or(failure));
+        }
+        failed.map_or(Ok(last), Err)
+    }
+
+    /// Stores pages that were read: each by itself, or as one what follows upon each other.
+    async fn store(&self, pages: Vec<ReadPage>, device_id: &str) -> Result<Vec<StoredPages>, ClientError> {
+        let mut done: Vec<StoredPages> = Vec::new();
+        let mut pages = pages.into_iter().peekable();
+        while let Some(ReadPage { mut page, mut incoming, token }) = pages.next() {
+            let mut tokens = Vec::from_iter(token);
+            while let Some(next) = pages.next_if(|next| page.continues_with(&next.page)) {
+                incoming.extend(next.incoming);
+                tokens.extend(next.token);
+                page = next.page;
+            }
+            let (was_empty, is_reset) = (incoming.is_empty(), page.reset);
+            let remaining = usize::try_from(page.remaining).unwrap_or(0);
+            let device_id = device_id.to_owned();
+            let receipt = self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now())).await??;
+            done.push(StoredPages { receipt, tokens, remaining, was_empty, is_reset });
+        }
+        Ok(done)
     }
 
     /// Pushes one page. `false` when there is nothing to push.
@@ -557,14 +574,47 @@ enum Side {
     There,
 }
 
-/// A page that came and is not stored yet.
-struct PulledPage {
+/// A page that came.
+struct FetchedPage {
+    page: PullResponse,
+    changes: Vec<RowChange>,
+    token: Option<String>,
+}
+
+/// A page whose changes were read.
+struct ReadPage {
     page: PullResponse,
     incoming: Vec<Incoming>,
     token: Option<String>,
 }
 
-async fn ask_page(conversation: &mut Conversation<'_>, request: &PullRequest) -> Result<PulledPage, ClientError> {
+/// What storing pages led to.
+struct StoredPages {
+    receipt: Receipt,
+    tokens: Vec<String>,
+    /// Changes still to come, as far as is known.
+    remaining: usize,
+    was_empty: bool,
+    is_reset: bool,
+}
+
+/// Asks for the pages after those that are on their way, as many as are stored at once. They are not stored yet: what is asked for
+/// here says nothing about what arrived. Returns what came, and what went wrong then.
+async fn ask_ahead(conversation: &mut Conversation<'_>, request: &PullRequest, ahead: &mut Option<String>) -> (Vec<FetchedPage>, Option<ClientError>) {
+    let mut pages = Vec::new();
+    while let Some(cursor) = ahead.take_if(|_| pages.len() < PAGES_STORED_AT_ONCE) {
+        match ask_page(conversation, &PullRequest { cursor: Some(cursor), ahead: true, ..request.clone() }).await {
+            Ok(fetched) => {
+                *ahead = fetched.page.ahead();
+                pages.push(fetched);
+            }
+            Err(error) => return (pages, Some(error)),
+        }
+    }
+    (pages, None)
+}
+
+async fn ask_page(conversation: &mut Conversation<'_>, request: &PullRequest) -> Result<FetchedPage, ClientError> {
     let mut page: PullResponse = ask(conversation, "/api/sync/pull", request).await?;
     if page.cursor.len() > CURSOR_BYTES_MAX || page.epoch.len() > CURSOR_BYTES_MAX {
         return Err(ClientError::Remote { name: conversation.device.name.clone(), detail: "a cursor longer than any cursor is".to_owned() });
@@ -575,9 +625,12 @@ async fn ask_page(conversation: &mut Conversation<'_>, request: &PullRequest) ->
     }
     let token = page.auth_token.take();
     let changes = std::mem::take(&mut page.changes);
-    // Read while the page before is stored.
-    let incoming = tokio::task::spawn_blocking(move || Incoming::read_all(changes)).await.map_err(|_| EngineGone)?;
-    Ok(PulledPage { page, incoming, token })
+    Ok(FetchedPage { page, changes, token })
+}
+
+async fn read(pages: Vec<FetchedPage>) -> Result<Vec<ReadPage>, ClientError> {
+    let read = |FetchedPage { page, changes, token }| ReadPage { page, incoming: Incoming::read_all(changes), token };
+    Ok(tokio::task::spawn_blocking(move || pages.into_iter().map(read).collect()).await.map_err(|_| EngineGone)?)
 }
 
 /// Changes to be asked for by name, or all there are when there are too many to name.
