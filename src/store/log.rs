@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use storysync_crdt::{Change, ChangeHash, DecodeError, Document};
 
+use super::packs;
 use super::rows::RowId;
 
 /// Bytes of the running hash kept beside each change.
@@ -180,10 +181,11 @@ impl Appender {
 /// When the log is damaged or SQLite fails.
 pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogError> {
     let mut document = Document::new();
-    let mut select = connection.prepare_cached("SELECT bytes FROM sync_change WHERE row_id = ?1 ORDER BY seq")?;
+    let mut select = connection.prepare_cached("SELECT bytes, pack, seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?;
     let mut rows = select.query([row.0])?;
+    let mut reader = packs::Reader::new(connection);
     while let Some(row) = rows.next()? {
-        document.apply(Change::decode_stored(row.get(0)?)?)?;
+        document.apply(Change::decode_stored(read_bytes(row, 0, &mut reader)?)?)?;
     }
     Ok(document)
 }
@@ -233,13 +235,14 @@ pub struct Logged {
 /// # Errors
 /// When SQLite fails.
 pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool, Position)> {
-    let mut select =
-        connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq")?;
+    let mut select = connection
+        .prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq")?;
     // Own changes have a NULL origin; a peer id never is NULL, so -1 stands for "from nobody".
     let mut rows = select.query(params![seq, peer.unwrap_or(-1)])?;
     let mut page = Page::new(entities, bytes);
+    let mut reader = packs::Reader::new(connection);
     while let Some(row) = rows.next()? {
-        if !page.add(read_logged(row)?) {
+        if !page.add(read_logged(row, &mut reader)?) {
             let end = page.found.last().map_or(Position::START, |last| Position { seq: last.seq, chain: last.chain });
             return Ok((page.found, true, end));
         }
@@ -247,8 +250,13 @@ pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usi
     Ok((page.found, false, end(connection)?))
 }
 
-fn read_logged(row: &rusqlite::Row<'_>) -> rusqlite::Result<Logged> {
-    Ok(Logged { seq: row.get(0)?, chain: row.get(1)?, row: RowId(row.get(2)?), admitted_at: row.get(3)?, bytes: row.get(4)? })
+fn read_logged(row: &rusqlite::Row<'_>, reader: &mut packs::Reader<'_>) -> rusqlite::Result<Logged> {
+    Ok(Logged { seq: row.get(0)?, chain: row.get(1)?, row: RowId(row.get(2)?), admitted_at: row.get(3)?, bytes: read_bytes(row, 4, reader)? })
+}
+
+/// The change chunk of a line: `bytes`, `pack` and `seq` stand in three columns from `first` on.
+fn read_bytes(row: &rusqlite::Row<'_>, first: usize, reader: &mut packs::Reader<'_>) -> rusqlite::Result<Vec<u8>> {
+    reader.bytes(row.get(first + 2)?, row.get(first + 1)?, row.get_ref(first)?.as_blob()?)
 }
 
 /// Changes until so many rows, or so many bytes, are reached; one at least.
@@ -287,11 +295,17 @@ const TIME_WITHIN_BYTES: i64 = 512;
 /// # Errors
 /// When SQLite fails.
 pub fn names(connection: &Connection) -> rusqlite::Result<Vec<(u64, ChangeHash)>> {
-    let mut select = connection.prepare_cached("SELECT hash, substr(bytes, 1, ?1) FROM sync_change")?;
+    let mut select = connection.prepare_cached("SELECT hash, substr(bytes, 1, ?1) FROM sync_change WHERE pack IS NULL")?;
     let mut rows = select.query([TIME_WITHIN_BYTES])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push((storysync_crdt::change_time(row.get_ref(1)?.as_blob()?), ChangeHash(row.get(0)?)));
+    }
+    let mut select = connection.prepare_cached("SELECT hash, bytes, pack, seq FROM sync_change WHERE pack IS NOT NULL ORDER BY pack, seq")?;
+    let mut rows = select.query([])?;
+    let mut reader = packs::Reader::new(connection);
+    while let Some(row) = rows.next()? {
+        found.push((storysync_crdt::change_time(&read_bytes(row, 1, &mut reader)?), ChangeHash(row.get(0)?)));
     }
     Ok(found)
 }
@@ -302,10 +316,11 @@ pub fn names(connection: &Connection) -> rusqlite::Result<Vec<(u64, ChangeHash)>
 /// # Errors
 /// When SQLite fails.
 pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool)> {
-    let mut select = connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes FROM sync_change WHERE seq = ?1")?;
+    let mut select = connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change WHERE seq = ?1")?;
+    let mut reader = packs::Reader::new(connection);
     let mut page = Page::new(entities, bytes);
     for (seq, _) in places_named(connection, names, seq)? {
-        let logged = select.query_row([seq], read_logged)?;
+        let logged = select.query_row([seq], |row| read_logged(row, &mut reader))?;
         if !page.add(logged) {
             return Ok((page.found, true));
         }
@@ -352,6 +367,7 @@ pub fn rows_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Resul
 /// When SQLite fails.
 pub fn forget_row(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM sync_change WHERE row_id = ?1")?.execute([row.0])?;
+    packs::forget_row(connection, row)?;
     Ok(())
 }
 

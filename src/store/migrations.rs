@@ -15,6 +15,7 @@ const NODE: &[(&str, &str)] = &[
     ("V3__guard", include_str!("../../migrations/node/V3__guard.sql")),
     ("V4__first_contact", include_str!("../../migrations/node/V4__first_contact.sql")),
     ("V5__counting", include_str!("../../migrations/node/V5__counting.sql")),
+    ("V6__packs", include_str!("../../migrations/node/V6__packs.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

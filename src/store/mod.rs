@@ -1,5 +1,5 @@
-//! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `rows`,
-//! `peers`, `outbox`), clashes and brakes (`clashes`, `brakes`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
+//! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `packs`,
+//! `rows`, `peers`, `outbox`), clashes and brakes (`clashes`, `brakes`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
 //! and how far logs had come (`anchor`).
 //!
 //! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
@@ -11,6 +11,7 @@ pub mod key_file;
 pub mod log;
 pub mod migrations;
 pub mod outbox;
+pub mod packs;
 pub mod peers;
 pub mod quarantine;
 pub mod rows;

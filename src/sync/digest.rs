@@ -15,6 +15,7 @@ use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Schema, Table};
 use crate::app::{backup, triggers};
 use crate::store::log::{self, Position};
+use crate::store::packs;
 use crate::store::rows::{self, RowRecord};
 
 /// Bytes of a digest that are told.
@@ -179,7 +180,8 @@ impl Engine {
 
 /// Follows the running hash from the first change to the last.
 fn broken_chain(connection: &Connection) -> Result<Option<String>, SessionError> {
-    let mut select = connection.prepare("SELECT seq, hash, chain, bytes FROM sync_change ORDER BY seq")?;
+    let mut select = connection.prepare("SELECT seq, hash, chain, bytes, pack FROM sync_change ORDER BY seq")?;
+    let mut reader = packs::Reader::new(connection);
     let mut changes = select.query([])?;
     let mut last: Option<Position> = None;
     while let Some(change) = changes.next()? {
@@ -187,7 +189,9 @@ fn broken_chain(connection: &Connection) -> Result<Option<String>, SessionError>
         let stands = Position { seq, chain: change.get(2)? };
         // After a gap (rows that got other names at a first contact) the hash is taken as it stands.
         let follows = last.is_none_or(|last| last.seq + 1 != seq || last.after(&storysync_crdt::ChangeHash(hash)) == stands);
-        let named = log::name_of(change.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?) == Some(hash);
+        let bytes = reader.bytes(seq, change.get(4)?, change.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?);
+        // A pack that can't be read is as good as a change that can't.
+        let named = bytes.is_ok_and(|bytes| log::name_of(&bytes) == Some(hash));
         if !follows || !named {
             return Ok(Some(format!("the change log is damaged at its change {seq}; restore a backup, the other devices bring the newer edits back")));
         }

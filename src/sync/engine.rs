@@ -393,6 +393,7 @@ impl Engine {
                 captured.extend(session.compare_tables(&written_by_triggers(&session.schema))?);
             }
             session.end_own_writes()?;
+            session.pack_histories()?;
             if session.starts_over {
                 entropy(epoch.as_mut_slice());
                 begin_life(&transaction, epoch, NewLife::Renamed, now)?;

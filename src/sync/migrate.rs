@@ -15,7 +15,7 @@ use crate::app::backup;
 use crate::app::profile::Prose;
 use crate::app::schema::{self, Schema};
 use crate::store::log::EPOCH_BYTES;
-use crate::store::migrations;
+use crate::store::{migrations, packs};
 use crate::trust::identity::DeviceId;
 
 /// How often a migration starts over because the app wrote meanwhile, before it plans under the lock.
@@ -57,6 +57,7 @@ pub(super) fn install(connection: &Connection, plan: Plan, device_id: &DeviceId,
 pub(super) fn upgrade(connection: &Connection) -> Result<(), SessionError> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     migrations::run_node(&transaction)?;
+    packs::pack_all(&transaction)?;
     transaction.commit()?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
+use crate::store::packs::{self, PACK_CHANGES, UNPACKED_CHANGES};
 use crate::store::quarantine::BytesHash;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::store::{outbox, peers};
@@ -79,6 +80,8 @@ pub(crate) struct Session<'a> {
     pub(super) starts_over: bool,
     /// Rows that were settled in this transaction.
     pub(super) settled: HashSet<RowId>,
+    /// Rows whose history has become long enough for another pack.
+    long: BTreeSet<RowId>,
     /// Tables in which rows arrive the short way.
     pub(super) arrivals: ArrivalsByTable,
     /// Ids set aside for rows that could have come so and go the long way.
@@ -115,6 +118,7 @@ impl<'a> Session<'a> {
             on_behalf_of: None,
             starts_over: false,
             settled: HashSet::new(),
+            long: BTreeSet::new(),
             arrivals: ArrivalsByTable::new(),
             set_aside: HashMap::new(),
             origins: HashSet::new(),
@@ -249,6 +253,10 @@ impl<'a> Session<'a> {
         match document.apply(change.clone()) {
             Ok(true) => {}
             other => return Ok(other),
+        }
+        let count = document.changes().len();
+        if count % PACK_CHANGES == 0 && count >= PACK_CHANGES + UNPACKED_CHANGES {
+            self.long.insert(row);
         }
         self.append(row, &change, origin)?;
         Ok(Ok(true))
@@ -388,6 +396,14 @@ impl<'a> Session<'a> {
     pub(super) fn prose_mark_of(&self, table: &Table, fields: &BTreeMap<String, Value>) -> Option<(String, Value)> {
         let named = fields.iter().filter_map(|(name, value)| Some((table.column(name)?, value)));
         mark_of(self.prose, &self.schema, table, named)
+    }
+
+    /// Packs the older changes of rows whose history has grown long. What is in hand of them stays as it is.
+    pub(super) fn pack_histories(&mut self) -> Result<(), SessionError> {
+        for row in std::mem::take(&mut self.long) {
+            packs::pack(self.connection, row)?;
+        }
+        Ok(())
     }
 
     pub(super) fn trim_log(&self) -> Result<(), SessionError> {

@@ -21,6 +21,7 @@ mod meeting;
 mod migrating;
 mod network;
 mod nodes;
+mod packing;
 mod pairing;
 mod plain;
 mod primitives;
