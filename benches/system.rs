@@ -29,6 +29,8 @@ use storysync::trust::pairing::Offer;
 const BINARY: &str = env!("CARGO_BIN_EXE_storysync");
 /// Rows pushed at once.
 const PUSHED: usize = 1_000;
+/// Edits of one row, one after the other.
+const EDITED: usize = 1_000;
 /// Page of `/proc/…/stat` ticks, in milliseconds.
 const TICK_MS: u64 = 10;
 
@@ -271,6 +273,41 @@ impl Phone {
     }
 }
 
+fn engine(database: &Path, folder: &Path, identity: &Identity) -> Engine {
+    let options = EngineOptions {
+        database: database.to_owned(),
+        backups: folder.join("backups"),
+        anchors: folder.join("anchors"),
+        excluded_tables: Vec::new(),
+        prose_columns: Vec::new(),
+        device_key: identity.public_key(),
+        busy_timeout: Duration::from_secs(5),
+    };
+    Engine::open_or_migrate(options, Box::new(|bytes| rand_core::Rng::fill_bytes(&mut system_rng(), bytes)), now(), &mut |_, _| {}).unwrap().0
+}
+
+/// A note somebody goes on writing at: 1,000 times another word of it.
+fn history(figures: &mut Figures) {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("app.db");
+    make(&file, 1);
+    let mut engine = engine(&file, folder.path(), &Identity::generate(&mut system_rng()));
+    let size = || std::fs::metadata(&file).unwrap().len() as f64;
+    let (before, mut note) = (size(), text(1, 500));
+    let mut took = Vec::new();
+    for edit in 0..EDITED {
+        note.replace_range(edit % 490..edit % 490 + 7, &text(edit as u64 + 7, 7));
+        Connection::open(&file).unwrap().execute("UPDATE note SET note = ?1", [&note]).unwrap();
+        let begun = Instant::now();
+        assert_eq!(engine.capture(now()).unwrap().rows, 1);
+        took.push(begun.elapsed());
+    }
+    let last = &mut took[EDITED - 100..];
+    last.sort_unstable();
+    figures.ms("history: an edit after 1,000 of one row is taken in, ms", last[50]);
+    figures.add("history: the file grows by each of 1,000 edits of a 500-character note, bytes", (size() - before) / EDITED as f64);
+}
+
 async fn pushes(desktop: &Node, figures: &mut Figures) {
     let phone = Phone::join(&desktop.qr()).await;
     figures.ms("sealed status on an open connection, ms (median of 300)", phone.status().await);
@@ -305,7 +342,10 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     floor(original, figures);
     let mut desktop = Node::of(original);
     let before = app_writes(&desktop.database());
+    let size = std::fs::metadata(desktop.database()).unwrap().len();
     let (_, migrated) = desktop.run(&["migrate"]);
+    let grown = std::fs::metadata(desktop.database()).unwrap().len().saturating_sub(size);
+    figures.add("migrate: the file grows by each row, bytes", grown as f64 / rows as f64);
     figures.ms("migrate, with backup and comparison, ms", migrated.wall);
     figures.add("migrate, peak MiB", migrated.peak_kib as f64 / 1024.0);
     let after = app_writes(&desktop.database());
@@ -362,6 +402,7 @@ fn main() {
     let mut figures = Figures::default();
     for _ in 0..runs {
         measure(&original, &empty, rows, &mut figures);
+        history(&mut figures);
     }
     let medians: BTreeMap<&str, f64> = figures.0.keys().map(|name| (*name, (figures.median(name) * 100.0).round() / 100.0)).collect();
     if as_json {

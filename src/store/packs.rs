@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::log::Chain;
 use super::rows::RowId;
 
 /// Changes in a pack, at most.
@@ -42,19 +43,27 @@ fn pack_once(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
     if usize::try_from(standing).unwrap_or(0) < PACK_CHANGES + UNPACKED_CHANGES {
         return Ok(false);
     }
-    let (mut seqs, mut content) = (Vec::with_capacity(PACK_CHANGES), Vec::new());
-    let mut select = connection.prepare_cached("SELECT seq, bytes FROM sync_change WHERE row_id = ?1 AND pack IS NULL ORDER BY seq")?;
+    let (mut lines, mut content) = (Vec::with_capacity(PACK_CHANGES), Vec::new());
+    let mut select = connection
+        .prepare_cached("SELECT bytes, seq, hash, chain, origin, admitted_at, came_from FROM sync_change WHERE row_id = ?1 AND pack IS NULL ORDER BY seq")?;
     let mut changes = select.query([row.0])?;
-    while let Some(change) = changes.next()?.filter(|_| seqs.len() < PACK_CHANGES) {
-        let seq: i64 = change.get(0)?;
-        let bytes = change.get_ref(1)?.as_blob()?;
-        if !seqs.is_empty() && content.len() + bytes.len() > PACK_BYTES_MAX {
+    while let Some(change) = changes.next()?.filter(|_| lines.len() < PACK_CHANGES) {
+        let bytes = change.get_ref(0)?.as_blob()?;
+        if !lines.is_empty() && content.len() + bytes.len() > PACK_BYTES_MAX {
             break;
         }
-        content.extend_from_slice(&seq.to_be_bytes());
+        let line = Line {
+            seq: change.get(1)?,
+            hash: change.get(2)?,
+            chain: change.get(3)?,
+            origin: change.get(4)?,
+            admitted_at: change.get(5)?,
+            came_from: change.get(6)?,
+        };
+        content.extend_from_slice(&line.seq.to_be_bytes());
         content.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         content.extend_from_slice(bytes);
-        seqs.push(seq);
+        lines.push(line);
     }
     drop(changes);
     let packed = zstd::bulk::compress(&content, LEVEL).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -64,11 +73,28 @@ fn pack_once(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
         packed
     ])?;
     let pack = connection.last_insert_rowid();
-    let mut empty = connection.prepare_cached("UPDATE sync_change SET bytes = x'', pack = ?2 WHERE seq = ?1")?;
-    for seq in seqs {
-        empty.execute([seq, pack])?;
+    // Taken out and put in again: SQLite gives pages that have become empty back only when lines are deleted, not when they shrink.
+    let mut take_out = connection.prepare_cached("DELETE FROM sync_change WHERE seq = ?1")?;
+    for line in &lines {
+        take_out.execute([line.seq])?;
+    }
+    let mut put_in = connection.prepare_cached(
+        "INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes, came_from, pack) VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'', ?7, ?8)",
+    )?;
+    for Line { seq, hash, chain, origin, admitted_at, came_from } in lines {
+        put_in.execute(params![seq, row.0, hash, chain, origin, admitted_at, came_from, pack])?;
     }
     Ok(true)
+}
+
+/// What stays of a change in `sync_change`.
+struct Line {
+    seq: i64,
+    hash: [u8; 32],
+    chain: Chain,
+    origin: Option<i64>,
+    admitted_at: i64,
+    came_from: Option<i64>,
 }
 
 /// Packs every row whose history is long enough: once, for files written before there were packs.
