@@ -162,6 +162,8 @@ fn assert_follows_the_rules(replica: &mut Replica) {
     let ruled: BTreeSet<String> =
         shown.conflicts.iter().flat_map(|(entity, clashes)| clashes.iter().map(move |clash| ConflictId::of(entity, clash.kind).to_string())).collect();
     assert_eq!(told, ruled, "clashes told, and clashes by the rules");
+    let standing: i64 = replica.value("SELECT count(*) FROM sync_row WHERE present = 1");
+    assert_eq!(replica.engine().status().unwrap().entities, standing, "rows told, and rows that stand");
 }
 
 /// Plays one script; what went wrong, in words.

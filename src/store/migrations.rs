@@ -16,6 +16,7 @@ const NODE: &[(&str, &str)] = &[
     ("V4__first_contact", include_str!("../../migrations/node/V4__first_contact.sql")),
     ("V5__counting", include_str!("../../migrations/node/V5__counting.sql")),
     ("V6__packs", include_str!("../../migrations/node/V6__packs.sql")),
+    ("V7__entities", include_str!("../../migrations/node/V7__entities.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

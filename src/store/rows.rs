@@ -438,10 +438,18 @@ pub fn count_present(connection: &Connection, table: TableId) -> rusqlite::Resul
 pub fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
     let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
     Ok(Counts {
-        entities: one("SELECT count(*) FROM sync_row WHERE present = 1")?,
+        entities: one("SELECT entities FROM sync_state")?,
         parked: one("SELECT count(*) FROM sync_row WHERE parked IS NOT NULL")?,
-        conflicts: one("SELECT coalesce(sum(conflicts), 0) FROM sync_row WHERE conflicts > 0")?,
+        conflicts: open_conflicts(connection)?,
     })
+}
+
+/// How many clashes are open. Reads an index of those rows only.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn open_conflicts(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT coalesce(sum(conflicts), 0) FROM sync_row WHERE conflicts > 0")?.query_row([], |row| row.get(0))
 }
 
 /// Replaces what a row refers to.

@@ -455,7 +455,7 @@ impl Session<'_> {
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
         let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
         self.edit(id, puts, purpose, stale.as_ref().map(|(heads, _)| heads), at)?;
-        self.note_document(&mut record, Some(table))?;
+        self.note_document(record.id, Some(table))?;
         rows::save(self.connection, &record)?;
         Ok(())
     }
@@ -508,14 +508,14 @@ impl Session<'_> {
         let version = stored.by_role(table, &Role::Version).as_integer().unwrap_or(1).max(1);
         puts.insert(key::VERSION.to_owned(), Value::Integer(version));
         self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
-        self.note_document(&mut record, Some(table))?;
+        self.note_document(record.id, Some(table))?;
         rows::save(self.connection, &record)?;
         Ok(())
     }
 
     /// The app removed a row. Returns whether that is news.
     fn capture_delete(&mut self, id: RowId, at: Stamp) -> Result<bool, SessionError> {
-        let mut record = rows::get(self.connection, id)?;
+        let record = rows::get(self.connection, id)?;
         self.left_here.insert(id);
         let merged = self.shown_row(id)?;
         if self.document(id)?.is_empty() || !merged.stands() {
@@ -530,7 +530,7 @@ impl Session<'_> {
         ]);
         puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         self.edit(id, puts, EditPurpose::Edit, None, at)?;
-        self.note_document(&mut record, None)?;
+        self.note_document(record.id, None)?;
         rows::save(self.connection, &record)?;
         Ok(true)
     }

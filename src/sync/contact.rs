@@ -350,13 +350,11 @@ impl Session<'_> {
             return Ok(0);
         }
         for id in &rewritten {
-            let mut record = rows::get(self.connection, *id)?;
+            let record = rows::get(self.connection, *id)?;
             let name = self.table_name(record.table)?;
             let table = schema.table(name.as_str());
             self.rewrite(*id, &EntityId { table: name, uuid: record.uuid.clone() }, table, &names)?;
-            self.note_document(&mut record, table)?;
-            record.version = storysync_crdt::version(self.document(*id)?);
-            rows::save(self.connection, &record)?;
+            self.note_document(*id, table)?;
         }
         self.starts_over = true;
         self.settle(rewritten)?;

@@ -488,6 +488,14 @@ impl Engine {
         Ok(status)
     }
 
+    /// How many clashes are open.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn open_conflicts(&mut self) -> Result<i64, EngineError> {
+        self.read(|connection, _| Ok(rows::open_conflicts(connection)?))
+    }
+
     /// Whether the file can be written now.
     ///
     /// # Errors

@@ -142,10 +142,7 @@ impl Session<'_> {
     ) -> Result<bool, SessionError> {
         let puts = self.first_puts(&record.uuid, table, fields, change, at);
         self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
-        let mut record = rows::get(self.connection, record.id)?;
-        self.note_document(&mut record, table)?;
-        record.version = storysync_crdt::version(self.document(record.id)?);
-        rows::save(self.connection, &record)?;
+        self.note_document(record.id, table)?;
         Ok(true)
     }
 

@@ -206,14 +206,15 @@ impl Session<'_> {
         }
         let Some(record) = record.filter(|_| admitted > 0) else { return Ok(()) };
         self.retry_pending(record.id, receipt)?;
-        let mut record = rows::get(self.connection, record.id)?;
         let schema = std::sync::Arc::clone(&self.schema);
-        self.note_document(&mut record, schema.table(table.as_str()))?;
-        record.version = storysync_crdt::version(self.document(record.id)?);
-        if !record.present {
-            remember_times(&mut record, change.stored_times.as_ref());
+        self.note_document(record.id, schema.table(table.as_str()))?;
+        if change.stored_times.is_some() {
+            let mut record = rows::get(self.connection, record.id)?;
+            if !record.present {
+                remember_times(&mut record, change.stored_times.as_ref());
+                rows::save(self.connection, &record)?;
+            }
         }
-        rows::save(self.connection, &record)?;
         receipt.rows.insert(record.id);
         Ok(())
     }

@@ -245,11 +245,16 @@ impl<'a> Session<'a> {
 
     /// Adds a change to the row's document and, when it is new and fits, to the log.
     pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
-        self.document(row)?;
-        let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
-        if document.change(&change.hash()).is_none() && log::contains(self.connection, &change.hash())? {
+        if self.document(row)?.change(&change.hash()).is_none() && log::contains(self.connection, &change.hash())? {
             return Ok(Err(ApplyError::OtherRow));
         }
+        self.admit_new(row, change, origin)
+    }
+
+    /// The same for a change that can't be another row's: it was made here a moment ago.
+    fn admit_new(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
+        self.document(row)?;
+        let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
         match document.apply(change.clone()) {
             Ok(true) => {}
             other => return Ok(other),
@@ -303,7 +308,7 @@ impl<'a> Session<'a> {
             }
             // What follows builds on this, and on nothing the base did not know.
             let then = base.is_some().then(|| Heads::from([change.hash()]));
-            match self.admit(row, change, None)? {
+            match self.admit_new(row, change, None)? {
                 Ok(_) => base = then,
                 Err(ApplyError::Crowded) => self.edit_on_everything(row, puts, purpose, &actor, at)?,
                 // A change made from the document itself always fits it.
@@ -316,7 +321,7 @@ impl<'a> Session<'a> {
     /// Too much stands side by side for one more branch: the edit is made on top of all of it.
     fn edit_on_everything(&mut self, row: RowId, puts: BTreeMap<String, Value>, purpose: EditPurpose, actor: &Actor, at: Stamp) -> Result<(), SessionError> {
         let Some(change) = self.document(row)?.edit(puts, purpose, None, actor, at.unix_ms()) else { return Ok(()) };
-        if let Err(error) = self.admit(row, change, None)? {
+        if let Err(error) = self.admit_new(row, change, None)? {
             tracing::error!(%error, "a row takes no more edits here; somebody has filled it");
         }
         Ok(())
@@ -343,13 +348,10 @@ impl<'a> Session<'a> {
         puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
         self.edit(id, puts, EditPurpose::Edit, base, at)?;
-        let mut record = rows::get(self.connection, id)?;
+        let record = rows::get(self.connection, id)?;
         let name = self.table_name(record.table)?;
         let schema = Arc::clone(&self.schema);
-        self.note_document(&mut record, schema.table(name.as_str()))?;
-        record.version = storysync_crdt::version(self.document(id)?);
-        rows::save(self.connection, &record)?;
-        Ok(())
+        self.note_document(id, schema.table(name.as_str()))
     }
 
     /// Several documents at once.
@@ -360,9 +362,9 @@ impl<'a> Session<'a> {
         Ok(ids.map(|id| self.documents.get(&id)))
     }
 
-    /// What follows from a changed document: its version and its references.
-    pub(super) fn note_document(&mut self, record: &mut RowRecord, table: Option<&Table>) -> Result<(), SessionError> {
-        let document = self.document(record.id)?;
+    /// What follows from a changed document for others: its references. What its own line says follows when it is settled.
+    pub(super) fn note_document(&mut self, row: RowId, table: Option<&Table>) -> Result<(), SessionError> {
+        let document = self.document(row)?;
         let Some(table) = table else { return Ok(()) };
         let mut named = Vec::new();
         for (column, target) in table.references() {
@@ -379,10 +381,10 @@ impl<'a> Session<'a> {
             targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column));
         }
         targets.sort_unstable();
-        let before = rows::references(self.connection, record.id)?;
+        let before = rows::references(self.connection, row)?;
         if before != targets {
             self.left_alone.extend(before.iter().map(|(target, _)| *target).filter(|target| !targets.iter().any(|(known, _)| known == target)));
-            rows::set_references(self.connection, record.id, &targets)?;
+            rows::set_references(self.connection, row, &targets)?;
         }
         Ok(())
     }

@@ -118,7 +118,8 @@ fn unpack(replica: &Replica) {
             rest = &rest[end..];
         }
     }
-    connection.execute_batch("DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; DELETE FROM sync_migrations WHERE version = 6").unwrap();
+    connection.execute_batch("DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; DROP TRIGGER sync_row_came; DROP TRIGGER sync_row_moved; DROP TRIGGER sync_row_went; \
+             ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE version >= 6").unwrap();
 }
 
 #[test]
@@ -128,6 +129,7 @@ fn a_file_from_before_there_were_packs_is_packed_when_it_is_opened() {
     unpack(&desktop);
     desktop.start();
     assert!(desktop.value::<i64>("SELECT count(*) FROM sync_pack") >= 3);
+    assert_eq!(desktop.engine().status().unwrap().entities, desktop.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1"));
     assert_eq!(desktop.engine().history("actor", &uuid, now()).unwrap().last().unwrap().fields[0].new, draft(EDITS - 1));
     assert!(desktop.engine().verify(now()).unwrap().is_empty());
 }

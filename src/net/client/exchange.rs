@@ -176,8 +176,8 @@ impl<'a> Caller<'a> {
         if let Err(error) = done.await {
             report.error = Some(error.to_string());
         }
-        if let Ok(Ok(status)) = self.engine.call(|engine| engine.status()).await {
-            report.conflicts = status.conflicts;
+        if let Ok(Ok(conflicts)) = self.engine.call(|engine| engine.open_conflicts()).await {
+            report.conflicts = conflicts;
         }
         report
     }
