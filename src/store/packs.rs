@@ -30,23 +30,25 @@ const FRAME_BYTES: usize = 16;
 /// # Errors
 /// When SQLite fails.
 pub fn pack(connection: &Connection, row: RowId) -> rusqlite::Result<usize> {
-    let mut made = 0;
-    while pack_once(connection, row)? {
-        made += 1;
+    let (standing, oldest): (i64, Option<i64>) = connection
+        .prepare_cached("SELECT count(*), min(seq) FROM sync_change WHERE row_id = ?1 AND pack IS NULL")?
+        .query_row([row.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut standing = usize::try_from(standing).unwrap_or(0);
+    let (mut made, mut from) = (0, oldest.unwrap_or(0));
+    while standing >= PACK_CHANGES + UNPACKED_CHANGES {
+        let (packed, last) = pack_once(connection, row, from)?;
+        (standing, from, made) = (standing.saturating_sub(packed.max(1)), last.saturating_add(1), made + 1);
     }
     Ok(made)
 }
 
-fn pack_once(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
-    let standing: i64 =
-        connection.prepare_cached("SELECT count(*) FROM sync_change WHERE row_id = ?1 AND pack IS NULL")?.query_row([row.0], |row| row.get(0))?;
-    if usize::try_from(standing).unwrap_or(0) < PACK_CHANGES + UNPACKED_CHANGES {
-        return Ok(false);
-    }
+/// Packs the oldest changes from the seq `from` on. Returns how many, and the seq of the last.
+fn pack_once(connection: &Connection, row: RowId, from: i64) -> rusqlite::Result<(usize, i64)> {
     let (mut lines, mut content) = (Vec::with_capacity(PACK_CHANGES), Vec::new());
-    let mut select = connection
-        .prepare_cached("SELECT bytes, seq, hash, chain, origin, admitted_at, came_from FROM sync_change WHERE row_id = ?1 AND pack IS NULL ORDER BY seq")?;
-    let mut changes = select.query([row.0])?;
+    let mut select = connection.prepare_cached(
+        "SELECT bytes, seq, hash, chain, origin, admitted_at, came_from FROM sync_change WHERE row_id = ?1 AND seq >= ?2 AND pack IS NULL ORDER BY seq",
+    )?;
+    let mut changes = select.query([row.0, from])?;
     while let Some(change) = changes.next()?.filter(|_| lines.len() < PACK_CHANGES) {
         let bytes = change.get_ref(0)?.as_blob()?;
         if !lines.is_empty() && content.len() + bytes.len() > PACK_BYTES_MAX {
@@ -81,10 +83,11 @@ fn pack_once(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
     let mut put_in = connection.prepare_cached(
         "INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes, came_from, pack) VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'', ?7, ?8)",
     )?;
+    let (count, last) = (lines.len(), lines.last().map_or(from, |line| line.seq));
     for Line { seq, hash, chain, origin, admitted_at, came_from } in lines {
         put_in.execute(params![seq, row.0, hash, chain, origin, admitted_at, came_from, pack])?;
     }
-    Ok(true)
+    Ok((count, last))
 }
 
 /// What stays of a change in `sync_change`.

@@ -271,6 +271,16 @@ impl Engine {
         Ok((Self::of_connection(connection, options, entropy)?, report))
     }
 
+    /// Whether the file was prepared by an earlier version, whose tables [`Self::open_or_migrate`] would bring up to date.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn needs_upgrade(options: &EngineOptions) -> Result<bool, EngineError> {
+        let explain = |error| EngineError::of_sqlite(error, &options.database);
+        let connection = open_connection(&options.database, options.busy_timeout)?;
+        Ok(read_state(&connection).ok().flatten().is_some() && !is_migrated(&connection).map_err(explain)?)
+    }
+
     /// What [`Self::open_or_migrate`] would do. Reads only.
     ///
     /// # Errors

@@ -86,19 +86,22 @@ impl Engine {
     }
 
     /// A device's keys are in use from another installation than before: a copy of it, perhaps, that does not have
-    /// what the device itself once sent us. What lies after its cursor (or after what it is known to know) is told
-    /// whoever it came from.
+    /// what the device itself once sent us. What lies after its cursor (everything, when it named none) is told, whoever it came
+    /// from.
     ///
     /// # Errors
     /// See [`EngineError`].
     pub fn note_other_installation(&mut self, device_id: &str, cursor: Option<&str>, now: Stamp) -> Result<(), EngineError> {
         self.write(now, |session| {
-            let peer = peers::find_or_create(session.connection, device_id)?;
+            let mut peer = peers::find_or_create(session.connection, device_id)?;
             let cursor = cursor.and_then(Cursor::parse).map(|cursor| cursor.position);
             let known = match cursor {
                 Some(position) if log::passes_through(session.connection, position)? => position.seq,
-                _ => peer.pushed_seq,
+                // What came from the device itself counts as known to it, which says nothing of a copy.
+                _ => 0,
             };
+            peer.pushed_seq = peer.pushed_seq.min(known);
+            peers::save(session.connection, &peer)?;
             Ok(log::forget_origin(session.connection, peer.id, known)?)
         })?;
         Ok(())

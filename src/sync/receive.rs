@@ -65,7 +65,7 @@ impl Incoming {
 impl Incoming {
     /// Whether the row may arrive the short way.
     pub(super) fn may_arrive(&self) -> bool {
-        self.arrival.is_some() || self.change.automerge.is_empty() && self.change.operation == "create"
+        self.arrival.is_some() || self.change.automerge.is_empty() && self.change.operation == "create" && self.change.data.is_some()
     }
 }
 

@@ -228,6 +228,29 @@ impl<'a> Session<'a> {
         Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms()))
     }
 
+    /// The same, and no change of another row: two rows of one name in two tables, written alike in one instant, would begin with
+    /// one and the same change. A second later is another instant.
+    fn draft_new(
+        &mut self,
+        row: RowId,
+        puts: &BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Heads>,
+        actor: &Actor,
+        at: Stamp,
+    ) -> Result<Option<Change>, SessionError> {
+        let mut at = at;
+        loop {
+            let change = self.draft(row, puts.clone(), purpose, base, actor, at)?;
+            match &change {
+                Some(first) if first.is_genesis() && log::contains(self.connection, &first.hash())? => {
+                    at = Stamp::from_unix_ms(at.unix_ms().saturating_add(1_000));
+                }
+                _ => return Ok(change),
+            }
+        }
+    }
+
     /// Tells that nothing is known of a row yet, which saves looking into the log.
     pub(super) fn is_new(&mut self, row: RowId) {
         self.documents.entry(row).or_default();
@@ -251,7 +274,7 @@ impl<'a> Session<'a> {
         self.admit_new(row, change, origin)
     }
 
-    /// The same for a change that can't be another row's: it was made here a moment ago.
+    /// The same for a change that was made here a moment ago, and is no other row's: see [`Self::draft_new`].
     fn admit_new(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
         self.document(row)?;
         let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
@@ -301,7 +324,7 @@ impl<'a> Session<'a> {
         };
         let mut base = base.cloned();
         for puts in portions(puts) {
-            let Some(change) = self.draft(row, puts.clone(), purpose, base.as_ref(), &actor, at)? else { continue };
+            let Some(change) = self.draft_new(row, &puts, purpose, base.as_ref(), &actor, at)? else { continue };
             // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
             if purpose == EditPurpose::Edit {
                 self.take_brake_off(row)?;

@@ -292,3 +292,64 @@ fn a_row_pushed_with_a_version_beyond_counting_can_still_be_edited_and_removed()
         assert_eq!(other.value::<i64>("SELECT count(*) FROM user"), 0);
     }
 }
+
+fn plain(entity_type: &str, uuid: &str, operation: &str, data: Option<Json>) -> RowChange {
+    RowChange {
+        entity_type: entity_type.to_owned(),
+        sync_uuid: uuid.to_owned(),
+        operation: operation.to_owned(),
+        version: 1,
+        updated_at: Some("2026-03-01T10:00:00Z".to_owned()),
+        data: data.and_then(|data| data.as_object().cloned()),
+        ..RowChange::default()
+    }
+}
+
+#[test]
+fn a_new_row_without_columns_is_refused() {
+    let mut desktop = desktop();
+    desktop.write("CREATE TABLE scrap (id INTEGER PRIMARY KEY, body TEXT)");
+    desktop.capture();
+    let receipt = desktop.engine().receive(&[plain("scrap", "hollow", "create", None)], &PlainPhone::new(9).id, now()).unwrap();
+    assert_eq!((receipt.rejected.len(), receipt.rows.len()), (1, 0), "{:?}", receipt.rejected);
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM scrap WHERE sync_uuid = 'hollow'"), 0);
+}
+
+#[test]
+fn rows_of_one_name_in_two_tables_written_alike_are_two_rows_everywhere() {
+    let (mut desktop, phone) = (desktop(), PlainPhone::new(9));
+    let same = || Some(json!({ "name": "Same", "created_at": "2026-03-01T10:00:00Z" }));
+    let pushed =
+        [plain("setting", "one-name", "create", same()), plain("object_", "one-name", "create", same()), plain("faction", "one-name", "create", same())];
+    assert_eq!(desktop.engine().receive(&pushed, &phone.id, now()).unwrap().rejected, Vec::<String>::new());
+    assert_eq!(desktop.value::<i64>("SELECT count(*) - count(DISTINCT hash) FROM sync_change"), 0, "no two changes have one name");
+    let mut other = Replica::empty(2);
+    other.sync(&mut desktop);
+    assert_same_content(&other.database, &desktop.database, true);
+    for table in ["setting", "object_", "faction"] {
+        assert_eq!(other.value::<i64>(&format!("SELECT count(*) FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE t.name = '{table}' AND sync_uuid = 'one-name' AND version > 0")), 1);
+    }
+}
+
+#[test]
+fn what_a_push_deletes_and_needs_at_once_ends_alike_on_either_way() {
+    let [mut short, mut long] = [desktop(), desktop()];
+    for (desktop, operation) in [(&mut short, "create"), (&mut long, "update")] {
+        let phone = PlainPhone::new(9);
+        desktop.write("CREATE TABLE world (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE dweller (id INTEGER PRIMARY KEY, name TEXT, world_id INTEGER NOT NULL REFERENCES world (id))");
+        desktop.capture();
+        desktop.engine().receive(&[plain("world", "the-world", "create", Some(json!({ "name": "World" })))], &phone.id, now()).unwrap();
+        let child = plain("dweller", "the-child", operation, Some(json!({ "name": "Ada", "world_id": "the-world" })));
+        let pushed = [child, plain("world", "the-world", "delete", None)];
+        assert!(desktop.engine().receive(&pushed, &phone.id, now()).unwrap().rejected.is_empty());
+    }
+    let ends = |desktop: &mut Replica| -> (i64, i64, Vec<String>) {
+        let kinds = desktop.engine().conflicts(now()).unwrap().into_iter().map(|conflict| conflict.kind).collect();
+        (
+            desktop.value("SELECT count(*) FROM world WHERE sync_uuid = 'the-world'"),
+            desktop.value("SELECT count(*) FROM dweller AS d JOIN world AS w ON w.id = d.world_id WHERE d.sync_uuid = 'the-child'"),
+            kinds,
+        )
+    };
+    assert_eq!(ends(&mut short), ends(&mut long));
+}

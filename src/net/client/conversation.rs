@@ -94,7 +94,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// A device that was revoked, or paired anew, since this conversation began is told nothing more in it.
-    fn check_trust(&self) -> Result<(), ClientError> {
+    pub(super) fn check_trust(&self) -> Result<(), ClientError> {
         let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
         let known = self.trust.find(&self.device.device_id)?;
         match known.filter(|known| known.is_active() && epoch(known) == epoch(self.device)) {

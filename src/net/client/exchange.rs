@@ -496,9 +496,12 @@ impl<'a> Caller<'a> {
         let (mut fetched, mut ready) = (vec![first], Vec::new());
         let (mut last, mut failed) = ((false, false), None);
         while !(fetched.is_empty() && ready.is_empty()) {
+            // Of a device that was revoked meanwhile, nothing that waits here is taken in.
+            line.conversation.check_trust()?;
             let asking = ask_ahead(&mut line.conversation, &request, &mut ahead);
             let (stored, read, (asked, failure)) = tokio::join!(self.store(std::mem::take(&mut ready), &device_id), read(std::mem::take(&mut fetched)), asking);
-            for stored in stored? {
+            let (stored, refusal) = stored;
+            for stored in stored {
                 for token in &stored.tokens {
                     line.conversation.take_token(Some(token))?;
                 }
@@ -506,14 +509,18 @@ impl<'a> Caller<'a> {
                 progress(Progress { pulled: report.pulled, pushed: report.pushed, remaining: stored.remaining });
                 last = (stored.was_empty, stored.is_reset);
             }
+            if let Some(refusal) = refusal {
+                return Err(refusal);
+            }
             // What has come is stored even if nothing more does.
             (ready, fetched, failed) = (read?, asked, failed.or(failure));
         }
         failed.map_or(Ok(last), Err)
     }
 
-    /// Stores pages that were read: each by itself, or as one what follows upon each other.
-    async fn store(&self, pages: Vec<ReadPage>, device_id: &str) -> Result<Vec<StoredPages>, ClientError> {
+    /// Stores pages that were read: each by itself, or as one what follows upon each other. Returns what was stored, and what went
+    /// wrong then.
+    async fn store(&self, pages: Vec<ReadPage>, device_id: &str) -> (Vec<StoredPages>, Option<ClientError>) {
         let mut done: Vec<StoredPages> = Vec::new();
         let mut pages = pages.into_iter().peekable();
         while let Some(ReadPage { mut page, mut incoming, token }) = pages.next() {
@@ -526,10 +533,13 @@ impl<'a> Caller<'a> {
             let (was_empty, is_reset) = (incoming.is_empty(), page.reset);
             let remaining = usize::try_from(page.remaining).unwrap_or(0);
             let device_id = device_id.to_owned();
-            let receipt = self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now())).await??;
-            done.push(StoredPages { receipt, tokens, remaining, was_empty, is_reset });
+            match self.engine.call(move |engine| engine.receive_pulled_read(&page, &incoming, &device_id, now())).await {
+                Ok(Ok(receipt)) => done.push(StoredPages { receipt, tokens, remaining, was_empty, is_reset }),
+                Ok(Err(error)) => return (done, Some(error.into())),
+                Err(gone) => return (done, Some(gone.into())),
+            }
         }
-        Ok(done)
+        (done, None)
     }
 
     /// Pushes one page. `false` when there is nothing to push.
