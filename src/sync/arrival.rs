@@ -62,6 +62,9 @@ pub(super) struct Arrived {
 
 const NULL: &Value = &Value::Null;
 
+/// What a row's columns show, in the table's order.
+type Shown<'a> = Vec<Cow<'a, Value>>;
+
 /// References to rows that stand: which column leads to which row.
 type Targets = Vec<(RowId, String)>;
 
@@ -167,12 +170,7 @@ impl Session<'_> {
     }
 
     /// What the table's columns show, when each takes its value as it is.
-    fn values_shown<'a>(
-        &mut self,
-        table: &Table,
-        record: &RowRecord,
-        candidate: &'a Candidate<'_>,
-    ) -> Result<Option<(Vec<Cow<'a, Value>>, Targets)>, SessionError> {
+    fn values_shown<'a>(&mut self, table: &Table, record: &RowRecord, candidate: &'a Candidate<'_>) -> Result<Option<(Shown<'a>, Targets)>, SessionError> {
         let (first, head) = (&candidate.first, &candidate.head);
         let (mut values, mut targets) = (Vec::with_capacity(table.columns.len()), Vec::new());
         for column in &table.columns {
