@@ -249,9 +249,8 @@ impl Phone {
         (serde_json::from_slice(&answer).unwrap(), begun.elapsed())
     }
 
-    /// The median of sealed status requests on one open connection.
-    async fn status(&self) -> Duration {
-        let caller = Caller {
+    fn caller(&self) -> Caller<'_> {
+        Caller {
             identity: &self.identity,
             trust: &self.trust,
             engine: &self.engine,
@@ -260,7 +259,12 @@ impl Phone {
             installation: "0000000000000000",
             static_addresses: &[],
             contact: ContactChoice::Judge,
-        };
+        }
+    }
+
+    /// The median of sealed status requests on one open connection.
+    async fn status(&self) -> Duration {
+        let caller = self.caller();
         let mut line = caller.open(&self.device, &self.device.addresses).await.unwrap();
         let mut took = Vec::new();
         for _ in 0..300 {
@@ -338,6 +342,30 @@ async fn pushes(desktop: &Node, figures: &mut Figures) {
     figures.ms("push of 1,000 clashes, ms", took);
 }
 
+/// What a phone's app would run its one connection on.
+fn of_one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The longest a sealed status of another device took until told to stop.
+fn watch_status(qr: String, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Duration> {
+    std::thread::spawn(move || {
+        of_one_thread().block_on(async {
+            let phone = Phone::join(&qr).await;
+            let caller = phone.caller();
+            let mut line = caller.open(&phone.device, &phone.device.addresses).await.unwrap();
+            let mut longest = Duration::ZERO;
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                caller.peer_status(&mut line).await.unwrap();
+                longest = longest.max(begun.elapsed());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            longest
+        })
+    })
+}
+
 fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     floor(original, figures);
     let mut desktop = Node::of(original);
@@ -364,6 +392,8 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     let stop = Arc::new(AtomicBool::new(false));
     let qr: Value = serde_json::from_str(&desktop.qr()).unwrap();
     let health = watch_health(format!("127.0.0.1:{}", qr["port"]), Arc::clone(&stop));
+    let others = watch_status(desktop.qr(), Arc::clone(&stop));
+    std::thread::sleep(Duration::from_millis(300));
     let (report, first) = second.run(&["sync"]);
     stop.store(true, Ordering::Relaxed);
     let peer = &report["peers"][0];
@@ -374,6 +404,7 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     figures.add("first sync, peak MiB of the calling process", first.peak_kib as f64 / 1024.0);
     figures.add("first sync, peak MiB of the serving process", kib(desktop.pid(), "VmHWM") as f64 / 1024.0);
     figures.ms("health meanwhile, longest ms", health.join().unwrap());
+    figures.ms("another device's sealed status meanwhile, longest ms", others.join().unwrap());
 
     desktop.app("UPDATE note SET c3 = 'changed' WHERE id <= 10");
     std::thread::sleep(Duration::from_millis(300));
@@ -386,7 +417,7 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     let (report, pushed) = second.run(&["sync"]);
     assert_eq!(report["peers"][0]["pushed"].as_i64(), Some(rows.min(1_000)), "{report}");
     figures.ms("1,000 edits captured and pushed by another desktop, ms (the whole command)", pushed.wall);
-    tokio::runtime::Runtime::new().unwrap().block_on(pushes(&desktop, figures));
+    of_one_thread().block_on(pushes(&desktop, figures));
 }
 
 fn main() {

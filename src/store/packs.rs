@@ -68,7 +68,7 @@ fn pack_once(connection: &Connection, row: RowId, from: i64) -> rusqlite::Result
         lines.push(line);
     }
     drop(changes);
-    let packed = zstd::bulk::compress(&content, LEVEL).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let packed = compress(&content).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection.prepare_cached("INSERT INTO sync_pack (row_id, size, bytes) VALUES (?1, ?2, ?3)")?.execute(params![
         row.0,
         i64::try_from(content.len()).unwrap_or(i64::MAX),
@@ -88,6 +88,13 @@ fn pack_once(connection: &Connection, row: RowId, from: i64) -> rusqlite::Result
         put_in.execute(params![seq, row.0, hash, chain, origin, admitted_at, came_from, pack])?;
     }
     Ok((count, last))
+}
+
+/// With a checksum over the content, so that damage is told as what it is.
+fn compress(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    compressor.compress(content)
 }
 
 /// What stays of a change in `sync_change`.
