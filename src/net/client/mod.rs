@@ -6,6 +6,7 @@ mod events;
 mod exchange;
 mod link;
 mod pairing;
+mod pull;
 
 pub use conversation::post;
 pub use events::{EventStream, PeerEvent};
