@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use storysync_crdt::Stamp;
 use super::connections::Connection;
 use super::decisions::{self, ResolveBody};
 use super::lock;
-use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
+use super::node_state::{NodeState, Standing, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
@@ -30,6 +30,10 @@ use crate::trust::to_base64url;
 
 /// Rows in one push.
 pub const ROWS_PUSHED_MAX: usize = 10_000;
+/// How long a status waits for the Engine before what it said last is told again.
+const STATUS_WITHIN: Duration = Duration::from_millis(15);
+/// How old a status may be that is told again.
+const STATUS_STALE_AFTER: Duration = Duration::from_secs(10);
 /// How long an answer waits for the list of devices to be shown in the app's file, which may be locked.
 const MIRROR_WITHIN: Duration = Duration::from_secs(1);
 
@@ -157,16 +161,14 @@ async fn status(State(node): Shared, sealed: Sealed) -> Response {
 async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool) -> Result<Vec<u8>, Refusal> {
     let prekey = lock(&node.prekeys).issue(&device.device_id, now_ms(), &mut system_rng());
     let successor = if is_fresh { successor_token(node, device)? } else { None };
-    let device_id = device.device_id.to_string();
-    // A locked database is waited for once, not once for each question.
-    let (status, pending, epoch) = node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?, engine.epoch()))).await??;
+    let Standing { status, pending, .. } = standing(node, device).await?;
     let mut answer = json!({
         "device_id": node.identity.device_id().as_str(),
         "device_name": node.settings.name,
         "last_sync_at": device.last_sync_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         "pending_changes_count": pending,
         "server_timestamp": now().to_rfc3339(),
-        "epoch": epoch,
+        "epoch": status.epoch,
         "entities": status.entities,
         "conflicts": status.conflicts,
         "kid": prekey.kid.to_string(),
@@ -180,6 +182,29 @@ async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool)
         fields.insert("auth_token".to_owned(), successor.into());
     }
     to_json_bytes(&answer)
+}
+
+/// How this node stands for a device. While the Engine is busy with a page of somebody's first sync, or the file is locked, what it
+/// said a moment ago is told again rather than keeping everybody waiting.
+async fn standing(node: &NodeState, device: &TrustedDevice) -> Result<Standing, Refusal> {
+    let device_id = device.device_id.to_string();
+    // A locked database is waited for once, not once for each question.
+    let asked = node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?)));
+    tokio::pin!(asked);
+    let answered = match tokio::time::timeout(STATUS_WITHIN, &mut asked).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            let last = lock(&node.standings).get(&device.device_id).filter(|last| last.at.elapsed() < STATUS_STALE_AFTER).cloned();
+            match last {
+                Some(last) => return Ok(last),
+                None => asked.await,
+            }
+        }
+    };
+    let (status, pending) = answered??;
+    let standing = Standing { status, pending, at: Instant::now() };
+    lock(&node.standings).insert(device.device_id.clone(), standing.clone());
+    Ok(standing)
 }
 
 /// What replaces the device's token, when that has grown old. Never told to a recording.

@@ -1,10 +1,11 @@
 //! What all handlers of one serving node share.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use getrandom::SysRng;
@@ -20,7 +21,7 @@ use super::presence::Presence;
 use super::reply::Refusal;
 use crate::store::peers::MirroredDevice;
 use crate::store::trust::{EventKind, TrustError, TrustStore, TrustedDevice};
-use crate::sync::Receipt;
+use crate::sync::{Receipt, Status};
 use crate::trust::identity::{DeviceId, Identity, Secret};
 use crate::trust::pairing::{Approval, PairingWindow};
 use crate::trust::prekey::Prekeys;
@@ -97,6 +98,15 @@ pub struct NodeSettings {
     pub asks_at_first_contact: bool,
 }
 
+/// How this node stood for a device when its Engine last had time to say.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) status: Status,
+    /// Changes the device was not told of.
+    pub(super) pending: i64,
+    pub(super) at: Instant,
+}
+
 /// One serving node.
 #[derive(Debug)]
 pub struct NodeState {
@@ -120,6 +130,8 @@ pub struct NodeState {
     throttles: Throttles,
     pub(super) admin_link_used: AtomicBool,
     pub(super) prekeys: Mutex<Prekeys>,
+    /// What each device was told of this node last.
+    pub(super) standings: Mutex<HashMap<DeviceId, Standing>>,
     pub(super) pairing: Mutex<Option<PairingWindow>>,
     pub(super) pairing_alarm: Mutex<Option<String>>,
 }
@@ -141,6 +153,7 @@ impl NodeState {
             throttles: Throttles::default(),
             admin_link_used: AtomicBool::new(false),
             prekeys: Mutex::default(),
+            standings: Mutex::default(),
             pairing: Mutex::default(),
             pairing_alarm: Mutex::default(),
         }

@@ -248,6 +248,7 @@ fn a_file_locked_by_another_program_freezes_neither_health_nor_other_requests() 
     let request = client.request("POST", "/api/sync/push", &push_of("Locked out"), 1, client.prekey());
     for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
         let app = rusqlite::Connection::open(&desktop.database).unwrap();
+        second.status();
         app.execute_batch(lock).unwrap();
         let waiting = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| client.push_actor(lock, if lock == "BEGIN IMMEDIATE" { 2 } else { 3 }, client.prekey()).0);
@@ -261,12 +262,13 @@ fn a_file_locked_by_another_program_freezes_neither_health_nor_other_requests() 
             quick("health", &|| status_of(&client.address, "/", "Host: 127.0.0.1\r\n"));
             quick("a pairing code", &|| http_get(&loopback, "/api/pair/qr-data", &token).0);
             quick("the pairing's state", &|| http_get(&loopback, "/api/pair/state", &token).0);
+            // What it was told a moment ago, where the file can't even be read.
+            quick("the status of another device", &|| {
+                second.status();
+                200
+            });
             if lock == "BEGIN IMMEDIATE" {
                 // Reading is possible beside a writer.
-                quick("the status of another device", &|| {
-                    second.status();
-                    200
-                });
                 quick("the list of devices", &|| http_get(&loopback, "/api/devices", &token).0);
             }
             app.execute_batch("ROLLBACK").unwrap();
