@@ -130,11 +130,8 @@ impl Context {
             bar.set_length(all);
             bar.set_position(done);
         };
-        let options = self.engine_options(identity);
-        if Engine::needs_upgrade(&options)? && key_file::lock_serving(&self.data_dir)?.is_none() {
-            bail!("the node that is serving is of an earlier version, and could not read what this one writes: stop it, then run this again");
-        }
-        let opened = Engine::open_or_migrate(options, entropy(), now(), &mut progress);
+        let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
+        let opened = Engine::open_upgrade_or_migrate(self.engine_options(identity), entropy(), now(), &mut progress, &nobody_serves);
         bar.finish_and_clear();
         let (engine, report) = opened?;
         if let Some(backup) = &report.backup {

@@ -16,7 +16,7 @@ use storysync_crdt::Stamp;
 use super::connections::Connection;
 use super::decisions::{self, ResolveBody};
 use super::lock;
-use super::node_state::{NodeState, Standing, devices_to_mirror, now, now_ms, system_rng};
+use super::node_state::{NodeState, ToldStatus, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
@@ -161,7 +161,7 @@ async fn status(State(node): Shared, sealed: Sealed) -> Response {
 async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool) -> Result<Vec<u8>, Refusal> {
     let prekey = lock(&node.prekeys).issue(&device.device_id, now_ms(), &mut system_rng());
     let successor = if is_fresh { successor_token(node, device)? } else { None };
-    let Standing { status, pending, .. } = standing(node, device).await?;
+    let ToldStatus { status, pending, .. } = told_status(node, device).await?;
     let mut answer = json!({
         "device_id": node.identity.device_id().as_str(),
         "device_name": node.settings.name,
@@ -186,7 +186,7 @@ async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool)
 
 /// How this node stands for a device. While the Engine is busy with a page of somebody's first sync, or the file is locked, what it
 /// said a moment ago is told again rather than keeping everybody waiting.
-async fn standing(node: &NodeState, device: &TrustedDevice) -> Result<Standing, Refusal> {
+async fn told_status(node: &NodeState, device: &TrustedDevice) -> Result<ToldStatus, Refusal> {
     let device_id = device.device_id.to_string();
     // A locked database is waited for once, not once for each question.
     let asked = node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?)));
@@ -194,7 +194,7 @@ async fn standing(node: &NodeState, device: &TrustedDevice) -> Result<Standing, 
     let answered = match tokio::time::timeout(STATUS_WITHIN, &mut asked).await {
         Ok(answered) => answered,
         Err(_) => {
-            let last = lock(&node.standings).get(&device.device_id).filter(|last| last.at.elapsed() < STATUS_STALE_AFTER).cloned();
+            let last = lock(&node.told_statuses).get(&device.device_id).filter(|last| last.at.elapsed() < STATUS_STALE_AFTER).cloned();
             match last {
                 Some(last) => return Ok(last),
                 None => asked.await,
@@ -202,9 +202,9 @@ async fn standing(node: &NodeState, device: &TrustedDevice) -> Result<Standing, 
         }
     };
     let (status, pending) = answered??;
-    let standing = Standing { status, pending, at: Instant::now() };
-    lock(&node.standings).insert(device.device_id.clone(), standing.clone());
-    Ok(standing)
+    let told = ToldStatus { status, pending, at: Instant::now() };
+    lock(&node.told_statuses).insert(device.device_id.clone(), told.clone());
+    Ok(told)
 }
 
 /// What replaces the device's token, when that has grown old. Never told to a recording.

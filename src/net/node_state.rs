@@ -100,7 +100,7 @@ pub struct NodeSettings {
 
 /// How this node stood for a device when its Engine last had time to say.
 #[derive(Debug, Clone)]
-pub(super) struct Standing {
+pub(super) struct ToldStatus {
     pub(super) status: Status,
     /// Changes the device was not told of.
     pub(super) pending: i64,
@@ -131,7 +131,7 @@ pub struct NodeState {
     pub(super) admin_link_used: AtomicBool,
     pub(super) prekeys: Mutex<Prekeys>,
     /// What each device was told of this node last.
-    pub(super) standings: Mutex<HashMap<DeviceId, Standing>>,
+    pub(super) told_statuses: Mutex<HashMap<DeviceId, ToldStatus>>,
     pub(super) pairing: Mutex<Option<PairingWindow>>,
     pub(super) pairing_alarm: Mutex<Option<String>>,
 }
@@ -153,7 +153,7 @@ impl NodeState {
             throttles: Throttles::default(),
             admin_link_used: AtomicBool::new(false),
             prekeys: Mutex::default(),
-            standings: Mutex::default(),
+            told_statuses: Mutex::default(),
             pairing: Mutex::default(),
             pairing_alarm: Mutex::default(),
         }

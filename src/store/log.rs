@@ -190,14 +190,6 @@ pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogErro
     Ok(document)
 }
 
-/// How many changes a row has. Reads no change.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn count_of(connection: &Connection, row: RowId) -> rusqlite::Result<i64> {
-    connection.prepare_cached("SELECT count(*) FROM sync_change WHERE row_id = ?1")?.query_row([row.0], |row| row.get(0))
-}
-
 /// Where the changes of a row stand in the log, in order.
 ///
 /// # Errors

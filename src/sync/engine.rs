@@ -21,7 +21,7 @@ use crate::app::schema::{self, Schema};
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
-use crate::store::{migrations, outbox, quarantine, rows};
+use crate::store::{migrations, outbox};
 use crate::trust::identity::DeviceId;
 
 /// Pages of the file kept in memory while it is worked on, in KiB: indexes of hundred thousand rows fit into it.
@@ -84,7 +84,7 @@ impl NewLife {
         }
     }
 
-    fn of_word(word: &str) -> Option<Self> {
+    pub(super) fn of_word(word: &str) -> Option<Self> {
         [Self::Restored, Self::Copied, Self::Replaced, Self::Renamed].into_iter().find(|life| life.word() == word)
     }
 
@@ -120,9 +120,9 @@ pub struct Engine {
     /// The names of all changes, as they were when last compared.
     pub(super) names: Option<Arc<Names>>,
     /// Transactions this Engine has begun for writing.
-    writes: u64,
+    pub(super) writes: u64,
     /// How the node stood, at a version of the data and after so many writes of ours.
-    counted: Option<((i64, u64), Status)>,
+    pub(super) counted: Option<((i64, u64), Status)>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -252,9 +252,23 @@ impl Engine {
     /// See [`EngineError`]; on any failure the file is as it was.
     pub fn open_or_migrate(
         options: EngineOptions,
+        entropy: Entropy,
+        now: Stamp,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Self, MigrationReport), EngineError> {
+        Self::open_upgrade_or_migrate(options, entropy, now, progress, &|| true)
+    }
+
+    /// The same, for a file an earlier version may still be serving: `may_upgrade` is asked before our own tables are brought up to date.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; on any failure the file is as it was.
+    pub fn open_upgrade_or_migrate(
+        options: EngineOptions,
         mut entropy: Entropy,
         now: Stamp,
         progress: &mut dyn FnMut(u64, u64),
+        may_upgrade: &dyn Fn() -> bool,
     ) -> Result<(Self, MigrationReport), EngineError> {
         let path = options.database.clone();
         let mut connection = open_connection(&path, options.busy_timeout)?;
@@ -263,22 +277,15 @@ impl Engine {
             MigrationReport::default()
         } else if read_state(&connection).ok().flatten().is_some() {
             // Taken in by an earlier version of ours: only our own tables have to follow.
+            if !may_upgrade() {
+                return Err(EngineError::ServedByEarlier(path));
+            }
             upgrade(&connection).map_err(|error| EngineError::of_session(error, &path))?;
             MigrationReport::default()
         } else {
             migrate(&mut connection, &options, &mut entropy, now, progress).map_err(|error| EngineError::of_session(error, &path))?
         };
         Ok((Self::of_connection(connection, options, entropy)?, report))
-    }
-
-    /// Whether the file was prepared by an earlier version, whose tables [`Self::open_or_migrate`] would bring up to date.
-    ///
-    /// # Errors
-    /// When the file can't be read.
-    pub fn needs_upgrade(options: &EngineOptions) -> Result<bool, EngineError> {
-        let explain = |error| EngineError::of_sqlite(error, &options.database);
-        let connection = open_connection(&options.database, options.busy_timeout)?;
-        Ok(read_state(&connection).ok().flatten().is_some() && !is_migrated(&connection).map_err(explain)?)
     }
 
     /// What [`Self::open_or_migrate`] would do. Reads only.
@@ -478,34 +485,6 @@ impl Engine {
         if idle { Ok(Noticed::default()) } else { Ok(self.write(now, |_| Ok(()))?.1) }
     }
 
-    /// How this node stands. Counted anew only after somebody has written to the file.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn status(&mut self) -> Result<Status, EngineError> {
-        let seen = (self.data_version()?, self.writes);
-        if let Some((_, status)) = self.counted.as_ref().filter(|(counted, _)| *counted == seen) {
-            return Ok(status.clone());
-        }
-        let epoch = hex(&self.epoch);
-        let status = self.read(|connection, _| {
-            let counts = rows::counts(connection)?;
-            let changes = log::end(connection)?.seq;
-            let quarantined = quarantine::count(connection)?;
-            Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, quarantined, changes, epoch })
-        })?;
-        self.counted = Some((seen, status.clone()));
-        Ok(status)
-    }
-
-    /// How many clashes are open.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn open_conflicts(&mut self) -> Result<i64, EngineError> {
-        self.read(|connection, _| Ok(rows::open_conflicts(connection)?))
-    }
-
     /// Whether the file can be written now.
     ///
     /// # Errors
@@ -513,26 +492,6 @@ impl Engine {
     pub fn check_writable(&mut self) -> Result<(), EngineError> {
         let explain = |error| EngineError::of_sqlite(error, &self.options.database);
         Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).and_then(Transaction::rollback).map_err(explain)
-    }
-
-    /// Rows that wait, as (table, why, how many).
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn parked(&mut self) -> Result<Vec<(String, String, i64)>, EngineError> {
-        self.read(|connection, _| Ok(rows::parked_by_reason(connection)?))
-    }
-
-    /// Why this log is not in its first life, and since when (Unix time in ms); `None` while it is.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn life(&mut self) -> Result<Option<(NewLife, i64)>, EngineError> {
-        self.read(|connection, _| {
-            let (by, at): (Option<String>, Option<i64>) =
-                connection.prepare_cached("SELECT began_by, began_at FROM sync_state")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(by.as_deref().and_then(NewLife::of_word).zip(at))
-        })
     }
 
     /// Where the log ended when this Engine last looked or wrote.

@@ -22,6 +22,9 @@ pub enum EngineError {
     /// Some other file.
     #[error("{} is not an SQLite database; give the path of the app's database with --db", .0.display())]
     NotADatabase(PathBuf),
+    /// A node of an earlier version could not read what this one writes.
+    #[error("{} is served by a node of an earlier version: stop it, then run this again", .0.display())]
+    ServedByEarlier(PathBuf),
     /// Somebody else holds the write lock.
     #[error("the database {} is locked by another program; close what is writing to it, or wait, and try again", .0.display())]
     Locked(PathBuf),

@@ -3,9 +3,11 @@
 use serde::Serialize;
 use storysync_crdt::{Conflict, ConflictId, ConflictValue, EntityId, Stamp};
 
-use super::error::SessionError;
+use super::engine::{Engine, NewLife, hex};
+use super::error::{EngineError, SessionError};
 use super::session::Session;
 use crate::store::rows::{self, RowRecord};
+use crate::store::{log, quarantine};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
 
@@ -85,6 +87,56 @@ pub struct ValueReport {
 impl ValueReport {
     fn of(value: &ConflictValue) -> Self {
         Self { value: to_json(&value.value), device: value.device.map(|key| DeviceId::of_key(&key).to_string()), at: value.at.map(Stamp::to_rfc3339) }
+    }
+}
+
+impl Engine {
+    /// How this node stands. Counted anew only after somebody has written to the file.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn status(&mut self) -> Result<Status, EngineError> {
+        let seen = (self.data_version()?, self.writes);
+        if let Some((_, status)) = self.counted.as_ref().filter(|(counted, _)| *counted == seen) {
+            return Ok(status.clone());
+        }
+        let epoch = hex(&self.epoch);
+        let status = self.read(|connection, _| {
+            let counts = rows::counts(connection)?;
+            let changes = log::end(connection)?.seq;
+            let quarantined = quarantine::count(connection)?;
+            Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, quarantined, changes, epoch })
+        })?;
+        self.counted = Some((seen, status.clone()));
+        Ok(status)
+    }
+
+    /// How many clashes are open.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn open_conflicts(&mut self) -> Result<i64, EngineError> {
+        self.read(|connection, _| Ok(rows::open_conflicts(connection)?))
+    }
+
+    /// Rows that wait, as (table, why, how many).
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn parked(&mut self) -> Result<Vec<(String, String, i64)>, EngineError> {
+        self.read(|connection, _| Ok(rows::parked_by_reason(connection)?))
+    }
+
+    /// Why this log is not in its first life, and since when (Unix time in ms); `None` while it is.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn life(&mut self) -> Result<Option<(NewLife, i64)>, EngineError> {
+        self.read(|connection, _| {
+            let (by, at): (Option<String>, Option<i64>) =
+                connection.prepare_cached("SELECT began_by, began_at FROM sync_state")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(by.as_deref().and_then(NewLife::of_word).zip(at))
+        })
     }
 }
 

@@ -283,7 +283,7 @@ impl<'a> Session<'a> {
             other => return Ok(other),
         }
         let count = document.changes().len();
-        if count % PACK_CHANGES == 0 && count >= PACK_CHANGES + UNPACKED_CHANGES {
+        if count >= PACK_CHANGES + UNPACKED_CHANGES && (count - UNPACKED_CHANGES).is_multiple_of(PACK_CHANGES) {
             self.long.insert(row);
         }
         self.append(row, &change, origin)?;

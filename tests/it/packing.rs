@@ -1,6 +1,7 @@
 //! Long histories: older changes are compressed together, and nobody notices.
 
 use crate::fixtures::{self, Dialect};
+use crate::nodes::*;
 use crate::support::*;
 use storysync::sync::Incoming;
 use storysync::sync::wire::ReconcileRequest;
@@ -32,9 +33,7 @@ fn write_on(desktop: &mut Replica) {
 }
 
 fn names(replica: &Replica) -> Vec<String> {
-    let connection = replica.app();
-    let mut select = connection.prepare("SELECT hex(hash) FROM sync_change ORDER BY hash").unwrap();
-    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    replica.texts("SELECT hex(hash) FROM sync_change ORDER BY hash")
 }
 
 #[test]
@@ -118,6 +117,10 @@ fn unpack(replica: &Replica) {
             rest = &rest[end..];
         }
     }
+    forget_packs(&connection);
+}
+
+fn forget_packs(connection: &rusqlite::Connection) {
     connection.execute_batch("DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; DROP TRIGGER sync_row_came; DROP TRIGGER sync_row_moved; DROP TRIGGER sync_row_went; \
              ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE version >= 6").unwrap();
 }
@@ -132,6 +135,20 @@ fn a_file_from_before_there_were_packs_is_packed_when_it_is_opened() {
     assert_eq!(desktop.engine().status().unwrap().entities, desktop.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1"));
     assert_eq!(desktop.engine().history("actor", &uuid, now()).unwrap().last().unwrap().fields[0].new, draft(EDITS - 1));
     assert!(desktop.engine().verify(now()).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_is_not_brought_up_to_date_under_a_node_of_an_earlier_version() {
+    let mut desktop = TestNode::with_fixture(Dialect::Newer);
+    desktop.run_json(&["migrate"]);
+    desktop.serve();
+    // What an earlier version left, and is serving.
+    forget_packs(&rusqlite::Connection::open(&desktop.database).unwrap());
+    let sentence = desktop.fails(&["conflicts"]);
+    assert!(sentence.contains("served by a node of an earlier version: stop it"), "{sentence}");
+    desktop.stop();
+    desktop.run_json(&["conflicts"]);
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6"), 2);
 }
 
 #[test]

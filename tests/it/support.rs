@@ -107,6 +107,11 @@ impl Replica {
         self.app().query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{error}: {sql}"))
     }
 
+    /// The texts a query selects.
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        self.app().prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
     pub fn capture(&mut self) -> usize {
         self.engine().capture(now()).unwrap().rows
     }
@@ -184,6 +189,14 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// What our own tables say of rows, and of which refer to which.
+pub fn rows_and_references(replica: &Replica) -> Vec<String> {
+    let rows = "SELECT t.name || '/' || r.sync_uuid || ' ' || r.present || ' ' || r.version || ' ' || coalesce(r.differs, '') || ' ' || coalesce(r.parked, '') || ' ' || r.conflicts
+        FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE r.version > 0";
+    let references = "SELECT a.sync_uuid || ' refers to ' || b.sync_uuid || ' by ' || f.column_name FROM sync_ref AS f JOIN sync_row AS a ON a.id = f.referrer JOIN sync_row AS b ON b.id = f.target";
+    [replica.texts(rows), replica.texts(references)].concat()
 }
 
 /// Panics with the first lines that differ.

@@ -287,18 +287,13 @@ fn entity_types_and_since_timestamp_filter_a_pull() {
 
 /// Everything our tables say of the rows, by their names.
 fn bookkeeping(replica: &Replica) -> Vec<String> {
-    let connection = replica.app();
-    let mut lines = Vec::new();
+    let mut lines = rows_and_references(replica);
     for sql in [
-        "SELECT t.name || '/' || r.sync_uuid || ' ' || r.present || ' ' || r.version || ' ' || coalesce(r.differs, '') || ' ' || coalesce(r.parked, '') || ' ' || r.conflicts
-         FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE r.version > 0",
-        "SELECT a.sync_uuid || ' refers to ' || b.sync_uuid || ' by ' || f.column_name FROM sync_ref AS f JOIN sync_row AS a ON a.id = f.referrer JOIN sync_row AS b ON b.id = f.target",
         "SELECT name || ' up to ' || high_id FROM sync_table WHERE columns <> '[]'",
         "SELECT hex(hash) || ' of ' || r.sync_uuid FROM sync_change AS c JOIN sync_row AS r ON r.id = c.row_id",
         "SELECT entity_type || ' ' || count(*) FROM sync_log GROUP BY entity_type",
     ] {
-        let mut select = connection.prepare(sql).unwrap();
-        lines.extend(select.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap));
+        lines.extend(replica.texts(sql));
     }
     lines.sort();
     lines
