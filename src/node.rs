@@ -187,7 +187,7 @@ impl Node {
             installation: key_file::installation(data_dir),
             asks_at_first_contact: options.asks_at_first_contact,
         };
-        let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, settings));
+        let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, &database, settings));
         let (discovery, live) = (options.discovery, options.live);
         Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), discovery, live, _serving: serving })
     }

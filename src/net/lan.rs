@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,9 +16,10 @@ use storysync_crdt::Stamp;
 use super::connections::Connection;
 use super::decisions::{self, ResolveBody};
 use super::lock;
-use super::node_state::{NodeState, ToldStatus, devices_to_mirror, now, now_ms, system_rng};
+use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
+use super::told::{ToldStatus, told_status};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use crate::sync::wire::{FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse, ReconcileRequest};
 use crate::sync::{Accepted, DigestRequest, Engine, EngineError, Incoming, Receipt};
@@ -30,10 +31,6 @@ use crate::trust::to_base64url;
 
 /// Rows in one push.
 pub const ROWS_PUSHED_MAX: usize = 10_000;
-/// How long a status waits for the Engine before what it said last is told again.
-const STATUS_WITHIN: Duration = Duration::from_millis(15);
-/// How old a status may be that is told again.
-const STATUS_STALE_AFTER: Duration = Duration::from_secs(10);
 /// How long an answer waits for the list of devices to be shown in the app's file, which may be locked.
 const MIRROR_WITHIN: Duration = Duration::from_secs(1);
 
@@ -182,29 +179,6 @@ async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool)
         fields.insert("auth_token".to_owned(), successor.into());
     }
     to_json_bytes(&answer)
-}
-
-/// How this node stands for a device. While the Engine is busy with a page of somebody's first sync, or the file is locked, what it
-/// said a moment ago is told again rather than keeping everybody waiting.
-async fn told_status(node: &NodeState, device: &TrustedDevice) -> Result<ToldStatus, Refusal> {
-    let device_id = device.device_id.to_string();
-    // A locked database is waited for once, not once for each question.
-    let asked = node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?)));
-    tokio::pin!(asked);
-    let answered = match tokio::time::timeout(STATUS_WITHIN, &mut asked).await {
-        Ok(answered) => answered,
-        Err(_) => {
-            let last = lock(&node.told_statuses).get(&device.device_id).filter(|last| last.at.elapsed() < STATUS_STALE_AFTER).cloned();
-            match last {
-                Some(last) => return Ok(last),
-                None => asked.await,
-            }
-        }
-    };
-    let (status, pending) = answered??;
-    let told = ToldStatus { status, pending, at: Instant::now() };
-    lock(&node.told_statuses).insert(device.device_id.clone(), told.clone());
-    Ok(told)
 }
 
 /// What replaces the device's token, when that has grown old. Never told to a recording.

@@ -17,6 +17,7 @@ pub mod presence;
 pub mod reply;
 pub mod sealed;
 pub mod server;
+mod told;
 pub mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,11 +1,11 @@
 //! What all handlers of one serving node share.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use getrandom::SysRng;
@@ -19,9 +19,10 @@ use super::handle::EngineHandle;
 use super::lock;
 use super::presence::Presence;
 use super::reply::Refusal;
+use super::told::ToldStatuses;
 use crate::store::peers::MirroredDevice;
 use crate::store::trust::{EventKind, TrustError, TrustStore, TrustedDevice};
-use crate::sync::{Receipt, Status};
+use crate::sync::Receipt;
 use crate::trust::identity::{DeviceId, Identity, Secret};
 use crate::trust::pairing::{Approval, PairingWindow};
 use crate::trust::prekey::Prekeys;
@@ -98,15 +99,6 @@ pub struct NodeSettings {
     pub asks_at_first_contact: bool,
 }
 
-/// How this node stood for a device when its Engine last had time to say.
-#[derive(Debug, Clone)]
-pub(super) struct ToldStatus {
-    pub(super) status: Status,
-    /// Changes the device was not told of.
-    pub(super) pending: i64,
-    pub(super) at: Instant,
-}
-
 /// One serving node.
 #[derive(Debug)]
 pub struct NodeState {
@@ -131,15 +123,15 @@ pub struct NodeState {
     pub(super) admin_link_used: AtomicBool,
     pub(super) prekeys: Mutex<Prekeys>,
     /// What each device was told of this node last.
-    pub(super) told_statuses: Mutex<HashMap<DeviceId, ToldStatus>>,
+    pub(super) told_statuses: Mutex<ToldStatuses>,
     pub(super) pairing: Mutex<Option<PairingWindow>>,
     pub(super) pairing_alarm: Mutex<Option<String>>,
 }
 
 impl NodeState {
-    /// A node that serves.
+    /// A node that serves what stands in `database`.
     #[must_use]
-    pub fn new(engine: EngineHandle, trust: TrustStore, identity: Identity, admin_token: Secret, settings: NodeSettings) -> Self {
+    pub fn new(engine: EngineHandle, trust: TrustStore, identity: Identity, admin_token: Secret, database: &Path, settings: NodeSettings) -> Self {
         Self {
             engine,
             trust: Arc::new(trust),
@@ -153,7 +145,7 @@ impl NodeState {
             throttles: Throttles::default(),
             admin_link_used: AtomicBool::new(false),
             prekeys: Mutex::default(),
-            told_statuses: Mutex::default(),
+            told_statuses: Mutex::new(ToldStatuses::of(database)),
             pairing: Mutex::default(),
             pairing_alarm: Mutex::default(),
         }

@@ -95,7 +95,8 @@ async fn read_body(request: Request, begins_well: impl Fn(&[u8]) -> Option<Resul
             return Err(reply::unread_body(StatusCode::PAYLOAD_TOO_LARGE));
         }
         body.extend_from_slice(&data);
-        if !is_begun && let Some(begun) = begins_well(&body) {
+        // What is here whole is about to be opened anyway.
+        if !is_begun && !frames.is_end_stream() && let Some(begun) = begins_well(&body) {
             begun?;
             is_begun = true;
         }

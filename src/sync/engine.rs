@@ -12,12 +12,13 @@ use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp};
 
 use super::adopt::{MigrationReport, Plan};
 use super::error::{EngineError, SessionError};
-use super::migrate::{data_version, install, is_migrated, migrate, read_schema, upgrade};
+use super::migrate::{install, is_migrated, migrate, read_schema, upgrade};
 use super::reconcile::Names;
 use super::report::Status;
 use super::session::Session;
 use crate::app::profile::Prose;
 use crate::app::schema::{self, Schema};
+use crate::app::writes::{data_version, inode};
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
@@ -186,16 +187,6 @@ fn configure(connection: &Connection, busy_timeout: Duration) -> rusqlite::Resul
     // The app runs without enforcement, and has dangling references; the bundled SQLite would enforce.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-}
-
-#[cfg(unix)]
-fn inode(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
-}
-
-#[cfg(not(unix))]
-fn inode(_path: &Path) -> u64 {
-    0
 }
 
 impl Engine {

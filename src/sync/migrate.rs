@@ -14,6 +14,7 @@ use super::error::{EngineError, SessionError};
 use crate::app::backup;
 use crate::app::profile::Prose;
 use crate::app::schema::{self, Schema};
+use crate::app::writes::data_version;
 use crate::store::log::EPOCH_BYTES;
 use crate::store::{migrations, packs};
 use crate::trust::identity::DeviceId;
@@ -22,10 +23,6 @@ use crate::trust::identity::DeviceId;
 const PLANS_WITHOUT_LOCK: u32 = 3;
 /// Page cache of a migration, in KiB.
 const MIGRATION_CACHE_KIB: i64 = 256 * 1024;
-
-pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-}
 
 pub(super) fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
     let (applied, all) = migrations::node_progress(connection)?;

@@ -13,16 +13,15 @@
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use hpke::aead::{AeadCtxR, AeadCtxS, ChaCha20Poly1305};
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, PskBundle, Serializable, setup_receiver, setup_sender_with_rng};
+use hpke::kdf::{HkdfSha256, Kdf as _};
+use hpke::{Deserializable, OpModeR, OpModeS, PskBundle, setup_receiver};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 use storysync_crdt::DeviceKey;
-use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
-use super::identity::{Identity, Secret, agreement_public, agreement_random};
+use super::agreement::{AgreementKem, AgreementKey, AgreementPublic, Encapsulation};
+use super::identity::{Identity, Secret};
 
 /// Media type of a sealed body.
 pub const MEDIA_TYPE: &str = "application/vnd.storysync.sealed";
@@ -50,8 +49,8 @@ pub(super) const RESPONSE_PSK_ID: &[u8] = b"storysync/1 rpsk";
 const PAIR_PSK_ID: &[u8] = b"storysync/1 psk\0";
 const REGISTER_PSK_ID: &[u8] = b"storysync/1 pair";
 
-pub(super) type Sender = AeadCtxS<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
-pub(super) type Receiver = AeadCtxR<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+pub(super) type Sender = AeadCtxS<ChaCha20Poly1305, HkdfSha256, AgreementKem>;
+pub(super) type Receiver = AeadCtxR<ChaCha20Poly1305, HkdfSha256, AgreementKem>;
 
 /// A body could not be sealed: only a broken peer key does that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -161,7 +160,25 @@ impl PairSecret {
     }
 }
 
-/// Seals a request of a paired device. Returns the envelope and what opens the answer.
+/// The keys of one request, made for whom it goes to. They depend on nothing else, and can be made before there is anything
+/// to say. Good for one request: whoever seals takes them.
+#[derive(Debug)]
+pub struct RequestKeys {
+    encapsulation: Encapsulation,
+    reply_key: AgreementKey,
+}
+
+impl RequestKeys {
+    /// Fresh keys for a request that is sealed to `recipient`.
+    ///
+    /// # Errors
+    /// When `recipient` is no usable X25519 key.
+    pub fn fresh(recipient: &[u8; 32], rng: &mut impl CryptoRng) -> Result<Self, SealError> {
+        Ok(Self { encapsulation: Encapsulation::to(recipient, rng).map_err(|_| SealError)?, reply_key: AgreementKey::random(rng) })
+    }
+}
+
+/// Seals a request of a paired device, under fresh keys. Returns the envelope and what opens the answer.
 ///
 /// # Errors
 /// When `recipient` is no usable X25519 key.
@@ -177,8 +194,26 @@ pub fn seal_request(
     identity: &Identity,
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
+    seal_request_under(RequestKeys::fresh(recipient, rng)?, route, pair, kid, seq, sent_ms, body, identity)
+}
+
+/// Seals a request of a paired device under keys that were made for the key `kid` names.
+///
+/// # Errors
+/// See [`seal_request`].
+#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
+pub fn seal_request_under(
+    keys: RequestKeys,
+    route: Route<'_>,
+    pair: &PairSecret,
+    kid: u64,
+    seq: u64,
+    sent_ms: u64,
+    body: &[u8],
+    identity: &Identity,
+) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = Header { kind: Kind::Request.byte(), kid, seq };
-    seal(REQUEST_LABEL, route, header, pair.secret.expose(), &pair.psk_id(), recipient, sent_ms, body, identity, rng)
+    seal(keys, REQUEST_LABEL, route, header, pair.secret.expose(), &pair.psk_id(), sent_ms, body, identity)
 }
 
 /// Seals the request that registers a device, to the one-time key of a QR code.
@@ -195,7 +230,8 @@ pub fn seal_register(
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = Header { kind: Kind::Register.byte(), kid: register_kid(one_time_key), seq: 0 };
-    seal(REGISTER_LABEL, route, header, token.expose(), REGISTER_PSK_ID, one_time_key, sent_ms, body, identity, rng)
+    let keys = RequestKeys::fresh(one_time_key, rng)?;
+    seal(keys, REGISTER_LABEL, route, header, token.expose(), REGISTER_PSK_ID, sent_ms, body, identity)
 }
 
 /// The key id of a QR code's one-time key: the first 8 bytes of its SHA-256.
@@ -206,23 +242,22 @@ pub fn register_kid(one_time_key: &[u8; 32]) -> u64 {
 
 #[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
 fn seal(
+    keys: RequestKeys,
     label: &[u8],
     route: Route<'_>,
     header: Header,
     psk: &[u8],
     psk_id: &[u8],
-    recipient: &[u8; 32],
     sent_ms: u64,
     body: &[u8],
     identity: &Identity,
-    rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = header.bytes();
     let info = request_info(label, route, &header);
-    let (enc, mut sender) = start_sending(psk, psk_id, recipient, &info, rng)?;
-    let reply_secret = agreement_random(rng);
+    let RequestKeys { encapsulation, reply_key } = keys;
+    let (enc, mut sender) = start_sending(encapsulation, psk, psk_id, &info)?;
     let mut plaintext = Zeroizing::new(Vec::with_capacity(REQUEST_PREFIX_BYTES + body.len() + SIGNATURE_BYTES));
-    plaintext.extend_from_slice(&agreement_public(&reply_secret));
+    plaintext.extend_from_slice(&reply_key.public());
     plaintext.extend_from_slice(&sent_ms.to_be_bytes());
     plaintext.extend_from_slice(body);
     let transcript = request_transcript(&info, &enc, &plaintext);
@@ -231,29 +266,20 @@ fn seal(
     envelope.extend_from_slice(&enc);
     write_segments(&mut sender, &plaintext, &mut envelope)?;
     let exports = Exports::of_sender(&sender);
-    Ok((envelope, AwaitedResponse { reply_secret, transcript, exports }))
+    Ok((envelope, AwaitedResponse { reply_key, transcript, exports }))
 }
 
-pub(super) fn start_sending(
-    psk: &[u8],
-    psk_id: &[u8],
-    recipient: &[u8; 32],
-    info: &[u8],
-    rng: &mut impl CryptoRng,
-) -> Result<([u8; ENC_BYTES], Sender), SealError> {
-    let recipient = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient).map_err(|_| SealError)?;
+/// `SetupPSKS` of RFC 9180 §5.1.2, from the encapsulation on.
+pub(super) fn start_sending(encapsulation: Encapsulation, psk: &[u8], psk_id: &[u8], info: &[u8]) -> Result<([u8; ENC_BYTES], Sender), SealError> {
     let mode = OpModeS::Psk(PskBundle::new(psk, psk_id).map_err(|_| SealError)?);
-    let (enc, sender) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, info, rng).map_err(|_| SealError)?;
-    let mut bytes = [0; ENC_BYTES];
-    enc.write_exact(&mut bytes);
-    Ok((bytes, sender))
+    let (enc, shared) = encapsulation.into_parts();
+    Ok((enc, HkdfSha256::combine_secrets(&mode, shared, info).into()))
 }
 
-pub(super) fn start_receiving(psk: &[u8], psk_id: &[u8], secret: &StaticSecret, enc: &[u8], info: &[u8]) -> Result<Receiver, OpenError> {
-    let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&secret.to_bytes()).map_err(|_| OpenError)?;
-    let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).map_err(|_| OpenError)?;
+pub(super) fn start_receiving(psk: &[u8], psk_id: &[u8], recipient: &AgreementKey, enc: &[u8], info: &[u8]) -> Result<Receiver, OpenError> {
+    let enc = AgreementPublic::from_bytes(enc).map_err(|_| OpenError)?;
     let mode = OpModeR::Psk(PskBundle::new(psk, psk_id).map_err(|_| OpenError)?);
-    setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &secret, &enc, info).map_err(|_| OpenError)
+    setup_receiver::<ChaCha20Poly1305, HkdfSha256, AgreementKem>(&mode, recipient, &enc, info).map_err(|_| OpenError)
 }
 
 fn request_info(label: &[u8], route: Route<'_>, header: &[u8; HEADER_BYTES]) -> Vec<u8> {
@@ -359,7 +385,7 @@ impl Exports {
 
 /// What a client keeps until the answer comes.
 pub struct AwaitedResponse {
-    pub(super) reply_secret: StaticSecret,
+    pub(super) reply_key: AgreementKey,
     pub(super) transcript: [u8; 32],
     pub(super) exports: Exports,
 }
@@ -383,7 +409,7 @@ impl AwaitedResponse {
         let (_, rest) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
         let (enc, segments) = rest.split_at_checked(ENC_BYTES).ok_or(OpenError)?;
         let info = response_info(&self.transcript, status);
-        let mut receiver = start_receiving(self.exports.response_psk.expose(), RESPONSE_PSK_ID, &self.reply_secret, enc, &info)?;
+        let mut receiver = start_receiving(self.exports.response_psk.expose(), RESPONSE_PSK_ID, &self.reply_key, enc, &info)?;
         let body = read_segments(&mut receiver, segments)?;
         Ok(OpenedResponse { body, request_exports: self.exports, response_exports: Exports::of_receiver(&receiver) })
     }
@@ -423,7 +449,7 @@ pub struct OpenedRequest {
 ///
 /// # Errors
 /// When anything about it is not exactly as the paired client sealed it.
-pub fn open_request(route: Route<'_>, pair: &PairSecret, recipient: &StaticSecret, envelope: &[u8]) -> Result<OpenedRequest, OpenError> {
+pub fn open_request(route: Route<'_>, pair: &PairSecret, recipient: &AgreementKey, envelope: &[u8]) -> Result<OpenedRequest, OpenError> {
     let client = *route.client;
     open(Kind::Request, REQUEST_LABEL, route, pair.secret.expose(), &pair.psk_id(), recipient, envelope, |_| Some(client))
 }
@@ -431,7 +457,7 @@ pub fn open_request(route: Route<'_>, pair: &PairSecret, recipient: &StaticSecre
 /// Whether a request that is still arriving is from the paired device: its first segment opens with what only both
 /// know. `None` until that segment is there. What follows, and the signature, is not verified by it.
 #[must_use]
-pub fn request_begins_well(route: Route<'_>, pair: &PairSecret, recipient: &StaticSecret, arrived: &[u8]) -> Option<bool> {
+pub fn request_begins_well(route: Route<'_>, pair: &PairSecret, recipient: &AgreementKey, arrived: &[u8]) -> Option<bool> {
     let (head, rest) = arrived.split_at_checked(HEADER_BYTES)?;
     let Ok(header) = Header::parse(head) else { return Some(false) };
     let (enc, segments) = rest.split_at_checked(ENC_BYTES)?;
@@ -454,7 +480,7 @@ pub fn request_begins_well(route: Route<'_>, pair: &PairSecret, recipient: &Stat
 pub fn open_register(
     route: Route<'_>,
     token: &Secret,
-    one_time: &StaticSecret,
+    one_time: &AgreementKey,
     envelope: &[u8],
     signer: impl FnOnce(&[u8]) -> Option<DeviceKey>,
 ) -> Result<OpenedRequest, OpenError> {
@@ -468,7 +494,7 @@ fn open(
     route: Route<'_>,
     psk: &[u8],
     psk_id: &[u8],
-    recipient: &StaticSecret,
+    recipient: &AgreementKey,
     envelope: &[u8],
     signer: impl FnOnce(&[u8]) -> Option<DeviceKey>,
 ) -> Result<OpenedRequest, OpenError> {
@@ -518,7 +544,8 @@ impl Responder {
     /// When the client's reply key is unusable.
     pub fn begin(self, status: u16, rng: &mut impl CryptoRng) -> Result<ResponseSealer, SealError> {
         let info = response_info(&self.transcript, status);
-        let (enc, sender) = start_sending(self.exports.response_psk.expose(), RESPONSE_PSK_ID, &self.reply_key, &info, rng)?;
+        let encapsulation = Encapsulation::to(&self.reply_key, rng).map_err(|_| SealError)?;
+        let (enc, sender) = start_sending(encapsulation, self.exports.response_psk.expose(), RESPONSE_PSK_ID, &info)?;
         Ok(ResponseSealer { enc, exports: Exports::of_sender(&sender), sender })
     }
 

@@ -10,6 +10,7 @@
 
 use rand_core::CryptoRng;
 
+use super::agreement::Encapsulation;
 use super::envelope::{
     AwaitedResponse, ENC_BYTES, HEADER_BYTES, OpenError, RESPONSE_PSK_ID, Receiver, Responder, SealError, Sender, TAG_BYTES, is_response_header,
     response_header, start_receiving, start_sending,
@@ -42,7 +43,8 @@ impl Responder {
     /// When the client's reply key is unusable.
     pub fn begin_events(self, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, EventSealer), SealError> {
         let info = events_info(&self.transcript);
-        let (enc, sender) = start_sending(self.exports.response_psk(), RESPONSE_PSK_ID, &self.reply_key, &info, rng)?;
+        let encapsulation = Encapsulation::to(&self.reply_key, rng).map_err(|_| SealError)?;
+        let (enc, sender) = start_sending(encapsulation, self.exports.response_psk(), RESPONSE_PSK_ID, &info)?;
         let mut head = response_header().to_vec();
         head.extend_from_slice(&enc);
         Ok((head, EventSealer { sender }))
@@ -104,7 +106,7 @@ impl EventOpener {
                 return Err(OpenError);
             }
             let info = events_info(&awaited.transcript);
-            self.receiver = Some(start_receiving(awaited.exports.response_psk(), RESPONSE_PSK_ID, &awaited.reply_secret, enc, &info)?);
+            self.receiver = Some(start_receiving(awaited.exports.response_psk(), RESPONSE_PSK_ID, &awaited.reply_key, enc, &info)?);
             self.awaited = None;
             self.arrived.drain(..HEADER_BYTES + ENC_BYTES);
         }

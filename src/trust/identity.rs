@@ -6,8 +6,9 @@ use std::fmt;
 use ed25519_dalek::{Signer, SigningKey};
 use rand_core::CryptoRng;
 use storysync_crdt::DeviceKey;
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
+
+use super::agreement::AgreementKey;
 
 /// What stands before an Ed25519 public key in a libp2p PeerId: identity multihash of a protobuf with
 /// key type 1 (libp2p peer-ids specification).
@@ -90,7 +91,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone)]
 pub struct Identity {
     signing: SigningKey,
-    agreement: StaticSecret,
+    agreement: AgreementKey,
 }
 
 impl Identity {
@@ -103,17 +104,15 @@ impl Identity {
     /// From the two stored secrets: Ed25519 seed, X25519 scalar.
     #[must_use]
     pub fn from_secrets(seed: &[u8; 32], scalar: &[u8; 32]) -> Self {
-        Self { signing: SigningKey::from_bytes(seed), agreement: StaticSecret::from(*scalar) }
+        Self { signing: SigningKey::from_bytes(seed), agreement: AgreementKey::from_bytes(*scalar) }
     }
 
     /// The two secrets, for the key file only.
     #[must_use]
     pub fn to_secrets(&self) -> (Secret, Secret) {
         let mut seed = self.signing.to_bytes();
-        let mut scalar = self.agreement.to_bytes();
-        let secrets = (Secret::from_bytes(seed), Secret::from_bytes(scalar));
+        let secrets = (Secret::from_bytes(seed), self.agreement.to_secret());
         seed.zeroize();
-        scalar.zeroize();
         secrets
     }
 
@@ -132,12 +131,12 @@ impl Identity {
     /// The X25519 public key others seal their first call to.
     #[must_use]
     pub fn static_key(&self) -> [u8; 32] {
-        PublicKey::from(&self.agreement).to_bytes()
+        self.agreement.public()
     }
 
-    /// The secret half of [`Self::static_key`].
+    /// The pair of [`Self::static_key`].
     #[must_use]
-    pub(crate) fn agreement(&self) -> &StaticSecret {
+    pub(crate) fn agreement(&self) -> &AgreementKey {
         &self.agreement
     }
 
@@ -150,16 +149,4 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("device_id", &self.device_id()).finish_non_exhaustive()
     }
-}
-
-/// The public half of a random X25519 key.
-#[must_use]
-pub(crate) fn agreement_public(secret: &StaticSecret) -> [u8; 32] {
-    PublicKey::from(secret).to_bytes()
-}
-
-/// A fresh X25519 secret.
-#[must_use]
-pub(crate) fn agreement_random(rng: &mut impl CryptoRng) -> StaticSecret {
-    StaticSecret::from(*Secret::random(rng).expose())
 }

@@ -4,13 +4,12 @@
 //! The construction is HPKE (RFC 9180) in mode PSK with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
 //! ChaCha20-Poly1305, plus an Ed25519 signature (RFC 8032) of the client over every request.
 
+pub mod agreement;
 pub mod envelope;
 pub mod events;
 pub mod identity;
 pub mod pairing;
 pub mod prekey;
-
-pub use x25519_dalek::StaticSecret;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -14,11 +14,11 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use storysync_crdt::DeviceKey;
-use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use super::envelope::{self, AwaitedResponse, Exports, OpenError, PairSecret, Responder, Route, SealError};
-use super::identity::{DeviceId, Identity, Secret, agreement_public, agreement_random};
+use super::agreement::AgreementKey;
+use super::identity::{DeviceId, Identity, Secret};
 use super::{from_base64url, to_base64url};
 
 /// How long a QR code can be used unless settings say otherwise, in seconds.
@@ -271,19 +271,11 @@ pub struct Claim {
 #[derive(Debug)]
 pub struct PairingWindow {
     offer: Offer,
-    one_time: OneTimeKey,
+    one_time: AgreementKey,
     approval: Approval,
     claim: Option<Claim>,
     /// Registrations that were opened: a recording of one must not be answered in its place.
     opened: HashSet<[u8; 32]>,
-}
-
-struct OneTimeKey(StaticSecret);
-
-impl std::fmt::Debug for OneTimeKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OneTimeKey(…)")
-    }
 }
 
 /// What a registration led to.
@@ -325,15 +317,15 @@ impl PairingWindow {
     /// Opens a window for [`WINDOW_SECONDS`] from `now_ms`.
     #[must_use]
     pub fn open(identity: &Identity, addresses: Vec<(IpAddr, u16)>, approval: Approval, now_ms: u64, rng: &mut impl CryptoRng) -> Self {
-        let one_time = agreement_random(rng);
+        let one_time = AgreementKey::random(rng);
         let offer = Offer {
             addresses,
             token: Secret::random(rng),
             identity_key: identity.public_key(),
-            one_time_key: agreement_public(&one_time),
+            one_time_key: one_time.public(),
             expires_at: now_ms / 1000 + WINDOW_SECONDS,
         };
-        Self { offer, one_time: OneTimeKey(one_time), approval, claim: None, opened: HashSet::new() }
+        Self { offer, one_time, approval, claim: None, opened: HashSet::new() }
     }
 
     /// The same window, open for `seconds` from `now_ms`.
@@ -387,7 +379,7 @@ impl PairingWindow {
     ) -> Result<Admission, OpenError> {
         let server = identity.public_key();
         let route = Route { method: "POST", target: REGISTER_TARGET, client: &NO_CLIENT, server: &server };
-        let opened = envelope::open_register(route, &self.offer.token, &self.one_time.0, envelope, |body| {
+        let opened = envelope::open_register(route, &self.offer.token, &self.one_time, envelope, |body| {
             serde_json::from_slice::<Registration>(body).ok().and_then(|registration| from_base64url(&registration.identity_key))
         })?;
         let registration: Registration = serde_json::from_slice(&opened.body).map_err(|_| OpenError)?;

@@ -9,10 +9,10 @@ use std::collections::{HashMap, VecDeque};
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
 use sha2::Sha256;
-use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
-use super::identity::{DeviceId, Secret, agreement_public};
+use super::agreement::AgreementKey;
+use super::identity::{DeviceId, Secret};
 
 /// How long a prekey is used at most, in milliseconds.
 pub const PREKEY_LIFETIME_MS: u64 = 15 * 60 * 1000;
@@ -60,8 +60,8 @@ impl Master {
         (u64::from(random) << 32) | u64::from(u32::from_be_bytes(*mark))
     }
 
-    fn prekey(&self, owner: &DeviceId, kid: u64) -> StaticSecret {
-        StaticSecret::from(*self.derive::<32>(b"storysync/1 prekey\0", owner, &kid.to_be_bytes()))
+    fn prekey(&self, owner: &DeviceId, kid: u64) -> AgreementKey {
+        AgreementKey::from_bytes(*self.derive::<32>(b"storysync/1 prekey\0", owner, &kid.to_be_bytes()))
     }
 
     fn is_fresh(&self, now_ms: u64) -> bool {
@@ -73,6 +73,7 @@ impl Master {
 /// everything be replayed.
 struct Used {
     owner: DeviceId,
+    key: AgreementKey,
     made_ms: u64,
     served: u64,
     highest: u64,
@@ -150,7 +151,7 @@ impl Prekeys {
         let random = u32::from_be_bytes(random).max(1);
         let Some(master) = self.masters.last() else { return PublicPrekey { kid: 0, key: [0; 32] } };
         let kid = master.kid(owner, random);
-        PublicPrekey { kid, key: agreement_public(&master.prekey(owner, kid)) }
+        PublicPrekey { kid, key: master.prekey(owner, kid).public() }
     }
 
     fn master_of(&self, kid: u64, owner: &DeviceId, now_ms: u64) -> Option<&Master> {
@@ -163,16 +164,17 @@ impl Prekeys {
     ///
     /// # Errors
     /// When the prekey is unknown, worn out or another device's; or a request under it was seen before.
-    pub fn secret(&self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<StaticSecret, PrekeyRefusal> {
+    pub fn secret(&self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<AgreementKey, PrekeyRefusal> {
         let master = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?;
-        match self.used.get(&kid) {
+        let used = self.used.get(&kid);
+        match used {
             Some(used) if used.owner != *owner || used.served >= PREKEY_REQUESTS_MAX => return Err(PrekeyRefusal::Unknown),
             Some(used) if used.lags(seq) => return Err(PrekeyRefusal::Replayed),
             Some(_) => {}
             None if self.used.values().filter(|used| used.owner == *owner).count() >= PREKEYS_PER_DEVICE_MAX => return Err(PrekeyRefusal::Unknown),
             None => {}
         }
-        Ok(master.prekey(owner, kid))
+        Ok(used.map_or_else(|| master.prekey(owner, kid), |used| used.key.clone()))
     }
 
     /// Marks a request as seen. Call only after everything about it was verified, so that a forger
@@ -181,8 +183,12 @@ impl Prekeys {
     /// # Errors
     /// When it was seen before, or lags too far behind to tell.
     pub fn mark(&mut self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<(), PrekeyRefusal> {
-        let made_ms = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?.made_ms;
-        let used = self.used.entry(kid).or_insert_with(|| Used { owner: owner.clone(), made_ms, served: 0, highest: 0, seen: 0 });
+        let master = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?;
+        if !self.used.contains_key(&kid) {
+            let (key, made_ms) = (master.prekey(owner, kid), master.made_ms);
+            self.used.insert(kid, Used { owner: owner.clone(), key, made_ms, served: 0, highest: 0, seen: 0 });
+        }
+        let used = self.used.get_mut(&kid).ok_or(PrekeyRefusal::Unknown)?;
         if used.owner == *owner { used.mark(seq) } else { Err(PrekeyRefusal::Unknown) }
     }
 

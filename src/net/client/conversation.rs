@@ -13,7 +13,7 @@ use super::link::{Counters, Link, connect};
 use crate::net::node_state::{now, now_ms, system_rng};
 use crate::net::sealed::{SEALED_HEADER, header_value, inflate};
 use crate::store::trust::{Installation, Revocation, TrustStore, TrustedDevice};
-use crate::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, Route};
+use crate::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, RequestKeys, Route};
 use crate::trust::identity::{Identity, Secret};
 use crate::trust::pairing::is_invisible;
 use crate::trust::{from_base64url, to_base64url};
@@ -27,6 +27,15 @@ pub(super) struct Prekey {
     next_seq: u64,
 }
 
+/// What is sealed after a request, as far as can be foreseen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Something to the same key: while the peer works, what that takes is made ready.
+    SameKey,
+    /// Nothing, or something to a key that is not known yet.
+    Unknown,
+}
+
 /// A conversation with one paired device.
 pub(super) struct Conversation<'a> {
     pub(super) link: Link,
@@ -36,6 +45,8 @@ pub(super) struct Conversation<'a> {
     pub(super) device: &'a TrustedDevice,
     token: Option<Secret>,
     prekey: Option<Prekey>,
+    /// Keys for the next request, and to which key of the peer they lead.
+    next_keys: Option<([u8; 32], RequestKeys)>,
     /// Whether the peer's keys turned out to be in use from elsewhere than before.
     pub(super) other_installation: bool,
     pub(super) empty_pages: usize,
@@ -59,7 +70,7 @@ struct StatusAnswer {
 impl<'a> Conversation<'a> {
     pub(super) fn new(link: Link, counters: &Arc<Counters>, identity: &'a Identity, trust: &'a TrustStore, device: &'a TrustedDevice) -> Self {
         let counters = Arc::clone(counters);
-        Self { link, counters, identity, trust, device, token: device.token.clone(), prekey: None, other_installation: false, empty_pages: 0 }
+        Self { link, counters, identity, trust, device, token: device.token.clone(), prekey: None, next_keys: None, other_installation: false, empty_pages: 0 }
     }
 
     pub(super) fn not_authentic(&self) -> ClientError {
@@ -68,7 +79,7 @@ impl<'a> Conversation<'a> {
 
     /// Seals one request under a key.
     fn seal(
-        &self,
+        &mut self,
         method: &Method,
         target: &str,
         body: &[u8],
@@ -82,8 +93,11 @@ impl<'a> Conversation<'a> {
         let token = self.token.as_ref().ok_or_else(not_paired)?;
         let client = self.identity.public_key();
         let route = Route { method: method.as_str(), target, client: &client, server: &self.device.identity_key };
-        let (sealed, awaited) =
-            envelope::seal_request(route, pair, key, kid, seq, now_ms(), body, self.identity, &mut system_rng()).map_err(|_| not_paired())?;
+        let keys = match self.next_keys.take() {
+            Some((recipient, keys)) if recipient == *key => keys,
+            _ => RequestKeys::fresh(key, &mut system_rng()).map_err(|_| not_paired())?,
+        };
+        let (sealed, awaited) = envelope::seal_request_under(keys, route, pair, kid, seq, now_ms(), body, self.identity).map_err(|_| not_paired())?;
         let builder = self.link.request(method, target).header(AUTHORIZATION, format!("Bearer {}", to_base64url(token.expose())));
         let request = if *method == Method::POST {
             builder.header(CONTENT_TYPE, MEDIA_TYPE).body(Full::new(Bytes::from(sealed)))
@@ -113,6 +127,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Seals, sends and opens one request under a key. No body when the key is not known there (any more).
+    #[expect(clippy::too_many_arguments, reason = "what is asked, under which key, and what comes after it")]
     async fn exchange(
         &mut self,
         method: Method,
@@ -121,9 +136,18 @@ impl<'a> Conversation<'a> {
         kid: u64,
         seq: u64,
         key: &[u8; 32],
+        next: Next,
     ) -> Result<(StatusCode, Option<Vec<u8>>), ClientError> {
         let (request, awaited) = self.seal(&method, target, body, kid, seq, key)?;
-        let answer = self.link.send(request).await?;
+        let make_ready = async {
+            // After the request is on its way.
+            tokio::task::yield_now().await;
+            let keys = (next == Next::SameKey).then(|| RequestKeys::fresh(key, &mut system_rng()).ok());
+            keys.flatten().map(|keys| (*key, keys))
+        };
+        let (answer, ready) = tokio::join!(self.link.send(request), make_ready);
+        self.next_keys = ready;
+        let answer = answer?;
         if !answer.sealed {
             return if answer.status == StatusCode::CONFLICT { Ok((answer.status, None)) } else { Err(self.unsealed(answer.status)) };
         }
@@ -172,19 +196,19 @@ impl<'a> Conversation<'a> {
 
     /// What the peer's status says.
     pub(super) async fn status(&mut self) -> Result<serde_json::Value, ClientError> {
-        let body = self.ask_status().await?;
+        let body = self.ask_status(Next::SameKey).await?;
         serde_json::from_slice(&body).map_err(|_| self.not_authentic())
     }
 
-    async fn ask_status(&mut self) -> Result<Vec<u8>, ClientError> {
+    async fn ask_status(&mut self, next: Next) -> Result<Vec<u8>, ClientError> {
         let key = self.device.static_key;
-        let (status, body) = self.exchange(Method::GET, "/api/sync/status", &[], 0, 0, &key).await?;
+        let (status, body) = self.exchange(Method::GET, "/api/sync/status", &[], 0, 0, &key, next).await?;
         self.result(status, body.ok_or_else(|| self.not_authentic())?)
     }
 
     /// The first call of a conversation: asks for a prekey, and proves who answers.
     async fn refresh_prekey(&mut self) -> Result<Prekey, ClientError> {
-        let body = self.ask_status().await?;
+        let body = self.ask_status(Next::Unknown).await?;
         let answer: StatusAnswer = serde_json::from_slice(&body).map_err(|_| self.not_authentic())?;
         let (Ok(kid), Some(key)) = (answer.kid.parse(), from_base64url(&answer.prekey)) else { return Err(self.not_authentic()) };
         self.take_news(answer)?;
@@ -229,7 +253,7 @@ impl<'a> Conversation<'a> {
         let mut asked_anew = false;
         loop {
             let (kid, seq, key) = self.next_number().await?;
-            match self.exchange(Method::POST, target, body, kid, seq, &key).await {
+            match self.exchange(Method::POST, target, body, kid, seq, &key, Next::SameKey).await {
                 Ok((status, Some(answer))) => return self.result(status, answer),
                 Ok((_, None)) if asked_anew => return Err(ClientError::Refused(self.device.name.clone())),
                 // The prekey is gone: the peer restarted, or it is worn out.

@@ -6,8 +6,9 @@ mod tokens;
 mod vigilance;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 use storysync_crdt::DeviceKey;
@@ -17,6 +18,7 @@ pub use tokens::{FoundByToken, TOKEN_LIFETIME_MS};
 pub use vigilance::{Installation, LostIdentity, Revocation};
 
 use super::migrations;
+use crate::app::writes::data_version;
 use crate::trust::envelope::PairSecret;
 use crate::trust::identity::{DeviceId, Secret};
 use crate::trust::pairing::{PairedDevice, clean_name};
@@ -108,8 +110,28 @@ impl RevokedBy<'_> {
 #[derive(Debug)]
 pub struct TrustStore {
     connection: Mutex<Connection>,
+    known: Mutex<Option<Arc<Known>>>,
     /// The audit log is written on a connection of its own: nobody waits for a line of it.
     events: Mutex<Connection>,
+}
+
+/// The file as it was read last: asked with every request, and written a few times an hour.
+#[derive(Debug)]
+struct Known {
+    /// What changes when others, or we, write to the file.
+    written: (i64, u64),
+    /// Oldest pairing first.
+    devices: Vec<KnownDevice>,
+    /// Whom we no longer trust, the newest first.
+    revocations: Vec<Revocation>,
+}
+
+/// A device, and the hashes of the tokens it may use.
+#[derive(Debug)]
+struct KnownDevice {
+    device: TrustedDevice,
+    token_hash: Option<[u8; 32]>,
+    next_token_hash: Option<[u8; 32]>,
 }
 
 const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair_secret, pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
@@ -156,8 +178,7 @@ impl TrustStore {
     /// See [`TrustError`].
     pub fn open(directory: &Path) -> Result<Self, TrustError> {
         let path = directory.join(FILE_NAME);
-        let mut connection = Connection::open(&path)?;
-        connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        let mut connection = Self::connect(&path)?;
         #[cfg(unix)]
         if let Err(error) = std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)) {
             tracing::warn!(path = %path.display(), %error, "the list of paired devices could not be closed to other users");
@@ -169,9 +190,16 @@ impl TrustStore {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         migrations::run_trust(&transaction)?;
         transaction.commit()?;
-        let events = Connection::open(&path)?;
-        events.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
-        Ok(Self { connection: Mutex::new(connection), events: Mutex::new(events) })
+        let events = Self::connect(&path)?;
+        Ok(Self { connection: Mutex::new(connection), known: Mutex::default(), events: Mutex::new(events) })
+    }
+
+    fn connect(path: &Path) -> rusqlite::Result<Connection> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        // Without this, SQLite plans a statement anew for each value it is asked with.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(connection)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -179,15 +207,31 @@ impl TrustStore {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file as it is now: read again only after somebody has written to it.
+    fn known(&self) -> Result<Arc<Known>, TrustError> {
+        let connection = self.lock();
+        let written = (data_version(&connection)?, connection.total_changes());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref().filter(|known| known.written == written) {
+            return Ok(Arc::clone(known));
+        }
+        let mut select =
+            connection.prepare_cached(&format!("SELECT {COLUMNS}, token_hash, next_token_hash FROM trust_device ORDER BY paired_at, device_id"))?;
+        let devices = select.query_map([], |row| {
+            Ok(KnownDevice { device: read(row)?, token_hash: row.get("token_hash")?, next_token_hash: row.get("next_token_hash")? })
+        })?;
+        // A commit of somebody else between the number and the rows only has them read once more.
+        let now = Arc::new(Known { written, devices: devices.collect::<Result<_, _>>()?, revocations: vigilance::read_revocations(&connection)? });
+        *known = Some(Arc::clone(&now));
+        Ok(now)
+    }
+
     /// All devices, oldest pairing first.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn devices(&self) -> Result<Vec<TrustedDevice>, TrustError> {
-        let connection = self.lock();
-        let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM trust_device ORDER BY paired_at, device_id"))?;
-        let devices = select.query_map([], read)?.collect::<Result<_, _>>()?;
-        Ok(devices)
+        Ok(self.known()?.devices.iter().map(|known| known.device.clone()).collect())
     }
 
     /// The device with an id.
@@ -195,9 +239,7 @@ impl TrustStore {
     /// # Errors
     /// When SQLite fails.
     pub fn find(&self, device_id: &DeviceId) -> Result<Option<TrustedDevice>, TrustError> {
-        let connection = self.lock();
-        let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM trust_device WHERE device_id = ?1"))?;
-        Ok(select.query_row([device_id.as_str()], read).optional()?)
+        Ok(self.known()?.devices.iter().map(|known| &known.device).find(|device| device.device_id == *device_id).cloned())
     }
 
     /// The device a person means: by id, by the start of its id, or by name.

@@ -2,11 +2,11 @@
 //! by itself it opens nothing.
 
 use rand_core::CryptoRng;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{COLUMNS, TrustError, TrustStore, TrustedDevice, read};
+use super::{TrustError, TrustStore, TrustedDevice};
 use crate::trust::identity::{DeviceId, Secret};
 
 /// How long a token is used before it gets a successor, in milliseconds: thirty days.
@@ -31,21 +31,10 @@ impl TrustStore {
     /// When SQLite fails.
     pub fn find_by_token(&self, token: &[u8]) -> Result<Option<FoundByToken>, TrustError> {
         let hash: [u8; 32] = Sha256::digest(token).into();
-        let connection = self.lock();
-        // The index compares hashes byte by byte; what time that takes says nothing of the token.
-        let mut select = connection
-            .prepare_cached(&format!("SELECT {COLUMNS}, token_hash, next_token_hash FROM trust_device WHERE token_hash = ?1 OR next_token_hash = ?1"))?;
-        let found = select
-            .query_row([hash], |row| {
-                let (current, next): (Option<[u8; 32]>, Option<[u8; 32]>) = (row.get("token_hash")?, row.get("next_token_hash")?);
-                Ok((read(row)?, current, next))
-            })
-            .optional()?;
+        let known = self.known()?;
         let is = |stored: Option<[u8; 32]>| stored.is_some_and(|stored| bool::from(stored.ct_eq(&hash)));
-        Ok(found.and_then(|(device, current, next)| {
-            let is_successor = is(next);
-            (device.is_active() && (is_successor || is(current))).then_some(FoundByToken { device, is_successor })
-        }))
+        let owner = known.devices.iter().find(|known| is(known.next_token_hash) || is(known.token_hash)).filter(|known| known.device.is_active());
+        Ok(owner.map(|known| FoundByToken { device: known.device.clone(), is_successor: is(known.next_token_hash) }))
     }
 
     /// A device used its new token, and everything about that request was verified: the old one is void.

@@ -1,7 +1,7 @@
 //! What makes trust end or pause: revocations other devices tell of, keys in use twice, devices that lie,
 //! and keys of our own that are gone.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::{EventKind, RevokedBy, TrustError, TrustStore};
@@ -45,20 +45,24 @@ pub struct LostIdentity {
     pub pairings: i64,
 }
 
+/// The newest revocations a person made, here or elsewhere.
+pub(super) fn read_revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
+    connection
+        .prepare_cached(
+            "SELECT device_id, revoked_at FROM trust_device WHERE revoked_at IS NOT NULL AND revoked_by <> 'itself' \
+             ORDER BY revoked_at DESC LIMIT ?1",
+        )?
+        .query_map([REVOCATIONS_TOLD_MAX], |row| Ok(Revocation { device_id: row.get(0)?, revoked_at: row.get(1)? }))?
+        .collect()
+}
+
 impl TrustStore {
     /// Whom we no longer trust, for the other devices to know: those a person sent away, here or elsewhere.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn revocations(&self) -> Result<Vec<Revocation>, TrustError> {
-        let connection = self.lock();
-        let mut select = connection.prepare_cached(
-            "SELECT device_id, revoked_at FROM trust_device WHERE revoked_at IS NOT NULL AND revoked_by <> 'itself' \
-             ORDER BY revoked_at DESC LIMIT ?1",
-        )?;
-        let told =
-            select.query_map([REVOCATIONS_TOLD_MAX], |row| Ok(Revocation { device_id: row.get(0)?, revoked_at: row.get(1)? }))?.collect::<Result<_, _>>()?;
-        Ok(told)
+        Ok(self.known()?.revocations.clone())
     }
 
     /// A paired device tells whom it no longer trusts. Whoever was paired with us before that is trusted here no
