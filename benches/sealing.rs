@@ -4,7 +4,7 @@
 use divan::Bencher;
 use divan::counter::BytesCount;
 use storysync::net::node_state::system_rng;
-use storysync::trust::StaticSecret;
+use storysync::trust::agreement::AgreementKey;
 use storysync::trust::envelope::{self, PairSecret, Route};
 use storysync::trust::identity::{Identity, Secret};
 
@@ -16,7 +16,7 @@ struct Pair {
     client: Identity,
     server: Identity,
     secret: PairSecret,
-    prekey: StaticSecret,
+    prekey: AgreementKey,
     prekey_public: [u8; 32],
 }
 
@@ -29,7 +29,7 @@ impl Pair {
             client: Identity::generate(&mut rng),
             server: Identity::generate(&mut rng),
             secret: PairSecret { secret: Secret::random(&mut rng), epoch: 1 },
-            prekey: StaticSecret::from(*scalar.expose()),
+            prekey: AgreementKey::from_bytes(*scalar.expose()),
             prekey_public: prekey.static_key(),
         }
     }

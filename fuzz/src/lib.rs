@@ -72,12 +72,12 @@ pub fn sealed_body(data: &[u8]) {
     assert!(envelope::open_request(route, &pair, &secret, data).is_err(), "a forged request was opened");
 }
 
-fn x25519(bytes: &[u8; 32]) -> storysync::trust::StaticSecret {
-    storysync::trust::StaticSecret::from(*bytes)
+fn x25519(bytes: &[u8; 32]) -> storysync::trust::agreement::AgreementKey {
+    storysync::trust::agreement::AgreementKey::from_bytes(*bytes)
 }
 
 fn x25519_public(bytes: &[u8; 32]) -> [u8; 32] {
-    x25519_dalek::PublicKey::from(&x25519(bytes)).to_bytes()
+    x25519(bytes).public()
 }
 
 /// Any bytes as a registration: nobody who did not see the code is let in.

@@ -64,24 +64,44 @@ impl EngineHandle {
         &self,
         work: impl FnMut(&mut Engine) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<Result<T, EngineError>, EngineGone> {
+        self.begin(work).await
+    }
+
+    /// The same, where the work has its place in the queue before anybody waits for it.
+    pub fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Engine) -> Result<T, EngineError> + Send + 'static,
+    ) -> impl Future<Output = Result<Result<T, EngineError>, EngineGone>> + Send + 'static {
         let begun = Instant::now();
-        let mut work = work;
-        loop {
-            let (answer, result) = oneshot::channel();
-            let job: Job = Box::new(move |engine| {
-                let done = work(engine);
-                // Nobody waits any more when the caller was cancelled.
-                drop(answer.send((done, work)));
-            });
-            self.jobs.send(job).map_err(|_| EngineGone)?;
-            let (done, again) = result.await.map_err(|_| EngineGone)?;
-            match done {
-                Err(EngineError::Locked(_)) if begun.elapsed() < LOCKED_WITHIN => {
-                    work = again;
-                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+        let jobs = self.jobs.clone();
+        let mut queued = queue(&jobs, work);
+        async move {
+            loop {
+                let (done, again) = queued?.await.map_err(|_| EngineGone)?;
+                match done {
+                    Err(EngineError::Locked(_)) if begun.elapsed() < LOCKED_WITHIN => {
+                        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                        queued = queue(&jobs, again);
+                    }
+                    done => return Ok(done),
                 }
-                done => return Ok(done),
             }
         }
     }
+}
+
+/// Work that was done, and what does it again.
+type Done<T, W> = (Result<T, EngineError>, W);
+
+fn queue<T: Send + 'static, W: FnMut(&mut Engine) -> Result<T, EngineError> + Send + 'static>(
+    jobs: &mpsc::Sender<Job>,
+    mut work: W,
+) -> Result<oneshot::Receiver<Done<T, W>>, EngineGone> {
+    let (answer, result) = oneshot::channel();
+    let job: Job = Box::new(move |engine| {
+        let done = work(engine);
+        // Nobody waits any more when the caller was cancelled.
+        drop(answer.send((done, work)));
+    });
+    jobs.send(job).map(|()| result).map_err(|_| EngineGone)
 }

@@ -22,7 +22,7 @@ use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answ
 use super::told::{ToldStatus, told_status};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use crate::sync::wire::{FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse, ReconcileRequest};
-use crate::sync::{Accepted, DigestRequest, Engine, EngineError, Incoming, Receipt};
+use crate::sync::{Accepted, DigestRequest, Engine, EngineError, Incoming, Reached, Receipt};
 use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
@@ -232,13 +232,29 @@ async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: Socket
         take_news(node, device, from, &request).await?;
     }
     let compressed = request.compress.as_deref() == Some("gzip");
-    let mut page = for_device(node, device, move |engine, id| engine.answer_pull(&request, id, now())).await?;
+    let (mut page, further) = for_device(node, device, move |engine, id| engine.page_for(&request, id, now())).await?;
+    if let Some(reached) = further {
+        note_reached(node, &device.device_id, reached);
+    }
     if !page.has_more {
         node.trust.note_sync(&device.device_id, now().unix_ms())?;
     }
     page.auth_token = successor_token(node, device)?;
     let body = to_json_bytes(&page)?;
     Ok(if compressed { compress(body) } else { body })
+}
+
+/// Notes how far a device knows our log. It has its place before whatever the device asks next, and is not waited for: what is
+/// lost of it is told again.
+fn note_reached(node: &NodeState, device: &DeviceId, reached: Reached) {
+    let device_id = device.to_string();
+    let noted = node.engine.begin(move |engine| engine.note_pushed(&device_id, reached, now()));
+    lock(&node.told_statuses).forget(device);
+    tokio::spawn(async move {
+        if !matches!(noted.await, Ok(Ok(()))) {
+            tracing::debug!("how far a device knows the log could not be noted; it is told some of it again");
+        }
+    });
 }
 
 /// Runs `work` on the Engine for a device, if it is still trusted when its turn comes.

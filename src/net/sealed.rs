@@ -96,7 +96,10 @@ async fn read_body(request: Request, begins_well: impl Fn(&[u8]) -> Option<Resul
         }
         body.extend_from_slice(&data);
         // What is here whole is about to be opened anyway.
-        if !is_begun && !frames.is_end_stream() && let Some(begun) = begins_well(&body) {
+        if !is_begun
+            && !frames.is_end_stream()
+            && let Some(begun) = begins_well(&body)
+        {
             begun?;
             is_begun = true;
         }

@@ -40,6 +40,11 @@ impl ToldStatuses {
         Self { sensor: WriteSensor::of(database), last: HashMap::new() }
     }
 
+    /// The device is about to be known better.
+    pub(super) fn forget(&mut self, device: &DeviceId) {
+        self.last.remove(device);
+    }
+
     /// Where the file stands, and what the device was told when it stood there already.
     fn look(&mut self, device: &DeviceId) -> (Option<FileMoment>, Option<ToldStatus>) {
         let moment = self.sensor.look();

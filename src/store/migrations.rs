@@ -119,7 +119,19 @@ pub fn drop_indexes(connection: &Connection) -> rusqlite::Result<String> {
 /// # Errors
 /// When SQLite fails.
 pub fn node_progress(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    progress(connection, NODE)
+}
+
+/// Whether the file of trust needs nothing. Reads only: a command that starts is not kept from its work by reading migrations.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_trust_current(connection: &Connection) -> rusqlite::Result<bool> {
+    progress(connection, TRUST).map(|(applied, all)| applied == all)
+}
+
+fn progress(connection: &Connection, migrations: &[(&str, &str)]) -> rusqlite::Result<(i64, i64)> {
     let exists: bool = connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)", [BOOKKEEPING_TABLE], |row| row.get(0))?;
     let applied = if exists { connection.query_row(&format!("SELECT count(*) FROM {BOOKKEEPING_TABLE}"), [], |row| row.get(0))? } else { 0 };
-    Ok((applied, i64::try_from(NODE.len()).unwrap_or(i64::MAX)))
+    Ok((applied, i64::try_from(migrations.len()).unwrap_or(i64::MAX)))
 }

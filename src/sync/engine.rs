@@ -145,7 +145,7 @@ impl Drop for Engine {
 
 pub(super) struct State {
     device_id: String,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     schema_version: i64,
 }
 

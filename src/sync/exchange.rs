@@ -5,9 +5,9 @@ use storysync_crdt::Stamp;
 
 use super::accepted::{Accepted, Telling};
 use super::brake;
-use super::engine::{Engine, hex};
+use super::engine::{Engine, hex, read_state};
 use super::error::{EngineError, SessionError};
-use super::pages::{self, Cursor, PushPage};
+use super::pages::{self, Cursor, PushPage, Reached};
 use super::receive::{Incoming, Receipt, Sender};
 use super::session::{Session, Source};
 use super::wire::{PullRequest, PullResponse, RowChange};
@@ -22,21 +22,42 @@ const LONG_WAY_ROWS: usize = 4;
 /// Longest cursor of another device that is kept, in bytes.
 const CURSOR_TEXT_BYTES_MAX: usize = 512;
 impl Engine {
-    /// Answers a pull of `device_id`.
+    /// Answers a pull of `device_id`, and notes what the device turned out to know.
     ///
     /// # Errors
     /// See [`EngineError`].
     pub fn answer_pull(&mut self, request: &PullRequest, device_id: &str, now: Stamp) -> Result<PullResponse, EngineError> {
+        let (page, known) = self.page_for(request, device_id, now)?;
+        if let Some(known) = known {
+            self.note_pushed(device_id, known, now)?;
+        }
+        Ok(page)
+    }
+
+    /// Answers a pull of `device_id`. Returns, too, up to where the device turned out to know our log, if that is further than was
+    /// known: noting it ([`Self::note_pushed`]) spares telling it again, and the device need not wait for that.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn page_for(&mut self, request: &PullRequest, device_id: &str, now: Stamp) -> Result<(PullResponse, Option<Reached>), EngineError> {
         self.capture(now)?;
         self.note_epoch(device_id, request.epoch.as_deref(), now)?;
         let epoch = self.epoch;
+        let mut known = 0;
         let page = self.read(|connection, schema| {
-            let peer = peers::find(connection, device_id)?.map(|peer| peer.id);
-            pages::answer(connection, schema, epoch, request, peer)
+            let peer = peers::find(connection, device_id)?;
+            known = peer.as_ref().map_or(0, |peer| peer.pushed_seq);
+            pages::answer(connection, schema, epoch, request, peer.map(|peer| peer.id))
         })?;
-        if !request.ahead {
-            self.acknowledge(device_id, page.acknowledged, page.reset, now)?;
+        if page.reset && !request.ahead && known > 0 {
+            self.write(now, |session| {
+                let mut peer = peers::find_or_create(session.connection, device_id)?;
+                peer.pushed_seq = 0;
+                Ok(peers::save(session.connection, &peer)?)
+            })?;
         }
+        let reached = Reached { epoch, seq: page.acknowledged };
+        let further = (!page.reset && !request.ahead && reached.seq > known).then_some(reached);
         // Whoever has a cursor of ours knows our rows by name, told now or compared before.
         if !page.changes.is_empty() || request.cursor.is_some() {
             self.note_sent(now)?;
@@ -52,7 +73,7 @@ impl Engine {
                 Ok(())
             })?;
         }
-        Ok(PullResponse {
+        let response = PullResponse {
             changes: page.changes,
             sync_timestamp: now.to_rfc3339(),
             cursor: page.cursor.to_text(),
@@ -61,7 +82,8 @@ impl Engine {
             epoch: hex(&epoch),
             reset: page.reset,
             auth_token: None,
-        })
+        };
+        Ok((response, further))
     }
 
     /// A device names another epoch than before: its file was restored or replaced, and what it once sent
@@ -103,21 +125,6 @@ impl Engine {
             peer.pushed_seq = peer.pushed_seq.min(known);
             peers::save(session.connection, &peer)?;
             Ok(log::forget_origin(session.connection, peer.id, known)?)
-        })?;
-        Ok(())
-    }
-
-    /// A peer's cursor proves what it knows: that need not be pushed to it.
-    fn acknowledge(&mut self, device_id: &str, seq: i64, reset: bool, now: Stamp) -> Result<(), EngineError> {
-        let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?.map_or(0, |peer| peer.pushed_seq)))?;
-        if seq <= known && !(reset && known > 0) {
-            return Ok(());
-        }
-        self.write(now, |session| {
-            let mut peer = peers::find_or_create(session.connection, device_id)?;
-            peer.pushed_seq = if reset { 0 } else { peer.pushed_seq.max(seq) };
-            peers::save(session.connection, &peer)?;
-            Ok(())
         })?;
         Ok(())
     }
@@ -281,19 +288,31 @@ impl Engine {
         })?;
         if page.changes.is_empty() && !page.has_more {
             // All of it came from the device itself: it need not be looked at again.
-            self.acknowledge(device_id, page.end, false, now)?;
+            self.note_pushed(device_id, page.end, now)?;
             return Ok(None);
         }
         self.note_sent(now)?;
         Ok(Some(page))
     }
 
-    /// A peer has taken in a page.
+    /// A peer has taken in our log up to here: that need not be told to it again. Says nothing when the log has begun anew since.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn note_pushed(&mut self, device_id: &str, end: i64, now: Stamp) -> Result<(), EngineError> {
-        self.acknowledge(device_id, end, false, now)
+    pub fn note_pushed(&mut self, device_id: &str, reached: Reached, now: Stamp) -> Result<(), EngineError> {
+        let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?.map_or(0, |peer| peer.pushed_seq)))?;
+        if reached.seq <= known {
+            return Ok(());
+        }
+        self.write(now, |session| {
+            if read_state(session.connection)?.is_some_and(|state| state.epoch == reached.epoch) {
+                let mut peer = peers::find_or_create(session.connection, device_id)?;
+                peer.pushed_seq = peer.pushed_seq.max(reached.seq);
+                peers::save(session.connection, &peer)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// How many changes a device has not been told of.

@@ -40,7 +40,7 @@ pub use digest::{DigestRequest, Digests, ROWS_ASKED_MAX, TableDigest};
 pub use engine::{Engine, EngineOptions, Entropy, NewLife, Noticed};
 pub use error::EngineError;
 pub use history::{EntryReport, FieldEntry, UndoReport};
-pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage};
+pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage, Reached};
 pub use receive::{Incoming, Receipt};
 pub use reconcile::{NAMED_MAX, ReconcileError, Reconciling};
 pub use report::{ConflictReport, FieldReport, RowName, Status, ValueReport};

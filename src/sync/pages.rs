@@ -105,13 +105,21 @@ pub(super) struct Page {
     pub(super) served: Vec<(RowId, i64)>,
 }
 
+/// How far a device knows our log: in one life of it, another has other changes under the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    pub(super) epoch: Epoch,
+    /// The place of a change in our log.
+    pub seq: i64,
+}
+
 /// A page of changes on its way to a peer that we call.
 #[derive(Debug, Clone)]
 pub struct PushPage {
     /// One for each row.
     pub changes: Vec<RowChange>,
     /// Where the page ends in our log.
-    pub end: i64,
+    pub end: Reached,
     /// The part of our log it is, as cursors; none for changes told by name.
     pub span: Option<(String, String)>,
     /// Whether more follows.
@@ -165,7 +173,7 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
 }
 
 /// Changes after `seq` by name, or all of them, whoever they came from.
-pub(super) fn fetched(connection: &Connection, schema: &Schema, names: Option<&[ChangeHash]>, seq: i64) -> Result<PushPage, SessionError> {
+pub(super) fn fetched(connection: &Connection, schema: &Schema, epoch: Epoch, names: Option<&[ChangeHash]>, seq: i64) -> Result<PushPage, SessionError> {
     let (logged, has_more) = match names {
         Some(names) => log::named(connection, names, seq, PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?,
         None => {
@@ -173,7 +181,7 @@ pub(super) fn fetched(connection: &Connection, schema: &Schema, names: Option<&[
             (logged, has_more)
         }
     };
-    let end = logged.last().map_or(seq, |last| last.seq);
+    let end = Reached { epoch, seq: logged.last().map_or(seq, |last| last.seq) };
     Ok(PushPage { changes: all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?), end, span: None, has_more })
 }
 
@@ -192,7 +200,7 @@ pub(super) fn push_page(connection: &Connection, schema: &Schema, epoch: Epoch, 
     // A log that does not reach so far says nothing about what was told of it.
     let span = log::position_at(connection, seq).optional()?.map(|start| (cursor(start), cursor(end)));
     let changes = all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?);
-    Ok(PushPage { changes, end: end.seq, span, has_more })
+    Ok(PushPage { changes, end: Reached { epoch, seq: end.seq }, span, has_more })
 }
 
 /// What a part of the log says, row by row.

@@ -185,11 +185,12 @@ impl Engine {
         if let (true, Some(names)) = (request.order, &names) {
             return Ok(FetchResponse { order: self.read(|connection, _| Ok(log::order_of(connection, names)?))?, ..FetchResponse::default() });
         }
-        let page = self.read(|connection, schema| pages::fetched(connection, schema, names.as_deref(), request.after))?;
+        let epoch = self.epoch_bytes();
+        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, names.as_deref(), request.after))?;
         if !request.looking {
             self.note_sent(now)?;
         }
-        Ok(FetchResponse { changes: page.changes, after: page.end, has_more: page.has_more, order: Vec::new() })
+        Ok(FetchResponse { changes: page.changes, after: page.end.seq, has_more: page.has_more, order: Vec::new() })
     }
 
     /// The next page of named changes on their way to a device that lacks them.
@@ -197,7 +198,8 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn named_page(&mut self, names: &[ChangeHash], after: i64, now: Stamp) -> Result<PushPage, EngineError> {
-        let page = self.read(|connection, schema| pages::fetched(connection, schema, Some(names), after))?;
+        let epoch = self.epoch_bytes();
+        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, Some(names), after))?;
         self.note_sent(now)?;
         Ok(page)
     }

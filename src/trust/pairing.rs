@@ -16,8 +16,8 @@ use sha2::Sha256;
 use storysync_crdt::DeviceKey;
 use zeroize::Zeroizing;
 
-use super::envelope::{self, AwaitedResponse, Exports, OpenError, PairSecret, Responder, Route, SealError};
 use super::agreement::AgreementKey;
+use super::envelope::{self, AwaitedResponse, Exports, OpenError, PairSecret, Responder, Route, SealError};
 use super::identity::{DeviceId, Identity, Secret};
 use super::{from_base64url, to_base64url};
 

@@ -10,10 +10,10 @@ use serde_json::Value;
 use storysync::net::node_state::system_rng;
 use storysync::store::key_file;
 use storysync::store::trust::TrustStore;
+use storysync::trust::agreement::AgreementKey;
 use storysync::trust::envelope::{self, Route};
 use storysync::trust::identity::Identity;
 use storysync::trust::to_base64url;
-use x25519_dalek::StaticSecret;
 
 use crate::eavesdropper::{Recorder, closing, forward, spoil};
 use crate::fixtures::Dialect;
@@ -210,8 +210,8 @@ fn who_holds_all_keys_of_the_desktop_still_can_not_speak_as_the_phone() {
     let (server, client, thief) =
         (Identity::from_secrets(&[1; 32], &[2; 32]), Identity::from_secrets(&[3; 32], &[4; 32]), Identity::from_secrets(&[5; 32], &[6; 32]));
     let pair = envelope::PairSecret { secret: storysync::trust::identity::Secret::from_bytes([9; 32]), epoch: 1 };
-    let prekey = StaticSecret::from([7; 32]);
-    let recipient = x25519_dalek::PublicKey::from(&prekey).to_bytes();
+    let prekey = AgreementKey::from_bytes([7; 32]);
+    let recipient = prekey.public();
     let (client_key, server_key) = (client.public_key(), server.public_key());
     let route = Route { method: "POST", target: "/api/sync/push", client: &client_key, server: &server_key };
     let seal = |by: &Identity, body: &[u8]| envelope::seal_request(route, &pair, &recipient, 1, 1, 0, body, by, &mut system_rng()).unwrap().0;
@@ -239,7 +239,7 @@ fn what_was_recorded_stays_closed_when_all_keys_leak_later() {
     let (server, client) = (keys(&desktop), keys(&phone));
     let pair = TrustStore::open(&desktop.data_dir()).unwrap().devices().unwrap()[0].pair.clone().unwrap();
     let (client_key, server_key) = (client.public_key(), server.public_key());
-    let scalar = |identity: &Identity| StaticSecret::from(*identity.to_secrets().1.expose());
+    let scalar = |identity: &Identity| AgreementKey::from_bytes(*identity.to_secrets().1.expose());
     let (mut tried, mut opened_status) = (0, 0);
     for request in recorder.requests() {
         let end = request.windows(4).position(|window| window == b"\r\n\r\n").unwrap();

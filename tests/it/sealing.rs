@@ -2,11 +2,11 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use storysync::trust::agreement::AgreementKey;
 use storysync::trust::envelope::{self, PairSecret, Route};
 use storysync::trust::identity::{DeviceId, Identity, Secret};
 use storysync::trust::pairing::{Admission, Approval, Attempt, Confirmation, Joined, Joining, Offer, PairingWindow};
 use storysync::trust::prekey::{PrekeyRefusal, Prekeys};
-use x25519_dalek::{PublicKey, StaticSecret};
 
 fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
@@ -16,7 +16,7 @@ struct Setting {
     client: Identity,
     server: Identity,
     pair: PairSecret,
-    prekey: StaticSecret,
+    prekey: AgreementKey,
 }
 
 impl Setting {
@@ -26,14 +26,14 @@ impl Setting {
             client: Identity::generate(&mut rng),
             server: Identity::generate(&mut rng),
             pair: PairSecret { secret: Secret::random(&mut rng), epoch: 1 },
-            prekey: StaticSecret::from([5; 32]),
+            prekey: AgreementKey::from_bytes([5; 32]),
         }
     }
 
     fn seal(&self, method: &str, target: &str, body: &[u8]) -> (Vec<u8>, envelope::AwaitedResponse) {
         let (client, server) = (self.client.public_key(), self.server.public_key());
         let route = Route { method, target, client: &client, server: &server };
-        let key = PublicKey::from(&self.prekey).to_bytes();
+        let key = self.prekey.public();
         envelope::seal_request(route, &self.pair, &key, 7, 1, 1_000, body, &self.client, &mut rng()).unwrap()
     }
 
@@ -72,7 +72,7 @@ fn a_request_opens_for_nothing_but_what_it_was_sealed_for() {
     let later = PairSecret { epoch: 2, ..setting.pair.clone() };
     assert!(envelope::open_request(route(&client, &server), &later, &setting.prekey, &sealed).is_err(), "epoch");
     assert!(envelope::open_request(route(&client, &server), &other.pair, &setting.prekey, &sealed).is_err(), "pair secret");
-    assert!(envelope::open_request(route(&client, &server), &setting.pair, &StaticSecret::from([6; 32]), &sealed).is_err(), "prekey");
+    assert!(envelope::open_request(route(&client, &server), &setting.pair, &AgreementKey::from_bytes([6; 32]), &sealed).is_err(), "prekey");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
     let mut prekeys = Prekeys::default();
     let (owner, stranger) = (DeviceId::of_key(&[1; 32]), DeviceId::of_key(&[2; 32]));
     let prekey = prekeys.issue(&owner, 0, &mut rng());
-    assert_eq!(PublicKey::from(&prekeys.secret(prekey.kid, 1, &owner, 0).unwrap()).to_bytes(), prekey.key);
+    assert_eq!(prekeys.secret(prekey.kid, 1, &owner, 0).unwrap().public(), prekey.key);
     assert_eq!(prekeys.secret(prekey.kid, 1, &stranger, 0).err(), Some(PrekeyRefusal::Unknown));
     assert_eq!(prekeys.secret(prekey.kid ^ 1, 1, &owner, 0).err(), Some(PrekeyRefusal::Unknown));
     assert_eq!(prekeys.secret(prekey.kid, 1, &owner, 15 * 60 * 1000).err(), Some(PrekeyRefusal::Unknown), "worn out by time");

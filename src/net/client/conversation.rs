@@ -158,6 +158,14 @@ impl<'a> Conversation<'a> {
         Ok((answer.status, Some(body)))
     }
 
+    /// Asks for a prekey when there is none.
+    pub(super) async fn introduce(&mut self) -> Result<(), ClientError> {
+        if self.prekey.is_none() {
+            self.prekey = Some(self.refresh_prekey().await?);
+        }
+        Ok(())
+    }
+
     /// The next number under a prekey that is good, asking for one when there is none.
     async fn next_number(&mut self) -> Result<(u64, u64, [u8; 32]), ClientError> {
         let mut prekey = match self.prekey.take() {

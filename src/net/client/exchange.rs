@@ -162,6 +162,7 @@ impl<'a> Caller<'a> {
         addresses.extend(self.static_addresses.iter().filter(|address| !device.addresses.contains(address)).cloned());
         let done = async {
             let mut line = self.open(device, &addresses).await?;
+
             let exchanged = self.exchange(&mut line, &mut report, progress).await;
             (report.bytes_sent, report.bytes_received) = line.bytes();
             exchanged
@@ -194,7 +195,10 @@ impl<'a> Caller<'a> {
     /// See [`ClientError`].
     pub async fn exchange(&self, line: &mut Line<'a>, report: &mut PeerReport, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), ClientError> {
         let device = line.conversation.device;
-        self.engine.call(|engine| engine.capture(now())).await??;
+        // What introduces us to the peer is asked for while the app's writes are taken in.
+        let (captured, introduced) = tokio::join!(self.engine.call(|engine| engine.capture(now())), line.conversation.introduce());
+        captured??;
+        introduced?;
         self.compare_if_needed(line, report, progress).await?;
         self.pull(line, report, progress).await?;
         if line.conversation.other_installation {
@@ -420,7 +424,7 @@ impl<'a> Caller<'a> {
         while more {
             let names = Arc::clone(&have);
             let (page, epoch) = self.engine.call(move |engine| Ok((engine.named_page(&names, after, now())?, engine.epoch()))).await??;
-            (after, more) = (page.end, page.has_more);
+            (after, more) = (page.end.seq, page.has_more);
             if !page.changes.is_empty() {
                 self.send_page(conversation, page.changes, epoch, page.span, report).await?;
             }

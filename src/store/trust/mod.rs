@@ -187,9 +187,11 @@ impl TrustStore {
         if let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
             tracing::debug!(%error, "the list of paired devices is not kept in WAL mode");
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        migrations::run_trust(&transaction)?;
-        transaction.commit()?;
+        if !migrations::is_trust_current(&connection)? {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            migrations::run_trust(&transaction)?;
+            transaction.commit()?;
+        }
         let events = Self::connect(&path)?;
         Ok(Self { connection: Mutex::new(connection), known: Mutex::default(), events: Mutex::new(events) })
     }
@@ -217,9 +219,8 @@ impl TrustStore {
         }
         let mut select =
             connection.prepare_cached(&format!("SELECT {COLUMNS}, token_hash, next_token_hash FROM trust_device ORDER BY paired_at, device_id"))?;
-        let devices = select.query_map([], |row| {
-            Ok(KnownDevice { device: read(row)?, token_hash: row.get("token_hash")?, next_token_hash: row.get("next_token_hash")? })
-        })?;
+        let devices = select
+            .query_map([], |row| Ok(KnownDevice { device: read(row)?, token_hash: row.get("token_hash")?, next_token_hash: row.get("next_token_hash")? }))?;
         // A commit of somebody else between the number and the rows only has them read once more.
         let now = Arc::new(Known { written, devices: devices.collect::<Result<_, _>>()?, revocations: vigilance::read_revocations(&connection)? });
         *known = Some(Arc::clone(&now));
@@ -345,12 +346,19 @@ impl TrustStore {
         Ok(changed > 0)
     }
 
-    /// Notes that an exchange with a device was completed.
+    /// Notes that an exchange with a device was completed. Alone of what stands here, this may be lost with the power: it is not
+    /// worth waiting for the disk with every exchange.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn note_sync(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
-        self.lock().prepare_cached("UPDATE trust_device SET last_sync_at = ?2 WHERE device_id = ?1")?.execute(params![device_id.as_str(), now_ms])?;
+        let connection = self.lock();
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let noted = connection
+            .prepare_cached("UPDATE trust_device SET last_sync_at = ?2 WHERE device_id = ?1")
+            .and_then(|mut update| update.execute(params![device_id.as_str(), now_ms]));
+        connection.pragma_update(None, "synchronous", "full")?;
+        noted?;
         Ok(())
     }
 

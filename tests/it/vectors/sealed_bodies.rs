@@ -9,10 +9,10 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem, OpModeS, PskBundle, Serializable as _, setup_sender_with_rng};
 use serde::{Deserialize, Serialize};
+use storysync::trust::agreement::AgreementKey;
 use storysync::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
 use storysync::trust::identity::Secret;
 use storysync::trust::to_base64url;
-use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::{
     Bytes, Craft, Device, Envelope, Exported, Hex, REGISTER_LABEL, REQUEST_LABEL, RESPONSE_LABEL, SEGMENT_BYTES, SENT_MS, SIGNATURE_LABEL, altered,
@@ -143,7 +143,7 @@ impl Wanted {
         let pair_secret = stated("pair secret");
         let pair = PairSecret { secret: Secret::from_bytes(pair_secret), epoch };
         let recipient_secret = if self.kid == 0 { server.static_secret.array() } else { stated(&format!("prekey {}", self.kid)) };
-        let recipient_key = PublicKey::from(&StaticSecret::from(recipient_secret)).to_bytes();
+        let recipient_key = AgreementKey::from_bytes(recipient_secret).public();
         let (client_key, server_key) = (client.identity_key.array(), server.identity_key.array());
         let route = Route { method: self.method, target: self.target, client: &client_key, server: &server_key };
         let (ephemeral, reply_secret) = (stated(&format!("{} ephemeral", self.name)), stated(&format!("{} reply secret", self.name)));
@@ -168,7 +168,7 @@ impl Wanted {
         let (unsigned, signature) = inside.plaintext.split_at(inside.plaintext.len() - 64);
         let transcript = transcript(&info, &inside.enc, unsigned);
 
-        let opened = envelope::open_request(route, &pair, &StaticSecret::from(recipient_secret), &sealed).unwrap();
+        let opened = envelope::open_request(route, &pair, &AgreementKey::from_bytes(recipient_secret), &sealed).unwrap();
         assert_eq!((&*opened.body, opened.sent_ms, opened.transcript.as_slice()), (&body, SENT_MS, transcript.as_slice()));
         assert_eq!(opened.responder.exports().pairwise().expose(), inside.exported.pairwise.0.as_slice());
         assert_eq!(opened.responder.exports().check().expose(), inside.exported.check.0.as_slice());
@@ -266,7 +266,7 @@ impl SealedRequest {
         let target = with.target.as_deref().unwrap_or(&self.target);
         let secret = with.pair_secret.as_ref().unwrap_or(&self.pair_secret).array();
         let pair = PairSecret { secret: Secret::from_bytes(secret), epoch: with.epoch.unwrap_or(self.epoch) };
-        let recipient = StaticSecret::from(with.recipient_secret.as_ref().unwrap_or(&self.recipient_secret).array());
+        let recipient = AgreementKey::from_bytes(with.recipient_secret.as_ref().unwrap_or(&self.recipient_secret).array());
         envelope::open_request(Route { method, target, client: &client, server: &server }, &pair, &recipient, sealed)
     }
 
