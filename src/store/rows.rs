@@ -107,6 +107,16 @@ pub struct RowRecord {
     pub conflicts: i64,
 }
 
+impl RowRecord {
+    /// Whether nothing but the version tells the two apart.
+    #[must_use]
+    pub fn is_but_for_version(&self, other: &Self) -> bool {
+        let Self { id, table, uuid, local_id, present, version: _, differs, parked, conflicts } = self;
+        (id, table, uuid, local_id, present) == (&other.id, &other.table, &other.uuid, &other.local_id, &other.present)
+            && (differs, parked, conflicts) == (&other.differs, &other.parked, &other.conflicts)
+    }
+}
+
 const COLUMNS: &str = "id, table_id, sync_uuid, local_id, present, version, differs, parked, conflicts";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<RowRecord> {
@@ -325,6 +335,15 @@ pub fn save(connection: &Connection, record: &RowRecord) -> rusqlite::Result<()>
     connection
         .prepare_cached("UPDATE sync_row SET local_id = ?2, present = ?3, version = ?4, differs = ?5, parked = ?6, conflicts = ?7 WHERE id = ?1")?
         .execute(params![record.id.0, record.local_id, record.present, record.version, write_differs(&record.differs), record.parked, record.conflicts])?;
+    Ok(())
+}
+
+/// Changes which version of a row is shown, and nothing else.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn save_version(connection: &Connection, id: RowId, version: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE sync_row SET version = ?2 WHERE id = ?1")?.execute(params![id.0, version])?;
     Ok(())
 }
 

@@ -410,6 +410,7 @@ impl Engine {
             noticed.rows = captured.len();
             let end = session.log_end();
             let new_schema = Arc::clone(&session.schema);
+            session.close();
             if version != state.schema_version {
                 transaction.prepare_cached("UPDATE sync_state SET schema_version = ?1")?.execute([new_schema.version])?;
             }

@@ -54,7 +54,7 @@ impl Session<'_> {
                 Ok(false)
             } else {
                 let base = (!is_newest).then_some(base);
-                self.write_row(record.id, puts, base.as_ref(), at).map(|()| true)
+                self.write_row_of(record.id, record.table, puts, base.as_ref(), at).map(|()| true)
             }
         };
         self.on_behalf_of = None;

@@ -1,7 +1,7 @@
 //! What did a peer send? Changes are decoded and checked before anything is touched, join the documents
 //! they belong to, enter the log, and are settled into the app's tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -93,6 +93,8 @@ pub struct Receipt {
     pub waiting: usize,
     /// Whether the peer's log turned out to be another than we knew.
     pub reset: bool,
+    /// Rows that stood in their tables when a slice came.
+    stood: HashSet<RowId>,
     /// Rows that came the short way in the last slice.
     pub(super) arrived: Vec<Arrived>,
     /// Whether the sender wrote two different changes under one name: its keys are in use twice, or it lies.
@@ -137,8 +139,8 @@ impl Session<'_> {
         for incoming in waiting {
             self.receive_row(incoming, sender, &mut receipt)?;
         }
-        let before: Vec<(RowId, bool)> =
-            receipt.rows.iter().map(|id| Ok((*id, rows::get(self.connection, *id)?.present))).collect::<Result<_, SessionError>>()?;
+        let stood = std::mem::take(&mut receipt.stood);
+        let before: Vec<(RowId, bool)> = receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
         let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
         waiting.extend(receipt.rows.iter().copied());
         self.settle(waiting)?;
@@ -171,6 +173,7 @@ impl Session<'_> {
             Some(table) => rows::find(self.connection, table, &uuid)?,
             None => None,
         };
+        receipt.stood.extend(known.as_ref().filter(|known| known.present).map(|known| known.id));
         if change.automerge.is_empty() {
             return self.receive_described(known, &table, &uuid, change, sender, receipt);
         }

@@ -25,6 +25,8 @@ use crate::store::{outbox, peers};
 /// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays under
 /// [`storysync_crdt::CHANGE_BYTES_MAX`].
 pub(super) const EDIT_BYTES_MAX: usize = 5 * 512 * 1024;
+/// As many documents in hand are taken apart on a thread of their own.
+const DOCUMENTS_DROPPED_ELSEWHERE_MIN: usize = 256;
 /// Puts in one change of ours.
 pub(super) const PUTS_PER_EDIT_MAX: usize = 2_000;
 /// What a put takes beside its name and value, at most and roughly, in bytes.
@@ -352,7 +354,20 @@ impl<'a> Session<'a> {
 
     /// Writes what somebody decided about a row, or a client asked for: on top of `base`, or of everything
     /// known. A row that is shown although it was removed lives from now on. The row must be settled then.
-    pub(super) fn write_row(&mut self, id: RowId, mut puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
+    pub(super) fn write_row(&mut self, id: RowId, puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
+        let table = rows::get(self.connection, id)?.table;
+        self.write_row_of(id, table, puts, base, at)
+    }
+
+    /// The same, where the row's table is at hand.
+    pub(super) fn write_row_of(
+        &mut self,
+        id: RowId,
+        table: TableId,
+        mut puts: BTreeMap<String, Value>,
+        base: Option<&Heads>,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
         let shown = self.shown_deletion(id)?;
         let seen = match base {
             Some(heads) => self.earlier(id, heads)?.map(deletion),
@@ -371,8 +386,7 @@ impl<'a> Session<'a> {
         puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
         self.edit(id, puts, EditPurpose::Edit, base, at)?;
-        let record = rows::get(self.connection, id)?;
-        let name = self.table_name(record.table)?;
+        let name = self.table_name(table)?;
         let schema = Arc::clone(&self.schema);
         self.note_document(id, schema.table(name.as_str()))
     }
@@ -434,6 +448,15 @@ impl<'a> Session<'a> {
     pub(super) fn trim_log(&self) -> Result<(), SessionError> {
         peers::trim_log(self.connection)?;
         Ok(())
+    }
+
+    /// Ends the session. Taking apart thousands of documents takes a tenth of a large push's time, and nobody need wait for it.
+    pub(super) fn close(self) {
+        let documents = self.documents;
+        if documents.len() >= DOCUMENTS_DROPPED_ELSEWHERE_MIN {
+            // Where the system has no thread to spare, they are dropped here.
+            drop(std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop(documents)));
+        }
     }
 
     /// The end of the log, when this transaction has moved it.

@@ -193,7 +193,12 @@ impl Session<'_> {
             self.retry_refused(&record, pass)?;
         }
         self.note_clashes(&mut record, before.conflicts)?;
-        if record != before {
+        if record.is_but_for_version(&before) {
+            // The many: what rows are found by is not touched for them.
+            if record.version != before.version {
+                rows::save_version(self.connection, id, record.version)?;
+            }
+        } else {
             rows::save(self.connection, &record)?;
         }
         Ok(())
@@ -236,8 +241,9 @@ impl Session<'_> {
         };
         record.present = stored.is_some();
         // What the app had there, before we took its unique values out of the way.
-        let current = pass.set_aside.get(&record.id).or(stored.as_ref()).cloned();
-        let local_id = match (&current, pass.promised.get(&record.id)) {
+        let aside = pass.set_aside.get(&record.id).cloned();
+        let current = aside.as_ref().or(stored.as_ref());
+        let local_id = match (current, pass.promised.get(&record.id)) {
             (Some(current), _) if stored.is_some() => current.local_id,
             (_, Some((_, promised))) => *promised,
             (_, None) => self.free_id(table, record, pass)?,
@@ -247,7 +253,7 @@ impl Session<'_> {
         let mut differs = Differences::new();
         let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
-            let now = current.as_ref().and_then(|current| current.values.get(position));
+            let now = current.and_then(|current| current.values.get(position));
             let value = match &column.role {
                 Role::LocalId => continue,
                 Role::SyncUuid => Value::from(record.uuid.as_str()),
@@ -291,7 +297,6 @@ impl Session<'_> {
                 return Ok(());
             }
             let frees = current
-                .as_ref()
                 .is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
             if frees {
                 self.retry_behind(record.id, pass)?;
