@@ -185,6 +185,8 @@ pub struct Schema {
     pub refused: Vec<Refused>,
     /// SQL of the app's own triggers on content tables.
     pub foreign_triggers: Vec<String>,
+    /// Whether any table, content or not, has a trigger that is not ours.
+    pub has_foreign_triggers: bool,
 }
 
 impl Schema {
@@ -241,8 +243,11 @@ impl Schema {
                 if let Some(table) = schema.tables.get_mut(&table) {
                     table.own_triggers.insert(name);
                 }
-            } else if schema.tables.contains_key(&table) {
-                schema.foreign_triggers.extend(sql);
+            } else {
+                schema.has_foreign_triggers = true;
+                if schema.tables.contains_key(&table) {
+                    schema.foreign_triggers.extend(sql);
+                }
             }
         }
         Ok(schema)

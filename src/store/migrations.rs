@@ -17,6 +17,7 @@ const NODE: &[(&str, &str)] = &[
     ("V5__counting", include_str!("../../migrations/node/V5__counting.sql")),
     ("V6__packs", include_str!("../../migrations/node/V6__packs.sql")),
     ("V7__entities", include_str!("../../migrations/node/V7__entities.sql")),
+    ("V8__counted_by_hand", include_str!("../../migrations/node/V8__counted_by_hand.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

@@ -229,6 +229,11 @@ pub fn once_stood_in(connection: &Connection, id: TableId) -> rusqlite::Result<b
 /// When SQLite fails.
 pub fn forget_table(connection: &Connection, name: &str) -> rusqlite::Result<()> {
     connection
+        .prepare_cached(
+            "UPDATE sync_state SET entities = entities - (SELECT count(*) FROM sync_row WHERE present = 1 AND table_id = (SELECT id FROM sync_table WHERE name = ?1))",
+        )?
+        .execute([name])?;
+    connection
         .prepare_cached("UPDATE sync_row SET present = 0 WHERE present = 1 AND table_id = (SELECT id FROM sync_table WHERE name = ?1)")?
         .execute([name])?;
     connection.prepare_cached("UPDATE sync_table SET columns = '[]' WHERE name = ?1")?.execute([name])?;
@@ -333,6 +338,11 @@ pub fn find_or_create(connection: &Connection, table: TableId, uuid: &SyncUuid) 
 /// When SQLite fails.
 pub fn save(connection: &Connection, record: &RowRecord) -> rusqlite::Result<()> {
     connection
+        .prepare_cached(
+            "UPDATE sync_state SET entities = entities + CASE WHEN ?2 THEN 1 ELSE -1 END WHERE (SELECT present FROM sync_row WHERE id = ?1) <> ?2",
+        )?
+        .execute(params![record.id.0, record.present])?;
+    connection
         .prepare_cached("UPDATE sync_row SET local_id = ?2, present = ?3, version = ?4, differs = ?5, parked = ?6, conflicts = ?7 WHERE id = ?1")?
         .execute(params![record.id.0, record.local_id, record.present, record.version, write_differs(&record.differs), record.parked, record.conflicts])?;
     Ok(())
@@ -356,7 +366,7 @@ pub fn rename(connection: &Connection, id: RowId, uuid: &SyncUuid) -> rusqlite::
     Ok(())
 }
 
-/// Adds a row that stands in the app's table; the fast path of a migration.
+/// Adds a row that stands in the app's table. Many come at once, and are counted once: see [`note_added`].
 ///
 /// # Errors
 /// When SQLite fails, or the row is known already.
@@ -365,6 +375,17 @@ pub fn insert_present(connection: &Connection, table: TableId, uuid: &SyncUuid, 
         .prepare_cached("INSERT INTO sync_row (table_id, sync_uuid, local_id, present, version, differs, conflicts) VALUES (?1, ?2, ?3, 1, ?4, ?5, 0)")?
         .execute(params![table.0, uuid.as_str(), local_id, version, write_differs(differs)])?;
     Ok(RowId(connection.last_insert_rowid()))
+}
+
+/// So many rows were added by [`insert_present`].
+///
+/// # Errors
+/// When SQLite fails.
+pub fn note_added(connection: &Connection, count: usize) -> rusqlite::Result<()> {
+    if count > 0 {
+        connection.prepare_cached("UPDATE sync_state SET entities = entities + ?1")?.execute([i64::try_from(count).unwrap_or(i64::MAX)])?;
+    }
+    Ok(())
 }
 
 /// The name of a row on every device.

@@ -192,6 +192,7 @@ impl Plan {
             tables.push((rows::table_id(connection, &plan.table.name)?, plan));
         }
         let mut ids: HashMap<&str, HashMap<i64, RowId>> = HashMap::new();
+        let mut added = 0;
         for (table_id, plan) in &tables {
             let own = ids.entry(plan.table.name()).or_default();
             own.reserve(plan.rows.len());
@@ -208,7 +209,10 @@ impl Plan {
                         rows::save(connection, &record)?;
                         record.id
                     }
-                    None => rows::insert_present(connection, *table_id, &row.uuid, row.local_id, row.version, &row.differs)?,
+                    None => {
+                        added += 1;
+                        rows::insert_present(connection, *table_id, &row.uuid, row.local_id, row.version, &row.differs)?
+                    }
                 };
                 if fresh || !crate::store::log::contains(connection, &row.genesis.hash)? {
                     appender.append_packed(connection, id, &row.genesis.hash, &row.genesis.bytes, None, now.unix_ms())?;
@@ -217,6 +221,7 @@ impl Plan {
             }
             rows::raise_high_id(connection, *table_id, plan.high_id)?;
         }
+        rows::note_added(connection, added)?;
         let mut references = Vec::new();
         for (_, plan) in &tables {
             for row in &plan.rows {

@@ -102,6 +102,7 @@ impl Session<'_> {
             waiting.push(incoming);
             self.set_aside.extend(candidate.map(|candidate| ((candidate.table, candidate.uuid), candidate.local_id)));
         }
+        rows::note_added(self.connection, arrived.len())?;
         for arrivals in std::mem::take(&mut self.arrivals).into_values().filter(|arrivals| arrivals.open) {
             rows::raise_high_id(self.connection, arrivals.table, arrivals.last_id)?;
         }

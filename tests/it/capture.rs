@@ -349,6 +349,24 @@ fn the_apps_own_triggers_keep_working_and_what_they_write_is_no_edit_lost() {
 }
 
 #[test]
+fn a_trigger_of_the_app_fires_for_what_arrives_while_it_is_there() {
+    let mut pair = Pair::new();
+    let tally = "CREATE TRIGGER app_tally AFTER UPDATE OF name ON race BEGIN INSERT INTO tally (name) VALUES (NEW.name); END";
+    pair.phone.write("CREATE TABLE tally (id INTEGER PRIMARY KEY, name TEXT)");
+    let mut arrives = |before: &str, name: &str| {
+        pair.phone.write(before);
+        pair.desktop.write(&format!("UPDATE race SET name = '{name}' WHERE id = 1"));
+        pair.phone.sync(&mut pair.desktop);
+        assert_eq!(pair.phone.value::<i64>(&format!("SELECT count(*) FROM race WHERE name = '{name}'")), 1);
+        pair.phone.value::<i64>("SELECT count(*) FROM tally")
+    };
+    assert_eq!(arrives("", "nobody counts"), 0);
+    assert_eq!(arrives(tally, "counted"), 1);
+    assert_eq!(arrives("DROP TRIGGER app_tally", "nobody counts any more"), 1);
+    assert_eq!(arrives(tally, "counted again"), 2);
+}
+
+#[test]
 fn twins_inserted_in_one_instant_are_two_rows() {
     let mut pair = Pair::of(Dialect::OldScripts);
     pair.after("INSERT INTO setting (name, user_id) VALUES ('New setting', 1), ('New setting', 1), ('New setting', 1)");

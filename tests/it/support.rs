@@ -140,7 +140,16 @@ impl Replica {
             pushed.extend(receipt.rows);
             self.engine().note_pushed(&peer_id, page.end, now()).unwrap();
         }
+        for replica in [self, peer] {
+            replica.assert_counted();
+        }
         (pushed.len(), pulled.len())
+    }
+
+    /// What is told of how many rows stand is how many stand.
+    pub fn assert_counted(&mut self) {
+        let stand = self.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1");
+        assert_eq!(self.engine().status().unwrap().entities, stand);
     }
 }
 
