@@ -338,9 +338,7 @@ pub fn find_or_create(connection: &Connection, table: TableId, uuid: &SyncUuid) 
 /// When SQLite fails.
 pub fn save(connection: &Connection, record: &RowRecord) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
-            "UPDATE sync_state SET entities = entities + CASE WHEN ?2 THEN 1 ELSE -1 END WHERE (SELECT present FROM sync_row WHERE id = ?1) <> ?2",
-        )?
+        .prepare_cached("UPDATE sync_state SET entities = entities + CASE WHEN ?2 THEN 1 ELSE -1 END WHERE (SELECT present FROM sync_row WHERE id = ?1) <> ?2")?
         .execute(params![record.id.0, record.present])?;
     connection
         .prepare_cached("UPDATE sync_row SET local_id = ?2, present = ?3, version = ?4, differs = ?5, parked = ?6, conflicts = ?7 WHERE id = ?1")?

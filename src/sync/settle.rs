@@ -296,8 +296,7 @@ impl Session<'_> {
                 clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, &desired))?;
                 return Ok(());
             }
-            let frees = current
-                .is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
+            let frees = current.is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
             if frees {
                 self.retry_behind(record.id, pass)?;
             }

@@ -164,6 +164,7 @@ impl PairSecret {
 /// to say. Good for one request: whoever seals takes them.
 #[derive(Debug)]
 pub struct RequestKeys {
+    recipient: [u8; 32],
     encapsulation: Encapsulation,
     reply_key: AgreementKey,
 }
@@ -174,7 +175,13 @@ impl RequestKeys {
     /// # Errors
     /// When `recipient` is no usable X25519 key.
     pub fn fresh(recipient: &[u8; 32], rng: &mut impl CryptoRng) -> Result<Self, SealError> {
-        Ok(Self { encapsulation: Encapsulation::to(recipient, rng).map_err(|_| SealError)?, reply_key: AgreementKey::random(rng) })
+        Ok(Self { recipient: *recipient, encapsulation: Encapsulation::to(recipient, rng).map_err(|_| SealError)?, reply_key: AgreementKey::random(rng) })
+    }
+
+    /// The key of the peer they lead to.
+    #[must_use]
+    pub fn recipient(&self) -> &[u8; 32] {
+        &self.recipient
     }
 }
 
@@ -254,7 +261,7 @@ fn seal(
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = header.bytes();
     let info = request_info(label, route, &header);
-    let RequestKeys { encapsulation, reply_key } = keys;
+    let RequestKeys { encapsulation, reply_key, .. } = keys;
     let (enc, mut sender) = start_sending(encapsulation, psk, psk_id, &info)?;
     let mut plaintext = Zeroizing::new(Vec::with_capacity(REQUEST_PREFIX_BYTES + body.len() + SIGNATURE_BYTES));
     plaintext.extend_from_slice(&reply_key.public());

@@ -27,6 +27,7 @@ mod plain;
 mod primitives;
 mod processes;
 mod sealing;
+mod statuses;
 mod support;
 mod surface;
 mod syncing;

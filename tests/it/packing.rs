@@ -121,8 +121,12 @@ fn unpack(replica: &Replica) {
 }
 
 fn forget_packs(connection: &rusqlite::Connection) {
-    connection.execute_batch("DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
-             ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE version >= 6").unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
+             ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE version >= 6",
+        )
+        .unwrap();
 }
 
 #[test]

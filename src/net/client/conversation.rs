@@ -45,8 +45,8 @@ pub(super) struct Conversation<'a> {
     pub(super) device: &'a TrustedDevice,
     token: Option<Secret>,
     prekey: Option<Prekey>,
-    /// Keys for the next request, and to which key of the peer they lead.
-    next_keys: Option<([u8; 32], RequestKeys)>,
+    /// Keys for the next request, if it goes to the key of the peer they lead to.
+    next_keys: Option<RequestKeys>,
     /// Whether the peer's keys turned out to be in use from elsewhere than before.
     pub(super) other_installation: bool,
     pub(super) empty_pages: usize,
@@ -94,7 +94,7 @@ impl<'a> Conversation<'a> {
         let client = self.identity.public_key();
         let route = Route { method: method.as_str(), target, client: &client, server: &self.device.identity_key };
         let keys = match self.next_keys.take() {
-            Some((recipient, keys)) if recipient == *key => keys,
+            Some(keys) if keys.recipient() == key => keys,
             _ => RequestKeys::fresh(key, &mut system_rng()).map_err(|_| not_paired())?,
         };
         let (sealed, awaited) = envelope::seal_request_under(keys, route, pair, kid, seq, now_ms(), body, self.identity).map_err(|_| not_paired())?;
@@ -142,8 +142,7 @@ impl<'a> Conversation<'a> {
         let make_ready = async {
             // After the request is on its way.
             tokio::task::yield_now().await;
-            let keys = (next == Next::SameKey).then(|| RequestKeys::fresh(key, &mut system_rng()).ok());
-            keys.flatten().map(|keys| (*key, keys))
+            (next == Next::SameKey).then(|| RequestKeys::fresh(key, &mut system_rng()).ok()).flatten()
         };
         let (answer, ready) = tokio::join!(self.link.send(request), make_ready);
         self.next_keys = ready;

@@ -18,7 +18,6 @@ pub use tokens::{FoundByToken, TOKEN_LIFETIME_MS};
 pub use vigilance::{Installation, LostIdentity, Revocation};
 
 use super::migrations;
-use crate::app::writes::data_version;
 use crate::trust::envelope::PairSecret;
 use crate::trust::identity::{DeviceId, Secret};
 use crate::trust::pairing::{PairedDevice, clean_name};
@@ -212,7 +211,8 @@ impl TrustStore {
     /// The file as it is now: read again only after somebody has written to it.
     fn known(&self) -> Result<Arc<Known>, TrustError> {
         let connection = self.lock();
-        let written = (data_version(&connection)?, connection.total_changes());
+        let by_others = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        let written = (by_others, connection.total_changes());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.as_ref().filter(|known| known.written == written) {
             return Ok(Arc::clone(known));
