@@ -184,11 +184,8 @@ impl Prekeys {
     /// When it was seen before, or lags too far behind to tell.
     pub fn mark(&mut self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<(), PrekeyRefusal> {
         let master = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?;
-        if !self.used.contains_key(&kid) {
-            let (key, made_ms) = (master.prekey(owner, kid), master.made_ms);
-            self.used.insert(kid, Used { owner: owner.clone(), key, made_ms, served: 0, highest: 0, seen: 0 });
-        }
-        let used = self.used.get_mut(&kid).ok_or(PrekeyRefusal::Unknown)?;
+        let (key, made_ms) = (self.used.get(&kid).map_or_else(|| master.prekey(owner, kid), |used| used.key.clone()), master.made_ms);
+        let used = self.used.entry(kid).or_insert_with(|| Used { owner: owner.clone(), key, made_ms, served: 0, highest: 0, seen: 0 });
         if used.owner == *owner { used.mark(seq) } else { Err(PrekeyRefusal::Unknown) }
     }
 

@@ -110,6 +110,8 @@ impl RevokedBy<'_> {
 pub struct TrustStore {
     connection: Mutex<Connection>,
     known: Mutex<Option<Arc<Known>>>,
+    /// Whether the file is in WAL mode: only then does a commit that doesn't wait for the disk endanger nothing but itself.
+    writes_ahead: bool,
     /// The audit log is written on a connection of its own: nobody waits for a line of it.
     events: Mutex<Connection>,
 }
@@ -183,8 +185,10 @@ impl TrustStore {
             tracing::warn!(path = %path.display(), %error, "the list of paired devices could not be closed to other users");
         }
         // Readers shall never wait for a writer, whoever that is. Where the file system can't do that, they do.
-        if let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
-            tracing::debug!(%error, "the list of paired devices is not kept in WAL mode");
+        let journal: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).unwrap_or_else(|error| error.to_string());
+        let writes_ahead = journal == "wal";
+        if !writes_ahead {
+            tracing::debug!(journal, "the list of paired devices is not kept in WAL mode");
         }
         if !migrations::is_trust_current(&connection)? {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -192,7 +196,7 @@ impl TrustStore {
             transaction.commit()?;
         }
         let events = Self::connect(&path)?;
-        Ok(Self { connection: Mutex::new(connection), known: Mutex::default(), events: Mutex::new(events) })
+        Ok(Self { connection: Mutex::new(connection), known: Mutex::default(), events: Mutex::new(events), writes_ahead })
     }
 
     fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -353,7 +357,7 @@ impl TrustStore {
     /// When SQLite fails.
     pub fn note_sync(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
         let connection = self.lock();
-        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "synchronous", if self.writes_ahead { "normal" } else { "full" })?;
         let noted = connection
             .prepare_cached("UPDATE trust_device SET last_sync_at = ?2 WHERE device_id = ?1")
             .and_then(|mut update| update.execute(params![device_id.as_str(), now_ms]));
