@@ -7,7 +7,6 @@ pub mod profile;
 pub mod rows;
 pub mod schema;
 pub mod triggers;
-pub mod writes;
 
 /// `name` as an SQL identifier.
 #[must_use]

@@ -234,7 +234,7 @@ async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: Socket
     let compressed = request.compress.as_deref() == Some("gzip");
     let (mut page, further) = for_device(node, device, move |engine, id| engine.page_for(&request, id, now())).await?;
     if let Some(reached) = further {
-        note_reached(node, &device.device_id, reached);
+        note_soon(node, &device.device_id, reached);
     }
     if !page.has_more {
         node.trust.note_sync(&device.device_id, now().unix_ms())?;
@@ -244,12 +244,16 @@ async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: Socket
     Ok(if compressed { compress(body) } else { body })
 }
 
-/// Notes how far a device knows our log. It has its place before whatever the device asks next, and is not waited for: what is
-/// lost of it is told again.
-fn note_reached(node: &NodeState, device: &DeviceId, reached: Reached) {
+/// Notes how far a device knows our log. It has its place before whatever the device asks next, and is neither waited for nor tried
+/// again: what is lost of it is told again.
+fn note_soon(node: &NodeState, device: &DeviceId, reached: Reached) {
     let device_id = device.to_string();
-    let noted = node.engine.begin(move |engine| engine.note_pushed(&device_id, reached, now()));
-    lock(&node.told_statuses).forget(device);
+    let noted = node.engine.begin(move |engine| match engine.note_reached(&device_id, reached, now()) {
+        // Later, it might come after what says otherwise.
+        Err(EngineError::Locked(_)) => Ok(()),
+        noted => noted,
+    });
+    lock(&node.told_statuses).outdate(device);
     tokio::spawn(async move {
         if !matches!(noted.await, Ok(Ok(()))) {
             tracing::debug!("how far a device knows the log could not be noted; it is told some of it again");

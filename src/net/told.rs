@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use super::lock;
 use super::node_state::NodeState;
 use super::reply::Refusal;
-use crate::app::writes::{FileMoment, WriteSensor};
 use crate::store::trust::TrustedDevice;
-use crate::sync::Status;
+use crate::sync::{FileMoment, Status, WriteSensor};
 use crate::trust::identity::DeviceId;
 
 /// How long a status waits for the Engine before what it said last is told again.
@@ -40,9 +39,11 @@ impl ToldStatuses {
         Self { sensor: WriteSensor::of(database), last: HashMap::new() }
     }
 
-    /// The device is about to be known better.
-    pub(super) fn forget(&mut self, device: &DeviceId) {
-        self.last.remove(device);
+    /// The device is about to be known better: what it was told counts only while the Engine is busy.
+    pub(super) fn outdate(&mut self, device: &DeviceId) {
+        if let Some(last) = self.last.get_mut(device) {
+            last.moment = None;
+        }
     }
 
     /// Where the file stands, and what the device was told when it stood there already.

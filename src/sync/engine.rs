@@ -13,12 +13,12 @@ use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp};
 use super::adopt::{MigrationReport, Plan};
 use super::error::{EngineError, SessionError};
 use super::migrate::{install, is_migrated, migrate, read_schema, upgrade};
+use super::moment::{data_version, inode};
 use super::reconcile::Names;
 use super::report::Status;
 use super::session::Session;
 use crate::app::profile::Prose;
 use crate::app::schema::{self, Schema};
-use crate::app::writes::{data_version, inode};
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
@@ -313,7 +313,7 @@ impl Engine {
             None => (log::end(&connection).map_err(explain)?, state.epoch),
         };
         let actor = fresh_actor(&options.device_key, &mut entropy);
-        fire_triggers_of(&connection, &schema).map_err(explain)?;
+        enable_triggers_of(&connection, &schema).map_err(explain)?;
         Ok(Self {
             inode: inode(&path),
             connection,
@@ -347,6 +347,9 @@ impl Engine {
         if !is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &self.options.database))? {
             return Err(EngineError::NotMigrated(self.options.database.clone()));
         }
+        // Another file may have other tables and triggers under the same version of its schema.
+        self.schema =
+            Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
         self.connection = connection;
         self.inode = now;
         self.has_sent = false;
@@ -390,10 +393,10 @@ impl Engine {
                 noticed.new_epoch = true;
             }
             let version = schema::version(&transaction)?;
-            if version != schema.version {
+            if version != schema.version || noticed.new_epoch {
                 *schema = Arc::new(Schema::read(&transaction, &options.excluded_tables)?);
             }
-            fire_triggers_of(&transaction, schema)?;
+            enable_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
             let rebuilt = if version == state.schema_version { BTreeSet::new() } else { session.follow_schema(&options.excluded_tables)? };
             let mut captured = session.drain()?;
@@ -559,7 +562,7 @@ fn begin_life(connection: &Connection, epoch: &Epoch, life: NewLife, now: Stamp)
 
 /// Our own writes pass by the triggers that capture the app's, and fire those of anybody else. Where all are ours none is fired: a
 /// statement without triggers needs no journal of its own, which makes a first sync a tenth shorter.
-fn fire_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
+fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     // Changing it has every statement planned anew.
     if connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)? != schema.has_foreign_triggers {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, schema.has_foreign_triggers)?;

@@ -29,13 +29,13 @@ impl Engine {
     pub fn answer_pull(&mut self, request: &PullRequest, device_id: &str, now: Stamp) -> Result<PullResponse, EngineError> {
         let (page, known) = self.page_for(request, device_id, now)?;
         if let Some(known) = known {
-            self.note_pushed(device_id, known, now)?;
+            self.note_reached(device_id, known, now)?;
         }
         Ok(page)
     }
 
     /// Answers a pull of `device_id`. Returns, too, up to where the device turned out to know our log, if that is further than was
-    /// known: noting it ([`Self::note_pushed`]) spares telling it again, and the device need not wait for that.
+    /// known: noting it ([`Self::note_reached`]) spares telling it again, and the device need not wait for that.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -288,7 +288,7 @@ impl Engine {
         })?;
         if page.changes.is_empty() && !page.has_more {
             // All of it came from the device itself: it need not be looked at again.
-            self.note_pushed(device_id, page.end, now)?;
+            self.note_reached(device_id, page.end, now)?;
             return Ok(None);
         }
         self.note_sent(now)?;
@@ -299,7 +299,7 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn note_pushed(&mut self, device_id: &str, reached: Reached, now: Stamp) -> Result<(), EngineError> {
+    pub fn note_reached(&mut self, device_id: &str, reached: Reached, now: Stamp) -> Result<(), EngineError> {
         let known = self.read(|connection, _| Ok(peers::find(connection, device_id)?.map_or(0, |peer| peer.pushed_seq)))?;
         if reached.seq <= known {
             return Ok(());

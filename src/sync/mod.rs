@@ -2,7 +2,7 @@
 //! and randomness are arguments. What a desktop node runs is what a phone links.
 //!
 //! The Engine's own file opens files and guards transactions; what it offers is in `exchange` (with devices), `decide` (with people), `reconcile`,
-//! `contact` and `digest`. One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
+//! `contact` and `digest`; whether anybody has written to the file is asked beside it (`moment`). One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
 //! `receive` (what did a peer send; `arrival` for new rows that stand by themselves, `plain` from clients without automerge) and `settle` (make the app's table show
 //! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses); `accepted` tells the sender of a push what became of it.
 
@@ -21,6 +21,7 @@ mod exchange;
 mod fitting;
 mod history;
 mod migrate;
+mod moment;
 mod pages;
 mod plain;
 mod receive;
@@ -40,6 +41,7 @@ pub use digest::{DigestRequest, Digests, ROWS_ASKED_MAX, TableDigest};
 pub use engine::{Engine, EngineOptions, Entropy, NewLife, Noticed};
 pub use error::EngineError;
 pub use history::{EntryReport, FieldEntry, UndoReport};
+pub use moment::{FileMoment, WriteSensor};
 pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage, Reached};
 pub use receive::{Incoming, Receipt};
 pub use reconcile::{NAMED_MAX, ReconcileError, Reconciling};

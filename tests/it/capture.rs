@@ -367,6 +367,50 @@ fn a_trigger_of_the_app_fires_for_what_arrives_while_it_is_there() {
 }
 
 #[test]
+fn a_trigger_fires_in_a_file_that_took_anothers_place_after_as_many_changes_of_its_schema() {
+    let mut pair = Pair::new();
+    pair.phone.write("CREATE TABLE tally (id INTEGER PRIMARY KEY, name TEXT)");
+    pair.phone.sync(&mut pair.desktop);
+    let copy = pair.phone.folder.path().join("copy.db");
+    std::fs::write(&copy, std::fs::read(&pair.phone.database).unwrap()).unwrap();
+    // Another device's file: its node took note of the app's trigger. This one got an index meanwhile.
+    let mut third = Replica::of_copy(&copy, 3);
+    third.write("CREATE TRIGGER app_tally AFTER UPDATE OF name ON race BEGIN INSERT INTO tally (name) VALUES (NEW.name); END");
+    third.capture();
+    third.stop();
+    pair.phone.write("CREATE INDEX tally_name ON tally (name)");
+    pair.phone.capture();
+    std::fs::rename(&third.database, &pair.phone.database).unwrap();
+    pair.phone.capture();
+    pair.desktop.write("UPDATE race SET name = 'counted' WHERE id = 1");
+    pair.phone.sync(&mut pair.desktop);
+    assert_eq!(pair.phone.value::<i64>("SELECT count(*) FROM tally"), 1);
+}
+
+#[test]
+fn rows_that_stand_are_counted_right_whatever_becomes_of_them() {
+    let mut pair = Pair::new();
+    let table = "CREATE TABLE extra (id INTEGER PRIMARY KEY, name TEXT UNIQUE)";
+    let mut after = |on_the_desktop: &str, on_the_phone: &str| {
+        pair.desktop.write(on_the_desktop);
+        pair.phone.write(on_the_phone);
+        pair.desktop.capture();
+        pair.desktop.assert_counted();
+        pair.phone.sync(&mut pair.desktop);
+        pair.desktop.sync(&mut pair.phone);
+        pair.phone.start();
+        pair.phone.assert_counted();
+    };
+    after(table, table);
+    after("INSERT INTO extra (name) VALUES ('one'), ('two'), ('three')", "INSERT INTO extra (name) VALUES ('two'), ('four')");
+    after("DELETE FROM extra WHERE name = 'one'", "INSERT OR REPLACE INTO extra (id, name) VALUES (2, 'three')");
+    after("DELETE FROM actor", "UPDATE actor SET title = 'kept'");
+    after("DROP TABLE extra", "UPDATE extra SET name = 'renamed' WHERE name = 'four'");
+    after(table, "INSERT INTO extra (name) VALUES ('late')");
+    after("CREATE TRIGGER app_clears AFTER INSERT ON extra BEGIN DELETE FROM race WHERE id = NEW.id; END", "INSERT INTO extra (name) VALUES ('fires')");
+}
+
+#[test]
 fn twins_inserted_in_one_instant_are_two_rows() {
     let mut pair = Pair::of(Dialect::OldScripts);
     pair.after("INSERT INTO setting (name, user_id) VALUES ('New setting', 1), ('New setting', 1), ('New setting', 1)");

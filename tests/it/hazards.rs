@@ -142,17 +142,17 @@ fn a_backup_restored_while_a_page_is_on_its_way_leaves_nothing_untold() {
     let (mut a, b) = desktops();
     let (b_id, backup) = (b.id(), std::fs::read(&a.database).unwrap());
     while let Some(page) = a.engine().push_page(&b_id, now()).unwrap() {
-        a.engine().note_pushed(&b_id, page.end, now()).unwrap();
+        a.engine().note_reached(&b_id, page.end, now()).unwrap();
     }
     a.write("UPDATE actor SET title = 'after the backup' WHERE id = 1");
     let page = a.engine().push_page(&b_id, now()).unwrap().unwrap();
     std::fs::write(&a.database, backup).unwrap();
-    a.engine().note_pushed(&b_id, page.end, now()).unwrap();
+    a.engine().note_reached(&b_id, page.end, now()).unwrap();
     a.write("UPDATE actor SET job = 'after the restore' WHERE id = 1");
     let mut told = Vec::new();
     while let Some(page) = a.engine().push_page(&b_id, now()).unwrap() {
         told.extend(page.changes);
-        a.engine().note_pushed(&b_id, page.end, now()).unwrap();
+        a.engine().note_reached(&b_id, page.end, now()).unwrap();
     }
     let actor = uuid(&a, "actor", 1);
     assert!(told.iter().any(|change| change.sync_uuid == actor), "an edit under the number of one that is gone");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::Value;
-use storysync::app::writes::WriteSensor;
+use storysync::sync::WriteSensor;
 use tempfile::TempDir;
 
 use crate::handmade::Handmade;
@@ -46,6 +46,21 @@ fn a_file_put_in_the_place_of_another_is_another_moment_and_a_file_that_is_away_
     assert_ne!(sensor.look().unwrap(), before);
     std::fs::remove_file(&path).unwrap();
     assert_eq!(sensor.look(), None);
+}
+
+#[test]
+fn a_backup_written_over_a_file_in_place_is_another_moment_after_as_many_commits() {
+    let (folder, app) = file("delete");
+    drop(app);
+    let path = folder.path().join("app.db");
+    let app = |n: i64| assert_eq!(Connection::open(&path).unwrap().execute("UPDATE t SET n = ?1", [n]).unwrap(), 1);
+    let backup = std::fs::read(&path).unwrap();
+    let mut sensor = WriteSensor::of(&path);
+    app(2);
+    let before = sensor.look().unwrap();
+    std::fs::write(&path, backup).unwrap();
+    app(3);
+    assert_ne!(sensor.look().unwrap(), before, "SQLite's own counters are the same");
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Replica {
             let receipt = peer.engine().receive(&page.changes, &own_id, now()).unwrap();
             assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
             pushed.extend(receipt.rows);
-            self.engine().note_pushed(&peer_id, page.end, now()).unwrap();
+            self.engine().note_reached(&peer_id, page.end, now()).unwrap();
         }
         for replica in [self, peer] {
             replica.assert_counted();

@@ -162,7 +162,6 @@ impl<'a> Caller<'a> {
         addresses.extend(self.static_addresses.iter().filter(|address| !device.addresses.contains(address)).cloned());
         let done = async {
             let mut line = self.open(device, &addresses).await?;
-
             let exchanged = self.exchange(&mut line, &mut report, progress).await;
             (report.bytes_sent, report.bytes_received) = line.bytes();
             exchanged
@@ -462,7 +461,7 @@ impl<'a> Caller<'a> {
         if !page.changes.is_empty() {
             self.send_page(conversation, page.changes, epoch, page.span, report).await?;
         }
-        self.engine.call(move |engine| engine.note_pushed(&device_id, end, now())).await??;
+        self.engine.call(move |engine| engine.note_reached(&device_id, end, now())).await??;
         Ok(page.has_more)
     }
 

@@ -116,7 +116,7 @@ pub struct TrustStore {
     events: Mutex<Connection>,
 }
 
-/// The file as it was read last: asked with every request, and written a few times an hour.
+/// The file as it was read last: it is asked several times with every request, and written once or twice with an exchange.
 #[derive(Debug)]
 struct Known {
     /// What changes when others, or we, write to the file.
