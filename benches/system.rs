@@ -44,6 +44,8 @@ struct Node {
 struct Cost {
     wall: Duration,
     peak_kib: u64,
+    /// User and system time, as last seen before it ended.
+    cpu: Duration,
 }
 
 fn kib(pid: u32, field: &str) -> u64 {
@@ -82,12 +84,12 @@ impl Node {
         let watching = std::thread::spawn({
             let done = Arc::clone(&done);
             move || {
-                let mut peak = 0;
+                let (mut peak, mut used) = (0, Duration::ZERO);
                 while !done.load(Ordering::Relaxed) {
-                    peak = peak.max(kib(pid, "VmHWM"));
+                    (peak, used) = (peak.max(kib(pid, "VmHWM")), used.max(cpu(pid)));
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                peak
+                (peak, used)
             }
         });
         let mut output = Vec::new();
@@ -95,7 +97,8 @@ impl Node {
         assert!(child.wait().unwrap().success(), "{arguments:?}: {}", String::from_utf8_lossy(&output));
         let wall = begun.elapsed();
         done.store(true, Ordering::Relaxed);
-        (serde_json::from_slice(&output).unwrap_or_default(), Cost { wall, peak_kib: watching.join().unwrap() })
+        let (peak_kib, cpu) = watching.join().unwrap();
+        (serde_json::from_slice(&output).unwrap_or_default(), Cost { wall, peak_kib, cpu })
     }
 
     /// Starts serving; how long until it is ready.
@@ -375,6 +378,7 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     let grown = std::fs::metadata(desktop.database()).unwrap().len().saturating_sub(size);
     figures.add("migrate: the file grows by each row, bytes", grown as f64 / rows as f64);
     figures.ms("migrate, with backup and comparison, ms", migrated.wall);
+    figures.ms("migrate, CPU ms", migrated.cpu);
     figures.add("migrate, peak MiB", migrated.peak_kib as f64 / 1024.0);
     let after = app_writes(&desktop.database());
     figures.add("the app's writes with triggers, % of without", 100.0 * after / before);
@@ -394,11 +398,14 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     let health = watch_health(format!("127.0.0.1:{}", qr["port"]), Arc::clone(&stop));
     let others = watch_status(desktop.qr(), Arc::clone(&stop));
     std::thread::sleep(Duration::from_millis(300));
+    let before = cpu(desktop.pid());
     let (report, first) = second.run(&["sync"]);
     stop.store(true, Ordering::Relaxed);
     let peer = &report["peers"][0];
     assert_eq!(peer["pulled"].as_i64(), Some(rows), "{report}");
     figures.ms("first sync, ms", first.wall);
+    figures.ms("first sync, CPU ms of the calling process", first.cpu);
+    figures.ms("first sync, CPU ms of the serving process, with the statuses of another device", cpu(desktop.pid()) - before);
     figures.add("first sync, µs a row", first.wall.as_secs_f64() * 1e6 / rows as f64);
     figures.add("first sync, MB on the wire", (peer["bytes_sent"].as_f64().unwrap() + peer["bytes_received"].as_f64().unwrap()) / 1e6);
     figures.add("first sync, peak MiB of the calling process", first.peak_kib as f64 / 1024.0);
