@@ -1,5 +1,5 @@
-//! What the Engine alone needs, without a network: to notice what an app wrote, to take in a page of another desktop, to take in what
-//! a phone without automerge pushes, and to answer a pull.
+//! What the Engine alone needs, without a network: to notice what an app wrote, to write, read and take in a page of another desktop,
+//! to take in what a phone without automerge pushes, and to answer a pull.
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 mod notes;
@@ -113,6 +113,20 @@ fn capture_1_000_edits_of_the_app(bencher: Bencher<'_, '_>) {
 fn answer_a_pull_of_1_000_rows(bencher: Bencher<'_, '_>) {
     let desktop = || Desktop::of(i64::try_from(ROWS).unwrap());
     bencher.counter(ItemsCount::new(ROWS)).with_inputs(desktop).bench_refs(|desktop| assert_eq!(desktop.page().len(), ROWS));
+}
+
+/// A page as it travels, before it is compressed and sealed.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn encode_a_page_of_1_000_rows(bencher: Bencher<'_, '_>) {
+    let page = Desktop::of(i64::try_from(ROWS).unwrap()).page();
+    bencher.counter(ItemsCount::new(ROWS)).bench(|| serde_json::to_vec(divan::black_box(&page)).unwrap());
+}
+
+/// What came, read as far as that needs no look at what is here: JSON, base64, changes with their checksums.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn decode_a_page_of_1_000_rows(bencher: Bencher<'_, '_>) {
+    let encoded = serde_json::to_vec(&Desktop::of(i64::try_from(ROWS).unwrap()).page()).unwrap();
+    bencher.counter(ItemsCount::new(ROWS)).bench(|| Incoming::read_all(serde_json::from_slice(divan::black_box(&encoded)).unwrap()));
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
