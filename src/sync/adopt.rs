@@ -15,6 +15,7 @@ use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Schema, Table, missing_sync_columns};
 use crate::app::{quote, triggers};
 use crate::store::log::Appender;
+use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, TableId};
 
 /// What a migration does, or did, to one table.
@@ -236,7 +237,7 @@ impl Plan {
                     };
                     match (target, rows::find_table(connection, target_table)?) {
                         (Some(target), _) => references.push((target, *referrer, column.as_str())),
-                        (None, Some(table)) => rows::add_dangling(connection, table, *target_id, *referrer)?,
+                        (None, Some(table)) => references::add_dangling(connection, table, *target_id, *referrer)?,
                         (None, None) => {}
                     }
                 }
@@ -245,7 +246,7 @@ impl Plan {
         // In the order of their index, each page of it is touched once.
         references.sort_unstable();
         for (target, referrer, column) in references {
-            rows::add_reference(connection, target, referrer, column)?;
+            references::add(connection, target, referrer, column)?;
         }
         let adopted = ids.values().flat_map(|own| own.values().copied()).collect();
         let schema = Schema::read(connection, &[])?;

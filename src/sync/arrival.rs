@@ -20,6 +20,7 @@ use crate::app::profile::{self, table_of_entity_type};
 use crate::app::rows as app_rows;
 use crate::app::schema::{Role, Table};
 use crate::store::log;
+use crate::store::references;
 use crate::store::rows::{self, Differences, RowId, RowRecord, TableId};
 
 /// What is known of a table for the length of one transaction.
@@ -242,7 +243,7 @@ impl Session<'_> {
         let id = rows::insert_present(self.connection, record.table, &record.uuid, local_id, record.version, &record.differs)?;
         self.append(id, &candidate.first, candidate.origin)?;
         for (target, column) in targets {
-            rows::add_reference(self.connection, *target, id, column)?;
+            references::add(self.connection, *target, id, column)?;
         }
         let (version, updated_at) = (record.version, candidate.head.updated_at.clone());
         Ok(Some(Arrived { id, table: Arc::clone(&candidate.name), uuid: record.uuid, local_id, version, updated_at }))

@@ -11,6 +11,7 @@ use super::settle::{known_stamp, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::outbox::{self, Hint, Operation};
+use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord, TableId};
 
 /// Most changes written only to count rewrites whose state between nobody saw.
@@ -106,7 +107,7 @@ impl Session<'_> {
             let found = self.identify(table, hints)?;
             gone.extend(found.gone);
             for moved in found.moved {
-                touched.extend(rows::referrers(self.connection, moved)?);
+                touched.extend(references::referrers(self.connection, moved)?);
                 touched.insert(moved);
             }
             touched.extend(found.misled);
@@ -120,7 +121,7 @@ impl Session<'_> {
         }
         let mut looked_at: BTreeSet<RowId> = standing.iter().map(|(_, id, _, _)| *id).collect();
         for old in &self.replaced {
-            resolving.extend(rows::referrers(self.connection, *old)?);
+            resolving.extend(references::referrers(self.connection, *old)?);
         }
         for referrer in resolving {
             let record = rows::get(self.connection, referrer)?;
@@ -195,7 +196,7 @@ impl Session<'_> {
                 if !self.document(record.id)?.is_empty() || record.version == 0 {
                     found.misled.extend(self.take_over_id(&record, row.local_id)?);
                 }
-                found.resolving.extend(rows::take_dangling(self.connection, table_id, row.local_id)?);
+                found.resolving.extend(references::take_dangling(self.connection, table_id, row.local_id)?);
                 record.local_id = Some(row.local_id);
                 record.present = true;
                 record.parked = None;
@@ -239,7 +240,7 @@ impl Session<'_> {
             }
             self.release(&former, true)?;
             self.former_ids.insert(former.id, local_id);
-            for referrer in rows::referrers(self.connection, former.id)? {
+            for referrer in references::referrers(self.connection, former.id)? {
                 let mut record = rows::get(self.connection, referrer)?;
                 record
                     .differs
@@ -335,7 +336,7 @@ impl Session<'_> {
             None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => Ok(Value::from(former.uuid.as_str())),
             None => {
                 rows::raise_high_id(self.connection, target, *id)?;
-                rows::add_dangling(self.connection, target, *id, referrer)?;
+                references::add_dangling(self.connection, target, *id, referrer)?;
                 Ok(Value::from(NOWHERE))
             }
         }
@@ -538,7 +539,7 @@ impl Session<'_> {
     /// The rows a deletion leaves without their target, as it names them: those that stand here.
     pub(super) fn left_behind(&mut self, id: RowId) -> Result<Option<Value>, SessionError> {
         let mut left = Vec::new();
-        for referrer in rows::referrers(self.connection, id)? {
+        for referrer in references::referrers(self.connection, id)? {
             let referrer = rows::get(self.connection, referrer)?;
             if referrer.present {
                 left.push(storysync_crdt::left_name(&self.entity(&referrer)?));

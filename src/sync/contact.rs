@@ -21,6 +21,7 @@ use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
 use crate::app::schema::{Schema, Table};
 use crate::store::log;
+use crate::store::references;
 use crate::store::rows::{self, RowId};
 
 /// What two files are to each other.
@@ -338,9 +339,9 @@ impl Session<'_> {
             rows::rename(self.connection, *id, uuid)?;
             names.insert((name.as_str().to_owned(), record.uuid.as_str().to_owned()), uuid.clone());
             rewritten.insert(*id);
-            rewritten.extend(rows::referrers(self.connection, *id)?);
+            rewritten.extend(references::referrers(self.connection, *id)?);
             // Deletions name the rows they left behind.
-            for target in rows::targets(self.connection, *id)? {
+            for target in references::targets(self.connection, *id)? {
                 if self.document(target)?.register(key::LEFT_BEHIND).is_some() {
                     rewritten.insert(target);
                 }

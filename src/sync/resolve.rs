@@ -10,6 +10,7 @@ use super::settle::WAITS_FOR_NAME;
 use crate::app::profile;
 use crate::app::rows as app_rows;
 use crate::app::schema::Role;
+use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
 
@@ -292,7 +293,7 @@ impl Session<'_> {
         let now = self.now;
         let uuid = rows::get(self.connection, winner)?.uuid;
         let mut touched = std::collections::BTreeSet::from([loser, winner]);
-        for (referrer, column) in rows::referrers_by_column(self.connection, loser)? {
+        for (referrer, column) in references::referrers_by_column(self.connection, loser)? {
             if referrer == loser {
                 continue;
             }

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::settle::{REFUSED_BY_TABLE, WAITS_FOR_NAME};
 use crate::store::brakes;
 use crate::store::clashes::{self, Ending, NewClash, OpenClash};
+use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
@@ -55,7 +56,7 @@ impl Session<'_> {
         let mut looking = vec![id];
         while let Some(parent) = looking.pop() {
             let left = LeftBehind::of(self.document(parent)?);
-            for (child, column) in rows::referrers_by_column(self.connection, parent)? {
+            for (child, column) in references::referrers_by_column(self.connection, parent)? {
                 let record = rows::get(self.connection, child)?;
                 let entity = self.entity(&record)?;
                 if is_plainly_left(&left, &record, &entity) || !self.requires(child, &column)? {
@@ -78,7 +79,7 @@ impl Session<'_> {
     pub(super) fn requirers(&mut self, id: RowId) -> Result<Vec<RowId>, SessionError> {
         let mut found = Vec::new();
         let left = LeftBehind::of(self.document(id)?);
-        for (child, column) in rows::referrers_by_column(self.connection, id)? {
+        for (child, column) in references::referrers_by_column(self.connection, id)? {
             let record = rows::get(self.connection, child)?;
             let entity = self.entity(&record)?;
             if is_plainly_left(&left, &record, &entity) || !self.requires(child, &column)? || found.contains(&child) {
@@ -192,7 +193,9 @@ impl Session<'_> {
     /// Whose change ended a clash: the newest that wrote what clashed.
     fn how_it_ended(&mut self, record: &RowRecord, clash: &OpenClash) -> Result<(Ending, Option<DeviceKey>), SessionError> {
         let mut children_left = false;
-        for (child, column) in if clash.kind == ConflictKind::Orphan.as_str() { rows::referrers_by_column(self.connection, record.id)? } else { Vec::new() } {
+        for (child, column) in
+            if clash.kind == ConflictKind::Orphan.as_str() { references::referrers_by_column(self.connection, record.id)? } else { Vec::new() }
+        {
             if self.requires(child, &column)? && deletion(self.document(child)?).is_none() {
                 children_left = true;
                 break;

@@ -19,6 +19,7 @@ use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
 use crate::store::packs::{self, PACK_CHANGES, UNPACKED_CHANGES};
 use crate::store::quarantine::BytesHash;
+use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::store::{outbox, peers};
 
@@ -418,10 +419,10 @@ impl<'a> Session<'a> {
             targets.push((rows::find_or_create(self.connection, target, &uuid)?.id, column));
         }
         targets.sort_unstable();
-        let before = rows::references(self.connection, row)?;
+        let before = references::of(self.connection, row)?;
         if before != targets {
             self.left_alone.extend(before.iter().map(|(target, _)| *target).filter(|target| !targets.iter().any(|(known, _)| known == target)));
-            rows::set_references(self.connection, row, &targets)?;
+            references::set(self.connection, row, &targets)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::session::Session;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::store::clashes;
+use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord, TableId};
 
 /// Why a row waits: what it needs has not come.
@@ -94,7 +95,7 @@ impl Session<'_> {
     /// The rows `id` refers to that are still to be settled and not being entered already.
     fn targets_waiting(&mut self, id: RowId, pass: &mut Pass) -> Result<Vec<RowId>, SessionError> {
         let mut targets = Vec::new();
-        for target in rows::targets(self.connection, id)? {
+        for target in references::targets(self.connection, id)? {
             self.check_parent(target, pass)?;
             if !pass.waiting.contains(&target) {
                 continue;
@@ -212,7 +213,7 @@ impl Session<'_> {
     }
 
     pub(super) fn settle_referrers(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
-        for referrer in rows::referrers(self.connection, id)? {
+        for referrer in references::referrers(self.connection, id)? {
             let known = rows::get(self.connection, referrer)?;
             if referrer != id && (known.present || known.parked.is_some()) {
                 pass.waiting.insert(referrer);
@@ -353,7 +354,7 @@ impl Session<'_> {
             && !pass.promised.values().any(|promised| *promised == (record.table, id))
             && app_rows::by_local_id(self.connection, table, id)?.is_none()
             && rows::at_local_id(self.connection, record.table, id)?.is_none()
-            && !rows::is_dangling(self.connection, record.table, id)?
+            && !references::is_dangling(self.connection, record.table, id)?
         {
             return Ok(id);
         }
