@@ -126,7 +126,7 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
         return None;
     }
     let visible = contenders(document, register);
-    let shown = shown(document, register)?;
+    let shown = shown(document, name, register)?;
     let mut values: Vec<ConflictValue> = Vec::new();
     // The shown value comes last; equal values are listed once, by their latest writer.
     for put in visible.iter().copied().filter(|put| put.op_id != shown.op_id).chain([shown]) {

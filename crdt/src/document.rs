@@ -12,7 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::change::{COUNTER_MAX, Draft};
-use crate::{Actor, Change, ChangeHash, Op, OpId, Value};
+use crate::{Actor, Change, ChangeHash, Op, OpId, Value, key};
 
 /// The newest changes of a document: those no other change depends on.
 pub type Heads = BTreeSet<ChangeHash>;
@@ -33,7 +33,12 @@ impl Visible {
     #[must_use]
     pub fn value(&self) -> &Value {
         const NULL: &Value = &Value::Null;
-        self.written_in.ops().get(self.place).map_or(NULL, |op| &op.value)
+        self.op().map_or(NULL, |op| &op.value)
+    }
+
+    /// The put itself.
+    pub(crate) fn op(&self) -> Option<&Op> {
+        self.written_in.ops().get(self.place)
     }
 }
 
@@ -57,6 +62,22 @@ impl Register {
     }
 }
 
+/// What an edit is made on top of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The changes it builds on directly.
+    pub heads: Heads,
+    /// Changes among those it builds on whose values its author had not seen: it replaces none of them, so that they
+    /// stand beside what it puts.
+    pub unseen: HashSet<ChangeHash>,
+}
+
+impl From<Heads> for Base {
+    fn from(heads: Heads) -> Self {
+        Self { heads, unseen: HashSet::new() }
+    }
+}
+
 /// What an edit is made for. Written into the change, so that every device judges it alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditPurpose {
@@ -64,26 +85,39 @@ pub enum EditPurpose {
     Edit,
     /// The app gained columns and filled them: no edit in the sense of a delete/edit clash.
     NewColumns,
-    /// The app wrote the row once more without our seeing the state between: it counts in `version`.
+    /// The app wrote the row once more and changed nothing in it: it counts in `version`.
     Rewrite,
+    /// Somebody decided a conflict or took changes back, beside the app: an edit whose result no form of the app had read.
+    Decision,
 }
 
 impl EditPurpose {
     const NEW_COLUMNS: &'static str = "columns";
     const REWRITE: &'static str = "rewrite";
+    const DECISION: &'static str = "decision";
 
     fn message(self) -> Option<String> {
         match self {
             Self::Edit => None,
             Self::NewColumns => Some(Self::NEW_COLUMNS.to_owned()),
             Self::Rewrite => Some(Self::REWRITE.to_owned()),
+            Self::Decision => Some(Self::DECISION.to_owned()),
         }
     }
 
-    pub(crate) fn of(change: &Change) -> Self {
+    /// Whether a person wrote something.
+    #[must_use]
+    pub fn is_edit(self) -> bool {
+        matches!(self, Self::Edit | Self::Decision)
+    }
+
+    /// What a change was made for.
+    #[must_use]
+    pub fn of(change: &Change) -> Self {
         match change.message() {
             Some(Self::NEW_COLUMNS) => Self::NewColumns,
             Some(Self::REWRITE) => Self::Rewrite,
+            Some(Self::DECISION) => Self::Decision,
             _ => Self::Edit,
         }
     }
@@ -283,14 +317,23 @@ impl Document {
     #[must_use]
     pub fn edit(&self, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Heads>, actor: &Actor, unix_ms: i64) -> Option<Change> {
         match base {
-            Some(base) if *base != self.heads => self.edit_of(&self.at(base)?, puts, purpose, actor, unix_ms),
-            _ => self.edit_of(self, puts, purpose, actor, unix_ms),
+            Some(base) if *base != self.heads => self.edit_of(&self.at(base)?, puts, purpose, actor, unix_ms, &HashSet::new()),
+            _ => self.edit_of(self, puts, purpose, actor, unix_ms, &HashSet::new()),
         }
     }
 
-    /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself.
+    /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself. Values of `unseen` changes
+    /// are not replaced: see [`Base::unseen`].
     #[must_use]
-    pub fn edit_of(&self, state: &Self, puts: BTreeMap<String, Value>, purpose: EditPurpose, actor: &Actor, unix_ms: i64) -> Option<Change> {
+    pub fn edit_of(
+        &self,
+        state: &Self,
+        puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        actor: &Actor,
+        unix_ms: i64,
+        unseen: &HashSet<ChangeHash>,
+    ) -> Option<Change> {
         if puts.is_empty() {
             return None;
         }
@@ -302,8 +345,10 @@ impl Document {
         let ops = puts
             .into_iter()
             .map(|(key, value)| {
-                let predecessors =
-                    state.registers.get(key.as_str()).map(|register| register.visible.iter().map(|v| v.op_id.clone()).collect()).unwrap_or_default();
+                let visible = state.registers.get(key.as_str()).into_iter().flat_map(|register| &register.visible);
+                // What describes the row itself is no text of anybody's: it is replaced, seen or not.
+                let seen = visible.filter(|put| unseen.is_empty() || key::is_bookkeeping(&key) || !unseen.contains(&put.written_in.hash()));
+                let predecessors = seen.map(|put| put.op_id.clone()).collect();
                 Op { key: key.into(), value, predecessors }
             })
             .collect();
@@ -384,6 +429,26 @@ impl Document {
             }
         }
         found
+    }
+
+    /// What a column read as after the first `count` changes of this device's log of the row.
+    #[must_use]
+    pub fn field_after(&self, name: &str, count: usize) -> Value {
+        let first = self.changes.get(..count).unwrap_or(&self.changes);
+        let mut written: Vec<(OpId, &Value)> = Vec::new();
+        let mut replaced: HashSet<&OpId> = HashSet::new();
+        for change in first {
+            for (place, op) in change.ops().iter().enumerate().filter(|(_, op)| *op.key == *name) {
+                written.push((change.op_id(place), &op.value));
+                replaced.extend(&op.predecessors);
+            }
+        }
+        written.retain(|(op_id, _)| !replaced.contains(op_id));
+        match written.as_slice() {
+            [] => Value::Null,
+            [(_, value)] => (*value).clone(),
+            _ => self.at(&self.heads_after(count)).and_then(|state| crate::field(&state, name)).unwrap_or(Value::Null),
+        }
     }
 
     /// The newest changes.

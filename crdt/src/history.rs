@@ -101,9 +101,9 @@ fn entry(before: &Document, change: &Change) -> Entry {
         _ if change.is_genesis() => Action::Created,
         (EditPurpose::NewColumns, _) => Action::Filled,
         (EditPurpose::Rewrite, _) => Action::Rewritten,
-        (EditPurpose::Edit, Some(Value::Null)) => Action::Restored,
-        (EditPurpose::Edit, Some(_)) => Action::Deleted,
-        (EditPurpose::Edit, None) => Action::Edited,
+        (EditPurpose::Edit | EditPurpose::Decision, Some(Value::Null)) => Action::Restored,
+        (EditPurpose::Edit | EditPurpose::Decision, Some(_)) => Action::Deleted,
+        (EditPurpose::Edit | EditPurpose::Decision, None) => Action::Edited,
     };
     Entry { hash: change.hash(), device: change.actor().device(), at: written_at(change), action, fields }
 }
@@ -191,7 +191,7 @@ fn before(document: &Document, name: &str, undone: &HashSet<ChangeHash>) -> Opti
     let mut state = None;
     loop {
         let current = state.as_ref().unwrap_or(document);
-        let put: Option<&Visible> = current.register(name).and_then(|register| shown(current, register));
+        let put: Option<&Visible> = current.register(name).and_then(|register| shown(current, name, register));
         let change = put.and_then(|put| current.changes().get(put.change)).filter(|change| undone.contains(&change.hash()) && !change.is_genesis());
         let Some(change) = change else { return state };
         state = Some(document.at(&change.deps().iter().copied().collect())?);
@@ -217,7 +217,7 @@ pub fn newest_edit(document: &Document) -> Option<ChangeHash> {
     document
         .changes()
         .iter()
-        .rfind(|change| EditPurpose::of(change) == EditPurpose::Edit && !(change.is_genesis() && change.actor().device().is_none()))
+        .rfind(|change| EditPurpose::of(change).is_edit() && !(change.is_genesis() && change.actor().device().is_none()))
         .map(Change::hash)
 }
 

@@ -33,14 +33,16 @@ mod history;
 mod id;
 mod prose;
 mod row;
+mod sameness;
 mod save;
+mod seen;
 mod shown;
 mod stamp;
 mod value;
 
 pub use change::{Change, FIRST_VERSION_MAX, Op, OpId, VALUE_BYTES_MAX, VERSION_MAX};
 pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
-pub use document::{ApplyError, Document, EditPurpose, Heads, Register};
+pub use document::{ApplyError, Base, Document, EditPurpose, Heads, Register};
 pub use genesis::{derived_uuid, genesis, key_uuid};
 pub use guard::{
     ACTOR_BYTES_MAX, CHANGE_BYTES_MAX, DEPENDENCIES_PER_CHANGE_MAX, DecodeError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX,
@@ -48,9 +50,11 @@ pub use guard::{
 };
 pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
-pub use prose::merge_prose;
-pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, row, row_head, version};
+pub use prose::{keeps_changes, merge_prose};
+pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, is_prose, row, row_head, version};
+pub use sameness::{is_kept_by_app, says_nothing, says_the_same};
 pub use save::{SaveError, save};
+pub use seen::{Seen, Unread};
 pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, left_name, orphan_clash, shown, stands, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};
@@ -74,6 +78,14 @@ pub mod key {
     pub const LEFT_BEHIND: &str = "$left";
     /// Comma-separated names of the columns that merge as prose; written once, at creation.
     pub const PROSE: &str = "$prose";
+
+    /// How often the app saved the row for this one change, where that is more than once: so far it raises [`VERSION`].
+    pub const SAVES: &str = "$saves";
+    /// Comma-separated names of the columns in this change that hold what they held before something came from elsewhere: written
+    /// back all the same, they count as typed.
+    pub const TYPED: &str = "$typed";
+    /// Comma-separated names of the references in this change that lead to no row: there [`crate::NOWHERE`] is a mark, and nobody's text.
+    pub const NOWHERE: &str = "$nowhere";
 
     /// Whether a key carries bookkeeping and no content of the app's.
     #[must_use]

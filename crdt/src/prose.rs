@@ -27,8 +27,50 @@ struct Edit {
 
 /// Merges `ours` and `theirs`, which both grew from `base`. `None` when an edit of one overlaps or
 /// touches a different edit of the other. Symmetric: the order of the sides does not matter.
+///
+/// Where one of them spells its letters otherwise than the rest (UAX #15; macOS takes accents apart), each such word
+/// would count as rewritten: then all three are compared, and merged, in normal form C.
 #[must_use]
 pub fn merge_prose(base: &str, ours: &str, theirs: &str) -> Option<String> {
+    if let Some(merged) = merge_as_spelled(base, ours, theirs) {
+        return Some(merged);
+    }
+    let composed = [base, ours, theirs].map(crate::sameness::composed);
+    if composed.iter().all(Option::is_none) {
+        return None;
+    }
+    let [in_base, in_ours, in_theirs] = composed;
+    merge_as_spelled(in_base.as_deref().unwrap_or(base), in_ours.as_deref().unwrap_or(ours), in_theirs.as_deref().unwrap_or(theirs))
+}
+
+/// Whether `text` shows that its author had `after` before them, and not only `before`: it keeps at least a fifth of the words
+/// that `after` has more than `before`, or, where `after` only lacks words, still lacks one of them.
+#[must_use]
+pub fn keeps_changes(before: &str, after: &str, text: &str) -> bool {
+    fn words(text: &str) -> HashMap<&str, usize> {
+        let mut counted = HashMap::new();
+        for word in text.unicode_words() {
+            *counted.entry(word).or_default() += 1;
+        }
+        counted
+    }
+    let (before, after, text) = (words(before), words(after), words(text));
+    let more = |of: &HashMap<&str, usize>, than: &HashMap<&str, usize>| -> (usize, usize) {
+        of.iter().fold((0, 0), |(all, kept), (word, count)| {
+            let base = than.get(word).copied().unwrap_or(0);
+            let extra = count.saturating_sub(base);
+            (all + extra, kept + text.get(word).copied().unwrap_or(0).saturating_sub(base).min(extra))
+        })
+    };
+    let (added, kept) = more(&after, &before);
+    if added > 0 {
+        return kept * 5 >= added;
+    }
+    let (removed, put_back) = more(&before, &after);
+    removed == 0 || put_back < removed
+}
+
+fn merge_as_spelled(base: &str, ours: &str, theirs: &str) -> Option<String> {
     if ours == theirs || theirs == base {
         return Some(ours.to_owned());
     }
@@ -211,6 +253,24 @@ mod tests {
         let ours = "family 👩‍👩‍👦 here, שלום עולם there and e\u{301}te\u{301} everywhere";
         let theirs = "family 👩‍👩‍👧 here, שלום עולם there and e\u{301}te\u{301} nowhere";
         assert_eq!(merge_prose(base, ours, theirs).as_deref(), Some("family 👩‍👩‍👦 here, שלום עולם there and e\u{301}te\u{301} nowhere"));
+    }
+
+    #[test]
+    fn a_text_tells_which_state_its_author_had_read() {
+        let (before, after) = ("He lives in the tower.", "He lives in the tower. Nobody knows why he left the court.");
+        assert!(!keeps_changes(before, after, "He lives in the high tower."));
+        assert!(keeps_changes(before, after, "He lives in the tower. Nobody knows why he left the court, or when."));
+        assert!(keeps_changes(before, after, "He left the court. Nobody knows why."));
+        assert!(!keeps_changes(after, before, "He lives in the tower. Nobody knows why he left the court for good."));
+        assert!(keeps_changes(after, before, "He lives in the tower, alone."));
+    }
+
+    #[test]
+    fn a_side_that_takes_accents_apart_has_rewritten_nothing() {
+        let base = "café, naïve, déjà vu, and the rest of it";
+        let ours = "cafe\u{301}, nai\u{308}ve, de\u{301}ja\u{300} vu, and the rest of it all";
+        let theirs = "café, naïve, never déjà vu, and the rest of it";
+        assert_eq!(merge_prose(base, ours, theirs).as_deref(), Some("café, naïve, never déjà vu, and the rest of it all"));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::document::Visible;
-use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, OpId, Register, Stamp, UNKNOWN_STAMP, Value, key};
+use crate::sameness::{is_kept_by_app, says_nothing, says_the_same};
+use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, Op, OpId, Register, Stamp, UNKNOWN_STAMP, Value, key};
 
 /// How a row was deleted. It travels: an app that removes rows makes them disappear elsewhere, an
 /// app that sets `deleted_at` gets `deleted_at` set elsewhere.
@@ -49,7 +50,7 @@ pub struct Row {
     pub updated_at: Value,
     /// Set when the row is deleted.
     pub deletion: Option<Deletion>,
-    /// Highest version any genesis carries, plus the number of other changes.
+    /// Highest version any genesis carries, plus one for each save that the other changes stand for.
     pub version: i64,
 }
 
@@ -122,12 +123,12 @@ pub(crate) struct Reading {
 
 /// Reads a register: one value, equal values, prose that merges, or a winner among values that clash.
 pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> Option<Reading> {
-    let winner = shown(document, register)?;
+    let winner = shown(document, name, register)?;
     if register.visible().len() == 1 {
         return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     let contenders = contenders(document, register);
-    if contenders.iter().all(|put| put.value() == winner.value()) {
+    if is_kept_by_app(name) || contenders.iter().all(|put| says_the_same(put.value(), winner.value())) {
         return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     match merged_prose(document, name, &contenders) {
@@ -152,7 +153,9 @@ fn merged_prose(document: &Document, name: &str, contenders: &[&Visible]) -> Opt
     Some(merged)
 }
 
-fn is_prose(document: &Document, name: &str) -> bool {
+/// Whether a column merges as prose, as the document noted at its creation.
+#[must_use]
+pub fn is_prose(document: &Document, name: &str) -> bool {
     document
         .register(key::PROSE)
         .is_some_and(|register| register.visible().iter().filter_map(|put| put.value().as_text()).any(|names| names.split(',').any(|prose| prose == name)))
@@ -197,9 +200,15 @@ pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) ->
 
 /// The put whose value a register shows: automerge's winner, but between two geneses (both devices
 /// had the row before storysync came, with other values) the one with the later `updated_at`, then hash.
-pub(crate) fn shown<'a>(document: &Document, register: &'a Register) -> Option<&'a Visible> {
+///
+/// Of what an app keeps by itself, the latest writer's stands.
+pub(crate) fn shown<'a>(document: &Document, name: &str, register: &'a Register) -> Option<&'a Visible> {
     let contenders = contenders(document, register);
     let winner = contenders.last().copied()?;
+    if contenders.len() > 1 && is_kept_by_app(name) {
+        let writer = |put: &Visible| document.changes().get(put.change).map(|change| (written_at(change), change.hash()));
+        return contenders.into_iter().max_by_key(|put| writer(put));
+    }
     let genesis_of = |put: &Visible| document.changes().get(put.change).filter(|change| change.is_genesis());
     if contenders.len() == 1 || contenders.iter().any(|put| genesis_of(put).is_none()) {
         return Some(winner);
@@ -208,14 +217,32 @@ pub(crate) fn shown<'a>(document: &Document, register: &'a Register) -> Option<&
 }
 
 /// The visible puts that count against each other, in ascending order: what an app filled into columns
-/// it gained steps back behind anything somebody wrote.
+/// it gained, and what nobody typed, step back behind anything somebody wrote.
 pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec<&'a Visible> {
-    let filled = |put: &&Visible| document.changes().get(put.change).is_some_and(|change| EditPurpose::of(change) == EditPurpose::NewColumns);
     let visible = register.visible();
-    if visible.len() > 1 && !visible.iter().all(|put| filled(&put)) {
-        return visible.iter().filter(|put| !filled(put)).collect();
+    if visible.len() < 2 {
+        return visible.iter().collect();
     }
-    visible.iter().collect()
+    let typed = |put: &&Visible| {
+        let change = document.changes().get(put.change);
+        change.is_some_and(|change| {
+            EditPurpose::of(change) != EditPurpose::NewColumns && !put.op().is_some_and(|op| is_typed_by_nobody(document, change, op))
+        })
+    };
+    let contenders: Vec<&Visible> = visible.iter().filter(typed).collect();
+    if contenders.is_empty() { visible.iter().collect() } else { contenders }
+}
+
+/// Whether a put says what its author had before them already: an empty text for NULL, as forms write it back, or the same
+/// letters otherwise composed. Only a put that replaces something can be judged so, or one that is empty itself.
+pub(crate) fn is_typed_by_nobody(document: &Document, change: &Change, op: &Op) -> bool {
+    if lists(change, key::TYPED, &op.key) {
+        return false;
+    }
+    if op.predecessors.is_empty() {
+        return says_nothing(&op.value);
+    }
+    op.predecessors.iter().all(|replaced| document.put(replaced).is_some_and(|(_, before)| says_the_same(&before.value, &op.value)))
 }
 
 /// When a change says it was made.
@@ -246,7 +273,7 @@ fn stamp(document: &Document, name: &str, pick: Pick) -> Value {
     picked.map_or_else(|| Value::from(UNKNOWN_STAMP), |(_, value)| value.clone())
 }
 
-/// Highest version any genesis carries, plus the number of other changes: [`Row::version`] alone.
+/// Highest version any genesis carries, plus what the other changes count for: [`Row::version`] alone.
 #[must_use]
 pub fn version(document: &Document) -> i64 {
     let mut others = 0_i64;
@@ -255,10 +282,18 @@ pub fn version(document: &Document) -> i64 {
         if change.is_genesis() {
             first = first.max(genesis_version(change));
         } else {
-            others = others.saturating_add(1);
+            others = others.saturating_add(saves(change));
         }
     }
     first.saturating_add(others)
+}
+
+/// Most saves one change counts for.
+const SAVES_MAX: i64 = 1 << 20;
+
+/// How far a change raises the version: once, or as often as the app saved the row before anybody looked.
+fn saves(change: &Change) -> i64 {
+    change.value(key::SAVES).and_then(Value::as_integer).unwrap_or(1).clamp(1, SAVES_MAX)
 }
 
 fn genesis_version(change: &Change) -> i64 {
@@ -270,6 +305,11 @@ impl Document {
     /// somebody who last saw that version had before them. At least the first change.
     #[must_use]
     pub fn heads_at_version(&self, version: i64) -> crate::Heads {
+        self.heads_after(self.count_at_version(version))
+    }
+
+    /// How many changes that prefix has.
+    pub(crate) fn count_at_version(&self, version: i64) -> usize {
         let mut first = 1_i64;
         let mut others = 0_i64;
         let mut count = 1;
@@ -277,13 +317,13 @@ impl Document {
             if change.is_genesis() {
                 first = first.max(genesis_version(change));
             } else {
-                others = others.saturating_add(1);
+                others = others.saturating_add(saves(change));
             }
             if first.saturating_add(others) <= version {
                 count = position + 1;
             }
         }
-        self.heads_after(count)
+        count
     }
 }
 
@@ -331,7 +371,7 @@ pub(crate) fn uncovered_edits<'a>(document: &'a Document, deletes: &[&Visible]) 
         .changes()
         .iter()
         .filter(move |change| !known_to_deletes.contains(&change.hash()) && !knows_delete.contains(&change.hash()))
-        .filter(move |change| if change.is_genesis() { !known_geneses.iter().any(|known| same_columns(known, change)) } else { is_edit(change) })
+        .filter(move |change| if change.is_genesis() { !known_geneses.iter().any(|known| same_columns(known, change)) } else { is_edit(document, change) })
 }
 
 fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
@@ -345,16 +385,22 @@ fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
     found
 }
 
-/// Whether somebody wrote something: changes only to version or times, references that lead
-/// nowhere, and columns the app gained are no edits. Bringing a row back is one.
-fn is_edit(change: &Change) -> bool {
-    EditPurpose::of(change) == EditPurpose::Edit
+/// Whether somebody wrote something: changes only to version, times and what the app keeps by itself, references that lead
+/// nowhere, columns the app gained and values nobody typed are no edits. Bringing a row back is one.
+fn is_edit(document: &Document, change: &Change) -> bool {
+    let leads_nowhere = |op: &Op| op.value.as_text() == Some(NOWHERE) && lists(change, key::NOWHERE, &op.key);
+    EditPurpose::of(change).is_edit()
         && change.ops().iter().any(|op| {
             if *op.key == *key::DELETED_AT {
                 return op.value.is_null();
             }
-            !key::is_bookkeeping(&op.key) && op.value.as_text() != Some(NOWHERE)
+            !key::is_bookkeeping(&op.key) && !is_kept_by_app(&op.key) && !leads_nowhere(op) && !is_typed_by_nobody(document, change, op)
         })
+}
+
+/// Whether a change names a column under one of our own keys.
+fn lists(change: &Change, list: &str, column: &str) -> bool {
+    change.value(list).and_then(Value::as_text).is_some_and(|names| names.split(',').any(|name| name == column))
 }
 
 fn same_columns(a: &Change, b: &Change) -> bool {

@@ -176,7 +176,7 @@ impl LeftBehind {
         if self.names(child) {
             return true;
         }
-        let reference = child_document.register(column).and_then(|register| shown_put(child_document, register));
+        let reference = child_document.register(column).and_then(|register| shown_put(child_document, column, register));
         reference.and_then(|put| child_document.changes().get(put.change)).is_some_and(|reference| {
             let device = reference.actor().device();
             device.is_some() && self.deleted.iter().any(|(deleter, at)| *deleter == device && written_at(reference) >= *at)
@@ -348,7 +348,7 @@ pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> O
 #[must_use]
 pub fn unique_clash(waiting: &Document, winner: &EntityId, winning: &Document, columns: &[String]) -> Conflict {
     let value_of = |document: &Document, column: &str| -> ConflictValue {
-        let put: Option<&Visible> = document.register(column).and_then(|register| shown_put(document, register));
+        let put: Option<&Visible> = document.register(column).and_then(|register| shown_put(document, column, register));
         put.map_or(ConflictValue { value: Value::Null, device: None, at: None }, |put| attributed(document, put))
     };
     let fields = columns

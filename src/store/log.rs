@@ -198,6 +198,14 @@ pub fn places(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>>
     connection.prepare_cached("SELECT seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?.query_map([row.0], |row| row.get(0))?.collect()
 }
 
+/// When the changes of a row were admitted, in order, in Unix milliseconds: the same for all of one transaction.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn admitted(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>> {
+    connection.prepare_cached("SELECT admitted_at FROM sync_change WHERE row_id = ?1 ORDER BY seq")?.query_map([row.0], |row| row.get(0))?.collect()
+}
+
 /// The rows that have changes.
 ///
 /// # Errors

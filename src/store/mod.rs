@@ -1,5 +1,5 @@
 //! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `packs`,
-//! `rows`, `references`, `peers`, `outbox`), clashes and brakes (`clashes`, `brakes`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
+//! `rows`, `references`, `peers`, `outbox`), clashes, brakes and notices (`clashes`, `brakes`, `notices`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
 //! and how far logs had come (`anchor`).
 //!
 //! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
@@ -10,6 +10,7 @@ pub mod clashes;
 pub mod key_file;
 pub mod log;
 pub mod migrations;
+pub mod notices;
 pub mod outbox;
 pub mod packs;
 pub mod peers;

@@ -3,19 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Row, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, deletion, key, key_uuid, row};
+use storysync_crdt::{Base, DeletionKind, EditPurpose, NOWHERE, Row, Seen, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, deletion, key, key_uuid, says_nothing};
 
 use super::error::SessionError;
+use super::form::{Edits, Written};
 use super::session::Session;
 use super::settle::{known_stamp, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
+use crate::store::notices;
 use crate::store::outbox::{self, Hint, Operation};
 use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord, TableId};
 
-/// Most changes written only to count rewrites whose state between nobody saw.
-const REWRITES_COUNTED_MAX: i64 = 16;
 /// Longest list of referring rows a delete names, in bytes; beyond that it says that it left all there were.
 const LEFT_BEHIND_BYTES_MAX: usize = VALUE_BYTES_MAX / 2;
 
@@ -28,6 +28,8 @@ struct IdHint {
     at: Option<Stamp>,
     /// How often the row was updated.
     updates: i64,
+    /// Whether the row was inserted.
+    inserted: bool,
     /// Uuids an update replaced in place.
     displaced: Vec<String>,
     /// Whether a row was deleted, or moved away, from here.
@@ -393,15 +395,11 @@ impl Session<'_> {
         }
         let merged = self.shown_row(id)?;
         self.restore_unknown_times(table, &record, stored, &merged)?;
-        let stale = match hint.base_version {
-            Some(version) => {
-                let document = self.document(id)?;
-                let heads = document.heads_at_version(version);
-                document.at(&heads).filter(|_| heads != *document.heads()).map(|earlier| (heads, row(&earlier)))
-            }
+        let seen = match read_version(table, &record, stored, hint, merged.version) {
+            Some(version) => self.seen_at(id, version)?,
             None => None,
         };
-        let mut puts = BTreeMap::new();
+        let mut written = Vec::new();
         let mut only_new_columns = reason == Reason::Rebuilt;
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
@@ -414,51 +412,88 @@ impl Session<'_> {
                 continue;
             }
             let travelling = self.travelling(column, captured, id)?;
-            if let Some((_, base)) = &stale
-                && base.fields.get(&column.name).unwrap_or(&Value::Null) == &travelling
-            {
-                continue;
-            }
             only_new_columns &= self.document(id)?.register(&column.name).is_none();
-            record.differs.remove(&column.name);
-            if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
+            let before = record.differs.remove(&column.name);
+            if leads_nowhere(column, &travelling) {
                 record.differs.insert(column.name.clone(), Difference::new(travelling.clone(), token(captured)));
                 if document == travelling {
                     continue;
                 }
             }
-            puts.insert(column.name.clone(), travelling);
+            let hid_arrivals = before.is_some_and(|before| before.kind == DifferenceKind::Unsent);
+            written.push(Written { name: column.name.clone(), role: column.role.clone(), value: travelling, document, hid_arrivals });
         }
-        only_new_columns &= !puts.is_empty();
-        let wanted = !puts.is_empty() && !only_new_columns && merged.deletion.is_none() && stale.is_none() && deletion(self.document(id)?).is_some();
+        only_new_columns &= !written.is_empty();
+        let mut edits = match &seen {
+            Some(seen) => Self::edits_of_form(seen, written),
+            None if reason == Reason::Rebuilt || hint.deleted => {
+                Edits { puts: written.into_iter().map(|column| (column.name, column.value)).collect(), ..Edits::default() }
+            }
+            None => self.edits_of_panel(id, written)?,
+        };
+        let writes = !edits.puts.is_empty() || !edits.beside.is_empty();
+        let wanted = writes && !only_new_columns && merged.deletion.is_none() && seen.is_none() && deletion(self.document(id)?).is_some();
         if wanted {
             // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
-            puts.insert(key::DELETED_AT.to_owned(), Value::Null);
+            edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
-        puts.extend(deletion_puts(table, stored, &merged, stale.as_ref().map(|(_, base)| base)));
-        if puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
-            puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
+        edits.puts.extend(deletion_puts(table, stored, &merged, seen.as_ref()));
+        if edits.puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
+            edits.puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         }
         rows::save(self.connection, &record)?;
-        if puts.is_empty() {
+        let saves = hint.updates.max(1);
+        if edits.puts.is_empty() && edits.beside.is_empty() {
+            // Saved, and nothing in it is new; but forms may have read the version the table has shown since.
+            let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
+            let unseen = shown.saturating_sub(merged.version).min(hint.updates);
+            if unseen > 0 {
+                self.put_captured(id, BTreeMap::new(), EditPurpose::Rewrite, None, unseen, at)?;
+            }
             return Ok(());
         }
-        let mut version = merged.version;
-        if stale.is_none() {
-            let written = stored.by_role(table, &Role::Version).as_integer().unwrap_or(version);
-            let unseen = written.saturating_sub(version).saturating_sub(1).min(hint.updates - 1).clamp(0, REWRITES_COUNTED_MAX);
-            for _ in 0..unseen {
-                version = version.saturating_add(1);
-                self.edit(id, BTreeMap::from([(key::VERSION.to_owned(), Value::Integer(version))]), EditPurpose::Rewrite, None, at)?;
-            }
-        }
-        puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));
-        puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
         let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
-        self.edit(id, puts, purpose, stale.as_ref().map(|(heads, _)| heads), at)?;
+        let Edits { puts, base, mut beside, unread, replaced } = edits;
+        let counted_with_puts = !puts.is_empty();
+        if counted_with_puts {
+            let nowhere = table.references().filter(|(column, _)| puts.get(&column.name).is_some_and(|value| leads_nowhere(column, value)));
+            let nowhere = listed(nowhere.map(|(column, _)| column.name.as_str()));
+            let puts = puts.into_iter().chain(nowhere.map(|names| (key::NOWHERE.to_owned(), names))).collect();
+            self.put_captured(id, puts, purpose, base.as_ref(), saves, at)?;
+        }
+        if !beside.is_empty() {
+            let empty = listed(beside.iter().filter(|(_, value)| says_nothing(value)).map(|(name, _)| name.as_str()));
+            beside.extend(empty.map(|names| (key::TYPED.to_owned(), names)));
+            let base = Base { heads: self.document(id)?.heads().clone(), unseen: unread };
+            self.put_captured(id, beside, purpose, Some(&base), if counted_with_puts { 1 } else { saves }, at)?;
+        }
+        for (column, change) in replaced {
+            notices::note(self.connection, id, &column, &change, self.now.unix_ms())?;
+        }
         self.note_document(record.id, Some(table))?;
         rows::save(self.connection, &record)?;
         Ok(())
+    }
+
+    /// Writes one change of what was captured, which the app saved `saves` times.
+    fn put_captured(
+        &mut self,
+        id: RowId,
+        mut puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Base>,
+        saves: i64,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
+        let version = storysync_crdt::version(self.document(id)?);
+        puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(saves)));
+        if saves > 1 {
+            puts.insert(key::SAVES.to_owned(), Value::Integer(saves));
+        }
+        if purpose != EditPurpose::Rewrite {
+            puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
+        }
+        self.edit(id, puts, purpose, base, at)
     }
 
     /// Times no document knows stay what they were, whatever the app or its triggers wrote there: an edit
@@ -558,13 +593,28 @@ pub(super) fn leads_nowhere(column: &Column, value: &Value) -> bool {
     column.role != Role::Field && value.as_text() == Some(NOWHERE)
 }
 
+/// The version a form had read that wrote the row, where it says so: it was written back lower than it stood, or came with a
+/// row that was inserted again under its own name.
+fn read_version(table: &Table, record: &RowRecord, stored: &StoredRow, hint: &IdHint, shown: i64) -> Option<i64> {
+    if hint.base_version.is_some() || !hint.inserted || hint.deleted || stored.uuid(table).as_ref() != Some(&record.uuid) {
+        return hint.base_version;
+    }
+    stored.by_role(table, &Role::Version).as_integer().filter(|version| *version < shown)
+}
+
+/// Names as one of our own keys lists them; `None` when there are none.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Option<Value> {
+    let names: Vec<&str> = names.collect();
+    (!names.is_empty()).then(|| Value::from(names.join(",")))
+}
+
 /// What the app did to `deleted_at`: set it, cleared it, or wrote to a row that was gone.
-fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, base: Option<&Row>) -> BTreeMap<String, Value> {
+fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, seen: Option<&Seen>) -> BTreeMap<String, Value> {
     let mut puts = BTreeMap::new();
     let captured = stored.by_role(table, &Role::DeletedAt);
     let shown = merged.deletion.as_ref().map_or(&Value::Null, |deletion| &deletion.at);
     let hard = merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard);
-    let stale_echo = base.is_some_and(|base| base.deletion.as_ref().map_or(&Value::Null, |deletion| &deletion.at) == captured);
+    let stale_echo = seen.is_some_and(|seen| seen.deletion().map_or(Value::Null, |deletion| deletion.at) == *captured);
     if (hard || captured != shown) && !stale_echo {
         puts.insert(key::DELETED_AT.to_owned(), captured.clone());
         if !captured.is_null() {
@@ -601,7 +651,8 @@ impl TableHints {
             }
             Operation::UuidChanged => entry.displaced.extend(hint.uuid.clone()),
             Operation::Deleted => entry.deleted = true,
-            Operation::Inserted | Operation::PerhapsReplaced => {}
+            Operation::Inserted => entry.inserted = true,
+            Operation::PerhapsReplaced => {}
         }
         if let Some(uuid) = hint.uuid {
             let known = self.uuids.entry(uuid).or_default();

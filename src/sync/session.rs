@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Change, DeviceKey, Document, EditPurpose, EntityId, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, Document, EditPurpose, EntityId, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field,
     key, stands, version,
 };
 
@@ -216,19 +216,20 @@ impl<'a> Session<'a> {
         row: RowId,
         puts: BTreeMap<String, Value>,
         purpose: EditPurpose,
-        base: Option<&Heads>,
+        base: Option<&Base>,
         actor: &Actor,
         at: Stamp,
     ) -> Result<Option<Change>, SessionError> {
         let document = self.document(row)?;
-        let Some(base) = base.filter(|base| *base != document.heads()) else {
-            return Ok(document.edit_of(document, puts, purpose, actor, at.unix_ms()));
+        let Some(base) = base.filter(|base| base.heads != *document.heads()) else {
+            let unseen = base.map(|base| &base.unseen);
+            return Ok(document.edit_of(document, puts, purpose, actor, at.unix_ms(), unseen.unwrap_or(&HashSet::new())));
         };
-        if self.earlier(row, base)?.is_none() {
+        if self.earlier(row, &base.heads)?.is_none() {
             return Ok(None);
         }
         let (Some(document), Some((_, _, state))) = (self.documents.get(&row), &self.earlier) else { return Ok(None) };
-        Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms()))
+        Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms(), &base.unseen))
     }
 
     /// The same, and no change of another row: two rows of one name in two tables, written alike in one instant, would begin with
@@ -238,7 +239,7 @@ impl<'a> Session<'a> {
         row: RowId,
         puts: &BTreeMap<String, Value>,
         purpose: EditPurpose,
-        base: Option<&Heads>,
+        base: Option<&Base>,
         actor: &Actor,
         at: Stamp,
     ) -> Result<Option<Change>, SessionError> {
@@ -318,7 +319,7 @@ impl<'a> Session<'a> {
         row: RowId,
         puts: BTreeMap<String, Value>,
         purpose: EditPurpose,
-        base: Option<&Heads>,
+        base: Option<&Base>,
         at: Stamp,
     ) -> Result<(), SessionError> {
         let actor = match &self.on_behalf_of {
@@ -329,11 +330,11 @@ impl<'a> Session<'a> {
         for puts in portions(puts) {
             let Some(change) = self.draft_new(row, &puts, purpose, base.as_ref(), &actor, at)? else { continue };
             // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
-            if purpose == EditPurpose::Edit {
+            if purpose.is_edit() {
                 self.take_brake_off(row)?;
             }
             // What follows builds on this, and on nothing the base did not know.
-            let then = base.is_some().then(|| Heads::from([change.hash()]));
+            let then = base.as_ref().map(|base| Base { heads: Heads::from([change.hash()]), unseen: base.unseen.clone() });
             match self.admit_new(row, change, None)? {
                 Ok(_) => base = then,
                 Err(ApplyError::Crowded) => self.edit_on_everything(row, puts, purpose, &actor, at)?,
@@ -369,6 +370,8 @@ impl<'a> Session<'a> {
         base: Option<&Heads>,
         at: Stamp,
     ) -> Result<(), SessionError> {
+        // A client writes what its user typed; what is written here beside the app, no form of the app has read.
+        let purpose = if self.on_behalf_of.is_some() { EditPurpose::Edit } else { EditPurpose::Decision };
         let shown = self.shown_deletion(id)?;
         let seen = match base {
             Some(heads) => self.earlier(id, heads)?.map(deletion),
@@ -386,7 +389,7 @@ impl<'a> Session<'a> {
         }
         puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(1)));
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
-        self.edit(id, puts, EditPurpose::Edit, base, at)?;
+        self.edit(id, puts, purpose, base.cloned().map(Base::from).as_ref(), at)?;
         let name = self.table_name(table)?;
         let schema = Arc::clone(&self.schema);
         self.note_document(id, schema.table(name.as_str()))
