@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzzers for a given time: seeded scripts of both models on all cores, then every target under
+# Runs the fuzzers for a given time: seeded scripts of the three models on all cores, then every target under
 # libFuzzer (cargo-fuzz, without sanitizer: works on a stable compiler). Prints executions and findings.
 #
 #   fuzz/run.sh SECONDS [TARGET...]        SECONDS each; `seeds` as a target plays the seeded scripts
@@ -8,11 +8,11 @@ cd "$(dirname "$0")"
 SECONDS_EACH=${1:?usage: fuzz/run.sh SECONDS [TARGET...]}
 shift
 TARGETS=("$@")
-[ ${#TARGETS[@]} -gt 0 ] || TARGETS=(seeds change_set qr_text sealed_body register_body prose_merge convergence convergence_sqlite)
+[ ${#TARGETS[@]} -gt 0 ] || TARGETS=(seeds change_set qr_text sealed_body register_body prose_merge desk convergence convergence_sqlite)
 FAILED=0
 for target in "${TARGETS[@]}"; do
     if [ "$target" = seeds ]; then
-        for model in convergence convergence_sqlite; do
+        for model in desk convergence convergence_sqlite; do
             cargo run --release --quiet --bin seeds -- "$model" "$SECONDS_EACH" "$(( $(date +%s) * 1000000 ))" || FAILED=1
         done
         continue

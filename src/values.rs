@@ -11,8 +11,11 @@ const BLOB_KEY: &str = "$base64";
 /// Key of the JSON object that stands for a double JSON can't spell (infinities).
 const REAL_KEY: &str = "$real";
 
-/// Reads a column. Text that is not UTF-8 becomes bytes: automerge holds UTF-8 only, and the bytes
-/// must not be lost.
+/// Opens the bytes that stand for TEXT which is not UTF-8 (half an emoji, cut by an app that counts in UTF-16): documents hold
+/// UTF-8 only, and both the bytes and their storage class must come through. No picture or archive begins so.
+const ILL_FORMED_TEXT: &[u8] = b"\0storysync: TEXT that is not UTF-8\0";
+
+/// Reads a column.
 #[must_use]
 pub fn from_sql(value: ValueRef<'_>) -> Value {
     match value {
@@ -21,7 +24,7 @@ pub fn from_sql(value: ValueRef<'_>) -> Value {
         ValueRef::Real(f) => Value::Real(f),
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => Value::Blob(bytes.to_vec()),
+            Err(_) => Value::Blob([ILL_FORMED_TEXT, bytes].concat()),
         },
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
@@ -35,7 +38,10 @@ pub fn to_sql(value: &Value) -> ToSqlOutput<'_> {
         Value::Integer(i) => ValueRef::Integer(*i),
         Value::Real(f) => ValueRef::Real(*f),
         Value::Text(text) => ValueRef::Text(text.as_bytes()),
-        Value::Blob(bytes) => ValueRef::Blob(bytes),
+        Value::Blob(bytes) => match bytes.strip_prefix(ILL_FORMED_TEXT) {
+            Some(text) => ValueRef::Text(text),
+            None => ValueRef::Blob(bytes),
+        },
     })
 }
 
@@ -69,5 +75,19 @@ pub fn from_json(json: &serde_json::Value) -> Option<Value> {
             _ => None,
         },
         serde_json::Value::Array(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_not_utf8_stays_text() {
+        let half_an_emoji = b"a\xed\xa0\xbdb".as_slice();
+        let value = from_sql(ValueRef::Text(half_an_emoji));
+        assert_eq!(to_sql(&value), ToSqlOutput::Borrowed(ValueRef::Text(half_an_emoji)));
+        let blob = Value::Blob(half_an_emoji.to_vec());
+        assert_eq!(to_sql(&blob), ToSqlOutput::Borrowed(ValueRef::Blob(half_an_emoji)));
     }
 }

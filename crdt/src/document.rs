@@ -342,13 +342,13 @@ impl Document {
             // Nothing can be written any more: better this row stands still than a log nobody can read.
             return None;
         }
+        let none = &HashSet::new();
         let ops = puts
             .into_iter()
             .map(|(key, value)| {
-                let visible = state.registers.get(key.as_str()).into_iter().flat_map(|register| &register.visible);
                 // What describes the row itself is no text of anybody's: it is replaced, seen or not.
-                let seen = visible.filter(|put| unseen.is_empty() || key::is_bookkeeping(&key) || !unseen.contains(&put.written_in.hash()));
-                let predecessors = seen.map(|put| put.op_id.clone()).collect();
+                let unseen = if key::is_bookkeeping(&key) { none } else { unseen };
+                let predecessors = state.seen_puts(&key, unseen);
                 Op { key: key.into(), value, predecessors }
             })
             .collect();
@@ -368,6 +368,23 @@ impl Document {
             }
             .encode(),
         )
+    }
+
+    /// The puts of a key that stand for whoever has not seen some changes: in place of theirs, those they replaced.
+    fn seen_puts(&self, key: &str, unseen: &HashSet<ChangeHash>) -> Vec<OpId> {
+        let visible = self.registers.get(key).map_or(&[][..], |register| register.visible());
+        let mut waiting: Vec<OpId> = visible.iter().map(|put| put.op_id.clone()).collect();
+        if unseen.is_empty() {
+            return waiting;
+        }
+        let mut found = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            match self.put(&id) {
+                Some((change, put)) if unseen.contains(&change.hash()) => waiting.extend(put.predecessors.iter().cloned()),
+                _ => drop(found.insert(id)),
+            }
+        }
+        found.into_iter().collect()
     }
 
     /// An actor of the same device that has no change here: the run bytes are hashed with how far

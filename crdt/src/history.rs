@@ -214,11 +214,7 @@ pub fn deletion_puts(row: &UndoRow, at: &Value) -> BTreeMap<String, Value> {
 /// The newest change of a row that undoing one step takes back: the last that wrote something.
 #[must_use]
 pub fn newest_edit(document: &Document) -> Option<ChangeHash> {
-    document
-        .changes()
-        .iter()
-        .rfind(|change| EditPurpose::of(change).is_edit() && !(change.is_genesis() && change.actor().device().is_none()))
-        .map(Change::hash)
+    document.changes().iter().rfind(|change| EditPurpose::of(change).is_edit() && !(change.is_genesis() && change.actor().device().is_none())).map(Change::hash)
 }
 
 /// The changes of a document that `device` says it wrote at `since` or later.

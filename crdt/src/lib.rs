@@ -27,6 +27,7 @@ mod change;
 mod chunk;
 mod conflict;
 mod document;
+mod form;
 mod genesis;
 mod guard;
 mod history;
@@ -43,6 +44,7 @@ mod value;
 pub use change::{Change, FIRST_VERSION_MAX, Op, OpId, VALUE_BYTES_MAX, VERSION_MAX};
 pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
 pub use document::{ApplyError, Base, Document, EditPurpose, Heads, Register};
+pub use form::{Arrivals, Edits, Form, Written, edits};
 pub use genesis::{derived_uuid, genesis, key_uuid};
 pub use guard::{
     ACTOR_BYTES_MAX, CHANGE_BYTES_MAX, DEPENDENCIES_PER_CHANGE_MAX, DecodeError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX,

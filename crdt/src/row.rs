@@ -161,41 +161,51 @@ pub fn is_prose(document: &Document, name: &str) -> bool {
         .is_some_and(|register| register.visible().iter().filter_map(|put| put.value().as_text()).any(|names| names.split(',').any(|prose| prose == name)))
 }
 
-/// What a field read as in the changes that every one of its writers knew.
+/// What a field read as before its writers went apart: in the puts that every one of them replaced, directly or by way of others.
+/// What somebody had not read they did not replace, also where their change builds on it.
 pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) -> Value {
-    let mut common: Option<HashSet<ChangeHash>> = None;
+    let mut common: Option<HashSet<OpId>> = None;
     for put in puts {
         let Some(change) = document.changes().get(put.change) else { continue };
-        let known = document.ancestors(change.deps());
+        let known = replaced_by(document, change, name);
         common = Some(match common {
             None => known,
-            Some(common) => common.intersection(&known).copied().collect(),
+            Some(common) => common.intersection(&known).cloned().collect(),
         });
     }
     let common = common.unwrap_or_default();
-    // Nearly always one value was visible then, and it can be read off without building that state.
-    let mut written: Vec<(OpId, &Value)> = Vec::new();
-    let mut replaced: HashSet<&OpId> = HashSet::new();
-    for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
-        for (place, op) in change.ops().iter().enumerate().filter(|(_, op)| *op.key == *name) {
-            written.push((change.op_id(place), &op.value));
-            replaced.extend(&op.predecessors);
-        }
-    }
-    written.retain(|(op_id, _)| !replaced.contains(op_id));
-    match written.as_slice() {
-        [] => return Value::Null,
-        [(_, value)] => return (*value).clone(),
+    let ops: Vec<(&OpId, &Op)> = common.iter().filter_map(|id| Some((id, document.put(id)?.1))).collect();
+    let replaced: HashSet<&OpId> = ops.iter().flat_map(|(_, op)| &op.predecessors).collect();
+    let mut last = ops.iter().filter(|(id, _)| !replaced.contains(id));
+    match (last.next(), last.next()) {
+        (None, _) => return Value::Null,
+        (Some((_, op)), None) => return op.value.clone(),
         _ => {}
     }
-    // An intersection of ancestries is closed under dependencies, so it is a state of the document.
+    // Several stood side by side then: read as they read together, in the changes all of it builds on.
+    let hashes: Vec<ChangeHash> = common.iter().filter_map(|id| Some(document.put(id)?.0.hash())).collect();
+    let wanted = document.ancestors(&hashes);
     let mut state = Document::new();
-    for change in document.changes().iter().filter(|change| common.contains(&change.hash())) {
+    for change in document.changes().iter().filter(|change| wanted.contains(&change.hash())) {
         if state.apply(change.clone()).is_err() {
             return Value::Null;
         }
     }
     state.register(name).and_then(|register| reading(&state, name, register)).map_or(Value::Null, |reading| reading.value)
+}
+
+/// The puts of one register that a change replaces there, directly or by way of others.
+pub(crate) fn replaced_by(document: &Document, change: &Change, name: &str) -> HashSet<OpId> {
+    let mut found = HashSet::new();
+    let mut waiting: Vec<&OpId> = change.ops().iter().filter(|op| *op.key == *name).flat_map(|op| &op.predecessors).collect();
+    while let Some(id) = waiting.pop() {
+        if let Some((_, op)) = document.put(id)
+            && found.insert(id.clone())
+        {
+            waiting.extend(&op.predecessors);
+        }
+    }
+    found
 }
 
 /// The put whose value a register shows: automerge's winner, but between two geneses (both devices
@@ -223,26 +233,62 @@ pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec
     if visible.len() < 2 {
         return visible.iter().collect();
     }
-    let typed = |put: &&Visible| {
-        let change = document.changes().get(put.change);
-        change.is_some_and(|change| {
-            EditPurpose::of(change) != EditPurpose::NewColumns && !put.op().is_some_and(|op| is_typed_by_nobody(document, change, op))
-        })
-    };
-    let contenders: Vec<&Visible> = visible.iter().filter(typed).collect();
-    if contenders.is_empty() { visible.iter().collect() } else { contenders }
+    let mut typed: Vec<&Visible> = Vec::new();
+    let mut echoes: Vec<(&Visible, Vec<OpId>)> = Vec::new();
+    for put in visible {
+        let (Some(change), Some(op)) = (document.changes().get(put.change), put.op()) else { continue };
+        if EditPurpose::of(change) == EditPurpose::NewColumns {
+            continue;
+        }
+        match echoed(document, change, &put.op_id, op) {
+            None => typed.push(put),
+            Some(origins) => echoes.push((put, origins)),
+        }
+    }
+    // Who says what was there before speaks for whoever wrote that, and only to those who did not know of it.
+    for (put, origins) in echoes.into_iter().filter(|(_, origins)| !origins.is_empty()) {
+        let known = |other: &&Visible| {
+            let Some((change, op)) = document.changes().get(other.change).zip(other.op()) else { return false };
+            let replaced = replaced_by(document, change, &op.key);
+            origins.iter().all(|origin| replaced.contains(origin))
+        };
+        if !typed.is_empty() && !typed.iter().any(known) {
+            typed.push(put);
+        }
+    }
+    if typed.is_empty() {
+        return visible.iter().collect();
+    }
+    typed.sort_by(|a, b| a.op_id.cmp(&b.op_id));
+    typed
 }
 
-/// Whether a put says what its author had before them already: an empty text for NULL, as forms write it back, or the same
-/// letters otherwise composed. Only a put that replaces something can be judged so, or one that is empty itself.
-pub(crate) fn is_typed_by_nobody(document: &Document, change: &Change, op: &Op) -> bool {
-    if lists(change, key::TYPED, &op.key) {
-        return false;
+/// Where a put says what stood there before already (an empty text for NULL, as forms write it back, or the same letters
+/// otherwise composed): the puts in which somebody wrote that; none when nobody ever did. `None` when the put says
+/// something new.
+fn echoed(document: &Document, change: &Change, id: &OpId, op: &Op) -> Option<Vec<OpId>> {
+    let says_new = |change: &Change, op: &Op| {
+        let echoes = if op.predecessors.is_empty() {
+            says_nothing(&op.value)
+        } else {
+            op.predecessors.iter().all(|replaced| document.put(replaced).is_some_and(|(_, before)| says_the_same(&before.value, &op.value)))
+        };
+        !echoes || lists(change, key::TYPED, &op.key)
+    };
+    if says_new(change, op) {
+        return None;
     }
-    if op.predecessors.is_empty() {
-        return says_nothing(&op.value);
+    let (mut waiting, mut origins) = (vec![(id, op)], Vec::new());
+    while let Some((_, op)) = waiting.pop() {
+        for replaced in &op.predecessors {
+            match document.put(replaced) {
+                Some((change, before)) if says_new(change, before) => origins.push(replaced.clone()),
+                Some((_, before)) => waiting.push((replaced, before)),
+                None => {}
+            }
+        }
     }
-    op.predecessors.iter().all(|replaced| document.put(replaced).is_some_and(|(_, before)| says_the_same(&before.value, &op.value)))
+    Some(origins)
 }
 
 /// When a change says it was made.
@@ -390,11 +436,11 @@ fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
 fn is_edit(document: &Document, change: &Change) -> bool {
     let leads_nowhere = |op: &Op| op.value.as_text() == Some(NOWHERE) && lists(change, key::NOWHERE, &op.key);
     EditPurpose::of(change).is_edit()
-        && change.ops().iter().any(|op| {
+        && change.ops().iter().enumerate().any(|(place, op)| {
             if *op.key == *key::DELETED_AT {
                 return op.value.is_null();
             }
-            !key::is_bookkeeping(&op.key) && !is_kept_by_app(&op.key) && !leads_nowhere(op) && !is_typed_by_nobody(document, change, op)
+            !key::is_bookkeeping(&op.key) && !is_kept_by_app(&op.key) && !leads_nowhere(op) && echoed(document, change, &change.op_id(place), op).is_none()
         })
 }
 

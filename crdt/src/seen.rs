@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use crate::row::field;
-use crate::{Base, Change, ChangeHash, Deletion, Document, Heads, Value, deletion, says_the_same};
+use crate::row::{field, replaced_by};
+use crate::{Base, Change, ChangeHash, Deletion, Document, Value, deletion, says_the_same};
 
 /// A reader's view of a row: a state of its document, and what was written into it since from the same desk.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub struct Seen {
     own: Vec<Change>,
     /// Everything read or written there, and what that builds on.
     known: Document,
-    base: Base,
+    /// The changes that came from elsewhere since.
+    unseen: HashSet<ChangeHash>,
 }
 
 impl Seen {
@@ -33,13 +34,12 @@ impl Seen {
     #[must_use]
     pub fn after(document: &Document, count: usize, own: impl Fn(&Change) -> bool) -> Option<Self> {
         let (before, since) = document.changes().split_at_checked(count)?;
-        if since.iter().all(&own) {
+        let (own, unseen): (Vec<&Change>, Vec<&Change>) = since.iter().partition(|change| own(change));
+        if unseen.is_empty() {
             return None;
         }
-        let own: Vec<Change> = since.iter().filter(|change| own(change)).cloned().collect();
-        let seen: HashSet<ChangeHash> = before.iter().chain(&own).map(Change::hash).collect();
-        let known: HashSet<ChangeHash> = document.ancestors(&own.iter().map(Change::hash).collect::<Vec<_>>());
-        let unseen: HashSet<ChangeHash> = known.iter().filter(|hash| !seen.contains(*hash)).copied().collect();
+        let read: HashSet<ChangeHash> = before.iter().map(Change::hash).collect();
+        let built_on = document.ancestors(&own.iter().map(|change| change.hash()).collect::<Vec<_>>());
         let state = |wanted: &dyn Fn(&ChangeHash) -> bool| {
             let mut state = Document::new();
             for change in document.changes().iter().filter(|change| wanted(&change.hash())) {
@@ -48,11 +48,12 @@ impl Seen {
             }
             state
         };
-        let read: HashSet<ChangeHash> = before.iter().map(Change::hash).collect();
-        let read = state(&|hash| read.contains(hash));
-        let known = state(&|hash| seen.contains(hash) || known.contains(hash));
-        let base = Base { heads: known.heads().clone(), unseen };
-        Some(Self { read, own, known, base })
+        Some(Self {
+            known: state(&|hash| read.contains(hash) || built_on.contains(hash)),
+            read: state(&|hash| read.contains(hash)),
+            unseen: unseen.into_iter().map(Change::hash).collect(),
+            own: own.into_iter().cloned().collect(),
+        })
     }
 
     /// What the reader knows a column to hold: what the same desk wrote there last, else what was read.
@@ -62,22 +63,31 @@ impl Seen {
         written.cloned().or_else(|| field(&self.read, column)).unwrap_or(Value::Null)
     }
 
+    /// Whether something stands in a column of the document that came from elsewhere since and says something else.
+    #[must_use]
+    pub fn lacks(&self, document: &Document, column: &str) -> bool {
+        let known = self.value(column);
+        let unseen = |put: &&crate::document::Visible| document.changes().get(put.change).is_some_and(|change| self.unseen.contains(&change.hash()));
+        document.register(column).is_some_and(|register| register.visible().iter().filter(unseen).any(|put| !says_the_same(put.value(), &known)))
+    }
+
+    /// The changes that came from elsewhere since.
+    #[must_use]
+    pub fn unseen(&self) -> &HashSet<ChangeHash> {
+        &self.unseen
+    }
+
     /// The deletion the reader knows of.
     #[must_use]
     pub fn deletion(&self) -> Option<Deletion> {
         deletion(&self.known)
     }
 
-    /// What an edit of the reader's builds on.
+    /// What an edit of the reader's builds on where it must not be taken for one that knew of what is unseen: of a deletion, say.
     #[must_use]
-    pub fn base(&self) -> &Base {
-        &self.base
-    }
-
-    /// The newest changes the reader knows of.
-    #[must_use]
-    pub fn heads(&self) -> &Heads {
-        &self.base.heads
+    pub fn base(&self) -> Base {
+        let unseen = self.known.changes().iter().map(Change::hash).filter(|hash| self.unseen.contains(hash)).collect();
+        Base { heads: self.known.heads().clone(), unseen }
     }
 }
 
@@ -85,12 +95,14 @@ impl Seen {
 ///
 /// A panel that reads a row anew and then sets every field it holds writes no version that would tell what it had read. Only
 /// the values can: what the column showed before.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unread {
     /// What the column showed here before, oldest first: what the same desk wrote there last, and what stood there before
     /// each later arrival.
     pub showed: Vec<Value>,
     /// The changes whose values stand in the column and were not written here.
+    pub standing: HashSet<ChangeHash>,
+    /// All changes of the column that came from elsewhere and were not replaced here: those that stand, and what they replaced.
     pub changes: HashSet<ChangeHash>,
 }
 
@@ -105,19 +117,18 @@ impl Unread {
     pub fn of(document: &Document, column: &str, admitted: &[i64], since: i64, own: impl Fn(&Change) -> bool) -> Option<Self> {
         let arrived = |position: usize| admitted.get(position) != admitted.first() && admitted.get(position).is_some_and(|at| *at >= since);
         let changes = document.changes();
-        let unread: HashSet<ChangeHash> = document
-            .register(column)?
-            .visible()
-            .iter()
-            .filter(|put| arrived(put.change))
-            .filter_map(|put| changes.get(put.change))
-            .filter(|change| !own(change))
-            .map(Change::hash)
-            .collect();
-        if unread.is_empty() {
+        let foreign = |position: usize| changes.get(position).filter(|change| arrived(position) && !own(change));
+        let standing: HashSet<ChangeHash> = document.register(column)?.visible().iter().filter_map(|put| foreign(put.change)).map(Change::hash).collect();
+        if standing.is_empty() {
             return None;
         }
         let last_own = changes.iter().rposition(|change| own(change) && change.value(column).is_some());
+        let replaced = last_own.and_then(|position| changes.get(position)).map(|change| replaced_by(document, change, column)).unwrap_or_default();
+        let unread = (0..changes.len()).filter_map(foreign).filter(|change| {
+            let put = change.ops().iter().position(|op| *op.key == *column);
+            put.is_some_and(|place| !replaced.contains(&change.op_id(place)))
+        });
+        let unread: HashSet<ChangeHash> = unread.map(Change::hash).collect();
         let mut showed: Vec<Value> = last_own.and_then(|position| changes.get(position)?.value(column).cloned()).into_iter().collect();
         let from = last_own.map_or(0, |position| position + 1);
         let mut before_batch = 0;
@@ -135,7 +146,7 @@ impl Unread {
         if showed.len() > STATES_MAX {
             showed.drain(..showed.len() - STATES_MAX);
         }
-        (!showed.is_empty()).then_some(Self { showed, changes: unread })
+        (!showed.is_empty()).then_some(Self { showed, standing, changes: unread })
     }
 
     /// Whether a value is what the column showed before.

@@ -4,6 +4,7 @@
 pub mod choices;
 pub mod convergence;
 pub mod convergence_sqlite;
+pub mod desk;
 pub mod hostile;
 #[expect(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "../../tests/it/support.rs"]
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("register_body", register_body),
     ("convergence", convergence_of_bytes),
     ("convergence_sqlite", convergence_sqlite_of_bytes),
+    ("desk", desk_of_bytes),
     ("prose_merge", prose_merge),
 ];
 
@@ -92,6 +94,13 @@ pub fn register_body(data: &[u8]) {
 /// Any bytes as a script of merging: see [`convergence`].
 pub fn convergence_of_bytes(data: &[u8]) {
     if let Err(finding) = convergence::play::<convergence::Real>(Choices::Bytes(data)) {
+        panic!("{finding}");
+    }
+}
+
+/// Any bytes as a day at several desks: see [`desk`].
+pub fn desk_of_bytes(data: &[u8]) {
+    if let Err(finding) = desk::play::<desk::Real>(Choices::Bytes(data)) {
         panic!("{finding}");
     }
 }

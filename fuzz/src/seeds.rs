@@ -1,13 +1,13 @@
 //! Plays scripts from seeds for a given time, on all cores, and prints how many and what was found.
 //!
-//! `seeds MODEL SECONDS [FIRST SEED]`, where MODEL is `convergence` or `convergence_sqlite`.
+//! `seeds MODEL SECONDS [FIRST SEED]`, where MODEL is `convergence`, `convergence_sqlite` or `desk`.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use storysync_fuzz::choices::Choices;
-use storysync_fuzz::{convergence, convergence_sqlite};
+use storysync_fuzz::{convergence, convergence_sqlite, desk};
 
 /// Findings after which there is no point in going on.
 const FINDINGS_MAX: usize = 5;
@@ -15,12 +15,13 @@ const FINDINGS_MAX: usize = 5;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (Some(model), Some(seconds)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse().ok())) else {
-        eprintln!("usage: seeds convergence|convergence_sqlite SECONDS [FIRST SEED]");
+        eprintln!("usage: seeds convergence|convergence_sqlite|desk SECONDS [FIRST SEED]");
         std::process::exit(2);
     };
     let run: fn(u64) -> Result<(), String> = match model.as_str() {
         "convergence" => |seed| convergence::play::<convergence::Real>(Choices::of_seed(seed)),
         "convergence_sqlite" => |seed| convergence_sqlite::play(Choices::of_seed(seed)),
+        "desk" => |seed| desk::play::<desk::Real>(Choices::of_seed(seed)),
         other => {
             eprintln!("there is no model {other}");
             std::process::exit(2);

@@ -11,7 +11,7 @@ use super::{ResolveArgs, UndoArgs};
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
 use crate::net::node_state::now;
 use crate::store::trust::TrustStore;
-use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, Take, UndoReport};
+use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport};
 use crate::trust::identity::{DeviceId, Identity};
 
 /// What devices are called.
@@ -71,8 +71,9 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
     let (mut engine, _) = context.engine(&identity)?;
     let conflicts = engine.conflicts(now())?;
     let brakes = engine.brakes(now())?;
+    let notices = engine.notices(now())?;
     let names = Names::of(&identity, &trust)?;
-    context.print(&json!({ "conflicts": conflicts }), |text| {
+    context.print(&json!({ "conflicts": conflicts, "notices": notices }), |text| {
         if conflicts.is_empty() {
             text.push_str("Nothing clashes.\n");
         }
@@ -83,7 +84,20 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
         for conflict in &conflicts {
             describe(conflict, &names, text);
         }
+        for notice in &notices {
+            describe_notice(notice, &names, text);
+        }
     })
+}
+
+fn describe_notice(notice: &NoticeReport, names: &Names, text: &mut String) {
+    let NoticeReport { id, entity_type, sync_uuid, field, value, device, at } = notice;
+    let by = names.name(device.as_deref());
+    let _ = writeln!(
+        text,
+        "{id}  {field} in {entity_type} {sync_uuid}: what {by} wrote gave way to what was saved here, {at}\n    {value}\n  \
+         `storysync conflicts resolve {id} --take theirs` puts it back, `--take mine` lets it go"
+    );
 }
 
 pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<()> {

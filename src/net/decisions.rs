@@ -11,7 +11,7 @@ use storysync_crdt::{DeviceKey, Stamp};
 use super::node_state::{NodeState, now};
 use super::reply::Refusal;
 use crate::store::clashes::EndedClash;
-use crate::sync::{BrakeDecision, Choice, Take};
+use crate::sync::{BrakeDecision, Choice, EngineError, Take};
 use crate::trust::identity::DeviceId;
 use crate::values::from_json;
 
@@ -76,8 +76,8 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
 
 /// The open clashes.
 pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
-    let open = node.engine.call(|engine| engine.conflicts(now())).await??;
-    Ok(json!({ "conflicts": open }))
+    let (open, notices) = node.engine.call(|engine| Ok::<_, EngineError>((engine.conflicts(now())?, engine.notices(now())?))).await??;
+    Ok(json!({ "conflicts": open, "notices": notices }))
 }
 
 /// The clashes that ended last.

@@ -18,6 +18,7 @@ const NODE: &[(&str, &str)] = &[
     ("V6__packs", include_str!("../../migrations/node/V6__packs.sql")),
     ("V7__entities", include_str!("../../migrations/node/V7__entities.sql")),
     ("V8__counted_by_hand", include_str!("../../migrations/node/V8__counted_by_hand.sql")),
+    ("V9__notices", include_str!("../../migrations/node/V9__notices.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

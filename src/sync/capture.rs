@@ -3,19 +3,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storysync_crdt::{Base, DeletionKind, EditPurpose, NOWHERE, Row, Seen, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, deletion, key, key_uuid, says_nothing};
+use storysync_crdt::{
+    Arrivals, Base, Change, DeletionKind, DeviceKey, EditPurpose, Edits, Form, NOWHERE, Row, Seen, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, Written, deletion,
+    edits, key, key_uuid,
+};
 
 use super::error::SessionError;
-use super::form::{Edits, Written};
 use super::session::Session;
 use super::settle::{known_stamp, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
+use crate::store::log;
 use crate::store::notices;
 use crate::store::outbox::{self, Hint, Operation};
 use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord, TableId};
 
+/// So long an app may keep a panel open that writes no version: what arrived within this time may be unread by it. A day,
+/// in milliseconds.
+const PANEL_OPEN_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 /// Longest list of referring rows a delete names, in bytes; beyond that it says that it left all there were.
 const LEFT_BEHIND_BYTES_MAX: usize = VALUE_BYTES_MAX / 2;
 
@@ -395,8 +401,9 @@ impl Session<'_> {
         }
         let merged = self.shown_row(id)?;
         self.restore_unknown_times(table, &record, stored, &merged)?;
+        let own = written_here(self.actor.device());
         let seen = match read_version(table, &record, stored, hint, merged.version) {
-            Some(version) => self.seen_at(id, version)?,
+            Some(version) => Seen::at_version(self.document(id)?, version, &own),
             None => None,
         };
         let mut written = Vec::new();
@@ -421,18 +428,19 @@ impl Session<'_> {
                 }
             }
             let hid_arrivals = before.is_some_and(|before| before.kind == DifferenceKind::Unsent);
-            written.push(Written { name: column.name.clone(), role: column.role.clone(), value: travelling, document, hid_arrivals });
+            written.push(Written { name: column.name.clone(), value: travelling, document, is_field: column.role == Role::Field, hid_arrivals });
         }
         only_new_columns &= !written.is_empty();
-        let mut edits = match &seen {
-            Some(seen) => Self::edits_of_form(seen, written),
-            None if reason == Reason::Rebuilt || hint.deleted => {
-                Edits { puts: written.into_iter().map(|column| (column.name, column.value)).collect(), ..Edits::default() }
-            }
-            None => self.edits_of_panel(id, written)?,
+        let came = !written.is_empty() && !self.document(id)?.changes().iter().all(&own);
+        let admitted = if came { log::admitted(self.connection, id)? } else { Vec::new() };
+        let arrivals = Arrivals { admitted: &admitted, since: self.now.unix_ms().saturating_sub(PANEL_OPEN_MS_MAX) };
+        let form = match &seen {
+            Some(seen) => Form::Earlier(seen, arrivals),
+            None if reason == Reason::Rebuilt || hint.deleted => Form::Everything,
+            None => Form::Unknown(arrivals),
         };
-        let writes = !edits.puts.is_empty() || !edits.beside.is_empty();
-        let wanted = writes && !only_new_columns && merged.deletion.is_none() && seen.is_none() && deletion(self.document(id)?).is_some();
+        let mut edits = edits(self.document(id)?, &form, written, &own);
+        let wanted = !edits.is_empty() && !only_new_columns && merged.deletion.is_none() && seen.is_none() && deletion(self.document(id)?).is_some();
         if wanted {
             // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
             edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
@@ -443,7 +451,7 @@ impl Session<'_> {
         }
         rows::save(self.connection, &record)?;
         let saves = hint.updates.max(1);
-        if edits.puts.is_empty() && edits.beside.is_empty() {
+        if edits.is_empty() {
             // Saved, and nothing in it is new; but forms may have read the version the table has shown since.
             let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
             let unseen = shown.saturating_sub(merged.version).min(hint.updates);
@@ -453,7 +461,7 @@ impl Session<'_> {
             return Ok(());
         }
         let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
-        let Edits { puts, base, mut beside, unread, replaced } = edits;
+        let Edits { puts, base, mut beside, put_back, unread, replaced } = edits;
         let counted_with_puts = !puts.is_empty();
         if counted_with_puts {
             let nowhere = table.references().filter(|(column, _)| puts.get(&column.name).is_some_and(|value| leads_nowhere(column, value)));
@@ -462,8 +470,7 @@ impl Session<'_> {
             self.put_captured(id, puts, purpose, base.as_ref(), saves, at)?;
         }
         if !beside.is_empty() {
-            let empty = listed(beside.iter().filter(|(_, value)| says_nothing(value)).map(|(name, _)| name.as_str()));
-            beside.extend(empty.map(|names| (key::TYPED.to_owned(), names)));
+            beside.extend(listed(put_back.iter().map(String::as_str)).map(|names| (key::TYPED.to_owned(), names)));
             let base = Base { heads: self.document(id)?.heads().clone(), unseen: unread };
             self.put_captured(id, beside, purpose, Some(&base), if counted_with_puts { 1 } else { saves }, at)?;
         }
@@ -593,6 +600,11 @@ pub(super) fn leads_nowhere(column: &Column, value: &Value) -> bool {
     column.role != Role::Field && value.as_text() == Some(NOWHERE)
 }
 
+/// Tells the changes that were captured from the app of this very file. What is decided beside the app, no form has read.
+fn written_here(device: Option<DeviceKey>) -> impl Fn(&Change) -> bool {
+    move |change| device.is_some() && change.actor().device() == device && EditPurpose::of(change) != EditPurpose::Decision
+}
+
 /// The version a form had read that wrote the row, where it says so: it was written back lower than it stood, or came with a
 /// row that was inserted again under its own name.
 fn read_version(table: &Table, record: &RowRecord, stored: &StoredRow, hint: &IdHint, shown: i64) -> Option<i64> {
@@ -608,7 +620,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Option<Value> {
     (!names.is_empty()).then(|| Value::from(names.join(",")))
 }
 
-/// What the app did to `deleted_at`: set it, cleared it, or wrote to a row that was gone.
+/// What the app did to `deleted_at`: set it, put_back it, or wrote to a row that was gone.
 fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, seen: Option<&Seen>) -> BTreeMap<String, Value> {
     let mut puts = BTreeMap::new();
     let captured = stored.by_role(table, &Role::DeletedAt);

@@ -7,7 +7,7 @@ use super::brake::{BrakeDecision, BrakeReport};
 use super::engine::Engine;
 use super::error::EngineError;
 use super::history::{EntryReport, UndoReport};
-use super::report::ConflictReport;
+use super::report::{ConflictReport, NoticeReport};
 use super::resolve::{Choice, Take, Which};
 use crate::app::profile::table_of_entity_type;
 use crate::store::clashes::{self, EndedClash};
@@ -21,6 +21,14 @@ impl Engine {
     pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
         self.capture(now)?;
         self.look(now, |session| session.list_conflicts())
+    }
+
+    /// Texts from other devices that gave way to what the app wrote here, where nobody can say whether its user had read them.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn notices(&mut self, now: Stamp) -> Result<Vec<NoticeReport>, EngineError> {
+        self.look(now, |session| session.list_notices())
     }
 
     /// The clashes that are over, newest first.

@@ -2,7 +2,7 @@
 //! and randomness are arguments. What a desktop node runs is what a phone links.
 //!
 //! The Engine's own file opens files and guards transactions; what it offers is in `exchange` (with devices), `decide` (with people), `reconcile`,
-//! `contact` and `digest`; whether anybody has written to the file is asked beside it (`moment`). One write transaction is one `session::Session`; its parts are `capture` (what did the app write; `form` for what it had read before),
+//! `contact` and `digest`; whether anybody has written to the file is asked beside it (`moment`). One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
 //! `receive` (what did a peer send; `arrival` for new rows that stand by themselves, `plain` from clients without automerge) and `settle` (make the app's table show
 //! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses); `accepted` tells the sender of a push what became of it.
 
@@ -19,7 +19,6 @@ mod engine;
 mod error;
 mod exchange;
 mod fitting;
-mod form;
 mod history;
 mod migrate;
 mod moment;
@@ -46,5 +45,5 @@ pub use moment::{FileMoment, WriteSensor};
 pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage, Reached};
 pub use receive::{Incoming, Receipt};
 pub use reconcile::{NAMED_MAX, ReconcileError, Reconciling};
-pub use report::{ConflictReport, FieldReport, RowName, Status, ValueReport};
+pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, Status, ValueReport};
 pub use resolve::{Choice, Take};

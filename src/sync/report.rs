@@ -7,12 +7,16 @@ use super::engine::{Engine, NewLife, hex};
 use super::error::{EngineError, SessionError};
 use super::session::Session;
 use crate::store::rows::{self, RowRecord};
-use crate::store::{log, quarantine};
+use crate::store::{log, notices, quarantine};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
 
 /// Most conflicts listed at once.
 const CONFLICTS_LISTED_MAX: i64 = 10_000;
+/// Most notices listed at once.
+const NOTICES_LISTED_MAX: i64 = 1_000;
+/// Begins the id of a notice, which a conflict's, being hexadecimal, never does.
+pub(super) const NOTICE_PREFIX: char = 'n';
 /// Most other rows named in one clash.
 const ROWS_LISTED_MAX: usize = 100;
 
@@ -49,6 +53,25 @@ pub struct ConflictReport {
     /// The other rows it is about: those that require a deleted one, the one that has the name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<RowName>,
+}
+
+/// A text from another device that gave way to what the app wrote here, without a sign that its user had read it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoticeReport {
+    /// What `conflicts resolve` takes: `theirs` puts the text back, `mine` lets it go.
+    pub id: String,
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
+    /// The column.
+    pub field: String,
+    /// The text that gave way.
+    pub value: serde_json::Value,
+    /// PeerId of the device that wrote it; null when it was there before storysync.
+    pub device: Option<String>,
+    /// When it gave way; RFC 3339, UTC.
+    pub at: String,
 }
 
 /// A row, as interfaces name it.
@@ -141,6 +164,26 @@ impl Engine {
 }
 
 impl Session<'_> {
+    /// The texts from elsewhere that gave way here, oldest first.
+    pub(super) fn list_notices(&mut self) -> Result<Vec<NoticeReport>, SessionError> {
+        let mut reports = Vec::new();
+        for notice in notices::open(self.connection, self.now.unix_ms(), NOTICES_LISTED_MAX)? {
+            let record = rows::get(self.connection, notice.row)?;
+            let entity = self.entity(&record)?;
+            let Some(change) = self.document(notice.row)?.change(&notice.change) else { continue };
+            reports.push(NoticeReport {
+                id: format!("{NOTICE_PREFIX}{}", notice.id),
+                entity_type: entity.table.as_str().to_owned(),
+                sync_uuid: entity.uuid.as_str().to_owned(),
+                value: change.value(&notice.column).map(to_json).unwrap_or_default(),
+                device: change.actor().device().map(|key| DeviceId::of_key(&key).to_string()),
+                field: notice.column,
+                at: Stamp::from_unix_ms(notice.at_ms).to_rfc3339(),
+            });
+        }
+        Ok(reports)
+    }
+
     /// Every open clash.
     pub(super) fn list_conflicts(&mut self) -> Result<Vec<ConflictReport>, SessionError> {
         let mut reports = Vec::new();

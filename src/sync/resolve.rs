@@ -1,15 +1,17 @@
 //! Deciding a clash: an ordinary edit on top of everything known, which therefore ends it everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, key};
 
 use super::error::{EngineError, SessionError};
+use super::report::NOTICE_PREFIX;
 use super::session::Session;
 use super::settle::WAITS_FOR_NAME;
 use crate::app::profile;
 use crate::app::rows as app_rows;
 use crate::app::schema::Role;
+use crate::store::notices;
 use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
@@ -85,6 +87,9 @@ const NAMES_TRIED_MAX: u32 = 10_000;
 impl Session<'_> {
     /// Decides one clash. `own` is the device that decides.
     pub(super) fn resolve_conflict(&mut self, id: &str, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
+        if let Some(number) = id.strip_prefix(NOTICE_PREFIX).and_then(|number| number.parse().ok()) {
+            return self.resolve_notice(number, id, choice);
+        }
         for record in rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)? {
             let entity = self.entity(&record)?;
             let found = self.clashes(&record)?.into_iter().find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
@@ -98,6 +103,25 @@ impl Session<'_> {
             }
         }
         Err(EngineError::NoSuchConflict(id.to_owned()).into())
+    }
+
+    /// Puts a text back that gave way here, or lets it go.
+    fn resolve_notice(&mut self, number: i64, id: &str, choice: &Choice) -> Result<(), SessionError> {
+        let notice = notices::find(self.connection, number)?.ok_or_else(|| EngineError::NoSuchConflict(id.to_owned()))?;
+        let value = match (&choice.take, choice.fields.get(&notice.column)) {
+            (_, Some(value)) => Some(value.clone()),
+            (Some(Take::Mine | Take::Keep), None) => None,
+            (Some(Take::Theirs | Take::Device(_)), None) => {
+                self.document(notice.row)?.change(&notice.change).and_then(|change| change.value(&notice.column)).cloned()
+            }
+            _ => return Err(EngineError::NotInConflict("what was asked (a notice takes theirs, mine, or a value of its field)".to_owned()).into()),
+        };
+        if let Some(value) = value {
+            self.write_row(notice.row, BTreeMap::from([(notice.column, value)]), None, self.now)?;
+            self.settle(BTreeSet::from([notice.row]))?;
+        }
+        notices::end(self.connection, number, self.now.unix_ms())?;
+        Ok(())
     }
 
     /// Decides the open clashes of the next rows after `after` alike; none when there are no more.
@@ -292,7 +316,7 @@ impl Session<'_> {
     fn merge_into(&mut self, loser: RowId, winner: RowId) -> Result<(), SessionError> {
         let now = self.now;
         let uuid = rows::get(self.connection, winner)?.uuid;
-        let mut touched = std::collections::BTreeSet::from([loser, winner]);
+        let mut touched = BTreeSet::from([loser, winner]);
         for (referrer, column) in references::referrers_by_column(self.connection, loser)? {
             if referrer == loser {
                 continue;

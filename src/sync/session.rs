@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, Document, EditPurpose, EntityId, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field,
-    key, stands, version,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, Document, EditPurpose, EntityId, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion,
+    field, key, stands, version,
 };
 
 use super::arrival::ArrivalsByTable;
@@ -314,14 +314,7 @@ impl<'a> Session<'a> {
     }
 
     /// Writes a change of our own: `puts` on top of `base`, or of everything known.
-    pub(super) fn edit(
-        &mut self,
-        row: RowId,
-        puts: BTreeMap<String, Value>,
-        purpose: EditPurpose,
-        base: Option<&Base>,
-        at: Stamp,
-    ) -> Result<(), SessionError> {
+    pub(super) fn edit(&mut self, row: RowId, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Base>, at: Stamp) -> Result<(), SessionError> {
         let actor = match &self.on_behalf_of {
             Some(device) => acting_for(device, self.actor),
             None => self.actor.clone(),

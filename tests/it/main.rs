@@ -32,4 +32,5 @@ mod support;
 mod surface;
 mod syncing;
 mod trust;
+mod typing;
 mod vectors;

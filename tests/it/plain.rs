@@ -54,7 +54,6 @@ impl PlainPhone {
 fn desktop() -> Replica {
     let (_folder, file) = fixtures::file(Dialect::Newer);
     let mut desktop = Replica::of_copy(&file, 1);
-    desktop.write("UPDATE actor SET sync_uuid = sync_uuid WHERE id = 1");
     desktop.capture();
     desktop
 }
