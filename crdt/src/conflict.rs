@@ -70,6 +70,8 @@ pub struct ConflictValue {
     pub device: Option<DeviceKey>,
     /// When its author says it was written.
     pub at: Option<Stamp>,
+    /// The change that wrote it; `None` where it stands for no single one.
+    pub change: Option<ChangeHash>,
 }
 
 /// One field of a conflict.
@@ -138,7 +140,12 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
 
 pub(crate) fn attributed(document: &Document, put: &Visible) -> ConflictValue {
     let change = document.changes().get(put.change);
-    ConflictValue { value: put.value().clone(), device: change.and_then(|change| change.actor().device()), at: change.and_then(written_at) }
+    ConflictValue {
+        value: put.value().clone(),
+        device: change.and_then(|change| change.actor().device()),
+        at: change.and_then(written_at),
+        change: change.map(Change::hash),
+    }
 }
 
 /// The visible deletion of a row as a clash lists it, and all of its deletes.
@@ -152,7 +159,7 @@ fn delete_edit_clash(document: &Document) -> Option<Conflict> {
     let (mut values, deletes) = deletion_values(document)?;
     // The latest of them; the order of arrival differs from device to device and must not count.
     let edit: &Change = uncovered_edits(document, &deletes).max_by_key(|edit| (written_at(edit), edit.hash()))?;
-    values.push(ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit) });
+    values.push(ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit), change: Some(edit.hash()) });
     Some(Conflict {
         kind: ConflictKind::DeleteEdit,
         fields: vec![FieldClash { name: key::DELETED_AT.to_owned(), base: Value::Null, values, shown: Value::Null }],

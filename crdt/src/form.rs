@@ -181,7 +181,12 @@ fn of_panel(document: &Document, arrivals: Arrivals<'_>, written: Vec<Written>, 
         let is_text = column.is_text();
         // Where what was written says the same as what stands there, what stands beside it must go on standing.
         let echoes = says_the_same(&column.value, &column.document);
-        if is_panel || echoes || column.hid_arrivals || (is_text && (restored || !has_read(document, &column, &unread))) {
+        // Prose tells by itself whether its author had read what stands there, a panel open or not.
+        let unseen = match is_prose(document, &column.name) && !restored {
+            true => !has_read(&column, &unread),
+            false => is_panel || (is_text && restored),
+        };
+        if unseen || echoes || column.hid_arrivals {
             edits.put_beside(column, &unread);
             continue;
         }
@@ -191,8 +196,8 @@ fn of_panel(document: &Document, arrivals: Arrivals<'_>, written: Vec<Written>, 
     edits
 }
 
-/// Whether a text shows that its author had read what stands there. Only prose is long enough to tell.
-fn has_read(document: &Document, column: &Written, unread: &Unread) -> bool {
+/// Whether a text of prose shows that its author had read what stands there.
+fn has_read(column: &Written, unread: &Unread) -> bool {
     let (Some(text), Some(standing)) = (column.value.as_text(), column.document.as_text()) else { return true };
-    !is_prose(document, &column.name) || unread.showed.iter().all(|earlier| keeps_changes(earlier.as_text().unwrap_or_default(), standing, text))
+    unread.showed.iter().all(|earlier| keeps_changes(earlier.as_text().unwrap_or_default(), standing, text))
 }

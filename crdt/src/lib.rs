@@ -57,7 +57,7 @@ pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_fir
 pub use sameness::{is_kept_by_app, says_nothing, says_the_same};
 pub use save::{SaveError, save};
 pub use seen::{Seen, Unread};
-pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, left_name, orphan_clash, shown, stands, target, unique_clash};
+pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, are_twins, left_name, orphan_clash, shown, stands, target, unique_clash};
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};
 

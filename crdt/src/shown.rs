@@ -11,7 +11,8 @@ use crate::conflict::{attributed, deletion_values};
 use crate::document::Visible;
 use crate::row::{shown as shown_put, visible_deletes, written_at};
 use crate::{
-    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, NOWHERE, Row, Stamp, SyncUuid, TableName, Value, conflicts, key, row,
+    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, NOWHERE, Row, Stamp, SyncUuid, TableName, Value, conflicts,
+    is_kept_by_app, key, row, says_the_same,
 };
 
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
@@ -93,6 +94,15 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
     standing.retain(|id| !waiting.contains(id));
     let behind = contests(&standing, &rows, shape);
     for (loser, (winner, columns)) in &behind {
+        let (Some(waiting), Some(staying)) = (rows.get(loser), rows.get(winner)) else { continue };
+        let stand_in = |column: &str, uuid: &SyncUuid| {
+            let reference = shape.get(&loser.table).and_then(|table| table.references.iter().find(|reference| reference.column == column));
+            let target = reference.map(|reference| EntityId { table: reference.table.clone(), uuid: uuid.clone() });
+            target.and_then(|target| behind.get(&target).map(|(winner, _)| winner.uuid.clone()))
+        };
+        if are_twins(waiting, staying, stand_in) {
+            continue;
+        }
         if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
             found.conflicts.entry((*loser).clone()).or_default().push(unique_clash(losing, winner, winning, columns));
         }
@@ -268,6 +278,19 @@ fn contests<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a EntityId,
     behind
 }
 
+/// Whether two rows with the same unique values say the same in everything: made on two devices, they are one to whoever reads
+/// them, and nobody need be asked. `stand_in` tells which row stands in the place of one that is referred to by a column.
+#[must_use]
+pub fn are_twins(one: &Row, other: &Row, stand_in: impl Fn(&str, &SyncUuid) -> Option<SyncUuid>) -> bool {
+    let names: BTreeSet<&String> = one.fields.keys().chain(other.fields.keys()).collect();
+    let value = |row: &Row, name: &str| {
+        let value = row.fields.get(name).cloned().unwrap_or(Value::Null);
+        let stands = value.as_text().and_then(SyncUuid::parse).and_then(|uuid| stand_in(name, &uuid));
+        stands.map_or(value, |uuid| Value::from(uuid.as_str()))
+    };
+    names.into_iter().filter(|name| !is_kept_by_app(name)).all(|name| says_the_same(&value(one, name), &value(other, name)))
+}
+
 /// One column of a unique key, comparable.
 type KeyPart = Vec<u8>;
 
@@ -335,7 +358,12 @@ pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> O
         .flat_map(|(_, document)| document.changes())
         .filter(|change| !change.is_genesis())
         .max_by_key(|change| (written_at(change), change.hash()));
-    values.push(ConflictValue { value: Value::Null, device: latest.and_then(|change| change.actor().device()), at: latest.and_then(written_at) });
+    values.push(ConflictValue {
+        value: Value::Null,
+        device: latest.and_then(|change| change.actor().device()),
+        at: latest.and_then(written_at),
+        change: latest.map(crate::Change::hash),
+    });
     Some(Conflict {
         kind: ConflictKind::Orphan,
         fields: vec![FieldClash { name: key::DELETED_AT.to_owned(), base: Value::Null, values, shown: Value::Null }],
@@ -349,7 +377,7 @@ pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> O
 pub fn unique_clash(waiting: &Document, winner: &EntityId, winning: &Document, columns: &[String]) -> Conflict {
     let value_of = |document: &Document, column: &str| -> ConflictValue {
         let put: Option<&Visible> = document.register(column).and_then(|register| shown_put(document, column, register));
-        put.map_or(ConflictValue { value: Value::Null, device: None, at: None }, |put| attributed(document, put))
+        put.map_or(ConflictValue { value: Value::Null, device: None, at: None, change: None }, |put| attributed(document, put))
     };
     let fields = columns
         .iter()

@@ -567,7 +567,8 @@ impl<'a, M: Merge> World<'a, M> {
                 Some(Standing::Stands(row)) => row.fields.get(typed.field).is_some_and(holds),
                 // Not in the table, but told: its document says what it holds.
                 Some(Standing::Behind(_)) => {
-                    clashes.iter().any(|clash| clash.kind == ConflictKind::Unique)
+                    // Without a clash it says the same as the row that stands.
+                    (clashes.iter().any(|clash| clash.kind == ConflictKind::Unique) || self.says_what_stands(&typed.entity, shown))
                         && row(&self.replicas[0].documents[&typed.entity]).fields.get(typed.field).is_some_and(holds)
                 }
                 Some(Standing::WaitsForParent) => row(&self.replicas[0].documents[&typed.entity]).fields.get(typed.field).is_some_and(holds),
@@ -578,6 +579,16 @@ impl<'a, M: Merge> World<'a, M> {
             }
         }
         Ok(())
+    }
+}
+
+impl<M: Merge> World<'_, M> {
+    /// Whether the fields of a row that waits are those of the row in its place.
+    fn says_what_stands(&self, entity: &EntityId, shown: &Shown) -> bool {
+        let Some(Standing::Behind(winner)) = shown.rows.get(entity) else { return false };
+        let fields = |entity: &EntityId| self.replicas[0].documents.get(entity).map(|document| row(document).fields);
+        let own = FIELDS.iter().find(|(name, _)| *name == entity.table.as_str()).map_or(&[][..], |(_, fields)| *fields);
+        matches!((fields(entity), fields(winner)), (Some(one), Some(other)) if own.iter().all(|field| one.get(*field) == other.get(*field)))
     }
 }
 

@@ -175,7 +175,13 @@ impl<'a, C: Capture> World<'a, C> {
             self.step += 1;
             let who = self.choices.roll(self.desks.len());
             match self.choices.roll(12) {
-                0 | 1 => self.open(who),
+                0 | 1 => {
+                    // Of a row with unread arrivals, a form opened between a save and the look at it reads what no version names.
+                    if !self.desks[who].arrived.is_empty() {
+                        self.capture(who)?;
+                    }
+                    self.open(who);
+                }
                 2..=5 => self.type_and_save(who)?,
                 6 => self.take_back(who)?,
                 7 => self.edit(who)?,

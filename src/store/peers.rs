@@ -55,6 +55,14 @@ pub fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option
         .optional()
 }
 
+/// The device id of a peer by its short name.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn device_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<String>> {
+    connection.prepare_cached("SELECT device_id FROM sync_peer WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()
+}
+
 /// Writes what changed about a peer back.
 ///
 /// # Errors

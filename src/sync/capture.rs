@@ -13,6 +13,7 @@ use super::session::Session;
 use super::settle::{known_stamp, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
+use crate::store::clashes;
 use crate::store::log;
 use crate::store::notices;
 use crate::store::outbox::{self, Hint, Operation};
@@ -575,6 +576,12 @@ impl Session<'_> {
         self.edit(id, puts, EditPurpose::Edit, None, at)?;
         self.note_document(record.id, None)?;
         rows::save(self.connection, &record)?;
+        // A row made alike on another device is this one to whoever deleted it: it must not come out of its shadow.
+        for twin in clashes::stands_in_for(self.connection, id)? {
+            if self.are_twins(twin, id)? {
+                self.capture_delete(twin, at)?;
+            }
+        }
         Ok(true)
     }
 

@@ -3,7 +3,7 @@
 //! Rows that one migration named from their content have other names once the content differs, and an old migration of the
 //! app's own named them at random: in copies of one file that went apart, the same row has two names. Until a file has told anyone
 //! of its rows, they may still take the other's names: rows under the same local id of the same table with mostly equal columns are
-//! one row. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
+//! one row, as far as both files handed out the same ids. What was made since is a row of its own on each side: rather two rows than a mixture. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
 //! get names of their own. Whoever calls compares; the file whose names nobody knows yet takes the other's, called or calling.
 //!
 //! Owns the verdict and the renaming. Refuses to ask people: whoever calls may overrule the verdict.
@@ -11,18 +11,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
-use storysync_crdt::{Change, ChangeHash, Document, EditPurpose, EntityId, Stamp, SyncUuid, Value, genesis, key, row};
+use storysync_crdt::{Change, ChangeHash, Document, EditPurpose, EntityId, Stamp, SyncUuid, Value, genesis, key, row, says_nothing};
 
 use super::engine::Engine;
 use super::error::{EngineError, SessionError};
 use super::session::Session;
+use super::settle::known_stamp;
 use super::wire::{Rename, RowChange};
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
-use crate::app::schema::{Schema, Table};
+use crate::app::schema::{Column, Schema, Table};
 use crate::store::log;
 use crate::store::references;
-use crate::store::rows::{self, RowId};
+use crate::store::rows::{self, RowId, RowRecord, TableId};
+
+/// Shorter texts stand in too many rows to tell them apart.
+const DISTINGUISHING_CHARS_MIN: usize = 3;
 
 /// What two files are to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,8 +86,17 @@ impl FirstContact {
 struct Candidate {
     ours: RowId,
     theirs: SyncUuid,
+    table: TableId,
+    local_id: i64,
+    /// Columns that say the same in both, where at least one says something its table does not say by itself.
     equal: usize,
     compared: usize,
+    /// Texts of both that are equal: names, descriptions.
+    texts_equal: usize,
+    /// Whether either holds a text at all.
+    has_texts: bool,
+    /// What the times of creation tell that the app wrote; nothing where one of them is unknown.
+    created_alike: Option<bool>,
     /// References by which ours and theirs lead to rows of different names: (table, our target, their target).
     references: Vec<(String, String, String)>,
 }
@@ -112,16 +125,44 @@ struct Common {
 
 impl Contact {
     fn common(&self, connection: &rusqlite::Connection) -> Result<Common, SessionError> {
-        let (mut matched, mut mostly_equal) = (Vec::new(), 0);
+        // Up to here both files handed out the same ids: beyond, each went on by itself, and the next id is another row.
+        let mut shared: HashMap<TableId, i64> = HashMap::new();
+        for id in self.same.iter().chain(&self.same_name) {
+            let record = rows::get(connection, *id)?;
+            let last = shared.entry(record.table).or_default();
+            *last = (*last).max(record.local_id.unwrap_or(0));
+        }
+        let mut candidates = Vec::with_capacity(self.candidates.len());
         for candidate in &self.candidates {
             let (mut equal, mut compared) = (candidate.equal, candidate.compared);
             for (table, ours, theirs) in &candidate.references {
                 compared += 1;
                 equal += usize::from(self.leads_alike(connection, table, ours, theirs)?);
             }
+            if candidate.created_alike == Some(true) && candidate.texts_equal > 0 {
+                let last = shared.entry(candidate.table).or_default();
+                *last = (*last).max(candidate.local_id);
+            }
+            candidates.push((candidate, equal, compared));
+        }
+        // Rows named at random by an old migration agree nowhere by name: what is the same in every respect tells how far they are shared.
+        for (candidate, equal, compared) in &candidates {
+            if equal == compared && (candidate.texts_equal > 0 || (!candidate.has_texts && *compared > 1)) {
+                let last = shared.entry(candidate.table).or_default();
+                *last = (*last).max(candidate.local_id);
+            }
+        }
+        let (mut matched, mut mostly_equal) = (Vec::new(), 0);
+        for (candidate, equal, compared) in candidates {
             mostly_equal += usize::from(equal * 2 > compared || compared == 0);
-            // Between copies, half of the columns will do, and all but one.
-            if equal * 2 >= compared || compared - equal == 1 {
+            let is_shared = shared.get(&candidate.table).is_some_and(|last| candidate.local_id <= *last);
+            let same = match candidate.created_alike {
+                Some(false) => false,
+                Some(true) => candidate.texts_equal > 0 || equal == compared,
+                // Between copies, half of the columns will do, and all but one; a name or text of both among them where there is any.
+                None => is_shared && (candidate.texts_equal > 0 && equal * 2 >= compared || compared - equal <= 1),
+            };
+            if same {
                 matched.push((candidate.ours, candidate.theirs.clone()));
             }
         }
@@ -310,8 +351,9 @@ impl Session<'_> {
         if !was_there_before(&document) || !was_there_before(self.document(ours.id)?) {
             return Ok(());
         }
-        let (mine, their) = (row(self.document(ours.id)?).fields, row(&document).fields);
-        let candidate = compare(table, ours.id, theirs, &mine, &their);
+        let (mine, their) = (row(self.document(ours.id)?), row(&document));
+        let mut candidate = compare(table, &ours, local_id, theirs, &mine.fields, &their.fields);
+        candidate.created_alike = known_stamp(&mine.created_at).zip(known_stamp(&their.created_at)).map(|(mine, their)| mine == their);
         contact.candidates.push(candidate);
         Ok(())
     }
@@ -414,20 +456,43 @@ impl Session<'_> {
     }
 }
 
-/// How much of two rows is equal. References to rows of different names are left for when all names are known.
-fn compare(table: &Table, ours: RowId, theirs: SyncUuid, mine: &BTreeMap<String, Value>, their: &BTreeMap<String, Value>) -> Candidate {
-    let mut candidate = Candidate { ours, theirs, equal: 0, compared: 0, references: Vec::new() };
+/// How much of two rows is equal. References to rows of different names are left for when all names are known; what a table fills
+/// in by itself, and what is empty in both, says nothing.
+fn compare(table: &Table, ours: &RowRecord, local_id: i64, theirs: SyncUuid, mine: &BTreeMap<String, Value>, their: &BTreeMap<String, Value>) -> Candidate {
+    let mut candidate = Candidate {
+        ours: ours.id,
+        theirs,
+        table: ours.table,
+        local_id,
+        equal: 0,
+        compared: 0,
+        texts_equal: 0,
+        has_texts: false,
+        created_alike: None,
+        references: Vec::new(),
+    };
     let references: HashMap<&str, &str> = table.references().map(|(column, target)| (column.name.as_str(), target)).collect();
-    for column in mine.keys().chain(their.keys()).collect::<BTreeSet<_>>() {
-        let (mine, their) = (mine.get(column).unwrap_or(&Value::Null), their.get(column).unwrap_or(&Value::Null));
-        match (references.get(column.as_str()), mine.as_text(), their.as_text()) {
-            _ if mine.is_null() && their.is_null() => {}
+    for name in mine.keys().chain(their.keys()).collect::<BTreeSet<_>>() {
+        let (mine, their) = (mine.get(name).unwrap_or(&Value::Null), their.get(name).unwrap_or(&Value::Null));
+        let default = table.column(name).and_then(Column::baked_default).map_or(Value::Null, Value::from);
+        let says_nothing = |value: &Value| says_nothing(value) || *value == default;
+        match (references.get(name.as_str()), mine.as_text(), their.as_text()) {
+            _ if says_nothing(mine) && says_nothing(their) => {}
             (Some(target), Some(mine), Some(their)) if mine != their => candidate.references.push(((*target).to_owned(), mine.to_owned(), their.to_owned())),
-            _ => {
+            (reference, ..) => {
                 candidate.compared += 1;
-                candidate.equal += usize::from(mine == their);
+                candidate.has_texts |= reference.is_none() && (mine.as_text().is_some() || their.as_text().is_some());
+                if mine == their {
+                    candidate.equal += 1;
+                    candidate.texts_equal += usize::from(reference.is_none() && mine.as_text().is_some_and(is_distinguishing));
+                }
             }
         }
     }
     candidate
+}
+
+/// Whether a text tells rows apart: a word of a few letters may stand in many.
+fn is_distinguishing(text: &str) -> bool {
+    text.chars().count() >= DISTINGUISHING_CHARS_MIN
 }

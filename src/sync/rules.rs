@@ -1,11 +1,11 @@
 //! The rules that reach across rows, applied to the rows at hand: the same as [`storysync_crdt::shown`]
 //! defines over all documents. And what clashes in a row, with the history of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use storysync_crdt::{
-    Conflict, ConflictId, ConflictKind, ConflictValue, Deletion, DeviceKey, Document, EntityId, FieldClash, LeftBehind, Row, Value, conflicts, deletion, key,
-    orphan_clash, row, unique_clash,
+    ChangeHash, Conflict, ConflictId, ConflictKind, ConflictValue, Deletion, DeviceKey, Document, EntityId, FieldClash, LeftBehind, Row, SyncUuid, Value,
+    conflicts, deletion, key, orphan_clash, row, unique_clash,
 };
 
 use super::error::SessionError;
@@ -13,6 +13,8 @@ use super::session::Session;
 use super::settle::{REFUSED_BY_TABLE, WAITS_FOR_NAME};
 use crate::store::brakes;
 use crate::store::clashes::{self, Ending, NewClash, OpenClash};
+use crate::store::log;
+use crate::store::peers;
 use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
@@ -121,12 +123,54 @@ impl Session<'_> {
             && let Some((winner, columns)) = clashes::stand_in(self.connection, record.id)?
         {
             let entity = self.entity(&rows::get(self.connection, winner)?)?;
-            if let [Some(waiting), Some(winning)] = self.documents_of([record.id, winner])? {
+            if self.are_twins(record.id, winner)? {
+                // Made alike on two devices: nobody need be asked.
+            } else if let [Some(waiting), Some(winning)] = self.documents_of([record.id, winner])? {
                 found.push(unique_clash(waiting, &entity, winning, &columns));
             }
         }
         found.extend(self.schema_clash(record)?);
+        for value in found.iter_mut().flat_map(|conflict| &mut conflict.fields).flat_map(|field| &mut field.values) {
+            if let (None, Some(change)) = (value.device, value.change) {
+                value.device = self.brought_by(&change)?;
+            }
+        }
         Ok(found)
+    }
+
+    /// Whose a value is that was there before storysync: no change says so, but the file it stood in is this device's, or that
+    /// of the device which brought it.
+    fn brought_by(&mut self, change: &ChangeHash) -> Result<Option<DeviceKey>, SessionError> {
+        if !log::contains(self.connection, change)? {
+            return Ok(None);
+        }
+        Ok(match log::sender(self.connection, change)? {
+            None => self.actor.device(),
+            Some(peer) => peers::device_id(self.connection, peer)?.as_deref().and_then(DeviceId::parse).and_then(|id| id.key()),
+        })
+    }
+
+    /// Whether a row says the same in everything as the one that stands in its place.
+    pub(super) fn are_twins(&mut self, waiting: RowId, winner: RowId) -> Result<bool, SessionError> {
+        let table = self.table_name(rows::get(self.connection, waiting)?.table)?;
+        let references: Vec<(String, String)> = match self.schema.table(table.as_str()) {
+            Some(table) => table.references().map(|(column, target)| (column.name.clone(), target.to_owned())).collect(),
+            None => Vec::new(),
+        };
+        let (one, other) = (row(self.document(waiting)?), row(self.document(winner)?));
+        let mut stands = BTreeMap::new();
+        for (column, target) in references {
+            let Some(target) = self.find_table(&target)? else { continue };
+            for uuid in [&one, &other].into_iter().filter_map(|row| row.fields.get(&column)).filter_map(|value| value.as_text().and_then(SyncUuid::parse)) {
+                let Some(referred) = rows::find(self.connection, target, &uuid)?.filter(|referred| referred.parked.as_deref() == Some(WAITS_FOR_NAME)) else {
+                    continue;
+                };
+                if let Some((winner, _)) = clashes::stand_in(self.connection, referred.id)? {
+                    stands.insert((column.clone(), uuid), rows::get(self.connection, winner)?.uuid);
+                }
+            }
+        }
+        Ok(storysync_crdt::are_twins(&one, &other, |column, uuid| stands.get(&(column.to_owned(), uuid.clone())).cloned()))
     }
 
     fn schema_clash(&mut self, record: &RowRecord) -> Result<Option<Conflict>, SessionError> {
@@ -143,12 +187,13 @@ impl Session<'_> {
                     value: difference.document.clone(),
                     device: change.and_then(|change| change.actor().device()),
                     at: change.and_then(|change| change.value(key::UPDATED_AT)).and_then(Value::as_text).and_then(storysync_crdt::Stamp::parse),
+                    change: change.map(storysync_crdt::Change::hash),
                 };
                 let value = match difference.kind {
                     DifferenceKind::Unsent => Value::from(TOO_LARGE),
                     _ => difference.shown.clone(),
                 };
-                let shown = ConflictValue { value: value.clone(), device: own, at: None };
+                let shown = ConflictValue { value: value.clone(), device: own, at: None, change: None };
                 FieldClash { name: name.clone(), base: Value::Null, values: vec![told, shown], shown: value }
             })
             .collect();
