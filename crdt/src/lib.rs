@@ -89,6 +89,15 @@ pub mod key {
     /// Comma-separated names of the references in this change that lead to no row: there [`crate::NOWHERE`] is a mark, and nobody's text.
     pub const NOWHERE: &str = "$nowhere";
 
+    /// Opens the key of a column of the app's that bears the name of one of our own keys.
+    pub const APP_COLUMN: &str = "column:";
+
+    /// The key of a column.
+    #[must_use]
+    pub fn of_column(name: &str) -> String {
+        if is_bookkeeping(name) { format!("{APP_COLUMN}{name}") } else { name.to_owned() }
+    }
+
     /// Whether a key carries bookkeeping and no content of the app's.
     #[must_use]
     pub fn is_bookkeeping(key: &str) -> bool {

@@ -5,7 +5,7 @@
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
 
-use crate::Value;
+use crate::{Value, key};
 
 /// Whether a value says nothing: NULL, or the empty text a form shows in its place and writes back.
 #[must_use]
@@ -125,6 +125,7 @@ const KEPT_BY_APPS: &[&str] = &[
 /// latest writer's value stands, and writing it is no edit.
 #[must_use]
 pub fn is_kept_by_app(column: &str) -> bool {
+    let column = column.strip_prefix(key::APP_COLUMN).unwrap_or(column);
     let name: String = column.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
     KEPT_BY_APPS.binary_search(&name.as_str()).is_ok()
 }

@@ -132,7 +132,8 @@ pub fn empty_value(table: &str, column: &str) -> Option<Value> {
 }
 
 /// Whether these are Storymaster's tables.
-fn is_storymaster(schema: &Schema) -> bool {
+#[must_use]
+pub fn is_storymaster(schema: &Schema) -> bool {
     ["actor", "litography_node", "world_data"].iter().all(|name| schema.table(name).is_some())
 }
 

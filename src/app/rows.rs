@@ -48,10 +48,10 @@ pub fn select(table: &Table) -> &str {
 
 /// The statements of a table.
 pub(super) fn statements(name: &str, local_id: &str, columns: &[Column]) -> TableSql {
-    let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+    let names: Vec<String> = columns.iter().map(|column| quote(&column.sql_name)).collect();
     let (name, id) = (quote(name), quote(local_id));
     let select = format!("SELECT {id}, {} FROM {name}", names.join(", "));
-    let time = |role: &Role| columns.iter().find(|column| column.role == *role).map_or_else(|| "NULL".to_owned(), |column| quote(&column.name));
+    let time = |role: &Role| columns.iter().find(|column| column.role == *role).map_or_else(|| "NULL".to_owned(), |column| quote(&column.sql_name));
     let places: Vec<String> = (1..=names.len() + 1).map(|place| format!("?{place}")).collect();
     TableSql {
         select_one: format!("{select} WHERE {id} = ?1"),
@@ -109,7 +109,7 @@ pub fn highest_local_id(connection: &Connection, table: &Table) -> rusqlite::Res
 /// # Errors
 /// When SQLite fails.
 pub fn highest_reference(connection: &Connection, table: &Table, column: &Column) -> rusqlite::Result<i64> {
-    let column = quote(&column.name);
+    let column = quote(&column.sql_name);
     let sql = format!("SELECT coalesce(max({column}), 0) FROM {} WHERE typeof({column}) = 'integer'", quote(table.name()));
     connection.query_row(&sql, [], |row| row.get(0))
 }
@@ -128,7 +128,7 @@ pub fn all_local_ids(connection: &Connection, table: &Table) -> rusqlite::Result
 /// # Errors
 /// When SQLite refuses it: a constraint, a type.
 pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BTreeMap<String, Value>) -> rusqlite::Result<()> {
-    let columns: Vec<String> = values.keys().map(|column| quote(column)).collect();
+    let columns: Vec<String> = values.keys().map(|column| quote(table.sql_name(column))).collect();
     let places: Vec<String> = (2..values.len() + 2).map(|place| format!("?{place}")).collect();
     let comma = if columns.is_empty() { "" } else { ", " };
     let sql = format!("INSERT INTO {} ({}{comma}{}) VALUES (?1{comma}{})", quote(table.name()), quote(&table.local_id), columns.join(", "), places.join(", "));
@@ -164,21 +164,31 @@ pub fn update(connection: &Connection, table: &Table, local_id: i64, values: &BT
     if values.is_empty() {
         return Ok(());
     }
-    let sets: Vec<String> = values.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(column), place + 2)).collect();
+    let sets: Vec<String> = values.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(table.sql_name(column)), place + 2)).collect();
     let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(table.name()), sets.join(", "), quote(&table.local_id));
     let id = Value::Integer(local_id);
-    connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
-    Ok(())
+    let written = connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
+    if written == 0 && stands(connection, table, local_id)? { refuse_ignored(0) } else { Ok(()) }
 }
 
 /// Removes a row.
 ///
 /// # Errors
-/// When SQLite refuses it.
+/// When SQLite refuses it: a trigger does.
 pub fn delete(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<()> {
     let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(table.name()), quote(&table.local_id));
-    connection.prepare_cached(&sql)?.execute([local_id])?;
-    Ok(())
+    let removed = connection.prepare_cached(&sql)?.execute([local_id])?;
+    // A trigger of the app's may have removed it before us.
+    if removed == 0 && stands(connection, table, local_id)? { refuse_ignored(0) } else { Ok(()) }
+}
+
+/// Whether a row stands under a local id.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn stands(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(table.name()), quote(&table.local_id));
+    connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
 }
 
 /// Whether some row holds a value in a column.
@@ -186,7 +196,7 @@ pub fn delete(connection: &Connection, table: &Table, local_id: i64) -> rusqlite
 /// # Errors
 /// When SQLite fails.
 pub fn holds(connection: &Connection, table: &Table, column: &str, value: &Value) -> rusqlite::Result<bool> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(table.name()), quote(column));
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(table.name()), quote(table.sql_name(column)));
     connection.prepare_cached(&sql)?.query_row([to_sql(value)], |row| row.get(0))
 }
 
@@ -196,7 +206,7 @@ pub fn holds(connection: &Connection, table: &Table, column: &str, value: &Value
 /// When SQLite fails.
 pub fn holders(connection: &Connection, table: &Table, columns: &[String], values: &[&Value], but: i64) -> rusqlite::Result<Vec<i64>> {
     let id = quote(&table.local_id);
-    let same: Vec<String> = columns.iter().enumerate().map(|(place, column)| format!("{} = ?{}", quote(column), place + 2)).collect();
+    let same: Vec<String> = columns.iter().enumerate().map(|(place, column)| format!("{} = ?{}", quote(table.sql_name(column)), place + 2)).collect();
     let sql = format!("SELECT {id} FROM {} WHERE {id} <> ?1 AND {}", quote(table.name()), same.join(" AND "));
     let but = Value::Integer(but);
     connection.prepare_cached(&sql)?.query_map(params_from_iter(std::iter::once(&but).chain(values.iter().copied()).map(to_sql)), |row| row.get(0))?.collect()
@@ -207,6 +217,8 @@ pub fn holders(connection: &Connection, table: &Table, columns: &[String], value
 /// # Errors
 /// When SQLite fails.
 pub fn is_marked_deleted(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<bool> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1 AND deleted_at IS NOT NULL)", quote(table.name()), quote(&table.local_id));
+    let Some(column) = table.with_role(&Role::DeletedAt) else { return Ok(false) };
+    let (name, id) = (quote(table.name()), quote(&table.local_id));
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {id} = ?1 AND {} IS NOT NULL)", quote(&column.sql_name));
     connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
 }

@@ -28,6 +28,8 @@ pub enum Role {
         /// The table referred to.
         table: String,
     },
+    /// A foreign key to the local id of a table that is left alone here: it means something in this file only, and stays.
+    Local,
     /// Content that travels as it is.
     Field,
 }
@@ -67,8 +69,11 @@ impl Affinity {
 /// One column of a content table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
+    /// Its name in documents: that in the table, but for columns of the app's that bear a name of our bookkeeping
+    /// ([`storysync_crdt::key::of_column`]).
     pub name: String,
+    /// Its name in the table.
+    pub sql_name: String,
     /// Its type as declared, in capitals.
     pub declared: String,
     /// Its affinity.
@@ -121,6 +126,10 @@ pub struct Table {
     pub strict: bool,
     /// Whether `sync_uuid` is unique by an index already.
     pub uuid_is_unique: bool,
+    /// Names no column of ours can have, in lower case: those of all columns, generated ones included.
+    pub taken_names: BTreeSet<String>,
+    /// Whether a trigger of the app's looks at updates that touch our columns only: it must not see any.
+    pub watches_updates: bool,
     /// The triggers of ours that stand on it.
     pub own_triggers: BTreeSet<String>,
     /// What is asked of the table again and again, written once.
@@ -143,6 +152,18 @@ impl Table {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The name in the table of what documents call `name`.
+    #[must_use]
+    pub fn sql_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.column(name).map_or(name, |column| column.sql_name.as_str())
+    }
+
+    /// Whether the table has a column of ours with this role, or will be given one.
+    #[must_use]
+    pub fn has_or_gets(&self, role: &Role) -> bool {
+        self.with_role(role).is_some() || missing_sync_columns(self).iter().any(|missing| missing.role == *role)
     }
 
     /// The column with a role.
@@ -183,8 +204,6 @@ pub struct Schema {
     tables: BTreeMap<String, Table>,
     /// Tables that can't be synced.
     pub refused: Vec<Refused>,
-    /// SQL of the app's own triggers on content tables.
-    pub foreign_triggers: Vec<String>,
     /// Whether any table, content or not, has a trigger that is not ours.
     pub has_foreign_triggers: bool,
 }
@@ -213,11 +232,16 @@ impl Schema {
     pub fn read(connection: &Connection, excluded: &[String]) -> rusqlite::Result<Self> {
         let mut schema = Self { version: version(connection)?, ..Self::default() };
         let mut names = Vec::new();
+        let mut left_alone = Vec::new();
         let mut list = connection.prepare("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name")?;
         let mut rows = list.query([])?;
         while let Some(row) = rows.next()? {
             let (name, kind, without_rowid, strict): (String, String, bool, bool) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            if kind != "table" || name.starts_with("sqlite_") || name.starts_with("sync_") || excluded.contains(&name) {
+            if kind != "table" || name.starts_with("sqlite_") || name.starts_with("sync_") {
+                continue;
+            }
+            if excluded.contains(&name) {
+                left_alone.extend(if without_rowid { None } else { read_table(connection, &name, strict)?.ok() });
                 continue;
             }
             if without_rowid {
@@ -234,7 +258,7 @@ impl Schema {
                 Err(reason) => schema.refused.push(Refused { table: name, reason }),
             }
         }
-        schema.resolve_references(connection)?;
+        schema.resolve_references(connection, &left_alone)?;
         let mut triggers = connection.prepare("SELECT tbl_name, name, sql FROM sqlite_schema WHERE type = 'trigger'")?;
         let mut rows = triggers.query([])?;
         while let Some(row) = rows.next()? {
@@ -245,47 +269,62 @@ impl Schema {
                 }
             } else {
                 schema.has_foreign_triggers = true;
-                if schema.tables.contains_key(&table) {
-                    schema.foreign_triggers.extend(sql);
+                let sql = sql.unwrap_or_default();
+                if let Some(table) = schema.tables.values_mut().find(|known| known.name().eq_ignore_ascii_case(&table)) {
+                    table.watches_updates |= watches_updates(&sql, table);
+                    if rolls_back(&sql) {
+                        let reason = format!("its trigger {name} says RAISE(ROLLBACK), which would undo whole exchanges; RAISE(ABORT) refuses a statement as well");
+                        schema.refused.push(Refused { table: table.name().to_owned(), reason });
+                    }
                 }
             }
         }
         Ok(schema)
     }
 
-    /// Single-column foreign keys to the local id of a content table become references; all others
-    /// hold values that mean the same everywhere and travel as they are.
-    fn resolve_references(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut found = Vec::new();
-        let mut refused = Vec::new();
-        for (name, table) in &self.tables {
-            let mut keys = connection.prepare(
-                "SELECT f.\"from\", f.\"table\", f.\"to\" FROM pragma_foreign_key_list(?1) AS f \
-                 WHERE (SELECT count(*) FROM pragma_foreign_key_list(?1) AS g WHERE g.id = f.id) = 1",
-            )?;
-            let mut rows = keys.query([name])?;
+    /// Foreign keys to the local id of a content table become references, those to a column that is a reference lead where it
+    /// leads; all others hold values that mean the same everywhere and travel as they are. Keys of several columns are looked
+    /// at column by column.
+    fn resolve_references(&mut self, connection: &Connection, left_alone: &[Table]) -> rusqlite::Result<()> {
+        // (table, column, table referred to, column referred to)
+        let mut keys = Vec::new();
+        for name in self.tables.keys() {
+            let mut list = connection.prepare("SELECT \"from\", \"table\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq")?;
+            let mut rows = list.query([name])?;
             while let Some(row) = rows.next()? {
                 let (from, to_table, to): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let Some(target) = self.tables.values().find(|table| table.name().eq_ignore_ascii_case(&to_table)) else { continue };
-                let to_local_id = target.natural_key.is_empty()
-                    && target.local_id != "rowid"
-                    && to.as_deref().is_none_or(|column| column.eq_ignore_ascii_case(&target.local_id));
-                if !to_local_id {
-                    continue;
-                }
-                if from.eq_ignore_ascii_case(&table.local_id) {
-                    refused.push(Refused { table: name.clone(), reason: format!("its primary key {from} is also a foreign key to {to_table}") });
-                } else {
-                    found.push((name.clone(), from, target.name().to_owned()));
-                }
+                keys.push((name.clone(), from, to_table, to));
             }
         }
-        for (name, from, to) in found {
-            let column = self.tables.get_mut(&name).and_then(|table| table.columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&from)));
-            if let Some(column) = column
-                && column.role == Role::Field
-            {
-                column.role = Role::Reference { table: to };
+        let mut refused = Vec::new();
+        // As long as something was learned: a key may lead to a column that is a reference itself.
+        let mut learned = true;
+        while learned {
+            learned = false;
+            for (name, from, to_table, to) in &keys {
+                let target = self.tables.values().find(|table| table.name().eq_ignore_ascii_case(to_table));
+                let role = match target {
+                    Some(target) if leads_to_local_id(target, to.as_deref()) => Role::Reference { table: target.name().to_owned() },
+                    Some(target) => match to.as_deref().and_then(|to| target.columns.iter().find(|column| column.sql_name.eq_ignore_ascii_case(to))) {
+                        Some(Column { role: role @ (Role::Reference { .. } | Role::Local), .. }) => role.clone(),
+                        _ => continue,
+                    },
+                    None => match left_alone.iter().find(|table| table.name().eq_ignore_ascii_case(to_table)) {
+                        Some(target) if leads_to_local_id(target, to.as_deref()) => Role::Local,
+                        _ => continue,
+                    },
+                };
+                let Some(table) = self.tables.get_mut(name) else { continue };
+                if from.eq_ignore_ascii_case(&table.local_id) {
+                    let reason = format!("its primary key {from} is also a foreign key to {to_table}");
+                    let refusal = Refused { table: name.clone(), reason };
+                    if !refused.contains(&refusal) {
+                        refused.push(refusal);
+                    }
+                } else if let Some(column) = table.columns.iter_mut().find(|column| column.sql_name.eq_ignore_ascii_case(from) && column.role == Role::Field) {
+                    column.role = role;
+                    learned = true;
+                }
             }
         }
         for refusal in refused {
@@ -294,6 +333,29 @@ impl Schema {
         }
         Ok(())
     }
+}
+
+fn leads_to_local_id(target: &Table, to: Option<&str>) -> bool {
+    target.natural_key.is_empty() && target.local_id != "rowid" && to.is_none_or(|column| column.eq_ignore_ascii_case(&target.local_id))
+}
+
+/// Whether a trigger's SQL says that it fires with updates that touch columns of ours only. In doubt, it does.
+fn watches_updates(sql: &str, table: &Table) -> bool {
+    let words: Vec<String> = sql.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).map(str::to_ascii_uppercase).collect();
+    let head = words.iter().position(|word| word == "ON").map_or(words.as_slice(), |end| words.get(..end).unwrap_or_default());
+    let Some(update) = head.iter().rposition(|word| word == "UPDATE") else { return false };
+    let columns = head.get(update + 1..).unwrap_or_default();
+    let Some((of, named)) = columns.split_first() else { return true };
+    let ours = |name: &String| {
+        let name = name.trim_matches(['"', '`', '[', ']', '\'']);
+        table.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case(name) && !column.is_content() && column.role != Role::Local)
+    };
+    of != "OF" || named.iter().any(ours)
+}
+
+fn rolls_back(sql: &str) -> bool {
+    let plain: String = sql.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect();
+    plain.contains("RAISE(ROLLBACK")
 }
 
 /// `PRAGMA schema_version`: changes with every CREATE, ALTER, DROP and VACUUM.
@@ -308,35 +370,41 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
     let Some(table_name) = TableName::parse(name) else {
         return Ok(Err("its name is too long or holds control characters".to_owned()));
     };
-    let mut columns = Vec::new();
+    let mut declared_columns = Vec::new();
     let mut key: Vec<(i64, String, String)> = Vec::new();
+    let mut taken_names = BTreeSet::new();
     let mut info = connection.prepare("SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
     let mut rows = info.query([name])?;
     while let Some(row) = rows.next()? {
         let (column, declared): (String, String) = (row.get(0)?, row.get(1)?);
         let (not_null, default): (bool, Option<String>) = (row.get(2)?, row.get(3)?);
         let (key_position, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
+        taken_names.insert(column.to_ascii_lowercase());
         if hidden != 0 {
+            if column.eq_ignore_ascii_case("sync_uuid") {
+                return Ok(Err("its column sync_uuid is generated".to_owned()));
+            }
             // Generated columns follow from the others on every device.
             continue;
         }
-        if column.len() > storysync_crdt::KEY_BYTES_MAX || column.starts_with('$') {
+        if column.len() > storysync_crdt::KEY_BYTES_MAX || column.starts_with('$') || column.starts_with(storysync_crdt::key::APP_COLUMN) {
             return Ok(Err(format!("its column {column:?} has a name that can't travel")));
         }
         if key_position > 0 {
             key.push((key_position, column.clone(), declared.clone()));
         }
-        let affinity = Affinity::of(&declared);
-        let role = match column.as_str() {
-            "sync_uuid" => Role::SyncUuid,
-            "created_at" => Role::CreatedAt,
-            "updated_at" => Role::UpdatedAt,
-            "deleted_at" => Role::DeletedAt,
-            "version" if affinity == Affinity::Integer => Role::Version,
-            "version" => return Ok(Err("its column version is no integer, so it can't count edits".to_owned())),
-            _ => Role::Field,
+        declared_columns.push(Declared { name: column, declared: declared.to_ascii_uppercase(), not_null, default });
+    }
+    let mut columns: Vec<Column> = Vec::new();
+    let roles = roles(&declared_columns, strict);
+    for (column, role) in declared_columns.into_iter().zip(roles) {
+        let Declared { name: sql_name, declared, not_null, default } = column;
+        let name = match role {
+            Role::SyncUuid => "sync_uuid".to_owned(),
+            Role::Field => storysync_crdt::key::of_column(&sql_name),
+            _ => sql_name.to_ascii_lowercase(),
         };
-        columns.push(Column { name: column, declared: declared.to_ascii_uppercase(), affinity, not_null, default, role });
+        columns.push(Column { name, sql_name, affinity: Affinity::of(&declared), declared, not_null, default, role });
     }
     key.sort();
     let integer_key = match key.as_slice() {
@@ -344,18 +412,28 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         _ => None,
     };
     if let Some(column) = &integer_key {
-        columns.retain(|other| other.name != *column);
-    } else if columns.iter().any(|column| column.name.eq_ignore_ascii_case("rowid")) {
+        let has_index: bool =
+            connection.prepare("SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')")?.query_row([name], |row| row.get(0))?;
+        if has_index {
+            return Ok(Err(format!(
+                "its key {column} is an INTEGER PRIMARY KEY DESC, which SQLite gives no numbers of its own; declare it INTEGER PRIMARY KEY"
+            )));
+        }
+        columns.retain(|other| other.sql_name != *column);
+    } else if columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case("rowid")) {
         return Ok(Err("it has a column named rowid and no integer primary key".to_owned()));
     }
-    let natural_key = if integer_key.is_some() { Vec::new() } else { key.into_iter().map(|(_, column, _)| column).collect() };
+    let natural_key = if integer_key.is_some() { Vec::new() } else { key.into_iter().map(|(_, column, _)| key_name(&columns, column)).collect() };
     let mut uniques = Vec::new();
     let mut uuid_is_unique = false;
     for unique in unique_columns(connection, name)? {
-        if unique == ["sync_uuid"] {
+        if let [only] = unique.as_slice()
+            && only.eq_ignore_ascii_case("sync_uuid")
+        {
             uuid_is_unique = true;
-        } else if integer_key.as_ref().is_none_or(|key| unique != [key.clone()]) {
-            uniques.push(unique);
+        } else if integer_key.as_ref().is_none_or(|key| !unique.contains(key)) {
+            // With the key in it, it is unique without saying so.
+            uniques.push(unique.into_iter().map(|column| key_name(&columns, column)).collect());
         }
     }
     let local_id = integer_key.unwrap_or_else(|| "rowid".to_owned());
@@ -368,8 +446,67 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         uniques,
         strict,
         uuid_is_unique,
+        taken_names,
+        watches_updates: false,
         own_triggers: BTreeSet::new(),
     }))
+}
+
+/// A column as the table declares it.
+struct Declared {
+    name: String,
+    declared: String,
+    not_null: bool,
+    default: Option<String>,
+}
+
+impl Declared {
+    fn is_named(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// Whether the column could be one of ours: by name and by how we, or Storymaster, declare it.
+    fn may_be(&self, role: &Role) -> bool {
+        let is_time = matches!(self.declared.as_str(), "DATETIME" | "TIMESTAMP" | "TEXT");
+        match role {
+            Role::CreatedAt | Role::UpdatedAt => is_time,
+            Role::DeletedAt => is_time && !self.not_null && self.default.is_none(),
+            Role::Version => Affinity::of(&self.declared) == Affinity::Integer,
+            _ => false,
+        }
+    }
+}
+
+/// The columns of ours beside `sync_uuid`.
+const BOOKKEEPING: [(Role, &str); 4] =
+    [(Role::CreatedAt, "created_at"), (Role::UpdatedAt, "updated_at"), (Role::DeletedAt, "deleted_at"), (Role::Version, "version")];
+
+/// Which columns are ours. What stood in a table before `sync_uuid` came, or is declared otherwise than we would, means something
+/// to the app: it is content, whatever its name. Old scripts of Storymaster's added `sync_uuid` last, as TEXT, where we add VARCHAR(36).
+fn roles(columns: &[Declared], strict: bool) -> Vec<Role> {
+    let uuid = columns.iter().position(|column| column.is_named("sync_uuid"));
+    let place_of = |(role, name): &(Role, &str)| columns.iter().position(|column| column.is_named(name) && column.may_be(role));
+    let places: Vec<Option<usize>> = BOOKKEEPING.iter().map(place_of).collect();
+    let by_old_scripts = uuid.is_some_and(|uuid| {
+        let is_text = columns.get(uuid).is_some_and(|column| column.declared == "TEXT");
+        is_text && !strict && places.iter().all(|place| place.is_some_and(|place| place < uuid))
+    });
+    let mut roles = vec![Role::Field; columns.len()];
+    let Some(uuid) = uuid else { return roles };
+    if let Some(role) = roles.get_mut(uuid) {
+        *role = Role::SyncUuid;
+    }
+    for ((role, _), place) in BOOKKEEPING.iter().zip(places) {
+        if let Some(own) = place.filter(|place| *place > uuid || by_old_scripts).and_then(|place| roles.get_mut(place)) {
+            *own = role.clone();
+        }
+    }
+    roles
+}
+
+/// What documents call a column of the table.
+fn key_name(columns: &[Column], sql_name: String) -> String {
+    columns.iter().find(|column| column.sql_name == sql_name).map_or(sql_name, |column| column.name.clone())
 }
 
 /// The column lists of all total unique indexes; indexes on expressions are left to SQLite to enforce.
@@ -387,20 +524,33 @@ fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     Ok(found.into_iter().collect())
 }
 
-/// The sync columns a table lacks, as the SQL that adds each.
+/// A column of ours that a table lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What it will be.
+    pub role: Role,
+    /// Its name.
+    pub name: &'static str,
+    /// The SQL that adds it.
+    pub sql: String,
+}
+
+/// The sync columns a table lacks. Where the app has a column of that name with a meaning of its own, the table does without ours.
 #[must_use]
-pub fn missing_sync_columns(table: &Table) -> Vec<String> {
+pub fn missing_sync_columns(table: &Table) -> Vec<Missing> {
     let wanted = [
-        (Role::SyncUuid, "sync_uuid VARCHAR(36)"),
-        (Role::CreatedAt, "created_at DATETIME"),
-        (Role::UpdatedAt, "updated_at DATETIME"),
-        (Role::DeletedAt, "deleted_at DATETIME"),
-        (Role::Version, "version INTEGER NOT NULL DEFAULT 1"),
+        (Role::SyncUuid, "sync_uuid", "VARCHAR(36)"),
+        (Role::CreatedAt, "created_at", "DATETIME"),
+        (Role::UpdatedAt, "updated_at", "DATETIME"),
+        (Role::DeletedAt, "deleted_at", "DATETIME"),
+        (Role::Version, "version", "INTEGER NOT NULL DEFAULT 1"),
     ];
     wanted
-        .iter()
-        .filter(|(role, _)| table.with_role(role).is_none())
-        .map(|(_, declaration)| if table.strict { declaration.replace("VARCHAR(36)", "TEXT").replace("DATETIME", "TEXT") } else { (*declaration).to_owned() })
-        .map(|declaration| format!("ALTER TABLE {} ADD COLUMN {declaration}", quote(table.name())))
+        .into_iter()
+        .filter(|(_, name, _)| !table.taken_names.contains(*name))
+        .map(|(role, name, declaration)| {
+            let declaration = if table.strict && declaration.starts_with(['V', 'D']) { "TEXT" } else { declaration };
+            Missing { role, name, sql: format!("ALTER TABLE {} ADD COLUMN {name} {declaration}", quote(table.name())) }
+        })
         .collect()
 }

@@ -13,6 +13,8 @@ pub enum Operation {
     Deleted,
     /// A row may have been displaced by INSERT OR REPLACE.
     PerhapsReplaced,
+    /// A row is to be inserted under an id that was named, where another stands or was deleted a moment ago.
+    Placed,
     /// An update put another `sync_uuid` into the row.
     UuidChanged,
 }
@@ -47,10 +49,13 @@ pub fn take(connection: &Connection) -> rusqlite::Result<Vec<Hint>> {
             "I" => Operation::Inserted,
             "D" => Operation::Deleted,
             "R" => Operation::PerhapsReplaced,
+            "P" => Operation::Placed,
             "X" => Operation::UuidChanged,
             _ => Operation::Updated,
         };
-        hints.push(Hint { table: row.get(0)?, operation, local_id: row.get(2)?, uuid: row.get(3)?, base_version: row.get(4)?, at: row.get(5)? });
+        // Whatever stands in the app's column: bytes, or text that is none, name no row.
+        let uuid = row.get_ref(3)?.as_bytes_or_null()?.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned);
+        hints.push(Hint { table: row.get(0)?, operation, local_id: row.get(2)?, uuid, base_version: row.get(4)?, at: row.get(5)? });
     }
     if !hints.is_empty() {
         connection.prepare_cached("DELETE FROM sync_outbox")?.execute([])?;
@@ -66,11 +71,27 @@ pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM sync_outbox)")?.query_row([], |row| row.get(0))
 }
 
-/// Raises or lowers the flag that lets our own writes pass the triggers.
+/// Who writes, as our triggers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The app: everything is noted.
+    App,
+    /// storysync: nothing is.
+    Own,
+    /// storysync, in a file whose app has triggers: what they touch is noted, along with our own.
+    OwnWithTriggers,
+}
+
+/// Tells our triggers who writes.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_own_writes(connection: &Connection, own: bool) -> rusqlite::Result<()> {
+pub fn set_writer(connection: &Connection, writer: Writer) -> rusqlite::Result<()> {
+    let own: i64 = match writer {
+        Writer::App => 0,
+        Writer::Own => 1,
+        Writer::OwnWithTriggers => 2,
+    };
     connection.prepare_cached("UPDATE sync_writer SET own = ?1")?.execute([own])?;
     Ok(())
 }

@@ -417,6 +417,17 @@ pub fn parked_because(connection: &Connection, table: TableId, reason: &str) -> 
         .collect()
 }
 
+/// The rows that stand in the app's tables though they are deleted, for a reason.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn not_let_go(connection: &Connection, reason: &str) -> rusqlite::Result<Vec<RowId>> {
+    connection
+        .prepare_cached("SELECT id FROM sync_row WHERE parked = ?1 AND parked IS NOT NULL AND present = 1")?
+        .query_map([reason], |row| row.get(0).map(RowId))?
+        .collect()
+}
+
 /// How many rows wait, by table and reason.
 ///
 /// # Errors

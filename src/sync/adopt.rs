@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use storysync_crdt::{ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, derived_uuid, genesis, key, key_uuid};
 
-use super::capture::leads_nowhere;
+use super::capture::{is_sentinel, leads_nowhere};
 use super::error::SessionError;
 use super::session::{EDIT_BYTES_MAX, PUT_OVERHEAD_BYTES, Session, prose_mark};
 use super::settle::token;
@@ -170,12 +171,7 @@ impl Plan {
             .map(|plan| TableReport {
                 table: plan.table.name().to_owned(),
                 rows: plan.rows.len(),
-                columns_added: [Role::SyncUuid, Role::CreatedAt, Role::UpdatedAt, Role::DeletedAt, Role::Version]
-                    .iter()
-                    .zip(["sync_uuid", "created_at", "updated_at", "deleted_at", "version"])
-                    .filter(|(role, _)| plan.table.with_role(role).is_none())
-                    .map(|(_, name)| name.to_owned())
-                    .collect(),
+                columns_added: missing_sync_columns(&plan.table).into_iter().map(|missing| missing.name.to_owned()).collect(),
                 uuids_derived: plan.uuids_derived,
                 dangling_references: plan.dangling,
             })
@@ -186,6 +182,8 @@ impl Plan {
     ///
     /// `fresh` when our own tables are still empty: then nothing of the plan can be known already.
     pub(super) fn apply(self, connection: &Connection, now: Stamp, fresh: bool) -> Result<Vec<RowId>, SessionError> {
+        // No trigger of the app's hears of columns that only we fill.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         let mut appender = Appender::new(connection)?;
         let mut tables: Vec<(TableId, TablePlan)> = Vec::new();
         for plan in self.tables {
@@ -252,7 +250,7 @@ impl Plan {
         let schema = Schema::read(connection, &[])?;
         for (table_id, plan) in &tables {
             if let Some(table) = schema.table(plan.table.name()) {
-                finish_table(connection, *table_id, table)?;
+                finish_table(connection, *table_id, table, schema.has_foreign_triggers)?;
             }
         }
         Ok(adopted)
@@ -276,7 +274,7 @@ impl<'a> Filler<'a> {
             return Ok(());
         }
         if !self.prepared.as_ref().is_some_and(|(columns, _)| columns.iter().eq(row.fill.keys())) {
-            let sets: Vec<String> = row.fill.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(column), place + 2)).collect();
+            let sets: Vec<String> = row.fill.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(self.table.sql_name(column)), place + 2)).collect();
             let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(self.table.name()), sets.join(", "), quote(&self.table.local_id));
             self.prepared = Some((row.fill.keys().cloned().collect(), self.connection.prepare(&sql)?));
         }
@@ -310,8 +308,11 @@ fn travelling(role: &Role, value: &Value, names: &Names<'_>, resolve: &impl Fn(&
     match value {
         Value::Null => Value::Null,
         Value::Integer(id) => {
-            let uuid = names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id));
-            uuid.map_or_else(|| Value::from(NOWHERE), |uuid| Value::from(uuid.as_str()))
+            match names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id)) {
+                Some(uuid) => Value::from(uuid.as_str()),
+                None if is_sentinel(*id) => value.clone(),
+                None => Value::from(NOWHERE),
+            }
         }
         _ => Value::from(NOWHERE),
     }
@@ -346,7 +347,9 @@ fn plan_row(
             continue;
         }
         let document = if value.size_bytes() > VALUE_BYTES_MAX { Value::Null } else { travelling(&column.role, value, names, resolve) };
-        if let (Role::Reference { table }, Value::Integer(id)) = (&column.role, value) {
+        if let (Role::Reference { table }, Value::Integer(id)) = (&column.role, value)
+            && document != *value
+        {
             references.push((column.name.clone(), table.clone(), *id));
         }
         if document.is_null() || document.as_text() == Some(NOWHERE) && column.role != Role::Field {
@@ -369,9 +372,9 @@ fn plan_row(
         // A time that every row of a file has by default says nothing of this row.
         let known = stored.as_text().is_some_and(|text| Some(text) != baked.as_deref() && Stamp::parse(text).is_some());
         puts.insert(name.to_owned(), if known { stored.clone() } else { Value::from(UNKNOWN_STAMP) });
-        if stored.is_null() {
+        if stored.is_null() && table.has_or_gets(&role) {
             fill.insert(name.to_owned(), Value::from(UNKNOWN_STAMP));
-        } else if !known && stored.as_text() != baked.as_deref() {
+        } else if !stored.is_null() && !known && stored.as_text() != baked.as_deref() {
             differs.insert(name.to_owned(), Difference::new(Value::from(UNKNOWN_STAMP), stored.clone()));
         }
     }
@@ -394,15 +397,15 @@ fn plan_row(
 /// Adds the sync columns a table lacks.
 pub(super) fn add_columns(connection: &Connection, table: &Table) -> Result<bool, SessionError> {
     let missing = missing_sync_columns(table);
-    for sql in &missing {
-        connection.execute_batch(sql)?;
+    for column in &missing {
+        connection.execute_batch(&column.sql)?;
     }
     Ok(!missing.is_empty())
 }
 
 /// What every table in sync has: a unique uuid, our triggers, and its columns noted. Returns whether
 /// anything had to be done.
-fn finish_table(connection: &Connection, id: TableId, table: &Table) -> Result<bool, SessionError> {
+fn finish_table(connection: &Connection, id: TableId, table: &Table, deriving: bool) -> Result<bool, SessionError> {
     let name = table.name();
     let mut changed = false;
     if !table.uuid_is_unique {
@@ -410,7 +413,7 @@ fn finish_table(connection: &Connection, id: TableId, table: &Table) -> Result<b
         connection.execute_batch(&format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (sync_uuid)", quote(name)))?;
         changed = true;
     }
-    changed |= install_triggers(connection, table)?;
+    changed |= install_triggers(connection, table, deriving)?;
     let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
     if rows::table_columns(connection, name)?.is_none_or(|known| known != columns) {
         rows::set_table_columns(connection, id, &columns)?;
@@ -419,8 +422,23 @@ fn finish_table(connection: &Connection, id: TableId, table: &Table) -> Result<b
     Ok(changed)
 }
 
-fn install_triggers(connection: &Connection, table: &Table) -> Result<bool, SessionError> {
-    let wanted = triggers::of_table(table);
+/// Takes our triggers off a table; `false` when there is no such table.
+fn drop_triggers(connection: &Connection, table: &str) -> Result<bool, SessionError> {
+    let exists: bool =
+        connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)", [table], |row| row.get(0))?;
+    let mut list = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 AND instr(name, ?2) = 1")?;
+    let names: Vec<String> = list
+        .query_map([table, triggers::PREFIX], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    drop(list);
+    for name in names {
+        connection.execute_batch(&format!("DROP TRIGGER {}", quote(&name)))?;
+    }
+    Ok(exists)
+}
+
+fn install_triggers(connection: &Connection, table: &Table, deriving: bool) -> Result<bool, SessionError> {
+    let wanted = triggers::of_table(table, deriving);
     let mut changed = false;
     let names: BTreeSet<&String> = wanted.iter().map(|(name, _)| name).collect();
     for stale in table.own_triggers.iter().filter(|name| !names.contains(name)) {
@@ -453,6 +471,10 @@ impl Session<'_> {
                 let new = table.columns.iter().filter(|column| !columns.contains(&column.name));
                 self.new_columns.extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
                 known.insert(table.name().to_owned());
+                if table.own_triggers.is_empty() {
+                    // It was left alone for a while, and nothing was noted.
+                    came_back.insert(table.name().to_owned());
+                }
             } else if let Some(id) = rows::find_table(self.connection, table.name())?
                 && rows::once_stood_in(self.connection, id)?
             {
@@ -462,7 +484,14 @@ impl Session<'_> {
             }
         }
         for name in rows::tables_with_columns(self.connection)? {
-            if self.schema.table(&name).is_none() {
+            if self.schema.table(&name).is_some() {
+                continue;
+            }
+            if drop_triggers(self.connection, &name)? {
+                // Left alone from now on. Should it be taken in again, its rows are those it had, and what the app wrote into them
+                // meanwhile was written over what they show now.
+                continue;
+            } else {
                 // Its rows are not deleted: they are no longer shown.
                 rows::forget_table(self.connection, &name)?;
             }
@@ -475,6 +504,7 @@ impl Session<'_> {
         };
         let plan = Plan::make(self.connection, &self.schema, &known, self.prose, resolve, |_| {})?;
         let mut touched: BTreeSet<RowId> = plan.apply(self.connection, self.now, false)?.into_iter().collect();
+        self.has_triggers_on = false;
         let mut rebuilt = BTreeSet::new();
         for table in std::sync::Arc::clone(&self.schema).tables().filter(|table| known.contains(table.name())) {
             if add_columns(self.connection, table)? {
@@ -487,7 +517,7 @@ impl Session<'_> {
             if !known.contains(table.name()) {
                 // Rows a peer told of before this app had the table.
                 touched.extend(rows::absent_in(self.connection, id)?);
-            } else if finish_table(self.connection, id, table)? || !table.natural_key.is_empty() || came_back.contains(table.name()) {
+            } else if finish_table(self.connection, id, table, schema.has_foreign_triggers)? || !table.natural_key.is_empty() || came_back.contains(table.name()) {
                 rebuilt.insert(table.name().to_owned());
             }
         }

@@ -178,7 +178,7 @@ impl Session<'_> {
         for column in &table.columns {
             let time = |document: &'a Value| if known_stamp(document).is_some() { Cow::Borrowed(document) } else { Cow::Owned(unknown_time(column, record)) };
             let value = match &column.role {
-                Role::LocalId => return Ok(None),
+                Role::LocalId | Role::Local => return Ok(None),
                 Role::SyncUuid => Cow::Owned(Value::from(record.uuid.as_str())),
                 Role::Version => Cow::Owned(Value::Integer(head.version)),
                 Role::DeletedAt => Cow::Borrowed(NULL),
@@ -234,7 +234,7 @@ impl Session<'_> {
         }
         let local_id = candidate.local_id;
         self.begin_own_writes()?;
-        match app_rows::insert_whole(self.connection, table, local_id, values) {
+        match self.insert_arrival(table, local_id, values) {
             Ok(()) => {}
             // The long way finds out what will do.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(None),

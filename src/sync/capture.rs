@@ -10,7 +10,7 @@ use storysync_crdt::{
 
 use super::error::SessionError;
 use super::session::Session;
-use super::settle::{known_stamp, token, unknown_time};
+use super::settle::{known_stamp, stands_in, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::clashes;
@@ -23,6 +23,8 @@ use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord, Tab
 /// So long an app may keep a panel open that writes no version: what arrived within this time may be unread by it. A day,
 /// in milliseconds.
 const PANEL_OPEN_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
+/// The least integer that is taken for an app's way to say "none" in a reference.
+const SENTINEL_MIN: i64 = -99;
 /// Longest list of referring rows a delete names, in bytes; beyond that it says that it left all there were.
 const LEFT_BEHIND_BYTES_MAX: usize = VALUE_BYTES_MAX / 2;
 
@@ -41,6 +43,8 @@ struct IdHint {
     displaced: Vec<String>,
     /// Whether a row was deleted, or moved away, from here.
     deleted: bool,
+    /// Whether a row was inserted under this id by name.
+    placed: bool,
 }
 
 /// The hints for one table.
@@ -83,6 +87,11 @@ impl Session<'_> {
             }
             let id = self.table_id(&table.name)?;
             for record in rows::present_in(self.connection, id)? {
+                if let Some(hint) = record.local_id.and_then(|id| hints.ids.get_mut(&id)) {
+                    // What came while the table was left alone is not what the app wrote over.
+                    let newest = storysync_crdt::version(self.document(record.id)?);
+                    hint.base_version = Some(record.version).filter(|version| (1..newest).contains(version));
+                }
                 hints.uuids.insert(record.uuid.as_str().to_owned(), None);
             }
             tables.insert(table.name().to_owned(), hints);
@@ -176,7 +185,9 @@ impl Session<'_> {
             let holder = rows::at_local_id(self.connection, table_id, id)?;
             if let Some(row) = row {
                 rows::raise_high_id(self.connection, table_id, id)?;
-                let uuid = self.uuid_of(table, table_id, &row, holder.as_ref())?;
+                // An id that was handed out again to another row says nothing.
+                let replaced = holder.as_ref().filter(|_| !hint.deleted || hint.placed);
+                let uuid = self.uuid_of(table, table_id, &row, replaced)?;
                 if let Some(holder) = holder.filter(|holder| holder.uuid != uuid) {
                     // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
                     let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
@@ -275,7 +286,7 @@ impl Session<'_> {
         };
         if own.as_ref() != Some(&wanted) {
             let fill = BTreeMap::from([("sync_uuid".to_owned(), Value::from(wanted.as_str()))]);
-            app_rows::update(self.connection, table, row.local_id, &fill)?;
+            self.update_columns(table, row.local_id, &fill)?;
         }
         Ok(wanted)
     }
@@ -343,6 +354,7 @@ impl Session<'_> {
             Some(record) => Ok(Value::from(record.uuid.as_str())),
             // A row that stood there and is gone: the reference keeps its name, should it come back.
             None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => Ok(Value::from(former.uuid.as_str())),
+            None if is_sentinel(*id) => Ok(value.clone()),
             None => {
                 rows::raise_high_id(self.connection, target, *id)?;
                 references::add_dangling(self.connection, target, *id, referrer)?;
@@ -367,6 +379,7 @@ impl Session<'_> {
         }
         match (document, captured) {
             (Value::Null, Value::Null) => Ok(true),
+            (Value::Integer(document), Value::Integer(captured)) => Ok(document == captured),
             // The id the target had counts even when the target is gone: an id reused by another row
             // does not lead a reference to a stranger.
             (Value::Text(uuid), Value::Integer(id)) => {
@@ -516,8 +529,7 @@ impl Session<'_> {
                 }
             }
         }
-        app_rows::update(self.connection, table, stored.local_id, &unknown)?;
-        Ok(())
+        self.update_columns(table, stored.local_id, &unknown)
     }
 
     fn capture_new(&mut self, table: &Table, mut record: RowRecord, stored: &StoredRow, at: Stamp) -> Result<(), SessionError> {
@@ -607,6 +619,11 @@ pub(super) fn leads_nowhere(column: &Column, value: &Value) -> bool {
     column.role != Role::Field && value.as_text() == Some(NOWHERE)
 }
 
+/// Whether an integer that is no row's id is what apps write for "none" (0, -1), and means the same everywhere.
+pub(super) fn is_sentinel(id: i64) -> bool {
+    (SENTINEL_MIN..=0).contains(&id)
+}
+
 /// Tells the changes that were captured from the app of this very file. What is decided beside the app, no form has read.
 fn written_here(device: Option<DeviceKey>) -> impl Fn(&Change) -> bool {
     move |change| device.is_some() && change.actor().device() == device && EditPurpose::of(change) != EditPurpose::Decision
@@ -632,7 +649,8 @@ fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, seen: Option<&
     let mut puts = BTreeMap::new();
     let captured = stored.by_role(table, &Role::DeletedAt);
     let shown = merged.deletion.as_ref().map_or(&Value::Null, |deletion| &deletion.at);
-    let hard = merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard);
+    // Where the app's table has no mark, a row that stands in it is not deleted.
+    let hard = merged.deletion.is_some() && !stands_in(table, merged);
     let stale_echo = seen.is_some_and(|seen| seen.deletion().map_or(Value::Null, |deletion| deletion.at) == *captured);
     if (hard || captured != shown) && !stale_echo {
         puts.insert(key::DELETED_AT.to_owned(), captured.clone());
@@ -671,6 +689,7 @@ impl TableHints {
             Operation::UuidChanged => entry.displaced.extend(hint.uuid.clone()),
             Operation::Deleted => entry.deleted = true,
             Operation::Inserted => entry.inserted = true,
+            Operation::Placed => entry.placed = true,
             Operation::PerhapsReplaced => {}
         }
         if let Some(uuid) = hint.uuid {

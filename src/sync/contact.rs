@@ -19,7 +19,6 @@ use super::session::Session;
 use super::settle::known_stamp;
 use super::wire::{Rename, RowChange};
 use crate::app::profile::table_of_entity_type;
-use crate::app::rows as app_rows;
 use crate::app::schema::{Column, Schema, Table};
 use crate::store::log;
 use crate::store::references;
@@ -376,7 +375,7 @@ impl Session<'_> {
             }
             if let (Some(table), Some(local_id)) = (schema.table(name.as_str()), record.local_id.filter(|_| record.present)) {
                 self.begin_own_writes()?;
-                app_rows::update(self.connection, table, local_id, &BTreeMap::from([("sync_uuid".to_owned(), Value::from(uuid.as_str()))]))?;
+                self.update_columns(table, local_id, &BTreeMap::from([("sync_uuid".to_owned(), Value::from(uuid.as_str()))]))?;
             }
             rows::rename(self.connection, *id, uuid)?;
             names.insert((name.as_str().to_owned(), record.uuid.as_str().to_owned()), uuid.clone());

@@ -79,7 +79,7 @@ impl Session<'_> {
         }
         for holder in leave {
             if let (Some(id), true) = (holder.local_id, rows::get(self.connection, holder.id)?.present) {
-                app_rows::delete(self.connection, table, id)?;
+                self.delete_row(table, id)?;
                 pass.set_aside.remove(&holder.id);
                 // It is settled again, and then finds this row in its place.
                 rows::save(self.connection, &RowRecord { present: false, parked: Some(WAITS_FOR_NAME.to_owned()), ..holder.clone() })?;
@@ -122,7 +122,7 @@ impl Session<'_> {
             Affinity::Text => Value::from(format!("storysync: moving {}", holder.uuid)),
             _ => Value::Integer(nobodys_id(holder.uuid.as_str())),
         };
-        app_rows::update(self.connection, table, local_id, &BTreeMap::from([(column.name.clone(), nobodys)]))?;
+        self.update_columns(table, local_id, &BTreeMap::from([(column.name.clone(), nobodys)]))?;
         pass.set_aside.entry(holder.id).or_insert(stored);
         Ok(())
     }

@@ -76,7 +76,7 @@ fn shown_columns(connection: &Connection, table: &Table, stored: &StoredRow) -> 
             },
             Role::Field => value.clone(),
             Role::DeletedAt => Value::Integer(i64::from(!value.is_null())),
-            Role::LocalId | Role::SyncUuid | Role::Version | Role::CreatedAt | Role::UpdatedAt => continue,
+            Role::LocalId | Role::Local | Role::SyncUuid | Role::Version | Role::CreatedAt | Role::UpdatedAt => continue,
         };
         // A column one app has and another lacks is no difference while it is empty.
         if !value.is_null() {
@@ -164,7 +164,7 @@ impl Engine {
             complaints.extend(backup::integrity(connection)?.map(|complaint| format!("SQLite finds the file damaged: {complaint}; restore a backup")));
             complaints.extend(broken_chain(connection)?);
             for table in schema.tables() {
-                for (name, _) in triggers::of_table(table) {
+                for (name, _) in triggers::of_table(table, schema.has_foreign_triggers) {
                     if !table.own_triggers.contains(&name) {
                         complaints.push(format!("the trigger {name} is missing; run `storysync migrate`"));
                     }

@@ -19,6 +19,7 @@ use super::report::Status;
 use super::session::Session;
 use crate::app::profile::Prose;
 use crate::app::schema::{self, Schema};
+use crate::app::triggers;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
@@ -116,6 +117,8 @@ pub struct Engine {
     remembered: Anchor,
     pub(super) epoch: Epoch,
     entropy: Entropy,
+    /// Whether other tables are in sync than ought to be: some were excluded, or included again.
+    is_other_choice: bool,
     /// Whether it is on record that others know the names of our rows.
     pub(super) has_sent: bool,
     /// The names of all changes, as they were when last compared.
@@ -314,7 +317,9 @@ impl Engine {
         };
         let actor = fresh_actor(&options.device_key, &mut entropy);
         enable_triggers_of(&connection, &schema).map_err(explain)?;
+        let is_other_choice = is_other_choice(&connection, &schema).map_err(explain)?;
         Ok(Self {
+            is_other_choice,
             inode: inode(&path),
             connection,
             device_id: DeviceId::of_key(&options.device_key),
@@ -350,6 +355,8 @@ impl Engine {
         // Another file may have other tables and triggers under the same version of its schema.
         self.schema =
             Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
+        self.is_other_choice =
+            is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
         self.connection = connection;
         self.inode = now;
         self.has_sent = false;
@@ -363,7 +370,7 @@ impl Engine {
     pub(super) fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
         self.writes += 1;
-        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, .. } = self;
+        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, is_other_choice, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
@@ -398,13 +405,12 @@ impl Engine {
             }
             enable_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
-            let rebuilt = if version == state.schema_version { BTreeSet::new() } else { session.follow_schema(&options.excluded_tables)? };
+            let follows = version != state.schema_version || *is_other_choice;
+            let rebuilt = if follows { session.follow_schema(&options.excluded_tables)? } else { BTreeSet::new() };
             let mut captured = session.drain()?;
             captured.extend(session.compare_tables(&rebuilt)?);
             let done = work(&mut session)?;
-            if session.has_own_writes() && !session.schema.foreign_triggers.is_empty() {
-                captured.extend(session.compare_tables(&written_by_triggers(&session.schema))?);
-            }
+            session.note_derived()?;
             session.end_own_writes()?;
             session.pack_histories()?;
             if session.starts_over {
@@ -416,11 +422,12 @@ impl Engine {
             let end = session.log_end();
             let new_schema = Arc::clone(&session.schema);
             session.close();
-            if version != state.schema_version {
+            if follows {
                 transaction.prepare_cached("UPDATE sync_state SET schema_version = ?1")?.execute([new_schema.version])?;
             }
             transaction.commit()?;
             *schema = new_schema;
+            *is_other_choice = false;
             let end = match end {
                 Some(end) => end,
                 None if noticed.new_epoch => log::end(connection)?,
@@ -469,11 +476,12 @@ impl Engine {
     /// See [`EngineError`].
     pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {
         self.follow_replaced_file()?;
-        let (anchor, epoch) = (self.anchor, self.epoch);
+        let (anchor, epoch, is_other_choice) = (self.anchor, self.epoch, self.is_other_choice);
         let device_id = self.device_id.clone();
         let idle = self.read(|connection, _| {
             let Some(state) = read_state(connection)? else { return Ok(false) };
-            Ok(outbox::is_empty(connection)?
+            Ok(!is_other_choice
+                && outbox::is_empty(connection)?
                 && state.device_id == device_id.as_str()
                 && state.epoch == epoch
                 && schema::version(connection)? == state.schema_version
@@ -570,13 +578,15 @@ fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Res
     Ok(())
 }
 
+/// Whether our triggers stand on other tables than those that are in sync.
+fn is_other_choice(connection: &Connection, schema: &Schema) -> rusqlite::Result<bool> {
+    let mut list = connection.prepare("SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND instr(name, ?1) = 1")?;
+    let standing: BTreeSet<String> = list.query_map([triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(!standing.iter().map(String::as_str).eq(schema.tables().map(schema::Table::name)))
+}
+
 fn fresh_actor(device_key: &DeviceKey, entropy: &mut Entropy) -> Actor {
     let mut run = [0; ACTOR_RUN_BYTES];
     entropy(&mut run);
     Actor::of_device(device_key, run)
-}
-
-/// Content tables a trigger of the app's own may write to: those its SQL names.
-fn written_by_triggers(schema: &Schema) -> BTreeSet<String> {
-    schema.tables().filter(|table| schema.foreign_triggers.iter().any(|sql| sql.contains(table.name()))).map(|table| table.name().to_owned()).collect()
 }

@@ -64,7 +64,24 @@ impl Session<'_> {
                 }
             }
         }
-        // Several columns at once: everything as it stands, or empty.
+        if let Some(stored) = stored {
+            // A trigger may refuse every update. Then all content stays as it stands.
+            let wanted = desired.to_vec();
+            for ((column, standing), desired) in stored.columns(table).zip(desired.iter_mut()) {
+                if column.is_content() {
+                    desired.clone_from(standing);
+                }
+            }
+            if self.try_put(table, local_id, Some(stored), desired)? == Put::Done {
+                for ((column, wanted), standing) in table.columns.iter().zip(&wanted).zip(desired.iter()) {
+                    if column.is_content() && wanted != standing {
+                        note_refused(column, merged, standing, differs);
+                    }
+                }
+                return Ok(true);
+            }
+        }
+        // Several columns at once: empty.
         desired.clone_from_slice(&replaced);
         if self.try_put(table, local_id, stored, desired)? != Put::Done {
             return Ok(false);
@@ -171,6 +188,6 @@ fn is_taken(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| matches!(error.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY))
 }
 
-fn is_constraint(error: &rusqlite::Error) -> bool {
+pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }

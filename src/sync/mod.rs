@@ -14,6 +14,7 @@ mod capture;
 mod contact;
 mod contest;
 mod decide;
+mod deriving;
 mod digest;
 mod engine;
 mod error;

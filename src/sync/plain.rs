@@ -7,6 +7,7 @@ use storysync_crdt::{
     Change, ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, SyncUuid, Value, deletion, field, key, stands,
 };
 
+use super::capture::is_sentinel;
 use super::error::SessionError;
 use super::receive::Sender;
 use super::session::{PUTS_PER_EDIT_MAX, Session, acting_for, is_one_edit};
@@ -89,6 +90,7 @@ impl Session<'_> {
                     let target = self.find_table(target)?;
                     match target.map(|target| rows::at_local_id(self.connection, target, id)).transpose()?.flatten() {
                         Some(row) => Value::from(row.uuid.as_str()),
+                        None if is_sentinel(id) => Value::Integer(id),
                         None => return Ok(Err(format!("{name} refers to the row {id}, which does not exist here; send the sync_uuid of the row"))),
                     }
                 }

@@ -21,7 +21,8 @@ use crate::store::packs::{self, PACK_CHANGES, UNPACKED_CHANGES};
 use crate::store::quarantine::BytesHash;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
-use crate::store::{outbox, peers};
+use crate::store::outbox::{self, Writer};
+use crate::store::peers;
 
 /// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays under
 /// [`storysync_crdt::CHANGE_BYTES_MAX`].
@@ -96,6 +97,10 @@ pub(crate) struct Session<'a> {
     /// The document asked for last as it was at some heads.
     earlier: Option<(RowId, Heads, Document)>,
     own_writes: bool,
+    /// Whether the triggers of the connection are on.
+    pub(super) has_triggers_on: bool,
+    /// What was written into content columns, by table and local id, where triggers of the app's may write over it.
+    pub(super) written: HashMap<(String, i64), BTreeMap<String, Value>>,
     tables: HashMap<String, TableId>,
     table_names: HashMap<TableId, TableName>,
     /// Whether a brake holds any row; `None` before anybody asked.
@@ -106,7 +111,6 @@ impl<'a> Session<'a> {
     pub(super) fn new(connection: &'a Connection, schema: Arc<Schema>, actor: &'a Actor, prose: &'a Prose, now: Stamp) -> Self {
         Self {
             connection,
-            schema,
             actor,
             prose,
             now,
@@ -129,9 +133,12 @@ impl<'a> Session<'a> {
             documents: HashMap::new(),
             earlier: None,
             own_writes: false,
+            has_triggers_on: schema.has_foreign_triggers,
+            written: HashMap::new(),
             tables: HashMap::new(),
             table_names: HashMap::new(),
             holds_rows: None,
+            schema,
         }
     }
 
@@ -139,7 +146,8 @@ impl<'a> Session<'a> {
     /// writes nothing.
     pub(super) fn begin_own_writes(&mut self) -> Result<(), SessionError> {
         if !self.own_writes {
-            outbox::set_own_writes(self.connection, true)?;
+            let writer = if self.schema.has_foreign_triggers { Writer::OwnWithTriggers } else { Writer::Own };
+            outbox::set_writer(self.connection, writer)?;
             self.own_writes = true;
         }
         Ok(())
@@ -148,7 +156,7 @@ impl<'a> Session<'a> {
     /// Must be called before the transaction commits.
     pub(super) fn end_own_writes(&mut self) -> Result<(), SessionError> {
         if self.own_writes {
-            outbox::set_own_writes(self.connection, false)?;
+            outbox::set_writer(self.connection, Writer::App)?;
             self.own_writes = false;
         }
         Ok(())

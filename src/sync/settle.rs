@@ -8,9 +8,10 @@ use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_M
 
 use super::contest::{Contest, nobodys_id, unique_keys};
 use super::error::SessionError;
-use super::fitting::note_refused;
+use super::fitting::{is_constraint, note_refused};
 use super::rules::has_unsent;
 use super::session::Session;
+use crate::app::profile;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::store::clashes;
@@ -47,6 +48,10 @@ pub(super) struct Pass {
     pub(super) looked_at: HashSet<RowId>,
     /// Tables of which the rows they refused were tried again.
     pub(super) refused: HashSet<TableId>,
+    /// Rows a trigger of the app's did not let go, tried again while others move.
+    refused_removals: BTreeSet<RowId>,
+    /// Whether a row was written or removed since those were tried.
+    has_moved: bool,
     /// Rows whose unique values were taken out of the way, as they stood before.
     pub(super) set_aside: HashMap<RowId, StoredRow>,
 }
@@ -74,7 +79,10 @@ impl Session<'_> {
         for parent in std::mem::take(&mut self.left_alone) {
             self.check_parent(parent, &mut pass)?;
         }
-        while let Some(next) = pass.waiting.first().copied() {
+        if self.schema.has_foreign_triggers {
+            pass.refused_removals.extend(rows::not_let_go(self.connection, REFUSED_BY_TABLE)?);
+        }
+        while let Some(next) = self.next_waiting(&mut pass) {
             // Depth first over what a row refers to, on a stack of our own: chains may be long.
             let mut stack = vec![next];
             while let Some(id) = stack.last().copied() {
@@ -92,9 +100,26 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The next row to settle; at last those that a trigger did not let go, once others have moved.
+    fn next_waiting(&mut self, pass: &mut Pass) -> Option<RowId> {
+        if pass.waiting.is_empty() && std::mem::take(&mut pass.has_moved) {
+            pass.waiting.append(&mut pass.refused_removals);
+        }
+        pass.waiting.first().copied()
+    }
+
     /// The rows `id` refers to that are still to be settled and not being entered already.
     fn targets_waiting(&mut self, id: RowId, pass: &mut Pass) -> Result<Vec<RowId>, SessionError> {
         let mut targets = Vec::new();
+        if self.schema.has_foreign_triggers && deletion(self.document(id)?).is_some() {
+            // Children go before their parents: a trigger may keep a parent that has any.
+            for child in references::referrers(self.connection, id)? {
+                if pass.waiting.contains(&child) && !pass.entered.contains(&child) {
+                    targets.push(child);
+                }
+            }
+            return Ok(targets);
+        }
         for target in references::targets(self.connection, id)? {
             self.check_parent(target, pass)?;
             if !pass.waiting.contains(&target) {
@@ -163,8 +188,10 @@ impl Session<'_> {
         record.version = merged.version;
         let stand_in = clashes::stand_in(self.connection, id)?;
         match schema.table(name.as_str()) {
+            // Of a table that is left alone, what it showed last is remembered.
+            None if record.present => record.version = before.version,
             None => {}
-            Some(table) if !merged.stands() => self.remove(table, &mut record)?,
+            Some(table) if !stands_in(table, &merged) => self.remove(table, &mut record, pass)?,
             Some(table) => self.write(table, &mut record, &merged, pass)?,
         }
         if record.parked.as_deref() != Some(WAITS_FOR_NAME) && stand_in.is_some() {
@@ -222,10 +249,20 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn remove(&mut self, table: &Table, record: &mut RowRecord) -> Result<(), SessionError> {
+    fn remove(&mut self, table: &Table, record: &mut RowRecord, pass: &mut Pass) -> Result<(), SessionError> {
         if record.present {
             if let Some(id) = record.local_id {
-                app_rows::delete(self.connection, table, id)?;
+                match self.delete_row(table, id) {
+                    Ok(()) => pass.has_moved = true,
+                    Err(SessionError::Sqlite(error)) if is_constraint(&error) && !self.connection.is_autocommit() => {
+                        // A trigger of the app's keeps it, perhaps until what refers to it is gone. Everything else goes on.
+                        tracing::warn!(table = table.name(), %error, "a row that was deleted elsewhere is kept by the app's table");
+                        record.parked = Some(REFUSED_BY_TABLE.to_owned());
+                        pass.refused_removals.insert(record.id);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             record.present = false;
         }
@@ -262,6 +299,7 @@ impl Session<'_> {
                 Role::DeletedAt => merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone()),
                 Role::CreatedAt => time_shown(column, record, &merged.created_at, now, &mut differs),
                 Role::UpdatedAt => time_shown(column, record, &merged.updated_at, now, &mut differs),
+                Role::Local => local_shown(column, record, merged, now, &mut differs),
                 Role::Field => self.field_shown(table, column, record, merged, now, &mut differs)?,
                 Role::Reference { table: target } => match self.reference_shown(table, column, target, record, merged, now, pass, &mut differs)? {
                     Some(value) => value,
@@ -286,7 +324,7 @@ impl Session<'_> {
                 }
             } else if let Contest::Behind(winner, columns) = contest {
                 if let Some(stored) = stored {
-                    app_rows::delete(self.connection, table, local_id)?;
+                    self.delete_row(table, local_id)?;
                     pass.set_aside.entry(record.id).or_insert(stored);
                     record.local_id = Some(local_id);
                     self.retry_behind(record.id, pass)?;
@@ -307,7 +345,7 @@ impl Session<'_> {
         if !self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)? {
             record.parked = Some(REFUSED_BY_TABLE.to_owned());
             if let Some(stored) = stored {
-                app_rows::delete(self.connection, table, local_id)?;
+                self.delete_row(table, local_id)?;
                 pass.set_aside.entry(record.id).or_insert(stored);
                 record.local_id = Some(local_id);
                 record.present = false;
@@ -315,6 +353,7 @@ impl Session<'_> {
             return Ok(());
         }
         if stored.as_ref().is_none_or(|stored| stored.values != desired) {
+            pass.has_moved = true;
             self.retry_refused(record, pass)?;
         }
         if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
@@ -331,8 +370,7 @@ impl Session<'_> {
 
     pub(super) fn insert(&mut self, table: &Table, local_id: i64, desired: &[Value]) -> Result<(), SessionError> {
         let values: BTreeMap<String, Value> = table.columns.iter().zip(desired).map(|(column, value)| (column.name.clone(), value.clone())).collect();
-        app_rows::insert(self.connection, table, local_id, &values)?;
-        Ok(())
+        self.insert_row(table, local_id, &values)
     }
 
     pub(super) fn update(&mut self, table: &Table, current: &StoredRow, desired: &[Value]) -> Result<(), SessionError> {
@@ -343,8 +381,7 @@ impl Session<'_> {
             .filter(|(_, (desired, current))| desired != current)
             .map(|(column, (desired, _))| (column.name.clone(), desired.clone()))
             .collect();
-        app_rows::update(self.connection, table, current.local_id, &changed)?;
-        Ok(())
+        self.update_columns(table, current.local_id, &changed)
     }
 
     /// The id a row had, when nobody stands there; else one above every id ever seen in, or referred to,
@@ -366,7 +403,20 @@ impl Session<'_> {
         }
         let promised = pass.promised.values().filter(|(table, _)| *table == record.table).map(|(_, id)| *id).max().unwrap_or(0);
         let high = rows::high_id(self.connection, record.table)?.max(app_rows::highest_local_id(self.connection, table)?).max(promised);
-        Ok(high.saturating_add(1))
+        if let Some(id) = high.checked_add(1) {
+            return Ok(id);
+        }
+        // The largest there is, is taken. SQLite itself tries others at random then; ours follow from the row's name.
+        let mut id = -nobodys_id(record.uuid.as_str());
+        while app_rows::stands(self.connection, table, id)?
+            || rows::at_local_id(self.connection, record.table, id)?.is_some()
+            || !rows::formerly_at(self.connection, record.table, id)?.is_empty()
+            || references::is_dangling(self.connection, record.table, id)?
+            || pass.promised.values().any(|promised| *promised == (record.table, id))
+        {
+            id -= 1;
+        }
+        Ok(id)
     }
 
     pub(super) fn resolve(&mut self, table: &str, document: &Value, pass: &Pass) -> Result<(Resolved, Option<RowId>), SessionError> {
@@ -414,7 +464,20 @@ impl Session<'_> {
             if let Some(kept) = keep_difference(column, record, &document, now, differs) {
                 return Ok(Some(kept));
             }
-            return Ok(Some(empty_reference(table, column, record, &document, differs)));
+            return Ok(Some(empty_reference(profile::is_storymaster(&self.schema), table, column, record, &document, differs)));
+        }
+        if let Value::Integer(sentinel) = document {
+            // What the app writes for "none" means the same everywhere, unless somebody has a row there.
+            let schema = std::sync::Arc::clone(&self.schema);
+            let is_taken = match schema.table(target_table) {
+                Some(target) => app_rows::stands(self.connection, target, sentinel)? && now != Some(&document),
+                None => false,
+            };
+            return Ok(Some(if is_taken {
+                empty_reference(profile::is_storymaster(&self.schema), table, column, record, &document, differs)
+            } else {
+                document
+            }));
         }
         let (resolved, target) = self.resolve(target_table, &document, pass)?;
         match resolved {
@@ -446,7 +509,7 @@ impl Session<'_> {
                 None => return Ok(None),
             }
         }
-        Ok(Some(empty_reference(table, column, record, &document, differs)))
+        Ok(Some(empty_reference(profile::is_storymaster(&self.schema), table, column, record, &document, differs)))
     }
 }
 
@@ -478,6 +541,25 @@ pub(super) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
     }
 }
 
+/// What a reference to a row of a table that is left alone here shows: what this file's app wrote there.
+fn local_shown(column: &Column, record: &RowRecord, merged: &Row, now: Option<&Value>, differs: &mut Differences) -> Value {
+    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+    let shown = match now {
+        Some(now) => now.clone(),
+        None if column.not_null => Value::Integer(nobodys_id(record.uuid.as_str())),
+        None => Value::Null,
+    };
+    if shown != document {
+        differs.insert(column.name.clone(), Difference::new(document, token(&shown)));
+    }
+    shown
+}
+
+/// Whether a row stands in a table: one without a column that could mark it as deleted shows only those that are not.
+pub(super) fn stands_in(table: &Table, merged: &Row) -> bool {
+    merged.stands() && (merged.deletion.is_none() || table.with_role(&Role::DeletedAt).is_some())
+}
+
 /// A difference that still holds keeps the table's value as it stands.
 pub(super) fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
     let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document && difference.kind != DifferenceKind::StandIn)?;
@@ -489,14 +571,14 @@ pub(super) fn keep_difference(column: &Column, record: &RowRecord, document: &Va
     Some(now.clone())
 }
 
-/// What a reference shows that leads to no row: NULL, or 0 where the column refuses it. In a unique key two
-/// such rows must not be taken for one, so there it is a number no row has.
-fn empty_reference(table: &Table, column: &Column, record: &RowRecord, document: &Value, differs: &mut Differences) -> Value {
+/// What a reference shows that leads to no row: NULL, or a number no row has where the column refuses it.
+fn empty_reference(is_storymaster: bool, table: &Table, column: &Column, record: &RowRecord, document: &Value, differs: &mut Differences) -> Value {
     let keyed = table.uniques.iter().any(|unique| unique.contains(&column.name));
     let shown = match (column.not_null, keyed) {
         (false, _) => Value::Null,
-        (true, false) => Value::Integer(0),
-        (true, true) => Value::Integer(nobodys_id(document.as_text().filter(|text| *text != NOWHERE).unwrap_or(record.uuid.as_str()))),
+        // Storymaster puts no row under 0, and other apps may.
+        (true, false) if is_storymaster => Value::Integer(0),
+        (true, _) => Value::Integer(nobodys_id(document.as_text().filter(|text| *text != NOWHERE).unwrap_or(record.uuid.as_str()))),
     };
     if shown != *document {
         differs.insert(column.name.clone(), Difference::new(document.clone(), shown.clone()));
