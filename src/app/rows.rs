@@ -114,6 +114,14 @@ pub fn highest_reference(connection: &Connection, table: &Table, column: &Column
     connection.query_row(&sql, [], |row| row.get(0))
 }
 
+/// Whether a table has no rows.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_empty(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
+    connection.query_row(&format!("SELECT NOT EXISTS (SELECT 1 FROM {})", quote(table.name())), [], |row| row.get(0))
+}
+
 /// All local ids, ascending.
 ///
 /// # Errors

@@ -122,6 +122,9 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// UNIQUE constraints and indexes, without those on the key or `sync_uuid` alone.
     pub uniques: Vec<Vec<String>>,
+    /// Whether a migration tool of the app's keeps the version of its schema in it. What it says is true of one file: a device that has
+    /// no row in it is given one, and none is changed or removed from elsewhere.
+    pub is_local: bool,
     /// Whether it is a STRICT table, which takes only SQLite's own types.
     pub strict: bool,
     /// Whether `sync_uuid` is unique by an index already.
@@ -273,7 +276,8 @@ impl Schema {
                 if let Some(table) = schema.tables.values_mut().find(|known| known.name().eq_ignore_ascii_case(&table)) {
                     table.watches_updates |= watches_updates(&sql, table);
                     if rolls_back(&sql) {
-                        let reason = format!("its trigger {name} says RAISE(ROLLBACK), which would undo whole exchanges; RAISE(ABORT) refuses a statement as well");
+                        let reason =
+                            format!("its trigger {name} says RAISE(ROLLBACK), which would undo whole exchanges; RAISE(ABORT) refuses a statement as well");
                         schema.refused.push(Refused { table: table.name().to_owned(), reason });
                     }
                 }
@@ -356,6 +360,55 @@ fn watches_updates(sql: &str, table: &Table) -> bool {
 fn rolls_back(sql: &str) -> bool {
     let plain: String = sql.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect();
     plain.contains("RAISE(ROLLBACK")
+}
+
+/// Tables in which migration tools keep the version of the schema they made: what it says is true of one file only.
+const SCHEMA_VERSION_TABLES: &[&str] = &[
+    "__diesel_schema_migrations",
+    "__drizzle_migrations",
+    "__efmigrationshistory",
+    "__migrationversion",
+    "_cf_metadata",
+    "_prisma_migrations",
+    "_sqlx_migrations",
+    "_yoyo_migration",
+    "alembic_version",
+    "android_metadata",
+    "ar_internal_metadata",
+    "aerich",
+    "databasechangelog",
+    "databasechangeloglock",
+    "django_migrations",
+    "doctrine_migration_versions",
+    "dbmate_migrations",
+    "flyway_schema_history",
+    "goose_db_version",
+    "grdb_migrations",
+    "gorp_migrations",
+    "kysely_migration",
+    "kysely_migration_lock",
+    "knex_migrations",
+    "knex_migrations_lock",
+    "migratehistory",
+    "migrate_version",
+    "migration_versions",
+    "phinxlog",
+    "playhouse_migrations",
+    "refinery_schema_history",
+    "room_master_table",
+    "schema_info",
+    "schema_migrations",
+    "schema_version",
+    "schemaversions",
+    "seaql_migrations",
+    "sequelizemeta",
+    "south_migrationhistory",
+    "typeorm_metadata",
+    "umzugmeta",
+];
+
+fn keeps_schema_version(table: &str) -> bool {
+    SCHEMA_VERSION_TABLES.contains(&table.to_ascii_lowercase().as_str())
 }
 
 /// `PRAGMA schema_version`: changes with every CREATE, ALTER, DROP and VACUUM.
@@ -444,6 +497,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         natural_key,
         columns,
         uniques,
+        is_local: keeps_schema_version(name),
         strict,
         uuid_is_unique,
         taken_names,

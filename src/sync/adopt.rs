@@ -274,7 +274,8 @@ impl<'a> Filler<'a> {
             return Ok(());
         }
         if !self.prepared.as_ref().is_some_and(|(columns, _)| columns.iter().eq(row.fill.keys())) {
-            let sets: Vec<String> = row.fill.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(self.table.sql_name(column)), place + 2)).collect();
+            let sets: Vec<String> =
+                row.fill.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(self.table.sql_name(column)), place + 2)).collect();
             let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(self.table.name()), sets.join(", "), quote(&self.table.local_id));
             self.prepared = Some((row.fill.keys().cloned().collect(), self.connection.prepare(&sql)?));
         }
@@ -307,13 +308,11 @@ fn travelling(role: &Role, value: &Value, names: &Names<'_>, resolve: &impl Fn(&
     let Role::Reference { table } = role else { return value.clone() };
     match value {
         Value::Null => Value::Null,
-        Value::Integer(id) => {
-            match names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id)) {
-                Some(uuid) => Value::from(uuid.as_str()),
-                None if is_sentinel(*id) => value.clone(),
-                None => Value::from(NOWHERE),
-            }
-        }
+        Value::Integer(id) => match names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id)) {
+            Some(uuid) => Value::from(uuid.as_str()),
+            None if is_sentinel(*id) => value.clone(),
+            None => Value::from(NOWHERE),
+        },
         _ => Value::from(NOWHERE),
     }
 }
@@ -424,12 +423,9 @@ fn finish_table(connection: &Connection, id: TableId, table: &Table, deriving: b
 
 /// Takes our triggers off a table; `false` when there is no such table.
 fn drop_triggers(connection: &Connection, table: &str) -> Result<bool, SessionError> {
-    let exists: bool =
-        connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)", [table], |row| row.get(0))?;
+    let exists: bool = connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)", [table], |row| row.get(0))?;
     let mut list = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 AND instr(name, ?2) = 1")?;
-    let names: Vec<String> = list
-        .query_map([table, triggers::PREFIX], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+    let names: Vec<String> = list.query_map([table, triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
     drop(list);
     for name in names {
         connection.execute_batch(&format!("DROP TRIGGER {}", quote(&name)))?;
@@ -478,9 +474,10 @@ impl Session<'_> {
             } else if let Some(id) = rows::find_table(self.connection, table.name())?
                 && rows::once_stood_in(self.connection, id)?
             {
-                // Dropped, and made again: its rows are those it had.
+                // Dropped, and made again: its rows are those of them that it has been given back.
                 known.insert(table.name().to_owned());
                 came_back.insert(table.name().to_owned());
+                self.dropped.insert(table.name().to_owned());
             }
         }
         for name in rows::tables_with_columns(self.connection)? {
@@ -517,7 +514,10 @@ impl Session<'_> {
             if !known.contains(table.name()) {
                 // Rows a peer told of before this app had the table.
                 touched.extend(rows::absent_in(self.connection, id)?);
-            } else if finish_table(self.connection, id, table, schema.has_foreign_triggers)? || !table.natural_key.is_empty() || came_back.contains(table.name()) {
+            } else if finish_table(self.connection, id, table, schema.has_foreign_triggers)?
+                || !table.natural_key.is_empty()
+                || came_back.contains(table.name())
+            {
                 rebuilt.insert(table.name().to_owned());
             }
         }

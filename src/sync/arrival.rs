@@ -163,7 +163,8 @@ impl Session<'_> {
     fn arrivals_of(&mut self, table: &Table) -> Result<Option<TableId>, SessionError> {
         if !self.arrivals.contains_key(table.name()) {
             let Some(id) = self.find_table(table.name())? else { return Ok(None) };
-            let is_plain = table.uniques.is_empty() && table.natural_key.is_empty() && table.columns.iter().all(|column| column.role != Role::LocalId);
+            let is_plain =
+                !table.is_local && table.uniques.is_empty() && table.natural_key.is_empty() && table.columns.iter().all(|column| column.role != Role::LocalId);
             let open = is_plain && rows::parked_because(self.connection, id, REFUSED_BY_TABLE)?.is_empty();
             let last_id = if open { rows::high_id(self.connection, id)?.max(app_rows::highest_local_id(self.connection, table)?) } else { 0 };
             self.arrivals.insert(table.name().to_owned(), Arrivals { table: id, name: table.name().into(), open, last_id });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use storysync_crdt::{
     Arrivals, Base, Change, DeletionKind, DeviceKey, EditPurpose, Edits, Form, NOWHERE, Row, Seen, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, Written, deletion,
-    edits, key, key_uuid,
+    edits, key, key_uuid, row as row_of,
 };
 
 use super::error::SessionError;
@@ -101,15 +101,22 @@ impl Session<'_> {
         }
         self.begin_own_writes()?;
         let mut touched = self.look(tables, Reason::Rebuilt)?;
-        // Rows that a table lost with being dropped are shown again.
-        let mut lost = BTreeSet::new();
+        // A table that was left out shows what came meanwhile. From one that the app dropped and made again, it has removed what it
+        // did not put back: an import that empties everything first, say.
+        let mut shown = BTreeSet::new();
         for name in self.came_back.clone() {
-            if let Some(id) = self.find_table(&name)? {
-                lost.extend(rows::absent_in(self.connection, id)?);
+            let Some(id) = self.find_table(&name)? else { continue };
+            let dropped = self.dropped.contains(&name);
+            for row in rows::absent_in(self.connection, id)? {
+                let record = rows::get(self.connection, row)?;
+                if dropped && record.local_id.is_some() && record.parked.is_none() {
+                    self.capture_delete(row, self.now)?;
+                }
+                shown.insert(row);
             }
         }
-        self.settle(lost.clone())?;
-        touched.extend(lost);
+        self.settle(shown.clone())?;
+        touched.extend(shown);
         Ok(touched)
     }
 
@@ -122,7 +129,16 @@ impl Session<'_> {
         // Identities first, over all tables: a captured reference must find the row it leads to.
         for (name, hints) in tables {
             let Some(table) = schema.table(&name) else { continue };
-            let found = self.identify(table, hints)?;
+            let found = self.identify(table, hints, reason)?;
+            if table.is_local {
+                // Its first rows are told, for a device that has none; what the app makes of them is each device's own.
+                for (record, row, hint) in found.standing {
+                    if self.document(record)?.is_empty() {
+                        standing.push((table, record, row, hint));
+                    }
+                }
+                continue;
+            }
             gone.extend(found.gone);
             for moved in found.moved {
                 touched.extend(references::referrers(self.connection, moved)?);
@@ -160,7 +176,7 @@ impl Session<'_> {
     }
 
     /// Which entity stands under each local id now, and which stand nowhere any more.
-    fn identify(&mut self, table: &Table, mut hints: TableHints) -> Result<Identified, SessionError> {
+    fn identify(&mut self, table: &Table, mut hints: TableHints, reason: Reason) -> Result<Identified, SessionError> {
         let table_id = self.table_id(&table.name)?;
         let mut found = Identified::default();
         let mut uncertain: BTreeMap<RowId, Option<Stamp>> = BTreeMap::new();
@@ -186,13 +202,20 @@ impl Session<'_> {
             if let Some(row) = row {
                 rows::raise_high_id(self.connection, table_id, id)?;
                 // An id that was handed out again to another row says nothing.
-                let replaced = holder.as_ref().filter(|_| !hint.deleted || hint.placed);
+                let mut replaced = holder.as_ref().filter(|_| !hint.deleted || hint.placed);
+                // Deleted and put back under its id it is the same row, if anything of it is left: an import may put another there.
+                if let Some(holder) = replaced
+                    && (hint.deleted || reason == Reason::Rebuilt)
+                    && !self.is_continued(table, holder, &row)?
+                {
+                    replaced = None;
+                }
                 let uuid = self.uuid_of(table, table_id, &row, replaced)?;
                 if let Some(holder) = holder.filter(|holder| holder.uuid != uuid) {
                     // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
                     let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
                     self.release(&holder, displaced)?;
-                    if !displaced && !hint.deleted {
+                    if !displaced && (!hint.deleted || hint.placed) {
                         self.replaced.insert(holder.id);
                     }
                     if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {
@@ -272,6 +295,21 @@ impl Session<'_> {
         Ok(misled)
     }
 
+    /// Whether a row goes on from what stood under its id: a text of both shares a word, or one of them has none.
+    fn is_continued(&mut self, table: &Table, holder: &RowRecord, row: &StoredRow) -> Result<bool, SessionError> {
+        let before = row_of(self.document(holder.id)?).fields;
+        let mut compared = false;
+        for (column, value) in row.columns(table).filter(|(column, _)| column.role == Role::Field) {
+            let (Some(now), Some(before)) = (value.as_text(), before.get(&column.name).and_then(Value::as_text)) else { continue };
+            compared = true;
+            let words: BTreeSet<String> = before.split_whitespace().map(str::to_lowercase).collect();
+            if now.split_whitespace().any(|word| words.contains(&word.to_lowercase())) {
+                return Ok(true);
+            }
+        }
+        Ok(!compared)
+    }
+
     /// The uuid of a row of the app's. One without takes that of the row last seen under its id (the app
     /// replaced or rebuilt it); keys that travel name their rows themselves.
     fn uuid_of(&mut self, table: &Table, table_id: TableId, row: &StoredRow, holder: Option<&RowRecord>) -> Result<SyncUuid, SessionError> {
@@ -304,7 +342,7 @@ impl Session<'_> {
     ) -> Result<SyncUuid, SessionError> {
         let replaced = if own.is_none() { holder.map(|holder| holder.uuid.clone()) } else { None };
         let by_key = self.uuid_by_key(table, row)?;
-        let vanished = if own.is_none() { self.vanished_from(table_id, row.local_id)? } else { None };
+        let vanished = if own.is_none() { self.vanished_from(table, table_id, row)? } else { None };
         for candidate in [replaced, by_key, own, vanished].into_iter().flatten() {
             if app_rows::local_id_of(self.connection, table, &candidate)?.is_none_or(|bearer| bearer == row.local_id) {
                 return Ok(candidate);
@@ -314,10 +352,10 @@ impl Session<'_> {
     }
 
     /// The row that stood under a local id when its table was dropped, and was never deleted.
-    fn vanished_from(&mut self, table: TableId, local_id: i64) -> Result<Option<SyncUuid>, SessionError> {
-        for former in rows::formerly_at(self.connection, table, local_id)? {
+    fn vanished_from(&mut self, table: &Table, table_id: TableId, row: &StoredRow) -> Result<Option<SyncUuid>, SessionError> {
+        for former in rows::formerly_at(self.connection, table_id, row.local_id)? {
             let document = self.document(former.id)?;
-            if !document.is_empty() && deletion(document).is_none() {
+            if !document.is_empty() && deletion(document).is_none() && self.is_continued(table, &former, row)? {
                 return Ok(Some(former.uuid));
             }
         }

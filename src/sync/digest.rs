@@ -204,7 +204,7 @@ impl super::session::Session<'_> {
     fn rows_not_as_documents_say(&mut self) -> Result<Vec<String>, SessionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut complaints = Vec::new();
-        for table in schema.tables() {
+        for table in schema.tables().filter(|table| !table.is_local) {
             let Some(id) = self.find_table(table.name())? else { continue };
             for record in rows::present_in(self.connection, id)? {
                 let sentence = match log::document(self.connection, record.id) {

@@ -355,8 +355,7 @@ impl Engine {
         // Another file may have other tables and triggers under the same version of its schema.
         self.schema =
             Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
-        self.is_other_choice =
-            is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
+        self.is_other_choice = is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
         self.connection = connection;
         self.inode = now;
         self.has_sent = false;

@@ -17,12 +17,12 @@ use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Schema, Table};
 use crate::store::log::{self, Appender};
+use crate::store::outbox::{self, Writer};
 use crate::store::packs::{self, PACK_CHANGES, UNPACKED_CHANGES};
+use crate::store::peers;
 use crate::store::quarantine::BytesHash;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
-use crate::store::outbox::{self, Writer};
-use crate::store::peers;
 
 /// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays under
 /// [`storysync_crdt::CHANGE_BYTES_MAX`].
@@ -72,6 +72,8 @@ pub(crate) struct Session<'a> {
     pub(super) new_columns: HashSet<(String, String)>,
     /// Tables that were dropped and made again.
     pub(super) came_back: HashSet<String>,
+    /// Those of them that were gone when they were last looked for: what they had is not there any more.
+    pub(super) dropped: HashSet<String>,
     /// Rows that something referred to until now: they may no longer be required.
     pub(super) left_alone: HashSet<RowId>,
     /// Names of bytes that were refused.
@@ -119,6 +121,7 @@ impl<'a> Session<'a> {
             replaced: HashSet::new(),
             new_columns: HashSet::new(),
             came_back: HashSet::new(),
+            dropped: HashSet::new(),
             left_alone: HashSet::new(),
             quarantined: HashSet::new(),
             source: Source::Local,

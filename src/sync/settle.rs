@@ -191,6 +191,7 @@ impl Session<'_> {
             // Of a table that is left alone, what it showed last is remembered.
             None if record.present => record.version = before.version,
             None => {}
+            Some(table) if table.is_local && (record.present || !app_rows::is_empty(self.connection, table)?) => {}
             Some(table) if !stands_in(table, &merged) => self.remove(table, &mut record, pass)?,
             Some(table) => self.write(table, &mut record, &merged, pass)?,
         }
