@@ -137,6 +137,29 @@ pub fn is_storymaster(schema: &Schema) -> bool {
     ["actor", "litography_node", "world_data"].iter().all(|name| schema.table(name).is_some())
 }
 
+/// Columns by which people know a row, best first.
+const NAME_COLUMNS: &[&str] = &["name", "title", "label", "username", "first_name", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
+/// Characters of a long text that name a row.
+const NAME_CHARS_MAX: usize = 60;
+
+/// What people call a row, by its columns: a name or a title, first and last name, else how its text begins.
+#[must_use]
+pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<String> {
+    let text = |column: &str| fields.get(column).and_then(Value::as_text).map(str::trim).filter(|text| !text.is_empty());
+    let name = NAME_COLUMNS.iter().find_map(|column| Some((*column, text(column)?)));
+    let (column, first) = name.or_else(|| fields.iter().find_map(|(column, _)| Some((column.as_str(), text(column)?))))?;
+    let whole = match (column, text("last_name")) {
+        ("first_name", Some(last)) => format!("{first} {last}"),
+        _ => first.to_owned(),
+    };
+    let line: String = whole.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut short: String = line.chars().take(NAME_CHARS_MAX).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    Some(short)
+}
+
 /// The table an `entity_type` of the documented interface means: Storymaster documents `location`
 /// for its table `location_`.
 #[must_use]

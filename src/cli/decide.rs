@@ -14,6 +14,52 @@ use crate::store::trust::TrustStore;
 use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport};
 use crate::trust::identity::{DeviceId, Identity};
 
+/// Characters of a device's id that tell it from another of its name: the first say that it is an id, the last which.
+const ID_BEGINNING_CHARS: usize = 4;
+const ID_ENDING_CHARS: usize = 6;
+/// Characters of a value shown in a line.
+const VALUE_CHARS_MAX: usize = 300;
+
+/// A value for a person: texts clipped, bytes by their size and what they look like.
+fn told(value: &serde_json::Value) -> String {
+    if let Some(storysync_crdt::Value::Blob(bytes)) = crate::values::from_json(value) {
+        return match kind_of(&bytes) {
+            Some(kind) => format!("({} bytes, {kind})", bytes.len()),
+            None => format!("({} bytes)", bytes.len()),
+        };
+    }
+    let text = value.to_string();
+    if text.chars().count() <= VALUE_CHARS_MAX {
+        return text;
+    }
+    format!("{}… ({} characters)", text.chars().take(VALUE_CHARS_MAX).collect::<String>(), text.chars().count())
+}
+
+/// What bytes are, by how they begin.
+fn kind_of(bytes: &[u8]) -> Option<&'static str> {
+    const KINDS: &[(&[u8], &str)] = &[
+        (b"\x89PNG", "a PNG picture"),
+        (b"\xff\xd8\xff", "a JPEG picture"),
+        (b"GIF8", "a GIF picture"),
+        (b"RIFF", "a WebP picture or sound"),
+        (b"%PDF", "a PDF"),
+        (b"PK\x03\x04", "a ZIP archive or office document"),
+        (b"SQLite format 3", "an SQLite database"),
+        (b"\x1f\x8b", "gzip"),
+        (b"OggS", "Ogg sound"),
+        (b"ID3", "MP3 sound"),
+    ];
+    KINDS.iter().find(|(beginning, _)| bytes.starts_with(beginning)).map(|(_, kind)| *kind)
+}
+
+/// A row for a person: its name first.
+fn row_words(table: &str, name: Option<&str>, uuid: &str) -> String {
+    match name {
+        Some(name) => format!("{table} “{name}” ({uuid})"),
+        None => format!("{table} {uuid}"),
+    }
+}
+
 /// What devices are called.
 pub(super) struct Names {
     own: String,
@@ -34,7 +80,15 @@ impl Names {
         match device {
             None => "before syncing".to_owned(),
             Some(id) if id == self.own => "this device".to_owned(),
-            Some(id) => self.others.iter().find(|(known, _)| known == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone()),
+            Some(id) => match self.others.iter().find(|(known, _)| known == id) {
+                None => id.to_owned(),
+                // Two devices of one name are told apart by how their ids end.
+                Some((_, name)) if self.others.iter().filter(|(_, other)| other == name).count() > 1 => {
+                    let ending: String = id.chars().skip(id.chars().count().saturating_sub(ID_ENDING_CHARS)).collect();
+                    format!("{name} ({}…{ending})", id.chars().take(ID_BEGINNING_CHARS).collect::<String>())
+                }
+                Some((_, name)) => name.clone(),
+            },
         }
     }
 }
@@ -91,11 +145,12 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
 }
 
 fn describe_notice(notice: &NoticeReport, names: &Names, text: &mut String) {
-    let NoticeReport { id, entity_type, sync_uuid, field, value, device, at } = notice;
+    let NoticeReport { id, entity_type, sync_uuid, row_name, field, value, device, at } = notice;
+    let (row, value) = (row_words(entity_type, row_name.as_deref(), sync_uuid), told(value));
     let by = names.name(device.as_deref());
     let _ = writeln!(
         text,
-        "{id}  {field} in {entity_type} {sync_uuid}: what {by} wrote gave way to what was saved here, {at}\n    {value}\n  \
+        "{id}  {field} in {row}: what {by} wrote gave way to what was saved here, {at}\n    {value}\n  \
          `storysync conflicts resolve {id} --take theirs` puts it back, `--take mine` lets it go"
     );
 }
@@ -137,12 +192,16 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
 }
 
 pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut String) {
-    let _ = writeln!(text, "{}  {} clash in {} {}", conflict.id, conflict.kind.replace('_', "/"), conflict.entity_type, conflict.sync_uuid);
+    let row = row_words(&conflict.entity_type, conflict.row_name.as_deref(), &conflict.sync_uuid);
+    let _ = writeln!(text, "{}  {} clash in {row}", conflict.id, conflict.kind.replace('_', "/"));
+    if let Some(reason) = &conflict.reason {
+        let _ = writeln!(text, "  this device's table refuses it: {reason}; change the value in the app, or give one with --field NAME=VALUE");
+    }
     for field in &conflict.fields {
-        let _ = writeln!(text, "  {} (was {})", field.name, field.base);
+        let _ = writeln!(text, "  {} (was {})", field.name, told(&field.base));
         for value in &field.values {
             let shown = if value.value == field.shown { "  ← shown" } else { "" };
-            let _ = writeln!(text, "    {}  by {}, {}{shown}", value.value, names.name(value.device.as_deref()), value.at.as_deref().unwrap_or("time unknown"));
+            let _ = writeln!(text, "    {}  by {}, {}{shown}", told(&value.value), names.name(value.device.as_deref()), value.at.as_deref().unwrap_or("time unknown"));
         }
     }
     for row in &conflict.rows {
@@ -161,8 +220,8 @@ pub(super) fn describe_entry(entry: &EntryReport, names: &Names, text: &mut Stri
     );
     for field in &entry.fields {
         let _ = match field.old.is_null() {
-            true => writeln!(text, "    {}: {}", field.name, field.new),
-            false => writeln!(text, "    {}: {} → {}", field.name, field.old, field.new),
+            true => writeln!(text, "    {}: {}", field.name, told(&field.new)),
+            false => writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new)),
         };
     }
 }
@@ -182,7 +241,7 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
 fn describe_undo(undo: &UndoReport, text: &mut String) {
     let _ = writeln!(text, "{} {}{}", undo.entity_type, undo.sync_uuid, if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
     for field in &undo.fields {
-        let _ = writeln!(text, "    {}: {} → {}", field.name, field.old, field.new);
+        let _ = writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new));
     }
     if !undo.overwritten.is_empty() {
         let _ = writeln!(text, "    written again since, stays: {}", undo.overwritten.join(", "));

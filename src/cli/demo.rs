@@ -133,7 +133,7 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     let serving = tokio::spawn(node.run(stopped));
 
     let trust = phone.trust()?;
-    let offer = Offer::parse(&text, now_ms())?;
+    let offer = Offer::parse(&text)?;
     let desktop_id = client::join(&offer, &phone.identity, phone.name, None, &trust, &mut |_| {}).await?;
     let caller = Caller {
         identity: &phone.identity,

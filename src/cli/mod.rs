@@ -158,6 +158,9 @@ enum PairCommand {
         /// A picture of the code.
         #[arg(long, value_name = "FILE")]
         image: Option<PathBuf>,
+        /// What this device is called from now on.
+        #[arg(long)]
+        name: Option<String>,
     },
     /// Let the device in that shows this code.
     Confirm {
@@ -240,7 +243,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Init => commands::init(&context),
         Command::Migrate { dry_run } => commands::migrate(&context, dry_run),
         Command::Pair(PairCommand::Show) => pair::show(&context),
-        Command::Pair(PairCommand::Join { text, image }) => pair::join(&context, text, image),
+        Command::Pair(PairCommand::Join { text, image, name }) => pair::join(&context, text, image, name.as_deref()),
         Command::Pair(PairCommand::Confirm { code }) => pair::confirm(&context, &code),
         Command::Sync { device, first_contact } => commands::sync(&context, device.as_deref(), first_contact),
         Command::Verify { device } => check::verify(&context, device.as_deref()),

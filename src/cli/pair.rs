@@ -134,19 +134,19 @@ pub(super) fn confirm(context: &Context, code: &str) -> anyhow::Result<()> {
     context.print(&answer, |text| text.push_str("Approved; the other device finishes by itself.\n"))
 }
 
-pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBuf>, name: Option<&str>) -> anyhow::Result<()> {
     let text = match (text, image) {
         (Some(text), _) => text,
         (None, Some(image)) => read_picture(&image)?,
         (None, None) => bail!("give the text of the code, or a picture of it with --image"),
     };
-    let offer = Offer::parse(&text, now_ms())?;
+    let offer = Offer::parse(&text)?;
     let identity = context.identity()?;
     if offer.identity_key == identity.public_key() {
         bail!("this is this device's own code: run `storysync pair join` on the other device, with its own --data-dir");
     }
     let trust = context.trust()?;
-    let name = context.name(None, &trust)?;
+    let name = context.name(name, &trust)?;
     // Before the code is used up: a database that can't be synced should be known of now.
     let (mut engine, _) = context.engine(&identity)?;
     let own_port = Some(context.own_port(&trust)?);

@@ -5,33 +5,58 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::config::Peer;
 use crate::store::trust::TrustedDevice;
 
-/// Addresses told in a QR code beside the first.
-const ALTERNATIVES_MAX: usize = 3;
+/// Addresses told in a QR code: more than a machine has networks others are in, and few enough for a small picture.
+const ADDRESSES_TOLD_MAX: usize = 8;
 
 /// The addresses to tell others for a listener bound to `bound`: that address when it names one; else
-/// every usable address of this machine, private IPv4 first; loopback only when there is nothing else.
+/// every usable address of this machine, the one its default route leaves by first, then private IPv4, what leads to virtual
+/// machines, containers and tunnels last; loopback only when there is nothing else.
 #[must_use]
 pub fn reachable(bound: IpAddr) -> Vec<IpAddr> {
     if !bound.is_unspecified() {
         return vec![bound];
     }
-    let mut found: Vec<IpAddr> = if_addrs::get_if_addrs()
+    let routed = default_route();
+    let mut found: Vec<(String, IpAddr)> = if_addrs::get_if_addrs()
         .unwrap_or_default()
         .into_iter()
-        .map(|interface| interface.ip())
-        .filter(|ip| !ip.is_loopback() && !is_link_local(*ip) && (bound.is_ipv6() || ip.is_ipv4()))
+        .map(|interface| (interface.name.clone(), interface.ip()))
+        .filter(|(_, ip)| !ip.is_loopback() && !is_link_local(*ip) && (bound.is_ipv6() || ip.is_ipv4()))
         .collect();
-    found.sort_by_key(|ip| match ip {
-        IpAddr::V4(ip) if ip.is_private() => 0,
-        IpAddr::V4(_) => 1,
-        IpAddr::V6(_) => 2,
+    found.sort_by_key(|(name, ip)| {
+        let kind = match ip {
+            IpAddr::V4(ip) if ip.is_private() => 0,
+            IpAddr::V4(_) => 1,
+            IpAddr::V6(_) => 2,
+        };
+        (routed != Some(*ip), is_virtual(name), kind)
     });
-    found.dedup();
-    found.truncate(1 + ALTERNATIVES_MAX);
-    if found.is_empty() {
-        found.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for (_, ip) in found {
+        if !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
     }
-    found
+    addresses.truncate(ADDRESSES_TOLD_MAX);
+    if addresses.is_empty() {
+        addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    addresses
+}
+
+/// The address by which this machine leaves for the rest of the world, as its routes say. Connecting a UDP socket sends nothing; the
+/// address asked about is one of those set aside for documentation (RFC 5737).
+fn default_route() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
+}
+
+/// Whether an interface leads to virtual machines, containers or a tunnel, as their software names it: nobody on the Wi-Fi is there.
+fn is_virtual(name: &str) -> bool {
+    const BEGINNINGS: &[&str] =
+        &["docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "lxc", "lxd", "podman", "cni", "flannel", "tun", "tap", "wg", "utun", "tailscale", "zt", "vEthernet"];
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Where a device may be, in the order to try: `found` on the network, where it was last, where the configuration says.

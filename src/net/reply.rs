@@ -59,7 +59,11 @@ impl From<EngineError> for Refusal {
 
 impl From<TrustError> for Refusal {
     fn from(error: TrustError) -> Self {
-        let status = if matches!(error, TrustError::NoSuchDevice(_)) { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+        let status = match error {
+            TrustError::NoSuchDevice(_) => StatusCode::NOT_FOUND,
+            TrustError::SeveralDevices { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
         Self::new(status, error.to_string())
     }
 }

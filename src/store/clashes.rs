@@ -58,6 +58,28 @@ pub fn waiting_for(connection: &Connection, key: &[u8]) -> rusqlite::Result<Vec<
     connection.prepare_cached("SELECT row_id FROM sync_waiting_key WHERE key = ?1")?.query_map([key], |row| row.get(0).map(RowId))?.collect()
 }
 
+/// Notes why the app's table refuses a row, as SQLite put it; `None` when it does no longer.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn set_refusal(connection: &Connection, row: RowId, reason: Option<&str>) -> rusqlite::Result<()> {
+    match reason {
+        Some(reason) => connection
+            .prepare_cached("INSERT INTO sync_refusal (row_id, reason) VALUES (?1, ?2) ON CONFLICT (row_id) DO UPDATE SET reason = excluded.reason")?
+            .execute(params![row.0, reason])?,
+        None => connection.prepare_cached("DELETE FROM sync_refusal WHERE row_id = ?1")?.execute([row.0])?,
+    };
+    Ok(())
+}
+
+/// Why the app's table refuses a row.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn refusal(connection: &Connection, row: RowId) -> rusqlite::Result<Option<String>> {
+    connection.prepare_cached("SELECT reason FROM sync_refusal WHERE row_id = ?1")?.query_row([row.0], |row| row.get(0)).optional()
+}
+
 /// An open clash of a row.
 #[derive(Debug, Clone)]
 pub struct OpenClash {

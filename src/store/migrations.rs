@@ -19,6 +19,7 @@ const NODE: &[(&str, &str)] = &[
     ("V7__entities", include_str!("../../migrations/node/V7__entities.sql")),
     ("V8__counted_by_hand", include_str!("../../migrations/node/V8__counted_by_hand.sql")),
     ("V9__notices", include_str!("../../migrations/node/V9__notices.sql")),
+    ("V10__refusals", include_str!("../../migrations/node/V10__refusals.sql")),
     ("V12__older_sqlite", include_str!("../../migrations/node/V12__older_sqlite.sql")),
 ];
 /// Migrations of the file of trust.

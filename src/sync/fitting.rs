@@ -97,6 +97,11 @@ impl Session<'_> {
             Some(stored) => self.update(table, stored, desired),
             None => self.insert(table, local_id, desired),
         };
+        if let Err(SessionError::Sqlite(error)) = &written
+            && is_constraint(error)
+        {
+            self.refusal.get_or_insert_with(|| error.to_string());
+        }
         match written {
             Ok(()) => Ok(Put::Done),
             Err(SessionError::Sqlite(error)) if is_taken(&error) => Ok(Put::Taken),

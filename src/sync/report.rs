@@ -1,13 +1,14 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictValue, EntityId, Stamp};
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp, row};
 
 use super::engine::{Engine, NewLife, hex};
 use super::error::{EngineError, SessionError};
 use super::session::Session;
+use crate::app::profile::row_name;
 use crate::store::rows::{self, RowRecord};
-use crate::store::{log, notices, quarantine};
+use crate::store::{clashes, log, notices, quarantine};
 use crate::trust::identity::DeviceId;
 use crate::values::to_json;
 
@@ -48,6 +49,11 @@ pub struct ConflictReport {
     pub entity_type: String,
     /// The row.
     pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
+    /// Why this device's table refuses a value, in SQLite's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What clashes.
     pub fields: Vec<FieldReport>,
     /// The other rows it is about: those that require a deleted one, the one that has the name.
@@ -64,6 +70,8 @@ pub struct NoticeReport {
     pub entity_type: String,
     /// The row.
     pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
     /// The column.
     pub field: String,
     /// The text that gave way.
@@ -170,11 +178,13 @@ impl Session<'_> {
         for notice in notices::open(self.connection, self.now.unix_ms(), NOTICES_LISTED_MAX)? {
             let record = rows::get(self.connection, notice.row)?;
             let entity = self.entity(&record)?;
+            let row_name = row_name(&row(self.document(notice.row)?).fields);
             let Some(change) = self.document(notice.row)?.change(&notice.change) else { continue };
             reports.push(NoticeReport {
                 id: format!("{NOTICE_PREFIX}{}", notice.id),
                 entity_type: entity.table.as_str().to_owned(),
                 sync_uuid: entity.uuid.as_str().to_owned(),
+                row_name,
                 value: change.value(&notice.column).map(to_json).unwrap_or_default(),
                 device: change.actor().device().map(|key| DeviceId::of_key(&key).to_string()),
                 field: notice.column,
@@ -198,7 +208,16 @@ impl Session<'_> {
     /// The clashes of one row.
     pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
         let entity = self.entity(record)?;
-        Ok(conflict_reports(&entity, &self.clashes(record)?))
+        let clashes = self.clashes(record)?;
+        let mut reports = conflict_reports(&entity, &clashes);
+        let name = row_name(&row(self.document(record.id)?).fields);
+        for report in &mut reports {
+            report.row_name.clone_from(&name);
+            if report.kind == ConflictKind::Schema.as_str() {
+                report.reason = clashes::refusal(self.connection, record.id)?;
+            }
+        }
+        Ok(reports)
     }
 }
 
@@ -209,6 +228,8 @@ pub(super) fn conflict_reports(entity: &EntityId, clashes: &[Conflict]) -> Vec<C
         kind: conflict.kind.as_str().to_owned(),
         entity_type: entity.table.as_str().to_owned(),
         sync_uuid: entity.uuid.as_str().to_owned(),
+        row_name: None,
+        reason: None,
         fields: conflict
             .fields
             .iter()

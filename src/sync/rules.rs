@@ -150,6 +150,29 @@ impl Session<'_> {
         })
     }
 
+    /// What a row would show that its table refuses whole: the columns SQLite's reason names, else all that say something.
+    fn refused_fields(&mut self, record: &RowRecord) -> Result<Vec<FieldClash>, SessionError> {
+        let reason = clashes::refusal(self.connection, record.id)?.unwrap_or_default();
+        let names: HashSet<&str> = reason.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let document = self.document(record.id)?;
+        let shown: Vec<(String, Value)> = row(document).fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let is_named = shown.iter().any(|(name, _)| names.contains(name.as_str()));
+        let fields = shown.into_iter().filter(|(name, _)| !is_named || names.contains(name.as_str()));
+        Ok(fields
+            .map(|(name, value)| {
+                let put = document.register(&name).and_then(|register| register.winner());
+                let change = put.and_then(|put| document.changes().get(put.change));
+                let told = ConflictValue {
+                    value,
+                    device: change.and_then(|change| change.actor().device()),
+                    at: change.and_then(|change| change.value(key::UPDATED_AT)).and_then(Value::as_text).and_then(storysync_crdt::Stamp::parse),
+                    change: change.map(storysync_crdt::Change::hash),
+                };
+                FieldClash { name, base: Value::Null, values: vec![told], shown: Value::Null }
+            })
+            .collect())
+    }
+
     /// Whether a row says the same in everything as the one that stands in its place.
     pub(super) fn are_twins(&mut self, waiting: RowId, winner: RowId) -> Result<bool, SessionError> {
         let table = self.table_name(rows::get(self.connection, waiting)?.table)?;
@@ -198,6 +221,7 @@ impl Session<'_> {
             })
             .collect();
         let refused = record.parked.as_deref() == Some(REFUSED_BY_TABLE);
+        let fields = if refused && fields.is_empty() { self.refused_fields(record)? } else { fields };
         Ok((refused || !fields.is_empty()).then_some(Conflict { kind: ConflictKind::Schema, fields, others: Vec::new() }))
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Session<'a> {
     pub(super) left_alone: HashSet<RowId>,
     /// Names of bytes that were refused.
     pub(super) quarantined: HashSet<BytesHash>,
+    /// Why the app's table refused what was tried first for the row being written, in SQLite's words.
+    pub(super) refusal: Option<String>,
     /// How what is being written came here.
     pub(super) source: Source,
     /// Who writes, when it is not this device itself.
@@ -124,6 +126,7 @@ impl<'a> Session<'a> {
             dropped: HashSet::new(),
             left_alone: HashSet::new(),
             quarantined: HashSet::new(),
+            refusal: None,
             source: Source::Local,
             on_behalf_of: None,
             starts_over: false,

@@ -343,7 +343,14 @@ impl Session<'_> {
             self.retry_contesting(table, record.id, &desired, pass)?;
         }
         record.parked = None;
-        if !self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)? {
+        self.refusal = None;
+        let is_put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
+        match self.refusal.take() {
+            Some(reason) => clashes::set_refusal(self.connection, record.id, Some(&reason))?,
+            None if record.conflicts > 0 => clashes::set_refusal(self.connection, record.id, None)?,
+            None => {}
+        }
+        if !is_put {
             record.parked = Some(REFUSED_BY_TABLE.to_owned());
             if let Some(stored) = stored {
                 self.delete_row(table, local_id)?;

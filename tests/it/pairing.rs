@@ -118,7 +118,7 @@ fn nobody_takes_over_the_name_of_another_device() {
     let (desktop, phone) = paired();
     let victim = phone.run_json(&["status"])["device_id"].as_str().unwrap().to_owned();
     // Somebody who has seen a new code registers the victim's id with keys of his own.
-    let offer = Offer::parse(&desktop.qr(), 0).unwrap();
+    let offer = Offer::parse(&desktop.qr()).unwrap();
     let thief = Identity::generate(&mut system_rng());
     let registration = Registration {
         device_id: victim,

@@ -171,7 +171,7 @@ fn a_recorded_registration_is_not_answered_in_the_place_of_the_device_that_made_
 fn both_sides_of_a_pairing_end_with_the_same_secret_and_tokens() {
     let (desktop, phone) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()));
     let mut window = PairingWindow::open(&desktop, vec![("127.0.0.1".parse().unwrap(), 1)], Approval::Code, 0, &mut rng());
-    let offer = Offer::parse(&window.offer().to_text(), 0).unwrap();
+    let offer = Offer::parse(&window.offer().to_text()).unwrap();
     let attempt = Attempt::new(&mut rng());
     let join = || Joining::start(&offer, &phone, "phone", Some(5), &attempt, 0, &mut rng()).unwrap();
     let (sealed, joining) = join();

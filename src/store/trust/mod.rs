@@ -41,6 +41,14 @@ pub enum TrustError {
     /// No such device.
     #[error("no paired device is called {0}; `storysync devices` lists them")]
     NoSuchDevice(String),
+    /// More than one device is called so.
+    #[error("more than one paired device is called {words}: name one by its id, {}", .ids.join(" or "))]
+    SeveralDevices {
+        /// What was asked for.
+        words: String,
+        /// The devices that fit.
+        ids: Vec<String>,
+    },
 }
 
 /// A device we are, or were, paired with.
@@ -262,7 +270,11 @@ impl TrustStore {
         };
         match fitting.as_slice() {
             [position] => devices.into_iter().nth(*position).ok_or_else(|| TrustError::NoSuchDevice(words.to_owned())),
-            _ => Err(TrustError::NoSuchDevice(words.to_owned())),
+            [] => Err(TrustError::NoSuchDevice(words.to_owned())),
+            several => {
+                let ids = several.iter().filter_map(|position| Some(devices.get(*position)?.device_id.to_string())).collect();
+                Err(TrustError::SeveralDevices { words: words.to_owned(), ids })
+            }
         }
     }
 
