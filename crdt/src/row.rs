@@ -128,7 +128,9 @@ pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> O
         return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     let contenders = contenders(document, register);
-    if is_kept_by_app(name) || contenders.iter().all(|put| says_the_same(put.value(), winner.value())) {
+    // What apps filled in by themselves when they gained a column was typed by nobody, whatever it says.
+    let filled = |put: &&Visible| document.changes().get(put.change).is_some_and(|change| EditPurpose::of(change) == EditPurpose::NewColumns);
+    if is_kept_by_app(name) || contenders.iter().all(filled) || contenders.iter().all(|put| says_the_same(put.value(), winner.value())) {
         return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     match merged_prose(document, name, &contenders) {

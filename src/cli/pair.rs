@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::context::{Context, print_raw, runtime};
 use crate::net::client;
-use crate::net::node_state::{devices_to_mirror, now, now_ms};
+use crate::net::node_state::{devices_to_mirror, now};
 use crate::node::AdminFile;
 use crate::trust::pairing::Offer;
 

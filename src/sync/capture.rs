@@ -106,7 +106,12 @@ impl Session<'_> {
         let mut shown = BTreeSet::new();
         for name in self.came_back.clone() {
             let Some(id) = self.find_table(&name)? else { continue };
-            let dropped = self.dropped.contains(&name);
+            // One that was made again and is empty is none that was filled anew.
+            let is_filled = match self.schema.table(&name) {
+                Some(table) => !app_rows::is_empty(self.connection, table)?,
+                None => false,
+            };
+            let dropped = is_filled && self.dropped.contains(&name);
             for row in rows::absent_in(self.connection, id)? {
                 let record = rows::get(self.connection, row)?;
                 if dropped && record.local_id.is_some() && record.parked.is_none() {
@@ -147,6 +152,15 @@ impl Session<'_> {
             touched.extend(found.misled);
             resolving.extend(found.resolving);
             standing.extend(found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)));
+        }
+        if reason == Reason::Written && !self.new_columns.is_empty() {
+            // An upgrade of the app that adds a column fills it in all rows, or in most.
+            for table in schema.tables().filter(|table| self.new_columns.iter().any(|(name, _)| name == table.name())) {
+                let written = standing.iter().filter(|(of, ..)| of.name == table.name).count();
+                if written > 0 && written * 2 >= app_rows::all_local_ids(self.connection, table)?.len() {
+                    self.filled.insert(table.name().to_owned());
+                }
+            }
         }
         for (row, at) in &gone {
             if self.capture_delete(*row, at.unwrap_or(self.now))? {
@@ -215,7 +229,7 @@ impl Session<'_> {
                     // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
                     let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
                     self.release(&holder, displaced)?;
-                    if !displaced && (!hint.deleted || hint.placed) {
+                    if !displaced && (!hint.deleted || (hint.placed && row.uuid(table).is_none())) {
                         self.replaced.insert(holder.id);
                     }
                     if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {
@@ -431,13 +445,17 @@ impl Session<'_> {
         }
     }
 
+    fn is_new_column(&self, table: &Table, column: &Column) -> bool {
+        self.new_columns.contains(&(table.name().to_owned(), column.name.clone()))
+    }
+
     /// Whether a value stands in the table only because the app has just gained the column, which the
     /// document has carried all along: then the document's value is to be shown, not this one taken.
     fn is_only_filled(&mut self, table: &Table, column: &Column, id: RowId, captured: &Value, reason: Reason) -> Result<bool, SessionError> {
-        if !self.new_columns.contains(&(table.name().to_owned(), column.name.clone())) || self.document(id)?.register(&column.name).is_none() {
+        if !self.is_new_column(table, column) || self.document(id)?.register(&column.name).is_none() {
             return Ok(false);
         }
-        if reason == Reason::Rebuilt || captured.is_null() {
+        if reason == Reason::Rebuilt || captured.is_null() || self.filled.contains(table.name()) {
             return Ok(true);
         }
         let Some(default) = &column.default else { return Ok(false) };
@@ -459,7 +477,7 @@ impl Session<'_> {
             None => None,
         };
         let mut written = Vec::new();
-        let mut only_new_columns = reason == Reason::Rebuilt;
+        let mut only_new_columns = reason == Reason::Rebuilt || self.filled.contains(table.name());
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
             if self.is_shown(column, &record, &document, captured)? || self.is_only_filled(table, column, id, captured, reason)? {
@@ -471,7 +489,7 @@ impl Session<'_> {
                 continue;
             }
             let travelling = self.travelling(column, captured, id)?;
-            only_new_columns &= self.document(id)?.register(&column.name).is_none();
+            only_new_columns &= self.document(id)?.register(&column.name).is_none() && (reason == Reason::Rebuilt || self.is_new_column(table, column));
             let before = record.differs.remove(&column.name);
             if leads_nowhere(column, &travelling) {
                 record.differs.insert(column.name.clone(), Difference::new(travelling.clone(), token(captured)));

@@ -70,6 +70,8 @@ pub(crate) struct Session<'a> {
     pub(super) replaced: HashSet<RowId>,
     /// Columns, as (table, column), that the app has gained since its tables were last looked at.
     pub(super) new_columns: HashSet<(String, String)>,
+    /// Tables of which the app has written most rows along with a column it gained: an upgrade fills it in.
+    pub(super) filled: HashSet<String>,
     /// Tables that were dropped and made again.
     pub(super) came_back: HashSet<String>,
     /// Those of them that were gone when they were last looked for: what they had is not there any more.
@@ -122,6 +124,7 @@ impl<'a> Session<'a> {
             former_ids: HashMap::new(),
             replaced: HashSet::new(),
             new_columns: HashSet::new(),
+            filled: HashSet::new(),
             came_back: HashSet::new(),
             dropped: HashSet::new(),
             left_alone: HashSet::new(),

@@ -208,7 +208,7 @@ fn a_bad_enum_stops_no_later_pull() {
 fn the_same_unique_name_on_both_sides_blocks_neither() {
     let (mut a, mut b) = desktops();
     let setting = uuid(&a, "setting", 1);
-    a.write("INSERT INTO arc_type (name, setting_id, sync_uuid, version) VALUES ('Redemption', 1, 'zz', 1)");
+    a.write("INSERT INTO arc_type (name, description, setting_id, sync_uuid, version) VALUES ('Redemption', 'by a', 1, 'zz', 1)");
     b.write(&format!(
         "INSERT INTO arc_type (name, setting_id, sync_uuid, version) SELECT 'Redemption', id, 'aa', 1 FROM setting WHERE sync_uuid = '{setting}'"
     ));

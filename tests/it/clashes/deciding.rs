@@ -57,7 +57,7 @@ fn two_devices_that_decide_differently_have_a_new_clash() {
 #[test]
 fn all_clashes_are_decided_at_once() {
     let (mut a, mut b) = clashing();
-    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Same', 'zz')");
+    a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Same', 'of a', 'zz')");
     b.write("INSERT INTO place (name, sync_uuid) VALUES ('Same', 'aa')");
     meet(&mut a, &mut b);
     assert_eq!(kinds(&mut a).len(), 2);
@@ -98,7 +98,7 @@ fn a_clash_between_devices_that_never_meet_is_decided_on_the_phone_between_them(
 #[test]
 fn a_name_given_for_a_waiting_row_must_be_free_and_a_reference_must_lead_somewhere() {
     let (mut a, mut b) = two();
-    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz')");
+    a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'of a', 'zz')");
     b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
     meet(&mut a, &mut b);
     let id = clashes(&mut a)[0].id.clone();
@@ -149,7 +149,7 @@ fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
         a.write("INSERT INTO place (name, sync_uuid) VALUES ('Shared', 's'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
         meet(&mut a, &mut b);
         for (replica, uuid) in [(&a, first), (&b, second)] {
-            replica.write(&format!("INSERT INTO place (name, sync_uuid) VALUES ('U', '{uuid}'); INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'v-{uuid}' FROM place WHERE name = 'U'"));
+            replica.write(&format!("INSERT INTO place (name, note, sync_uuid) VALUES ('U', '{uuid}', '{uuid}'); INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'v-{uuid}' FROM place WHERE name = 'U'"));
         }
         meet(&mut a, &mut b);
         assert_eq!(kinds(&mut a).len(), 2);
@@ -161,9 +161,9 @@ fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
 
 #[test]
 fn a_decision_that_would_end_nothing_is_refused() {
-    let (mut a, mut b) = two_with("CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE)", "");
+    let (mut a, mut b) = two_with("CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT)", "");
     a.write("INSERT INTO step (place, sync_uuid) VALUES (9223372036854775807, 'aa')");
-    b.write("INSERT INTO step (place, sync_uuid) VALUES (9223372036854775807, 'zz')");
+    b.write("INSERT INTO step (place, note, sync_uuid) VALUES (9223372036854775807, 'of b', 'zz')");
     meet(&mut a, &mut b);
     let id = clashes(&mut a)[0].id.clone();
     let error = a.engine().resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now()).unwrap_err().to_string();

@@ -33,7 +33,7 @@ fn a_unique_clash_is_decided_by_value_by_deleting_and_by_whose_name_it_is() {
     for way in 0..3 {
         let (mut a, mut b) = two();
         a.write(
-            "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz-of-a'); INSERT INTO person (name, home, sync_uuid) SELECT 'Ada', id, 'ada' FROM place",
+            "INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'by a', 'zz-of-a'); INSERT INTO person (name, home, sync_uuid) SELECT 'Ada', id, 'ada' FROM place",
         );
         b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa-of-b')");
         meet(&mut a, &mut b);
@@ -84,13 +84,13 @@ fn a_waiting_row_gets_its_turn_when_the_name_becomes_free() {
 }
 
 #[test]
-fn rows_that_link_two_rows_clash_when_both_become_the_same_pair() {
+fn rows_that_link_two_rows_clash_when_both_become_the_same_pair_and_say_something_else() {
     let (mut a, mut b) = two();
     a.write(
         "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'p1'), ('Port', 'p2'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')",
     );
     meet(&mut a, &mut b);
-    a.write("INSERT INTO visit (who, place, sync_uuid) VALUES (1, 1, 'zz')");
+    a.write("INSERT INTO visit (who, place, note, sync_uuid) VALUES (1, 1, 'in spring', 'zz')");
     b.write("INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'aa' FROM place WHERE sync_uuid = 'p1'");
     meet(&mut a, &mut b);
     assert_eq!(kinds(&mut a), ["unique"]);
@@ -133,8 +133,8 @@ fn a_reference_shows_nothing_once_the_waiting_row_it_names_is_gone() {
 #[test]
 fn hundreds_of_waiting_rows_keep_nobody_waiting() {
     let (mut a, mut b) = two();
-    let rows =
-        |prefix: &str| (0..300).map(|number| format!("INSERT INTO place (name, sync_uuid) VALUES ('n{number}', '{prefix}{number}');")).collect::<String>();
+    let row = |prefix: &str, number: i32| format!("INSERT INTO place (name, note, sync_uuid) VALUES ('n{number}', 'by {prefix}', '{prefix}{number}');");
+    let rows = |prefix: &str| (0..300).map(|number| row(prefix, number)).collect::<String>();
     a.write(&format!("BEGIN; {} COMMIT", rows("a")));
     b.write(&format!("BEGIN; {} COMMIT", rows("b")));
     meet(&mut a, &mut b);
@@ -153,14 +153,14 @@ fn hundreds_of_waiting_rows_keep_nobody_waiting() {
 fn numbers_and_links_that_clash_are_decided_like_names() {
     let (mut a, mut b) = two_with(
         "CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT);
-         CREATE TABLE link (id INTEGER PRIMARY KEY, step INTEGER REFERENCES step (id) UNIQUE);",
+         CREATE TABLE link (id INTEGER PRIMARY KEY, step INTEGER REFERENCES step (id) UNIQUE, note TEXT);",
         "",
     );
     a.write("INSERT INTO step (place, note, sync_uuid) VALUES (7, 'a', 'aa')");
     meet(&mut a, &mut b);
-    a.write("INSERT INTO link (step, sync_uuid) VALUES (1, 'l-a')");
+    a.write("INSERT INTO link (step, note, sync_uuid) VALUES (1, 'a', 'l-a')");
     b.write("INSERT INTO link (step, sync_uuid) SELECT id, 'l-b' FROM step; UPDATE step SET note = 'b'; INSERT INTO step (place, sync_uuid) VALUES (8, 'bb')");
-    a.write("UPDATE step SET note = 'A'; INSERT INTO step (place, sync_uuid) VALUES (8, 'zz')");
+    a.write("UPDATE step SET note = 'A'; INSERT INTO step (place, note, sync_uuid) VALUES (8, 'by a', 'zz')");
     meet(&mut a, &mut b);
     assert_eq!(kinds(&mut a).len(), 3);
     assert_eq!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap(), (3, Vec::new()));
@@ -172,7 +172,7 @@ fn numbers_and_links_that_clash_are_decided_like_names() {
 #[test]
 fn deleting_the_waiting_row_ends_the_clash_even_if_it_was_marked_as_deleted_once() {
     let (mut a, mut b) = two();
-    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'zz')");
+    a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'by a', 'zz')");
     a.capture();
     a.write("UPDATE place SET deleted_at = '2026-01-01 00:00:00'");
     a.capture();
@@ -200,4 +200,27 @@ fn names_swapped_under_an_index_with_a_condition_arrive() {
     assert_eq!(b.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM tag ORDER BY sync_uuid)"), "three,one,two");
     assert_eq!(b.value::<i64>("SELECT count(*) FROM tag WHERE n = 4711"), 3, "what only this device knows stays");
     assert!(kinds(&mut b).is_empty());
+}
+
+#[test]
+fn rows_made_alike_on_two_devices_are_one_without_a_question() {
+    let (mut a, mut b) = two();
+    a.write("INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', NULL, 'ada')");
+    meet(&mut a, &mut b);
+    for (replica, uuid) in [(&a, "aa"), (&b, "zz")] {
+        replica.write(&format!(
+            "INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'by the sea', '{uuid}');
+             INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'v-{uuid}' FROM place"
+        ));
+    }
+    meet(&mut a, &mut b);
+    for replica in [&mut a, &mut b] {
+        assert_eq!(kinds(replica).len(), 0);
+        assert_eq!((replica.value::<i64>("SELECT count(*) FROM place"), replica.value::<i64>("SELECT count(*) FROM visit")), (1, 1));
+    }
+    // Written into on one device, it is not the same any more; and what stands is deleted as one.
+    b.write("DELETE FROM visit; DELETE FROM place");
+    meet(&mut a, &mut b);
+    assert_eq!((a.value::<i64>("SELECT count(*) FROM place"), a.value::<i64>("SELECT count(*) FROM visit")), (0, 0));
+    assert_eq!(kinds(&mut b).len(), 0);
 }
