@@ -521,6 +521,10 @@ impl Session<'_> {
                 rebuilt.insert(table.name().to_owned());
             }
         }
+        // What refers to a table that is in sync only now leads to its rows.
+        let is_new = |name: &str| !known.contains(name) || came_back.contains(name);
+        let referring = schema.tables().filter(|table| known.contains(table.name()) && table.references().any(|(_, target)| is_new(target)));
+        rebuilt.extend(referring.map(|table| table.name().to_owned()));
         self.schema = schema;
         self.settle(touched)?;
         self.came_back = came_back;

@@ -410,7 +410,7 @@ impl Session<'_> {
         if let Some(difference) = difference {
             // An integer that led nowhere leads to a row once the app has put one there.
             let resolves = match (document.as_text(), captured, self.find_table(table)?) {
-                (Some(NOWHERE), Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
+                (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
                 _ => false,
             };
             return Ok(difference.shown == token(captured) && !resolves);
@@ -503,6 +503,10 @@ impl Session<'_> {
         }
         rows::save(self.connection, &record)?;
         let saves = hint.updates.max(1);
+        if reason == Reason::Rebuilt {
+            // A column may have become a reference.
+            self.note_document(id, Some(table))?;
+        }
         if edits.is_empty() {
             // Saved, and nothing in it is new; but forms may have read the version the table has shown since.
             let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);

@@ -152,7 +152,7 @@ fn a_file_is_not_brought_up_to_date_under_a_node_of_an_earlier_version() {
     assert!(sentence.contains("served by a node of an earlier version: stop it"), "{sentence}");
     desktop.stop();
     desktop.run_json(&["conflicts"]);
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6"), 4);
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6"), 5);
 }
 
 #[test]
