@@ -10,7 +10,7 @@ use storysync_crdt::{
 
 use super::error::SessionError;
 use super::session::Session;
-use super::settle::{known_stamp, stands_in, token, unknown_time};
+use super::settle::{REFUSED_BY_TABLE, known_stamp, stands_in, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::clashes;
@@ -497,7 +497,9 @@ impl Session<'_> {
             // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
             edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
-        edits.puts.extend(deletion_puts(table, stored, &merged, seen.as_ref()));
+        // One that only a trigger of the app's keeps is not wanted for that.
+        let is_kept = record.parked.as_deref() == Some(REFUSED_BY_TABLE) && edits.is_empty();
+        edits.puts.extend(if is_kept { BTreeMap::new() } else { deletion_puts(table, stored, &merged, seen.as_ref()) });
         if edits.puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
             edits.puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         }
