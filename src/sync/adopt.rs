@@ -493,7 +493,7 @@ impl Session<'_> {
                 rows::forget_table(self.connection, &name)?;
             }
         }
-        self.begin_own_writes()?;
+        self.begin_unnoted_writes()?;
         let connection = self.connection;
         let resolve = |table: &str, id: i64| {
             let table = rows::find_table(connection, table).ok()??;
@@ -527,6 +527,7 @@ impl Session<'_> {
         rebuilt.extend(referring.map(|table| table.name().to_owned()));
         self.schema = schema;
         self.settle(touched)?;
+        self.end_own_writes()?;
         self.came_back = came_back;
         Ok(rebuilt)
     }
