@@ -138,7 +138,8 @@ pub fn is_storymaster(schema: &Schema) -> bool {
 }
 
 /// Columns by which people know a row, best first.
-const NAME_COLUMNS: &[&str] = &["name", "title", "label", "username", "first_name", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
+const NAME_COLUMNS: &[&str] =
+    &["name", "title", "label", "username", "first_name", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
 /// Characters of a long text that name a row.
 const NAME_CHARS_MAX: usize = 60;
 

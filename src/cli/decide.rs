@@ -201,7 +201,13 @@ pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut Stri
         let _ = writeln!(text, "  {} (was {})", field.name, told(&field.base));
         for value in &field.values {
             let shown = if value.value == field.shown { "  ← shown" } else { "" };
-            let _ = writeln!(text, "    {}  by {}, {}{shown}", told(&value.value), names.name(value.device.as_deref()), value.at.as_deref().unwrap_or("time unknown"));
+            let _ = writeln!(
+                text,
+                "    {}  by {}, {}{shown}",
+                told(&value.value),
+                names.name(value.device.as_deref()),
+                value.at.as_deref().unwrap_or("time unknown")
+            );
         }
     }
     for row in &conflict.rows {

@@ -54,8 +54,26 @@ fn default_route() -> Option<IpAddr> {
 
 /// Whether an interface leads to virtual machines, containers or a tunnel, as their software names it: nobody on the Wi-Fi is there.
 fn is_virtual(name: &str) -> bool {
-    const BEGINNINGS: &[&str] =
-        &["docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "lxc", "lxd", "podman", "cni", "flannel", "tun", "tap", "wg", "utun", "tailscale", "zt", "vEthernet"];
+    const BEGINNINGS: &[&str] = &[
+        "docker",
+        "br-",
+        "veth",
+        "virbr",
+        "vmnet",
+        "vboxnet",
+        "lxc",
+        "lxd",
+        "podman",
+        "cni",
+        "flannel",
+        "tun",
+        "tap",
+        "wg",
+        "utun",
+        "tailscale",
+        "zt",
+        "vEthernet",
+    ];
     BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 

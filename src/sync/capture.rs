@@ -215,7 +215,8 @@ impl Session<'_> {
                     // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
                     let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
                     self.release(&holder, displaced)?;
-                    if !displaced && (!hint.deleted || hint.placed) {
+                    // One that came with a name of its own is a stranger to those who referred to the deleted one.
+                    if !displaced && (!hint.deleted || hint.placed && row.uuid(table).is_none()) {
                         self.replaced.insert(holder.id);
                     }
                     if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {

@@ -234,10 +234,10 @@ fn full_text_search_of_the_app_finds_what_came_and_no_table_is_compared_for_it()
 fn a_row_deleted_and_inserted_again_under_its_id_is_the_same_row() {
     let schema = "CREATE TABLE parent (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE child (id INTEGER PRIMARY KEY, parent_id INTEGER NOT NULL REFERENCES parent (id));";
     for again in [
-        "BEGIN; DELETE FROM parent WHERE id = 1; INSERT INTO parent (id, name) VALUES (1, 'again'); COMMIT",
-        "PRAGMA recursive_triggers = ON; REPLACE INTO parent (id, name) VALUES (1, 'again')",
-        "REPLACE INTO parent (id, name) VALUES (1, 'again')",
-        "BEGIN; DELETE FROM parent; INSERT INTO parent (id, name) VALUES (2, 'other'), (1, 'again'); COMMIT",
+        "BEGIN; DELETE FROM parent WHERE id = 1; INSERT INTO parent (id, name) VALUES (1, 'first again'); COMMIT",
+        "PRAGMA recursive_triggers = ON; REPLACE INTO parent (id, name) VALUES (1, 'first again')",
+        "REPLACE INTO parent (id, name) VALUES (1, 'first again')",
+        "BEGIN; DELETE FROM parent; INSERT INTO parent (id, name) VALUES (2, 'other'), (1, 'first again'); COMMIT",
     ] {
         let (mut a, mut b) = two(schema);
         a.write("INSERT INTO parent (name) VALUES ('first'); INSERT INTO child (parent_id) VALUES (1)");
@@ -247,7 +247,7 @@ fn a_row_deleted_and_inserted_again_under_its_id_is_the_same_row() {
         meet(&mut a, &mut b);
         for replica in [&a, &b] {
             let parents = replica.texts("SELECT p.name || ' ' || p.sync_uuid FROM child AS c JOIN parent AS p ON p.id = c.parent_id");
-            assert_eq!(parents, [format!("again {name}")], "{again}");
+            assert_eq!(parents, [format!("first again {name}")], "{again}");
         }
         assert_eq!(a.value::<i64>("SELECT parent_id FROM child"), 1, "{again}");
     }
@@ -411,7 +411,7 @@ fn a_file_of_ours_opens_in_sqlite_from_before_strict_tables_and_what_is_written_
     let statements = [
         "UPDATE note SET body = 'by an old one' WHERE id = 1",
         "DELETE FROM note WHERE id = 2",
-        "INSERT INTO note (id, body) VALUES (2, 'again')",
+        "INSERT INTO note (id, body) VALUES (2, 'two again')",
         "INSERT OR REPLACE INTO note (id, body) VALUES (3, 'new')",
         "SELECT body FROM note ORDER BY id",
     ];
@@ -420,7 +420,7 @@ fn a_file_of_ours_opens_in_sqlite_from_before_strict_tables_and_what_is_written_
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(told["version"].as_str().unwrap().starts_with("3.35"), "{told}");
     assert_eq!(told["sound"], "ok");
-    assert_eq!(told["rows"], serde_json::json!([["by an old one"], ["again"], ["new"]]));
+    assert_eq!(told["rows"], serde_json::json!([["by an old one"], ["two again"], ["new"]]));
     replica.start();
     assert_eq!(replica.capture(), 3);
     assert_eq!(replica.value::<i64>("SELECT count(*) FROM sync_change"), 5);
