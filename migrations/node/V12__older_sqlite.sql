@@ -10,5 +10,7 @@ PRAGMA writable_schema = RESET;
 
 -- Making an index tells every other connection that the schema is another. An app that empties a table and fills it again asks of
 -- each row whether its id was deleted, or named, before: the few such lines are found by it.
-CREATE INDEX sync_outbox_deleted ON sync_outbox (table_name, local_id) WHERE operation = 'D';
-CREATE INDEX sync_outbox_placed ON sync_outbox (table_name, local_id) WHERE operation = 'P';
+CREATE INDEX IF NOT EXISTS sync_outbox_deleted ON sync_outbox (table_name, local_id) WHERE operation = 'D';
+CREATE INDEX IF NOT EXISTS sync_outbox_placed ON sync_outbox (table_name, local_id) WHERE operation = 'P';
+-- Rows that were deleted and that a trigger of the app's does not let go are tried again whenever others move.
+CREATE INDEX IF NOT EXISTS sync_row_kept ON sync_row (parked) WHERE parked IS NOT NULL AND present = 1;

@@ -493,7 +493,7 @@ impl Session<'_> {
                 rows::forget_table(self.connection, &name)?;
             }
         }
-        self.begin_own_writes()?;
+        self.begin_unnoted_writes()?;
         let connection = self.connection;
         let resolve = |table: &str, id: i64| {
             let table = rows::find_table(connection, table).ok()??;
@@ -521,8 +521,13 @@ impl Session<'_> {
                 rebuilt.insert(table.name().to_owned());
             }
         }
+        // What refers to a table that is in sync only now leads to its rows.
+        let is_new = |name: &str| !known.contains(name) || came_back.contains(name);
+        let referring = schema.tables().filter(|table| known.contains(table.name()) && table.references().any(|(_, target)| is_new(target)));
+        rebuilt.extend(referring.map(|table| table.name().to_owned()));
         self.schema = schema;
         self.settle(touched)?;
+        self.end_own_writes()?;
         self.came_back = came_back;
         Ok(rebuilt)
     }

@@ -10,7 +10,7 @@ use storysync_crdt::{
 
 use super::error::SessionError;
 use super::session::Session;
-use super::settle::{known_stamp, stands_in, token, unknown_time};
+use super::settle::{REFUSED_BY_TABLE, known_stamp, stands_in, token, unknown_time};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Table};
 use crate::store::clashes;
@@ -229,7 +229,8 @@ impl Session<'_> {
                     // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
                     let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
                     self.release(&holder, displaced)?;
-                    if !displaced && (!hint.deleted || (hint.placed && row.uuid(table).is_none())) {
+                    // One that came with a name of its own is a stranger to those who referred to the deleted one.
+                    if !displaced && (!hint.deleted || hint.placed && row.uuid(table).is_none()) {
                         self.replaced.insert(holder.id);
                     }
                     if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {
@@ -424,7 +425,7 @@ impl Session<'_> {
         if let Some(difference) = difference {
             // An integer that led nowhere leads to a row once the app has put one there.
             let resolves = match (document.as_text(), captured, self.find_table(table)?) {
-                (Some(NOWHERE), Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
+                (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
                 _ => false,
             };
             return Ok(difference.shown == token(captured) && !resolves);
@@ -515,12 +516,18 @@ impl Session<'_> {
             // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
             edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
-        edits.puts.extend(deletion_puts(table, stored, &merged, seen.as_ref()));
+        // One that only a trigger of the app's keeps is not wanted for that.
+        let is_kept = record.parked.as_deref() == Some(REFUSED_BY_TABLE) && edits.is_empty();
+        edits.puts.extend(if is_kept { BTreeMap::new() } else { deletion_puts(table, stored, &merged, seen.as_ref()) });
         if edits.puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
             edits.puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         }
         rows::save(self.connection, &record)?;
         let saves = hint.updates.max(1);
+        if reason == Reason::Rebuilt {
+            // A column may have become a reference.
+            self.note_document(id, Some(table))?;
+        }
         if edits.is_empty() {
             // Saved, and nothing in it is new; but forms may have read the version the table has shown since.
             let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);

@@ -300,14 +300,22 @@ pub(super) fn rfc3339(value: &Value) -> Option<String> {
     value.as_text().and_then(Stamp::parse).map(Stamp::to_rfc3339)
 }
 
+/// What plain rows call a column of the app's named `deleted`, which means something else there.
+pub(super) const PLAIN_DELETED: &str = "column:deleted";
+
+fn plain_name(column: &str) -> &str {
+    if column == "deleted" { PLAIN_DELETED } else { column }
+}
+
 /// The row as documented clients read it.
 pub(super) fn data(table: Option<&Table>, document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
-    let mut data: serde_json::Map<String, serde_json::Value> = merged.fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
+    let mut data: serde_json::Map<String, serde_json::Value> =
+        merged.fields.iter().map(|(name, value)| (plain_name(name).to_owned(), to_json(value))).collect();
     // A column that is empty is told as null, not left out.
     let known = document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name));
     let declared = table.into_iter().flat_map(|table| table.columns.iter().filter(|column| column.is_content()).map(|column| column.name.as_str()));
     for name in known.chain(declared) {
-        data.entry(name).or_insert(serde_json::Value::Null);
+        data.entry(plain_name(name)).or_insert(serde_json::Value::Null);
     }
     let time = |value: &Value| rfc3339(value).map_or(serde_json::Value::Null, serde_json::Value::from);
     data.insert(key::CREATED_AT.to_owned(), time(&merged.created_at));

@@ -9,6 +9,7 @@ use storysync_crdt::{
 
 use super::capture::is_sentinel;
 use super::error::SessionError;
+use super::pages::PLAIN_DELETED;
 use super::receive::Sender;
 use super::session::{PUTS_PER_EDIT_MAX, Session, acting_for, is_one_edit};
 use super::wire::RowChange;
@@ -76,6 +77,7 @@ impl Session<'_> {
                 }
                 continue;
             }
+            let name = if name == PLAIN_DELETED { "deleted" } else { name.as_str() };
             if name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
                 return Ok(Err("a column has no usable name".to_owned()));
             }
@@ -98,7 +100,7 @@ impl Session<'_> {
                 (Some(Role::Reference { .. }), _) => return Ok(Err(format!("{name} must be the sync_uuid of a row, or null"))),
                 (_, value) => value,
             };
-            fields.insert(name.clone(), value);
+            fields.insert(name.to_owned(), value);
         }
         Ok(Ok(fields))
     }

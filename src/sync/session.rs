@@ -162,6 +162,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// The same, before anybody has looked at what the app wrote: nothing of ours may stand among that.
+    pub(super) fn begin_unnoted_writes(&mut self) -> Result<(), SessionError> {
+        outbox::set_writer(self.connection, Writer::Own)?;
+        self.own_writes = true;
+        Ok(())
+    }
+
     /// Must be called before the transaction commits.
     pub(super) fn end_own_writes(&mut self) -> Result<(), SessionError> {
         if self.own_writes {

@@ -79,9 +79,7 @@ impl Session<'_> {
         for parent in std::mem::take(&mut self.left_alone) {
             self.check_parent(parent, &mut pass)?;
         }
-        if self.schema.has_foreign_triggers {
-            pass.refused_removals.extend(rows::not_let_go(self.connection, REFUSED_BY_TABLE)?);
-        }
+        pass.refused_removals.extend(rows::not_let_go(self.connection, REFUSED_BY_TABLE)?);
         while let Some(next) = self.next_waiting(&mut pass) {
             // Depth first over what a row refers to, on a stack of our own: chains may be long.
             let mut stack = vec![next];

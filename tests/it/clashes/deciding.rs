@@ -152,7 +152,7 @@ fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
             replica.write(&format!("INSERT INTO place (name, note, sync_uuid) VALUES ('U', '{uuid}', '{uuid}'); INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'v-{uuid}' FROM place WHERE name = 'U'"));
         }
         meet(&mut a, &mut b);
-        assert_eq!(kinds(&mut a).len(), 2);
+        assert_eq!(kinds(&mut a).len(), 1, "links between what shows as one place say the same");
         assert!(a.engine().resolve_all(&Take::Theirs, None, now()).unwrap().1.is_empty());
         meet(&mut a, &mut b);
         assert_eq!((b.value::<i64>("SELECT count(*) FROM visit"), kinds(&mut b).len()), (2, 0));

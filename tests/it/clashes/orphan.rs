@@ -26,7 +26,8 @@ fn an_orphan_clash_decided_by_deleting_leaves_the_child_without_its_parent() {
     take(&mut a, Take::Delete);
     meet(&mut a, &mut b);
     assert!(kinds(&mut b).is_empty());
-    assert_eq!((b.value::<i64>("SELECT count(*) FROM place"), b.value::<i64>("SELECT home FROM person")), (0, 0));
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 0);
+    assert!(b.value::<i64>("SELECT home FROM person") < -99, "it leads to no row");
     let ended = b.engine().ended_conflicts(10).unwrap();
     assert_eq!((ended[0].kind.as_str(), ended[0].ending.as_str(), ended[0].ended_by.clone()), ("orphan", "resolved", Some(a.id())));
 }
@@ -73,7 +74,8 @@ fn children_the_app_leaves_behind_are_no_clash() {
     a.write("DELETE FROM place");
     a.sync(&mut b);
     assert!(kinds(&mut a).is_empty() && kinds(&mut b).is_empty());
-    assert_eq!((a.value::<i64>("SELECT home FROM person"), b.value::<i64>("SELECT home FROM person")), (1, 0), "as the app left it, and empty elsewhere");
+    assert_eq!(a.value::<i64>("SELECT home FROM person"), 1, "as the app left it");
+    assert!(b.value::<i64>("SELECT home FROM person") < -99, "elsewhere it leads to no row, not even to one the app puts under 0 or -1");
     // More children than any list should hold: none of them brings the parent back.
     let mut many = String::from("INSERT INTO place (name) VALUES ('Port');");
     for number in 0..1_200 {
