@@ -179,14 +179,22 @@ fn of_panel(document: &Document, arrivals: Arrivals<'_>, written: Vec<Written>, 
             continue;
         }
         let is_text = column.is_text();
-        // Where what was written says the same as what stands there, what stands beside it must go on standing.
-        let echoes = says_the_same(&column.value, &column.document);
+        if says_the_same(&column.value, &column.document) {
+            // Nothing is at stake, but what stands beside it in a conflict must go on standing.
+            if document.register(&column.name).is_none_or(|register| register.visible().len() < 2) {
+                edits.put(document, column);
+            } else {
+                edits.unread.extend(&unread.standing);
+                edits.beside.insert(column.name, column.value);
+            }
+            continue;
+        }
         // Prose tells by itself whether its author had read what stands there, a panel open or not.
         let unseen = match is_prose(document, &column.name) && !restored {
             true => !has_read(&column, &unread),
             false => is_panel || (is_text && restored),
         };
-        if unseen || echoes || column.hid_arrivals {
+        if unseen || column.hid_arrivals {
             edits.put_beside(column, &unread);
             continue;
         }

@@ -157,7 +157,7 @@ impl Contact {
             let is_shared = shared.get(&candidate.table).is_some_and(|last| candidate.local_id <= *last);
             let same = match candidate.created_alike {
                 Some(false) => false,
-                Some(true) => candidate.texts_equal > 0 || equal == compared,
+                Some(true) => candidate.texts_equal > 0 || equal == compared || (is_shared && compared - equal <= 1),
                 // Between copies, half of the columns will do, and all but one; a name or text of both among them where there is any.
                 None => is_shared && (candidate.texts_equal > 0 && equal * 2 >= compared || compared - equal <= 1),
             };
