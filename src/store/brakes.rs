@@ -11,8 +11,8 @@ pub struct Brake {
     pub id: i64,
     /// PeerId of the device the deletions came from.
     pub device_id: String,
-    /// The table they are in.
-    pub table: String,
+    /// The tables they are in, separated by commas.
+    pub tables: String,
     /// How many rows wait.
     pub rows: i64,
     /// Unix time in ms when the first had to wait.
@@ -26,21 +26,32 @@ pub struct Brake {
 pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
     connection
         .prepare_cached(
-            "SELECT b.id, p.device_id, t.name, (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), b.at FROM sync_brake AS b \
-             JOIN sync_peer AS p ON p.id = b.peer_id JOIN sync_table AS t ON t.id = b.table_id WHERE b.decided_at IS NULL ORDER BY b.id",
+            "SELECT b.id, p.device_id, \
+             (SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id \
+             JOIN sync_table AS t ON t.id = r.table_id WHERE h.brake_id = b.id ORDER BY t.name)), \
+             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), b.at FROM sync_brake AS b \
+             JOIN sync_peer AS p ON p.id = b.peer_id WHERE b.decided_at IS NULL ORDER BY b.id",
         )?
-        .query_map([], |row| Ok(Brake { id: row.get(0)?, device_id: row.get(1)?, table: row.get(2)?, rows: row.get(3)?, at: row.get(4)? }))?
+        .query_map([], |row| {
+            Ok(Brake {
+                id: row.get(0)?,
+                device_id: row.get(1)?,
+                tables: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+                rows: row.get(3)?,
+                at: row.get(4)?,
+            })
+        })?
         .collect()
 }
 
-/// The brake that waits for a peer's deletions in a table.
+/// The brake that waits for a peer's deletions.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn find(connection: &Connection, peer: i64, table: TableId) -> rusqlite::Result<Option<i64>> {
+pub fn find(connection: &Connection, peer: i64) -> rusqlite::Result<Option<i64>> {
     connection
-        .prepare_cached("SELECT id FROM sync_brake WHERE peer_id = ?1 AND table_id = ?2 AND decided_at IS NULL")?
-        .query_row([peer, table.0], |row| row.get(0))
+        .prepare_cached("SELECT id FROM sync_brake WHERE peer_id = ?1 AND decided_at IS NULL ORDER BY id LIMIT 1")?
+        .query_row([peer], |row| row.get(0))
         .optional()
 }
 
@@ -109,9 +120,7 @@ pub fn decide(connection: &Connection, brake: i64, now_ms: i64) -> rusqlite::Res
         .collect::<Result<_, _>>()?;
     connection.prepare_cached("DELETE FROM sync_held WHERE brake_id = ?1")?.execute([brake])?;
     // What was approved does not count against the next deletions.
-    connection
-        .prepare_cached("DELETE FROM sync_deletion WHERE (peer_id, table_id) = (SELECT peer_id, table_id FROM sync_brake WHERE id = ?1)")?
-        .execute([brake])?;
+    connection.prepare_cached("DELETE FROM sync_deletion WHERE peer_id = (SELECT peer_id FROM sync_brake WHERE id = ?1)")?.execute([brake])?;
     Ok(Some(rows))
 }
 
@@ -126,14 +135,14 @@ pub fn note_deletion(connection: &Connection, peer: i64, table: TableId, row: Ro
     Ok(())
 }
 
-/// The rows of a table deleted on behalf of a peer since a time; older notes are forgotten.
+/// The rows deleted on behalf of a peer since a time, with their tables; older notes are forgotten.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn deleted_since(connection: &Connection, peer: i64, table: TableId, since_ms: i64) -> rusqlite::Result<Vec<RowId>> {
+pub fn deleted_since(connection: &Connection, peer: i64, since_ms: i64) -> rusqlite::Result<Vec<(TableId, RowId)>> {
     connection.prepare_cached("DELETE FROM sync_deletion WHERE at < ?1")?.execute([since_ms])?;
     connection
-        .prepare_cached("SELECT row_id FROM sync_deletion WHERE peer_id = ?1 AND table_id = ?2")?
-        .query_map([peer, table.0], |row| row.get(0).map(RowId))?
+        .prepare_cached("SELECT table_id, row_id FROM sync_deletion WHERE peer_id = ?1")?
+        .query_map([peer], |row| Ok((TableId(row.get(0)?), RowId(row.get(1)?))))?
         .collect()
 }

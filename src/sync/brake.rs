@@ -1,4 +1,4 @@
-//! The brake: when one device's changes of an hour would delete very many rows of a table, their projection
+//! The brake: when one device's changes of an hour would delete very many rows of a table, or of the file, their projection
 //! (only that) waits for a yes. The documents are kept and forwarded all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +14,9 @@ use crate::app::rows as app_rows;
 use crate::store::brakes::{self, Brake};
 use crate::store::rows::{self, RowId, TableId};
 
-/// Deletions of one device in one table within the window that are never braked.
+/// Deletions of one device, in one table or in all, within the window that are never braked.
 pub const BRAKE_ROWS_MAX: usize = 100;
-/// One part in so many of a table may be deleted within the window.
+/// One part in so many of a table, and of the file, may be deleted within the window.
 pub const BRAKE_TABLE_PART: usize = 5;
 /// Length of the window, in milliseconds.
 pub const BRAKE_WINDOW_MS: i64 = 60 * 60 * 1000;
@@ -28,7 +28,7 @@ pub struct BrakeReport {
     pub id: String,
     /// PeerId of the device the deletions came from.
     pub device_id: String,
-    /// The table they are in.
+    /// The tables they are in, separated by commas.
     pub entity_type: String,
     /// How many rows wait.
     pub rows: i64,
@@ -41,7 +41,7 @@ impl BrakeReport {
         Self {
             id: brake.id.to_string(),
             device_id: brake.device_id,
-            entity_type: brake.table,
+            entity_type: brake.tables,
             rows: brake.rows,
             at: Stamp::from_unix_ms(brake.at).to_rfc3339(),
         }
@@ -66,6 +66,11 @@ pub(super) fn announced(changes: &[Incoming]) -> BTreeMap<String, usize> {
     announced
 }
 
+/// Whether so many deletions wait for a yes where so many rows stand, those deleted of late included.
+fn is_too_many(deleted: usize, standing: usize) -> bool {
+    deleted > BRAKE_ROWS_MAX && deleted.saturating_mul(BRAKE_TABLE_PART) > standing
+}
+
 impl Session<'_> {
     /// Holds the deletions among `received` rows when there are too many of them, those carried out within
     /// the last hour included. Returns rows that are to be settled besides.
@@ -83,36 +88,52 @@ impl Session<'_> {
             }
         }
         let mut touched = BTreeSet::new();
-        for (table, deleted) in deletions {
-            let earlier = brakes::deleted_since(self.connection, peer, table, now_ms.saturating_sub(BRAKE_WINDOW_MS))?;
-            let name = self.table_name(table)?;
-            let announced = announced.get(name.as_str()).copied().unwrap_or(0);
-            let in_all = earlier.len() + deleted.len().max(announced);
-            let standing = usize::try_from(rows::count_present(self.connection, table)?).unwrap_or(usize::MAX) + earlier.len();
-            let open = brakes::find(self.connection, peer, table)?;
-            let too_many = in_all > BRAKE_ROWS_MAX && in_all.saturating_mul(BRAKE_TABLE_PART) > standing;
-            let brake = match (open, too_many) {
-                (Some(brake), _) => brake,
-                (None, true) => {
-                    tracing::warn!(table = name.as_str(), rows = in_all, "one device deletes very many rows; they wait for `storysync approve`");
-                    brakes::engage(self.connection, peer, table, now_ms)?
-                }
-                (None, false) => {
+        if deletions.is_empty() {
+            return Ok(touched);
+        }
+        let since = now_ms.saturating_sub(BRAKE_WINDOW_MS);
+        let earlier = brakes::deleted_since(self.connection, peer, since)?;
+        let mut too_many = None;
+        let (mut in_all, mut standing_in_all) = (0, usize::try_from(rows::counts(self.connection)?.entities).unwrap_or(usize::MAX));
+        for (table, deleted) in &deletions {
+            let name = self.table_name(*table)?;
+            let before = earlier.iter().filter(|(of, _)| of == table).count();
+            let count = before + deleted.len().max(announced.get(name.as_str()).copied().unwrap_or(0));
+            let standing = usize::try_from(rows::count_present(self.connection, *table)?).unwrap_or(usize::MAX).saturating_add(before);
+            in_all += count - before;
+            if is_too_many(count, standing) {
+                too_many = Some(*table);
+            }
+        }
+        in_all += earlier.len();
+        standing_in_all = standing_in_all.saturating_add(earlier.len());
+        if is_too_many(in_all, standing_in_all) {
+            too_many = too_many.or_else(|| deletions.keys().next().copied());
+        }
+        let brake = match (brakes::find(self.connection, peer)?, too_many) {
+            (Some(brake), _) => brake,
+            (None, Some(table)) => {
+                tracing::warn!(rows = in_all, "one device deletes very many rows; they wait for `storysync approve`");
+                brakes::engage(self.connection, peer, table, now_ms)?
+            }
+            (None, None) => {
+                for (table, deleted) in deletions {
                     for id in deleted {
                         brakes::note_deletion(self.connection, peer, table, id, now_ms)?;
                     }
-                    continue;
                 }
-            };
-            for id in deleted {
-                self.hold(brake, id)?;
+                return Ok(touched);
             }
-            // What was deleted before the brake was on comes back until it is decided.
-            for id in earlier {
-                if deletion(self.document(id)?).is_some() {
-                    self.hold(brake, id)?;
-                    touched.insert(id);
-                }
+        };
+        // All of it together, in whatever table: a row whose children are gone is not as it was.
+        for id in deletions.into_values().flatten() {
+            self.hold(brake, id)?;
+        }
+        // What was deleted before the brake was on comes back until it is decided.
+        for (_, id) in earlier {
+            if deletion(self.document(id)?).is_some() {
+                self.hold(brake, id)?;
+                touched.insert(id);
             }
         }
         Ok(touched)

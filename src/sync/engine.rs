@@ -349,9 +349,6 @@ impl Engine {
             return Ok(());
         }
         let connection = open_connection(&self.options.database, self.options.busy_timeout)?;
-        if !is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &self.options.database))? {
-            return Err(EngineError::NotMigrated(self.options.database.clone()));
-        }
         // Another file may have other tables and triggers under the same version of its schema.
         self.schema =
             Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
@@ -364,16 +361,47 @@ impl Engine {
         Ok(())
     }
 
+    /// A file from before storysync was put back in place of ours, by the app's own restore: it is prepared as at first, and its
+    /// rows meet those the other devices know by their names. Returns whether it was so.
+    fn prepare_restored(&mut self, now: Stamp) -> Result<bool, EngineError> {
+        let path = self.options.database.clone();
+        let explain = |error| EngineError::of_sqlite(error, &path);
+        let is_ours = |connection: &Connection| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sync_state')";
+            connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, bool>(0))
+        };
+        if is_ours(&self.connection).map_err(explain)? {
+            return Ok(false);
+        }
+        let mut connection = open_connection(&path, self.options.busy_timeout)?;
+        migrate(&mut connection, &self.options, &mut self.entropy, now, &mut |_, _| {}).map_err(|error| EngineError::of_session(error, &path))?;
+        let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
+        begin_life(&connection, &state.epoch, NewLife::Restored, now).map_err(explain)?;
+        self.schema = Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(explain)?);
+        self.anchor = log::end(&connection).map_err(explain)?;
+        self.epoch = state.epoch;
+        self.actor = fresh_actor(&self.options.device_key, &mut self.entropy);
+        self.remembered.save(self.anchor, &self.epoch);
+        self.inode = inode(&path);
+        self.connection = connection;
+        self.has_sent = false;
+        self.names = None;
+        self.counted = None;
+        tracing::warn!("a database from before storysync was put in place of the prepared one; it was prepared again, with a backup");
+        Ok(true)
+    }
+
     /// One write transaction. In this order: the lock, is this still our file and our log, are the
     /// triggers in place, what did the app write; then `work`; then COMMIT.
     pub(super) fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
+        let restored = self.prepare_restored(now)?;
         self.writes += 1;
         let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, is_other_choice, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
-            let mut noticed = Noticed::default();
+            let mut noticed = Noticed { new_epoch: restored, ..Noticed::default() };
             // Another process of this device may have begun the life the file tells of, and then it remembered so.
             let is_life_known = state.epoch == *epoch || remembered.load().and_then(|last| last.epoch) == Some(state.epoch);
             *epoch = state.epoch;
@@ -475,6 +503,9 @@ impl Engine {
     /// See [`EngineError`].
     pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {
         self.follow_replaced_file()?;
+        if self.prepare_restored(now)? {
+            return Ok(Noticed { new_epoch: true, ..self.write(now, |_| Ok(()))?.1 });
+        }
         let (anchor, epoch, is_other_choice) = (self.anchor, self.epoch, self.is_other_choice);
         let device_id = self.device_id.clone();
         let idle = self.read(|connection, _| {
