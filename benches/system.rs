@@ -229,7 +229,7 @@ impl Phone {
         let folder = tempfile::TempDir::new().unwrap();
         let identity = Identity::generate(&mut system_rng());
         let trust = TrustStore::open(folder.path()).unwrap();
-        let offer = Offer::parse(qr, now_ms()).unwrap();
+        let offer = Offer::parse(qr).unwrap();
         let id = client::join(&offer, &identity, "phone", None, &trust, &mut |_| {}).await.unwrap();
         let options = EngineOptions {
             database: folder.path().join("phone.db"),
