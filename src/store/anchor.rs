@@ -37,6 +37,13 @@ impl Anchor {
         Self { path: folder.join(name) }
     }
 
+    /// That of whatever file lives a life of the log, kept in `folder`: a backup that is opened under another path is known by it.
+    #[must_use]
+    pub fn of_epoch(folder: &Path, epoch: &Epoch) -> Self {
+        let name: String = epoch.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { path: folder.join(format!("epoch-{name}")) }
+    }
+
     /// What is remembered; `None` when nothing (readable) is.
     #[must_use]
     pub fn load(&self) -> Option<Remembered> {

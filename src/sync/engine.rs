@@ -311,7 +311,7 @@ impl Engine {
         let schema = Arc::new(Schema::read(&connection, &options.excluded_tables).map_err(explain)?);
         let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
         let remembered = Anchor::of(&options.anchors, &path);
-        let (anchor, epoch) = match remembered.load() {
+        let (anchor, epoch) = match remembered.load().or_else(|| Anchor::of_epoch(&options.anchors, &state.epoch).load()) {
             Some(last) => (last.end, last.epoch.unwrap_or(state.epoch)),
             None => (log::end(&connection).map_err(explain)?, state.epoch),
         };
@@ -463,6 +463,7 @@ impl Engine {
             if end != *anchor || noticed.new_epoch {
                 *anchor = end;
                 remembered.save(end, epoch);
+                Anchor::of_epoch(&options.anchors, epoch).save(end, epoch);
             }
             Ok((done, noticed))
         };

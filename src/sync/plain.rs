@@ -151,7 +151,8 @@ impl Session<'_> {
     }
 
     /// What a client had before it when it wrote from `version`: of the prefix of our log of the row that
-    /// carries this version, what we told the client and what it wrote itself; at least the first change.
+    /// carries this version, what we told the client; and what it wrote itself, also when the answer to that got lost, so that the
+    /// same push once more writes nothing. At least the first change.
     fn base_of(&mut self, id: RowId, version: i64, peer: i64, device: &DeviceKey) -> Result<Heads, SessionError> {
         let served = peers::served(self.connection, peer, id)?;
         let places = log::places(self.connection, id)?;
@@ -161,7 +162,7 @@ impl Session<'_> {
         Ok(known_heads(document, |position, hash| {
             let own = document.changes().get(position).and_then(|change| change.actor().device()).as_ref() == Some(device);
             let told = places.get(position).is_some_and(|seq| *seq <= served);
-            position == 0 || prefix.contains(hash) && (own || told)
+            position == 0 || own || (prefix.contains(hash) && told)
         }))
     }
 }

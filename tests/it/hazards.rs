@@ -120,6 +120,43 @@ fn a_restored_backup_gets_the_newer_edits_back_and_keeps_its_own() {
 }
 
 #[test]
+fn a_backup_opened_under_another_path_gets_the_newer_edits_back() {
+    let (mut a, mut b) = desktops();
+    let backup = std::fs::read(&b.database).unwrap();
+    let ada = uuid(&b, "actor", 1);
+    b.write(&format!("UPDATE actor SET title = 'after the backup' WHERE sync_uuid = '{ada}'"));
+    b.write("DELETE FROM race WHERE id = (SELECT max(id) FROM race)");
+    meet(&mut a, &mut b);
+    let races = a.value::<i64>("SELECT count(*) FROM race");
+    b.stop();
+    b.database = b.folder.path().join("restored.db");
+    std::fs::write(&b.database, backup).unwrap();
+    b.start();
+    b.write(&format!("UPDATE actor SET job = 'after the restore' WHERE sync_uuid = '{ada}'"));
+    b.sync(&mut a);
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<String>(&format!("SELECT title || '+' || job FROM actor WHERE sync_uuid = '{ada}'")), "after the backup+after the restore");
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM race"), races);
+}
+
+#[test]
+fn a_file_from_before_storysync_put_back_under_the_node_is_prepared_again() {
+    let (_folder, original) = fixtures::file(Dialect::Presync);
+    let (mut a, mut b) = (Replica::of_copy(&original, 1), Replica::empty(2));
+    meet(&mut a, &mut b);
+    b.write("UPDATE race SET name = 'renamed elsewhere' WHERE id = 2");
+    meet(&mut a, &mut b);
+    std::fs::copy(&original, &a.database).unwrap();
+    assert!(a.engine().capture(now()).unwrap().new_epoch);
+    a.write("UPDATE actor SET title = 'typed after the restore' WHERE id = 1");
+    b.sync(&mut a);
+    meet(&mut a, &mut b);
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM actor WHERE title = 'typed after the restore'"), 1);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM race WHERE name = 'renamed elsewhere'"), 1, "the newer edits come back");
+    assert_eq!(canonical(&a.database, false).len(), fixtures::ROWS_IN_ALL, "and no row is doubled");
+}
+
+#[test]
 fn a_backup_restored_twice_gets_back_what_others_have() {
     let (mut a, mut b) = desktops();
     let backup = std::fs::read(&a.database).unwrap();

@@ -91,3 +91,22 @@ fn deletions_within_measure_are_not_braked() {
     assert!(a.engine().brakes(now()).unwrap().is_empty());
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 320);
 }
+
+#[test]
+fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them() {
+    let (mut a, mut b) = with_many_rows();
+    a.write("INSERT INTO person (name, home) SELECT name, id FROM place WHERE id <= 90; INSERT INTO visit (who, place) SELECT id, home FROM person");
+    meet(&mut a, &mut b);
+    let counts = |replica: &Replica| ["place", "person", "visit"].map(|table| replica.value::<i64>(&format!("SELECT count(*) FROM {table}")));
+    let before = counts(&a);
+    // In no table more than a hundred; in all of them together more than a fifth of the file.
+    b.write("DELETE FROM visit; DELETE FROM person; DELETE FROM place WHERE id <= 90");
+    b.sync(&mut a);
+    assert_eq!(counts(&a), before);
+    let brakes = a.engine().brakes(now()).unwrap();
+    assert_eq!((brakes.len(), brakes[0].rows, brakes[0].entity_type.as_str()), (1, 270, "person, place, visit"));
+    a.engine().decide_brake(&brakes[0].id, storysync::sync::BrakeDecision::Refuse, now()).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!((counts(&a), counts(&b)), (before, before));
+    assert_eq!(b.value::<i64>("SELECT count(*) FROM visit JOIN person p ON p.id = who JOIN place h ON h.id = p.home"), 90);
+}
