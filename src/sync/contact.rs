@@ -124,12 +124,11 @@ struct Common {
 
 impl Contact {
     fn common(&self, connection: &rusqlite::Connection) -> Result<Common, SessionError> {
-        // Up to here both files handed out the same ids: beyond, each went on by itself, and the next id is another row.
-        let mut shared: HashMap<TableId, i64> = HashMap::new();
+        // Which rows under one id agree, by table and id.
+        let mut agree: HashMap<TableId, BTreeMap<i64, bool>> = HashMap::new();
         for id in self.same.iter().chain(&self.same_name) {
             let record = rows::get(connection, *id)?;
-            let last = shared.entry(record.table).or_default();
-            *last = (*last).max(record.local_id.unwrap_or(0));
+            agree.entry(record.table).or_default().extend(record.local_id.map(|local_id| (local_id, true)));
         }
         let mut candidates = Vec::with_capacity(self.candidates.len());
         for candidate in &self.candidates {
@@ -138,19 +137,13 @@ impl Contact {
                 compared += 1;
                 equal += usize::from(self.leads_alike(connection, table, ours, theirs)?);
             }
-            if candidate.created_alike == Some(true) && candidate.texts_equal > 0 {
-                let last = shared.entry(candidate.table).or_default();
-                *last = (*last).max(candidate.local_id);
-            }
+            // Rows named at random by an old migration agree nowhere by name, but in every other respect.
+            let whole = equal == compared && (candidate.texts_equal > 0 || (!candidate.has_texts && compared > 1));
+            let agrees = whole || (candidate.created_alike == Some(true) && candidate.texts_equal > 0);
+            agree.entry(candidate.table).or_default().insert(candidate.local_id, agrees);
             candidates.push((candidate, equal, compared));
         }
-        // Rows named at random by an old migration agree nowhere by name: what is the same in every respect tells how far they are shared.
-        for (candidate, equal, compared) in &candidates {
-            if equal == compared && (candidate.texts_equal > 0 || (!candidate.has_texts && *compared > 1)) {
-                let last = shared.entry(candidate.table).or_default();
-                *last = (*last).max(candidate.local_id);
-            }
-        }
+        let shared: HashMap<TableId, i64> = agree.into_iter().map(|(table, ids)| (table, shared_up_to(&ids))).collect();
         let (mut matched, mut mostly_equal) = (Vec::new(), 0);
         for (candidate, equal, compared) in candidates {
             mostly_equal += usize::from(equal * 2 > compared || compared == 0);
@@ -301,6 +294,19 @@ impl Engine {
             })?
             .0)
     }
+}
+
+/// Up to which id two files handed out the same ids: the last that agrees with most before it agreeing, too. Beyond, each went on by
+/// itself, and the next id is another row; one that agrees there does so by chance.
+fn shared_up_to(ids: &BTreeMap<i64, bool>) -> i64 {
+    let (mut last, mut agreeing) = (0, 0_usize);
+    for (count, (id, agrees)) in (1..).zip(ids) {
+        agreeing += usize::from(*agrees);
+        if *agrees && agreeing * 2 > count {
+            last = *id;
+        }
+    }
+    last
 }
 
 /// Whether anybody was told of this file's rows.

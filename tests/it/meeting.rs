@@ -554,3 +554,33 @@ fn doctor_names_another_version_and_a_wrong_clock() {
     assert!(found.contains(&"version_mismatch") && found.contains(&"clock"), "{report}");
     assert_eq!(report["ok"], false);
 }
+
+#[test]
+fn new_rows_of_two_copies_under_one_id_stay_two_rows() {
+    let (_folder, original) = fixtures::file(Dialect::Presync);
+    let (mut one, other) = (TestNode::without_database(), TestNode::without_database());
+    for (node, who) in [(&one, "Smuggler"), (&other, "Inquisitor")] {
+        std::fs::copy(&original, &node.database).unwrap();
+        // Written before storysync came: the same next ids, the same job, and for one of them nothing but a name.
+        node.app(&format!("INSERT INTO actor (first_name, setting_id) VALUES ('{who}', 1); INSERT INTO actor (first_name, job, setting_id) VALUES ('{who} the second', 'Sailor', 1)"));
+        node.app(&format!("UPDATE actor SET title = 'of {who}' WHERE id = 2"));
+        node.run_json(&["migrate"]);
+    }
+    one.serve();
+    other.pair_with(&one);
+    other.run_json(&["sync"]);
+    for node in [&one, &other] {
+        let actors = "SELECT count(*) FROM actor WHERE first_name LIKE 'Smuggler%' OR first_name LIKE 'Inquisitor%'";
+        assert_eq!(node.value::<i64>(actors), 4);
+        let open = node.run_json(&["conflicts"]);
+        let fields: Vec<&str> = open["conflicts"].as_array().unwrap().iter().map(|conflict| conflict["fields"][0]["name"].as_str().unwrap()).collect();
+        assert_eq!(fields, ["title"], "{open}");
+        // What stood there before storysync is whose file it stood in.
+        let devices: Vec<bool> = open["conflicts"][0]["fields"][0]["values"].as_array().unwrap().iter().map(|value| value["device"].is_string()).collect();
+        assert_eq!(devices, [true, true]);
+    }
+    other.run_json(&["conflicts", "resolve", "--all", "mine"]);
+    other.run_json(&["sync"]);
+    assert_eq!(one.value::<String>("SELECT title FROM actor WHERE id = 2"), "of Inquisitor");
+    one.stop();
+}
