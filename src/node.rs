@@ -266,3 +266,22 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_nobody_chose_gives_way_to_the_next_and_a_chosen_one_is_told_with_who_holds_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let given = bind_or_next(address, "--port", false, 0).await.unwrap();
+        assert!(given.local_addr().unwrap().port() > address.port());
+        let refused = bind_or_next(address, "--port", true, 0).await.unwrap_err().to_string();
+        assert!(refused.contains(&format!("(process {})", std::process::id())) && refused.contains("--port"), "{refused}");
+        let skipped = address.port().saturating_add(1);
+        let given = bind_or_next(address, "--port", false, skipped).await.unwrap();
+        assert_ne!(given.local_addr().unwrap().port(), skipped, "kept for the other listener");
+    }
+}

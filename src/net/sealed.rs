@@ -88,7 +88,7 @@ fn is_unsealed(request: &Request) -> bool {
         return !request.headers().contains_key(SEALED_HEADER);
     }
     let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    media_type.starts_with("application/json") || media_type.starts_with("application/x-www-form-urlencoded")
+    media_type.starts_with("application/json")
 }
 
 /// What the listener knows of a request.

@@ -429,3 +429,23 @@ fn what_a_plain_row_has_wrong_is_refused_by_name() {
     assert!(desktop.engine().receive(&[pushed], &PlainPhone::new(9).id, now()).unwrap().rejected.is_empty());
     assert_eq!(desktop.value::<String>("SELECT title FROM note WHERE sync_uuid = 'named-within'"), "within");
 }
+
+#[test]
+fn rows_are_found_by_their_names_and_several_of_one_name_are_listed() {
+    let mut desktop = Replica::empty(1);
+    desktop.write("CREATE TABLE hero (id INTEGER PRIMARY KEY, first_name TEXT, last_name TEXT)");
+    desktop.write("CREATE TABLE scene (id INTEGER PRIMARY KEY, title TEXT)");
+    desktop.write("INSERT INTO hero (first_name, last_name) VALUES ('Mara', 'Voss'), ('Mara', 'Lund')");
+    desktop.write("INSERT INTO scene (title) VALUES ('The storm'), ('The storm')");
+    desktop.capture();
+    let mara: String = desktop.value("SELECT sync_uuid FROM hero WHERE id = 1");
+    assert_eq!(desktop.engine().row_by_words("hero", "mara voss", now()).unwrap(), mara);
+    assert_eq!(desktop.engine().row_by_words("hero", &mara, now()).unwrap(), mara);
+    let several = desktop.engine().row_by_words("scene", "The storm", now()).unwrap_err().to_string();
+    let first: String = desktop.value("SELECT sync_uuid FROM scene WHERE id = 1");
+    assert!(several.contains("several rows") && several.contains(&first), "{several}");
+    // A name that is free again means the row that stands.
+    desktop.write("DELETE FROM scene WHERE id = 2");
+    assert_eq!(desktop.engine().row_by_words("scene", "The storm", now()).unwrap(), first);
+    assert!(desktop.engine().row_by_words("scene", "Nobody", now()).is_err());
+}
