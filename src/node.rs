@@ -13,6 +13,7 @@ use crate::net::connections::{Connections, Limits};
 use crate::net::handle::EngineHandle;
 use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
+use crate::net::port_holder::holder;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
 use crate::store::key_file::{self, Overwrite, ServingLock};
 use crate::store::trust::TrustStore;
@@ -21,6 +22,8 @@ use crate::trust::identity::{Identity, Secret};
 use crate::trust::pairing::Approval;
 use crate::trust::to_base64url;
 
+/// Ports tried after one that is taken.
+const PORTS_TRIED_MAX: u16 = 20;
 const ADMIN_FILE: &str = "admin.json";
 /// How long the Engine's thread itself waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -32,7 +35,7 @@ pub const LAN_PORT_SETTING: &str = "lan_port";
 #[non_exhaustive]
 pub enum ServeError {
     /// The port is in use.
-    #[error("port {port} on {ip} is taken by another program: stop it, or serve on another port with {flag}")]
+    #[error("port {port} on {ip} is taken by {}: stop it, or serve on another port with {flag}", holder.as_deref().unwrap_or("another program"))]
     PortTaken {
         /// Where.
         ip: IpAddr,
@@ -40,6 +43,8 @@ pub enum ServeError {
         port: u16,
         /// The flag that changes it.
         flag: &'static str,
+        /// The program that holds it, where that can be seen.
+        holder: Option<String>,
     },
     /// The address can't be bound.
     #[error("can't listen on {address}: {source}; give an address of this machine with --host")]
@@ -111,6 +116,10 @@ pub struct ServeOptions {
     pub host: IpAddr,
     /// Port of the LAN listener; 0 for any free one.
     pub port: u16,
+    /// Whether somebody chose this port: it is then served on or not at all. Otherwise the next free one will do.
+    pub port_is_chosen: bool,
+    /// The same of the port of the loopback listener.
+    pub admin_port_is_chosen: bool,
     /// Port of the loopback listener; 0 for any free one.
     pub admin_port: u16,
     /// What this device is called.
@@ -145,9 +154,25 @@ pub struct Node {
 
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        std::io::ErrorKind::AddrInUse => ServeError::PortTaken { ip: address.ip(), port: address.port(), flag },
+        std::io::ErrorKind::AddrInUse => ServeError::PortTaken { ip: address.ip(), port: address.port(), flag, holder: holder(address.port()) },
         _ => ServeError::Bind { address, source },
     })
+}
+
+/// Binds a port; where nobody chose it and it is taken, the next that is free.
+async fn bind_or_next(address: SocketAddr, flag: &'static str, is_chosen: bool, kept_for_others: u16) -> Result<TcpListener, ServeError> {
+    let taken = match bind(address, flag).await {
+        Err(taken @ ServeError::PortTaken { .. }) if !is_chosen => taken,
+        other => return other,
+    };
+    for port in (1..=PORTS_TRIED_MAX).filter_map(|step| address.port().checked_add(step)).filter(|port| *port != kept_for_others) {
+        if let Ok(listener) = bind(SocketAddr::new(address.ip(), port), flag).await {
+            let by = holder(address.port()).unwrap_or_else(|| "another program".to_owned());
+            tracing::warn!("port {} is taken by {by}; serving on {port} instead", address.port());
+            return Ok(listener);
+        }
+    }
+    Err(taken)
 }
 
 impl Node {
@@ -157,8 +182,9 @@ impl Node {
     /// See [`ServeError`].
     pub async fn start(mut engine: Engine, trust: TrustStore, identity: Identity, data_dir: &Path, options: ServeOptions) -> Result<Self, ServeError> {
         let serving = key_file::lock_serving(data_dir)?.ok_or_else(|| ServeError::AlreadyServing(data_dir.to_owned()))?;
-        let lan = bind(SocketAddr::new(options.host, options.port), "--port").await?;
-        let admin = bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port), "--admin-port").await?;
+        let lan = bind_or_next(SocketAddr::new(options.host, options.port), "--port", options.port_is_chosen, options.admin_port).await?;
+        let admin_address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port);
+        let admin = bind_or_next(admin_address, "--admin-port", options.admin_port_is_chosen, options.port).await?;
         let port_of = |listener: &TcpListener, asked: u16| listener.local_addr().map_or(asked, |address| address.port());
         let (lan_port, admin_port) = (port_of(&lan, options.port), port_of(&admin, options.admin_port));
         let reachable = crate::net::addresses::reachable(options.host).first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -238,5 +264,24 @@ impl Node {
         if AdminFile::read(&self.data_dir).is_some_and(|file| file.pid == std::process::id()) {
             drop(std::fs::remove_file(self.data_dir.join(ADMIN_FILE)));
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_nobody_chose_gives_way_to_the_next_and_a_chosen_one_is_told_with_who_holds_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let given = bind_or_next(address, "--port", false, 0).await.unwrap();
+        assert!(given.local_addr().unwrap().port() > address.port());
+        let refused = bind_or_next(address, "--port", true, 0).await.unwrap_err().to_string();
+        assert!(refused.contains(&format!("(process {})", std::process::id())) && refused.contains("--port"), "{refused}");
+        let skipped = address.port().saturating_add(1);
+        let given = bind_or_next(address, "--port", false, skipped).await.unwrap();
+        assert_ne!(given.local_addr().unwrap().port(), skipped, "kept for the other listener");
     }
 }

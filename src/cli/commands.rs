@@ -39,6 +39,8 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let options = ServeOptions {
         host: args.host.unwrap_or_else(|| context.config.host()),
         port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
+        port_is_chosen: args.port.or(context.config.port).is_some(),
+        admin_port_is_chosen: args.admin_port.or(context.config.admin_port).is_some(),
         admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
         name,
         approval,

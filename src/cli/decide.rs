@@ -236,6 +236,7 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
     let identity = context.identity()?;
     let names = Names::of(&identity, &context.trust()?)?;
     let (mut engine, _) = context.engine(&identity)?;
+    let uuid = &engine.row_by_words(table, uuid, now())?;
     let entries = engine.history(table, uuid, now())?;
     context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "history": entries }), |text| {
         for entry in &entries {
@@ -258,6 +259,7 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
     let identity = context.identity()?;
     if let (Some(table), Some(uuid)) = (&args.table, &args.uuid) {
         let (mut engine, _) = context.engine(&identity)?;
+        let uuid = &engine.row_by_words(table, uuid, now())?;
         let undone = engine.undo_change(table, uuid, args.change.as_deref(), now())?;
         context.note_decision(&identity, &format!("a change of {table}/{uuid} was taken back"))?;
         return context.print(&json!({ "undone": [undone], "done": true }), |text| {

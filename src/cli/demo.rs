@@ -110,6 +110,8 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
 
     tell("\n── The desktop serves; the phone scans its code")?;
     let options = ServeOptions {
+        port_is_chosen: true,
+        admin_port_is_chosen: true,
         host: "127.0.0.1".parse()?,
         port: 0,
         admin_port: 0,

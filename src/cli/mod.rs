@@ -92,7 +92,7 @@ enum Command {
     History {
         /// Its table.
         table: String,
-        /// Its `sync_uuid`.
+        /// Its `sync_uuid`, or what it is called.
         uuid: String,
     },
     /// Take back a change of a row, or all that a device wrote since a time.
@@ -196,7 +196,7 @@ struct UndoArgs {
     /// The row's table.
     #[arg(required_unless_present = "device", conflicts_with = "device", requires = "uuid")]
     table: Option<String>,
-    /// The row's `sync_uuid`.
+    /// The row's `sync_uuid`, or what it is called.
     uuid: Option<String>,
     /// The change, as `storysync history` names it (or the start of it); the newest without.
     #[arg(long, value_name = "HASH", conflicts_with = "device")]

@@ -13,6 +13,7 @@ pub mod lan;
 pub mod live;
 pub mod node_state;
 pub mod origin;
+pub mod port_holder;
 pub mod presence;
 pub mod reply;
 pub mod sealed;

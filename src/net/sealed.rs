@@ -58,6 +58,12 @@ impl FromRequest<Arc<NodeState>> for Sealed {
             }
             refusal
         };
+        if is_unsealed(&request) {
+            return Err(refuse(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "this address takes sealed requests of paired devices only; PROTOCOL.md of storysync says how to pair and seal",
+            )));
+        }
         // Before the body: strangers shall not fill our memory.
         let found = find(request.headers(), node).map_err(refuse)?;
         let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
@@ -74,6 +80,15 @@ impl FromRequest<Arc<NodeState>> for Sealed {
         let OpenedRequest { body, responder, .. } = request;
         Ok(Self { device, from, connection, body, responder, is_fresh: !asks_for_prekey })
     }
+}
+
+/// Whether a request plainly is not sealed at all: said of its form alone, this tells nobody anything about who is paired.
+fn is_unsealed(request: &Request) -> bool {
+    if request.method() != Method::POST {
+        return !request.headers().contains_key(SEALED_HEADER);
+    }
+    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.starts_with("application/json")
 }
 
 /// What the listener knows of a request.

@@ -92,6 +92,15 @@ impl Engine {
         Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
     }
 
+    /// The uuid of the row people mean by its uuid or its name.
+    ///
+    /// # Errors
+    /// When there is no such row, or several are called so.
+    pub fn row_by_words(&mut self, table: &str, words: &str, now: Stamp) -> Result<String, EngineError> {
+        self.capture(now)?;
+        self.look(now, |session| session.row_by_words(table, words))
+    }
+
     /// Who wrote what in a row, and when.
     ///
     /// # Errors

@@ -62,12 +62,22 @@ pub enum EngineError {
         backup: PathBuf,
     },
     /// No such row.
-    #[error("no row of table {table} has the uuid {uuid}")]
+    #[error("no row of table {table} has the uuid or the name {uuid}")]
     NoSuchRow {
         /// The table.
         table: String,
         /// The uuid.
         uuid: String,
+    },
+    /// Several rows have this name.
+    #[error("several rows of table {table} are called {name}: {}; say which by its uuid", rows.join(", "))]
+    SeveralRows {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        name: String,
+        /// Their uuids.
+        rows: Vec<String>,
     },
     /// No such clash.
     #[error("no open clash has the id {0}; `storysync conflicts` lists them")]

@@ -7,7 +7,7 @@ use storysync_crdt::{ChangeHash, DeviceKey, Entry, Stamp, SyncUuid, Undo, UndoRo
 
 use super::error::{EngineError, SessionError};
 use super::session::Session;
-use crate::app::profile::table_of_entity_type;
+use crate::app::profile::{row_name, table_of_entity_type};
 use crate::store::log;
 use crate::store::rows::{self, RowId};
 use crate::trust::identity::DeviceId;
@@ -66,7 +66,38 @@ impl EntryReport {
     }
 }
 
+/// Rows of one name listed.
+const SAME_NAMED_LISTED_MAX: usize = 10;
+
 impl Session<'_> {
+    /// The uuid of the row people mean by `words`: its uuid, or its name in whatever case. Rows that stand go before deleted ones.
+    pub(super) fn row_by_words(&mut self, table: &str, words: &str) -> Result<String, SessionError> {
+        let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: words.to_owned() };
+        if self.find_row(table, words).is_ok() {
+            return Ok(words.to_owned());
+        }
+        let id = self.find_table(table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+        let present: Vec<RowId> = rows::present_in(self.connection, id)?.into_iter().map(|record| record.id).collect();
+        for candidates in [present, rows::absent_in(self.connection, id)?] {
+            let mut found = Vec::new();
+            for row in candidates {
+                let fields = storysync_crdt::row(&log::document(self.connection, row)?).fields;
+                if row_name(&fields).is_some_and(|name| name.to_lowercase() == words.trim().to_lowercase()) {
+                    found.push(rows::get(self.connection, row)?.uuid.as_str().to_owned());
+                }
+            }
+            match found.as_slice() {
+                [] => {}
+                [uuid] => return Ok(uuid.clone()),
+                _ => {
+                    found.truncate(SAME_NAMED_LISTED_MAX);
+                    return Err(EngineError::SeveralRows { table: table.to_owned(), name: words.to_owned(), rows: found }.into());
+                }
+            }
+        }
+        Err(no_such_row().into())
+    }
+
     fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, SessionError> {
         let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
         let id = self.find_table(table_of_entity_type(table))?.ok_or_else(no_such_row)?;

@@ -4,18 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    Change, ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, SyncUuid, Value, deletion, field, key, stands,
+    Change, ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, SyncUuid, TableName, Value, deletion, field, key,
+    stands,
 };
 
 use super::capture::is_sentinel;
 use super::error::SessionError;
 use super::pages::PLAIN_DELETED;
-use super::receive::Sender;
+use super::receive::{Sender, uuid_in_data};
 use super::session::{PUTS_PER_EDIT_MAX, Session, acting_for, is_one_edit};
 use super::wire::RowChange;
 use crate::app::schema::{Role, Table};
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::store::{log, peers};
+use crate::trust::pairing::is_invisible;
 use crate::values::from_json;
 
 impl Session<'_> {
@@ -34,7 +36,13 @@ impl Session<'_> {
         let written = if self.document(record.id)?.is_empty() {
             self.create_plain(record, table, fields, change, at)
         } else {
-            let base = self.base_of(record.id, change.version, peer, &device)?;
+            let base = match self.base_of(record.id, &fields, change, peer, &device)? {
+                PlainBase::At(base) => base,
+                PlainBase::Repeated => {
+                    self.on_behalf_of = None;
+                    return Ok(Ok(false));
+                }
+            };
             let is_newest = base == *self.document(record.id)?.heads();
             let nothing = Document::new();
             let seen = if is_newest { self.document(record.id)? } else { self.earlier(record.id, &base)?.unwrap_or(&nothing) };
@@ -108,6 +116,9 @@ impl Session<'_> {
     /// The first change of a new plain row, when it is no more than one and the row lives.
     pub(super) fn first_of_plain(&mut self, table: &Table, uuid: &SyncUuid, change: &RowChange, sender: &Sender) -> Result<Option<Change>, SessionError> {
         let (Some(device), None) = (sender.device, wants_deleted(change)) else { return Ok(None) };
+        if self.plain_refusal(&table.name, uuid, None, change)?.is_some() {
+            return Ok(None);
+        }
         let Ok(fields) = self.plain_fields(Some(table), change)? else { return Ok(None) };
         let at = self.written_at(change);
         let puts = self.first_puts(uuid, Some(table), fields, change, at);
@@ -150,20 +161,103 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// What a client had before it when it wrote from `version`: of the prefix of our log of the row that
-    /// carries this version, what we told the client; and what it wrote itself, also when the answer to that got lost, so that the
-    /// same push once more writes nothing. At least the first change.
-    fn base_of(&mut self, id: RowId, version: i64, peer: i64, device: &DeviceKey) -> Result<Heads, SessionError> {
+    /// Why a plain row can't be taken, by the name of what is wrong with it; `None` when it can be read on.
+    pub(super) fn plain_refusal(
+        &mut self,
+        table: &TableName,
+        uuid: &SyncUuid,
+        known: Option<&RowRecord>,
+        change: &RowChange,
+    ) -> Result<Option<String>, SessionError> {
+        if !OPERATIONS.contains(&change.operation.as_str()) {
+            let said: String = change.operation.chars().filter(|character| !is_invisible(*character)).take(WORD_CHARS_MAX).collect();
+            return Ok(Some(format!("“{said}” is no operation; send create, update or delete")));
+        }
+        if uuid_in_data(change).is_some_and(|named| named != uuid.as_str()) {
+            return Ok(Some("its data names another sync_uuid".to_owned()));
+        }
+        let schema = std::sync::Arc::clone(&self.schema);
+        let Some(table) = schema.table(table.as_str()) else {
+            // Rows of a table only other devices have are theirs to name: a client that got one from here may edit it.
+            return Ok(known.is_none().then(|| "this app has no such table, or it is left alone here".to_owned()));
+        };
+        let is_new = match known {
+            Some(record) => self.document(record.id)?.is_empty(),
+            None => true,
+        };
+        if !is_new || wants_deleted(change).is_some() {
+            return Ok(None);
+        }
+        Ok(missing_fields(table, change))
+    }
+
+    /// What a client had before it when it wrote from a version: of the prefix of our log of the row that carries this version, what
+    /// we told the client and what it wrote itself; at least the first change. To this comes what it wrote from there and was perhaps
+    /// never told of, its answer being lost: who writes twice from one version writes the second time over the first.
+    fn base_of(&mut self, id: RowId, fields: &BTreeMap<String, Value>, change: &RowChange, peer: i64, device: &DeviceKey) -> Result<PlainBase, SessionError> {
         let served = peers::served(self.connection, peer, id)?;
         let places = log::places(self.connection, id)?;
         let document = self.document(id)?;
-        let at_version = document.heads_at_version(version);
+        let at_version = document.heads_at_version(change.version);
         let prefix = document.ancestors(&at_version.iter().copied().collect::<Vec<_>>());
-        Ok(known_heads(document, |position, hash| {
-            let own = document.changes().get(position).and_then(|change| change.actor().device()).as_ref() == Some(device);
+        let is_own = |position: usize| document.changes().get(position).and_then(|change| change.actor().device()).as_ref() == Some(device);
+        let told = known_heads(document, |position, hash| {
             let told = places.get(position).is_some_and(|seq| *seq <= served);
-            position == 0 || own || (prefix.contains(hash) && told)
-        }))
+            position == 0 || prefix.contains(hash) && (is_own(position) || told)
+        });
+        let mut known = document.ancestors(&told.iter().copied().collect::<Vec<_>>());
+        let mut written = Vec::new();
+        for (position, own) in document.changes().iter().enumerate() {
+            if is_own(position) && own.deps().iter().all(|dep| known.contains(dep)) {
+                known.insert(own.hash());
+                written.push(own.hash());
+            }
+        }
+        // Sent again after something else was: the same words, said at the same time. Who creates a row that is deleted wants it back.
+        let wants_back = deletion(document).is_some() && wants_deleted(change).is_none() && (change.operation == "create" || brings_back(change));
+        if !wants_back && let Some(at) = change.updated_at.as_deref().and_then(Stamp::parse) {
+            let at = Value::from(at.to_table_text());
+            let deletes = wants_deleted(change).is_some();
+            for hash in written {
+                let Some(then) = document.at(&Heads::from([hash])) else { continue };
+                let is_said = field(&then, key::UPDATED_AT) == Some(at.clone())
+                    && deletion(&then).is_some() == deletes
+                    && fields.iter().all(|(name, value)| field(&then, name).unwrap_or(Value::Null) == *value);
+                if is_said {
+                    return Ok(PlainBase::Repeated);
+                }
+            }
+        }
+        Ok(PlainBase::At(known_heads(document, |_, hash| known.contains(hash))))
+    }
+}
+
+/// What a client may do to a row; one that does not say updates it.
+const OPERATIONS: &[&str] = &["create", "update", "delete", ""];
+/// Characters repeated of a word nobody knows.
+const WORD_CHARS_MAX: usize = 40;
+
+/// Where an edit of a client without automerge belongs.
+enum PlainBase {
+    /// On top of these.
+    At(Heads),
+    /// It is here: its answer was lost.
+    Repeated,
+}
+
+/// The columns a new row must have and does not bring.
+fn missing_fields(table: &Table, change: &RowChange) -> Option<String> {
+    let is_missing = |name: &str| change.data.as_ref().is_none_or(|data| data.get(name).is_none_or(serde_json::Value::is_null));
+    let missing: Vec<&str> = table
+        .columns
+        .iter()
+        .filter(|column| column.is_content() && column.not_null && column.default.is_none() && is_missing(&column.name))
+        .map(|column| column.name.as_str())
+        .collect();
+    match missing.as_slice() {
+        [] => None,
+        [name] => Some(format!("it lacks {name}, which every row of {} has", table.name())),
+        names => Some(format!("it lacks {}, which every row of {} has", names.join(", "), table.name())),
     }
 }
 

@@ -54,7 +54,10 @@ impl Incoming {
         let read = |text: &String| STANDARD.decode(text).ok().and_then(|bytes| Change::decode_received(&bytes).ok());
         changes
             .into_iter()
-            .map(|change| {
+            .map(|mut change| {
+                if change.sync_uuid.is_empty() {
+                    change.sync_uuid = uuid_in_data(&change).unwrap_or_default().to_owned();
+                }
                 let read: Vec<Option<Change>> = change.automerge.iter().map(read).collect();
                 Self { arrival: arrival(&change, &read), read, change }
             })
@@ -67,6 +70,11 @@ impl Incoming {
     pub(super) fn may_arrive(&self) -> bool {
         self.arrival.is_some() || self.change.automerge.is_empty() && self.change.operation == "create" && self.change.data.is_some()
     }
+}
+
+/// The row as its own columns name it.
+pub(super) fn uuid_in_data(change: &RowChange) -> Option<&str> {
+    change.data.as_ref()?.get("sync_uuid")?.as_str()
 }
 
 fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<RowHead> {
@@ -239,6 +247,10 @@ impl Session<'_> {
         sender: &Sender,
         receipt: &mut Receipt,
     ) -> Result<(), SessionError> {
+        if let Some(reason) = self.plain_refusal(table, uuid, known.as_ref(), change)? {
+            receipt.refuse(format!("{table}/{uuid} was refused: {reason}"));
+            return Ok(());
+        }
         let record = match known {
             Some(record) => record,
             None if change.data.is_none() => {

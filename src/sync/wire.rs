@@ -269,7 +269,8 @@ pub struct RowChange {
     /// The row's id on the sending device; means nothing elsewhere.
     #[serde(default)]
     pub entity_id: Option<i64>,
-    /// The row.
+    /// The row; clients without automerge may name it in `data` instead.
+    #[serde(default)]
     pub sync_uuid: String,
     /// create, update, delete.
     #[serde(default)]

@@ -99,7 +99,7 @@ impl Handmade {
 pub fn push_of(first_name: &str) -> Vec<u8> {
     let row = serde_json::json!({
         "entity_type": "actor", "sync_uuid": format!("pushed-{first_name}"), "operation": "create", "version": 1,
-        "data": { "first_name": first_name, "user_id": 1 },
+        "data": { "first_name": first_name, "user_id": 1, "setting_id": 1 },
     });
     serde_json::json!({ "changes": [row] }).to_string().into_bytes()
 }

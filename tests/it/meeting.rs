@@ -567,7 +567,7 @@ fn new_rows_of_two_copies_under_one_id_stay_two_rows() {
         node.run_json(&["migrate"]);
     }
     one.serve();
-    other.pair_with(&one);
+    other.run_json(&["pair", "join", &one.qr()]);
     other.run_json(&["sync"]);
     for node in [&one, &other] {
         let actors = "SELECT count(*) FROM actor WHERE first_name LIKE 'Smuggler%' OR first_name LIKE 'Inquisitor%'";

@@ -274,7 +274,7 @@ fn a_reference_to_a_row_unknown_here_is_kept_and_erases_nothing() {
         entity_type: "alignment".to_owned(),
         sync_uuid: "not-yet".to_owned(),
         operation: "create".to_owned(),
-        data: json!({ "name": "Chaotic late" }).as_object().cloned(),
+        data: json!({ "name": "Chaotic late", "setting_id": desktop.value::<String>("SELECT sync_uuid FROM setting LIMIT 1") }).as_object().cloned(),
         version: 1,
         ..RowChange::default()
     };
@@ -335,7 +335,9 @@ fn a_new_row_without_columns_is_refused() {
 #[test]
 fn rows_of_one_name_in_two_tables_written_alike_are_two_rows_everywhere() {
     let (mut desktop, phone) = (desktop(), PlainPhone::new(9));
-    let same = || Some(json!({ "name": "Same", "created_at": "2026-03-01T10:00:00Z" }));
+    let uuid_in = |table: &str| desktop.value::<String>(&format!("SELECT sync_uuid FROM {table} LIMIT 1"));
+    let (user, setting) = (uuid_in("user"), uuid_in("setting"));
+    let same = || Some(json!({ "name": "Same", "user_id": user, "setting_id": setting, "created_at": "2026-03-01T10:00:00Z" }));
     let pushed =
         [plain("setting", "one-name", "create", same()), plain("object_", "one-name", "create", same()), plain("faction", "one-name", "create", same())];
     assert_eq!(desktop.engine().receive(&pushed, &phone.id, now()).unwrap().rejected, Vec::<String>::new());
@@ -369,4 +371,106 @@ fn what_a_push_deletes_and_needs_at_once_ends_alike_on_either_way() {
         )
     };
     assert_eq!(ends(&mut short), ends(&mut long));
+}
+
+fn titles(desktop: &mut Replica) -> (String, i64, usize) {
+    (desktop.value("SELECT title FROM actor WHERE id = 1"), desktop.value("SELECT count(*) FROM sync_change"), desktop.engine().conflicts(now()).unwrap().len())
+}
+
+#[test]
+fn a_push_repeated_after_a_lost_answer_writes_nothing() {
+    for (edits_between, writes_again) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+        let ada = actor_uuid(&desktop);
+        phone.pull(&mut desktop);
+        phone.data(&ada).insert("title".to_owned(), "Phone".into());
+        phone.rows.get_mut(&ada).unwrap().updated_at = Some("2026-11-27T00:30:00Z".to_owned());
+        let first = phone.rows[&ada].clone();
+        phone.push(&mut desktop, &[&ada]);
+        let mut expected = "Phone";
+        if edits_between {
+            desktop.write("UPDATE actor SET title = 'Desktop, having seen Phone' WHERE id = 1");
+            desktop.capture();
+            expected = "Desktop, having seen Phone";
+        }
+        if writes_again {
+            // From the old version still: it never heard of the new one.
+            phone.rows.insert(ada.clone(), RowChange { updated_at: Some("2026-11-27T00:31:00Z".to_owned()), ..first.clone() });
+            phone.data(&ada).insert("job".to_owned(), "second thought".into());
+            phone.push(&mut desktop, &[&ada]);
+        }
+        let before = titles(&mut desktop);
+        phone.rows.insert(ada.clone(), first);
+        let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
+        assert!(conflicts.is_empty() && rejected.is_empty(), "{edits_between} {writes_again}: {conflicts:?} {rejected:?}");
+        assert_eq!(titles(&mut desktop), before, "{edits_between} {writes_again}");
+        assert_eq!((before.0.as_str(), before.2), (expected, 0));
+        if writes_again {
+            assert_eq!(desktop.value::<String>("SELECT job FROM actor WHERE id = 1"), "second thought");
+        }
+    }
+}
+
+#[test]
+fn a_second_thought_from_the_version_of_the_first_builds_on_it() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    let version = phone.rows[&ada].version;
+    for title in ["First", "Second thought", "First"] {
+        phone.rows.get_mut(&ada).unwrap().version = version;
+        phone.rows.get_mut(&ada).unwrap().updated_at = None;
+        phone.data(&ada).insert("title".to_owned(), title.into());
+        assert!(phone.push(&mut desktop, &[&ada]).0.is_empty());
+        assert_eq!((titles(&mut desktop).0.as_str(), titles(&mut desktop).2), (title, 0));
+    }
+}
+
+#[test]
+fn what_a_plain_row_has_wrong_is_refused_by_name() {
+    let mut desktop = desktop();
+    desktop.write("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT NOT NULL, mood TEXT NOT NULL, stars INTEGER NOT NULL DEFAULT 0)");
+    desktop.capture();
+    let full = json!({ "title": "t", "mood": "calm" });
+    let other_name = json!({ "title": "t", "mood": "calm", "sync_uuid": "another" });
+    for (row, words) in [
+        (plain("note", "n1", "upsert", Some(full.clone())), "“upsert” is no operation"),
+        (plain("poem", "n2", "create", Some(full.clone())), "no such table"),
+        (plain("note", "n3", "create", Some(json!({ "title": "t" }))), "lacks mood"),
+        (plain("note", "n4", "update", Some(json!({ "mood": null }))), "lacks title, mood"),
+        (plain("note", "n5", "create", Some(other_name)), "another sync_uuid"),
+        (plain("note", "", "create", Some(full.clone())), "no usable entity_type or sync_uuid"),
+    ] {
+        let receipt = desktop.engine().receive(&[row, plain("note", "fine", "create", Some(full.clone()))], &PlainPhone::new(9).id, now()).unwrap();
+        assert!(receipt.rejected.len() == 1 && receipt.rejected[0].contains(words), "{words}: {:?}", receipt.rejected);
+    }
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM note"), 1, "only what was whole");
+    let named_within = plain("note", "", "create", Some(json!({ "title": "within", "mood": "calm", "sync_uuid": "named-within" })));
+    let pushed: RowChange = {
+        let mut told = serde_json::to_value(named_within).unwrap();
+        told.as_object_mut().unwrap().remove("sync_uuid");
+        serde_json::from_value(told).unwrap()
+    };
+    assert!(desktop.engine().receive(&[pushed], &PlainPhone::new(9).id, now()).unwrap().rejected.is_empty());
+    assert_eq!(desktop.value::<String>("SELECT title FROM note WHERE sync_uuid = 'named-within'"), "within");
+}
+
+#[test]
+fn rows_are_found_by_their_names_and_several_of_one_name_are_listed() {
+    let mut desktop = Replica::empty(1);
+    desktop.write("CREATE TABLE hero (id INTEGER PRIMARY KEY, first_name TEXT, last_name TEXT)");
+    desktop.write("CREATE TABLE scene (id INTEGER PRIMARY KEY, title TEXT)");
+    desktop.write("INSERT INTO hero (first_name, last_name) VALUES ('Mara', 'Voss'), ('Mara', 'Lund')");
+    desktop.write("INSERT INTO scene (title) VALUES ('The storm'), ('The storm')");
+    desktop.capture();
+    let mara: String = desktop.value("SELECT sync_uuid FROM hero WHERE id = 1");
+    assert_eq!(desktop.engine().row_by_words("hero", "mara voss", now()).unwrap(), mara);
+    assert_eq!(desktop.engine().row_by_words("hero", &mara, now()).unwrap(), mara);
+    let several = desktop.engine().row_by_words("scene", "The storm", now()).unwrap_err().to_string();
+    let first: String = desktop.value("SELECT sync_uuid FROM scene WHERE id = 1");
+    assert!(several.contains("several rows") && several.contains(&first), "{several}");
+    // A name that is free again means the row that stands.
+    desktop.write("DELETE FROM scene WHERE id = 2");
+    assert_eq!(desktop.engine().row_by_words("scene", "The storm", now()).unwrap(), first);
+    assert!(desktop.engine().row_by_words("scene", "Nobody", now()).is_err());
 }

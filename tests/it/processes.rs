@@ -367,3 +367,20 @@ fn a_locked_database_is_told_and_left_alone() {
     assert_eq!(std::fs::read(&node.database).unwrap(), before);
     assert_eq!(node.run_json(&["migrate"])["tables"].as_array().unwrap().len(), 63);
 }
+
+#[test]
+fn an_unsealed_request_is_told_where_sealing_is_described() {
+    let mut desktop = TestNode::with_fixture(Dialect::Presync);
+    desktop.serve();
+    for request in [
+        "POST /api/sync/push HTTP/1.1\r\nContent-Type: application/json\r\nAuthorization: Bearer documented\r\nContent-Length: 2\r\n",
+        "GET /api/sync/status HTTP/1.1\r\nContent-Length: 0\r\n",
+    ] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", desktop.port)).unwrap();
+        let body = if request.starts_with("POST") { "{}" } else { "" };
+        std::io::Write::write_all(&mut stream, format!("{request}Host: 127.0.0.1:{}\r\nConnection: close\r\n\r\n{body}", desktop.port).as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("{\"detail\":\"") && answer.contains("PROTOCOL.md"), "{answer}");
+    }
+}

@@ -166,7 +166,7 @@ fn a_push_that_is_queued_when_its_device_is_revoked_writes_nothing() {
     let other = TestNode::empty();
     other.run_json(&["pair", "join", &desktop.qr()]);
     let (client, busy) = (Handmade::of(&phone, &desktop), Handmade::of(&other, &desktop));
-    let rows: Vec<Value> = (0..8_000).map(|n| serde_json::json!({ "entity_type": "actor", "sync_uuid": format!("busy-{n}"), "operation": "create", "version": 1, "data": { "first_name": "Busy" } })).collect();
+    let rows: Vec<Value> = (0..8_000).map(|n| serde_json::json!({ "entity_type": "actor", "sync_uuid": format!("busy-{n}"), "operation": "create", "version": 1, "data": { "first_name": "Busy", "setting_id": 1 } })).collect();
     let long = busy.request("POST", "/api/sync/push", serde_json::json!({ "changes": rows }).to_string().as_bytes(), 1, busy.prekey());
     let request = client.request("POST", "/api/sync/push", &push_of("Queued"), 1, client.prekey());
     let phone_id = id(&phone);
