@@ -78,31 +78,6 @@ fn a_pushed_row_merges_with_what_was_written_meanwhile() {
 }
 
 #[test]
-fn a_push_repeated_after_a_lost_answer_writes_nothing() {
-    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
-    let ada = actor_uuid(&desktop);
-    phone.pull(&mut desktop);
-    phone.data(&ada).insert("title".to_owned(), "Queen".into());
-    let unanswered = phone.rows.clone();
-    phone.push(&mut desktop, &[&ada]);
-    let changes = |desktop: &Replica| desktop.value::<i64>("SELECT count(*) FROM sync_change");
-    let before = changes(&desktop);
-    phone.rows = unanswered.clone();
-    let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
-    assert!(conflicts.is_empty() && rejected.is_empty());
-    assert_eq!(changes(&desktop), before);
-    // Nor once the desktop has written over it, having seen it; and a second thought is made on top of the phone's own first.
-    desktop.write("UPDATE actor SET title = 'Empress' WHERE id = 1");
-    phone.rows = unanswered.clone();
-    assert!(phone.push(&mut desktop, &[&ada]).0.is_empty());
-    assert_eq!(desktop.value::<String>("SELECT title FROM actor WHERE id = 1"), "Empress");
-    phone.rows = unanswered;
-    phone.data(&ada).insert("job".to_owned(), "pirate".into());
-    assert!(phone.push(&mut desktop, &[&ada]).0.is_empty());
-    assert_eq!(desktop.value::<String>("SELECT title || ', ' || job FROM actor WHERE id = 1"), "Empress, pirate");
-}
-
-#[test]
 fn a_pushed_row_clashes_where_both_wrote_and_the_reply_has_the_documented_shape() {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
     let ada = actor_uuid(&desktop);

@@ -213,10 +213,11 @@ fn errors_say_what_to_do_and_leave_everything_alone() {
     assert!(node.fails(&["pair", "join", "hello"]).contains("not a storysync pairing code"));
     let bytes = [1_u8; 32];
     let key = storysync::trust::to_base64url(&bytes);
-    let expired = format!(r#"{{"v":1,"ip":"127.0.0.1","port":1,"token":"{key}","id":"{key}","ek":"{key}","exp":1000}}"#);
-    assert!(node.fails(&["pair", "join", &expired]).contains("expired"));
-    let nobody = expired.replace("1000", "99999999999");
-    assert!(node.fails(&["pair", "join", &nobody]).contains("can't be reached at 127.0.0.1:1"));
+    // Whether a code has expired is judged by the clock of the device that shows it.
+    for exp in ["1000", "99999999999"] {
+        let nobody = format!(r#"{{"v":1,"ip":"127.0.0.1","port":1,"token":"{key}","id":"{key}","ek":"{key}","exp":{exp}}}"#);
+        assert!(node.fails(&["pair", "join", &nobody]).contains("can't be reached at 127.0.0.1:1"));
+    }
     assert!(node.fails(&["document", "actor", "none"]).contains("no row of table actor"));
     assert!(node.fails(&["devices", "revoke", "nobody"]).contains("storysync devices"));
 }
