@@ -114,7 +114,7 @@ impl Session<'_> {
             let dropped = is_filled && self.dropped.contains(&name);
             for row in rows::absent_in(self.connection, id)? {
                 let record = rows::get(self.connection, row)?;
-                if dropped && record.local_id.is_some() && record.parked.is_none() {
+                if dropped && (record.local_id.is_some() || self.former_ids.contains_key(&row)) && record.parked.is_none() {
                     self.capture_delete(row, self.now)?;
                 }
                 shown.insert(row);

@@ -34,4 +34,5 @@ mod surface;
 mod syncing;
 mod trust;
 mod typing;
+mod upgrades;
 mod vectors;
