@@ -52,6 +52,14 @@ impl Replica {
         Self::at(folder, database, device)
     }
 
+    /// A new file of another app's, with the tables and rows of `schema`.
+    pub fn of_schema(schema: &str, device: u8) -> Self {
+        let folder = TempDir::new().unwrap();
+        let database = folder.path().join("app.db");
+        Connection::open(&database).unwrap().execute_batch(schema).unwrap();
+        Self::at(folder, database, device)
+    }
+
     /// A new, empty Storymaster database.
     pub fn empty(device: u8) -> Self {
         let folder = TempDir::new().unwrap();

@@ -283,8 +283,8 @@ fn a_word_of_our_own_is_a_word_like_any_other_when_somebody_types_it() {
 fn what_an_app_keeps_by_itself_never_clashes_and_keeps_no_row_alive() {
     let schema = "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT, modified TEXT, lastOpened INTEGER, word_count INTEGER);
         INSERT INTO note VALUES (1, 'one', 'b', '2026-01-01', 1, 1), (2, 'two', 'b', '2026-01-01', 1, 1)";
-    let mut one = of_schema(schema, 1);
-    let mut other = of_schema(schema.split_once(';').unwrap().0, 2);
+    let mut one = Replica::of_schema(schema, 1);
+    let mut other = Replica::of_schema(schema.split_once(';').unwrap().0, 2);
     other.sync(&mut one);
     one.write("UPDATE note SET title = title || '!', modified = '2026-02-01', lastOpened = 2, word_count = 2 WHERE id = 1; UPDATE note SET lastOpened = 9 WHERE id = 2");
     other.write(
@@ -310,8 +310,8 @@ fn the_same_letters_otherwise_composed_are_no_edit() {
 
 #[test]
 fn text_that_is_not_utf8_arrives_as_text() {
-    let mut one = of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT); INSERT INTO note VALUES (1, CAST(x'61eda0bd62' AS TEXT))", 1);
-    let mut other = of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT)", 2);
+    let mut one = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT); INSERT INTO note VALUES (1, CAST(x'61eda0bd62' AS TEXT))", 1);
+    let mut other = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT)", 2);
     other.sync(&mut one);
     other.write("INSERT INTO note (t) VALUES (CAST(x'ff' AS TEXT)), (x'ff')");
     other.sync(&mut one);
@@ -331,11 +331,4 @@ fn a_text_over_the_limit_that_shrinks_again_merges_like_any_edit() {
     one.write("UPDATE actor SET notes = 'Once, he lives in the tower.' WHERE id = 1");
     meet(&mut one, &mut other);
     assert_eq!(of_actor(&other, "notes"), "Once, he lives in the tower. Nobody knows why.");
-}
-
-fn of_schema(schema: &str, device: u8) -> Replica {
-    let folder = tempfile::TempDir::new().unwrap();
-    let database = folder.path().join("app.db");
-    rusqlite::Connection::open(&database).unwrap().execute_batch(schema).unwrap();
-    Replica::at(folder, database, device)
 }

@@ -2,18 +2,11 @@
 
 use crate::support::*;
 
-fn of_schema(schema: &str, device: u8) -> Replica {
-    let folder = tempfile::TempDir::new().unwrap();
-    let database = folder.path().join("app.db");
-    rusqlite::Connection::open(&database).unwrap().execute_batch(schema).unwrap();
-    Replica::at(folder, database, device)
-}
-
 const NOTES: &str = "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT)";
 
 /// Two devices with the same notes.
 fn with_notes(count: usize) -> (Replica, Replica) {
-    let (mut one, mut other) = (of_schema(NOTES, 1), of_schema(NOTES, 2));
+    let (mut one, mut other) = (Replica::of_schema(NOTES, 1), Replica::of_schema(NOTES, 2));
     let rows: String = (0..count).map(|number| format!("INSERT INTO note (title, body) VALUES ('title {number}', 'body {number}');")).collect();
     one.write(&rows);
     other.sync(&mut one);
@@ -53,7 +46,7 @@ fn what_was_typed_into_a_new_column_elsewhere_is_not_filled_over() {
 fn the_version_of_a_schema_is_each_files_own() {
     for table in ["alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)", "schema_migrations (version_num TEXT, done INTEGER)"] {
         let name = table.split_whitespace().next().unwrap();
-        let (mut one, mut other) = (of_schema(&format!("CREATE TABLE {table}"), 1), of_schema(&format!("CREATE TABLE {table}"), 2));
+        let (mut one, mut other) = (Replica::of_schema(&format!("CREATE TABLE {table}"), 1), Replica::of_schema(&format!("CREATE TABLE {table}"), 2));
         one.write(&format!("INSERT INTO {name} (version_num) VALUES ('001')"));
         other.sync(&mut one);
         let version = |device: &Replica| device.texts(&format!("SELECT version_num FROM {name}"));
