@@ -255,7 +255,8 @@ impl Session<'_> {
                     Ok(()) => pass.has_moved = true,
                     Err(SessionError::Sqlite(error)) if is_constraint(&error) && !self.connection.is_autocommit() => {
                         // A trigger of the app's keeps it, perhaps until what refers to it is gone. Everything else goes on.
-                        tracing::warn!(table = table.name(), %error, "a row that was deleted elsewhere is kept by the app's table");
+                        // Not the error: what a trigger says may quote the row.
+                        tracing::warn!(table = table.name(), "a row that was deleted elsewhere is kept by the app's table");
                         record.parked = Some(REFUSED_BY_TABLE.to_owned());
                         pass.refused_removals.insert(record.id);
                         return Ok(());
