@@ -181,6 +181,12 @@ impl Table {
         self.name.as_str()
     }
 
+    /// Whether a column says which row of this table a row is a part of.
+    #[must_use]
+    pub fn is_tree(&self, column: &Column) -> bool {
+        matches!(&column.role, Role::Reference { table } if *table == self.name()) && storysync_crdt::is_tree_column(&self.name, &column.name)
+    }
+
     /// The references to other tables.
     pub fn references(&self) -> impl Iterator<Item = (&Column, &str)> {
         self.columns.iter().filter_map(|column| match &column.role {

@@ -39,6 +39,10 @@ pub enum DifferenceKind {
     Unsent,
     /// The row referred to waits, and this one stands in its place.
     StandIn,
+    /// A brake holds the text back from being emptied.
+    Held,
+    /// The row would stand in a circle, and is where it was before.
+    Ring,
 }
 
 impl DifferenceKind {
@@ -48,6 +52,8 @@ impl DifferenceKind {
             Self::Refused => Some("refused"),
             Self::Unsent => Some("unsent"),
             Self::StandIn => Some("stand_in"),
+            Self::Held => Some("held"),
+            Self::Ring => Some("ring"),
         }
     }
 
@@ -56,6 +62,8 @@ impl DifferenceKind {
             Some("refused") => Self::Refused,
             Some("unsent") => Self::Unsent,
             Some("stand_in") => Self::StandIn,
+            Some("held") => Self::Held,
+            Some("ring") => Self::Ring,
             _ => Self::Quiet,
         }
     }

@@ -29,6 +29,7 @@ mod receive;
 mod reconcile;
 mod report;
 mod resolve;
+mod rings;
 mod rules;
 mod session;
 mod settle;

@@ -221,6 +221,7 @@ impl Session<'_> {
                     BTreeMap::from([(key::DELETED_AT.to_owned(), Value::Null)])
                 }
             }
+            ConflictKind::Ring => return self.decide_ring(record, conflict, choice, own),
             ConflictKind::Unique => return self.decide_unique(record, conflict, choice, own),
             ConflictKind::Schema => return self.decide_schema(record, conflict, choice),
         };
@@ -374,7 +375,7 @@ impl Session<'_> {
 }
 
 /// The value of the side that is taken.
-fn side(field: &FieldClash, take: Option<&Take>, own: &DeviceKey) -> Result<Value, EngineError> {
+pub(super) fn side(field: &FieldClash, take: Option<&Take>, own: &DeviceKey) -> Result<Value, EngineError> {
     let by = |wanted: &dyn Fn(Option<&DeviceKey>) -> bool| field.values.iter().rfind(|value| wanted(value.device.as_ref())).map(|value| value.value.clone());
     match take {
         None | Some(Take::Keep) => Ok(field.shown.clone()),
