@@ -516,3 +516,11 @@ pub fn open_conflicts(connection: &Connection) -> rusqlite::Result<i64> {
 pub fn absent_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowId>> {
     connection.prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 AND present = 0")?.query_map([table.0], |row| row.get(0).map(RowId))?.collect()
 }
+
+/// All known rows of a table, whether they stand or not.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn all_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowId>> {
+    connection.prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 ORDER BY id")?.query_map([table.0], |row| row.get(0).map(RowId))?.collect()
+}

@@ -27,6 +27,7 @@ mod pages;
 mod plain;
 mod receive;
 mod reconcile;
+mod renaming;
 mod report;
 mod resolve;
 mod rings;
