@@ -21,6 +21,8 @@ use crate::trust::pairing::clean_name;
 
 /// How long a command waits for another writer. The app's own writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long tables the app has dropped may stay away, or empty, before a node that saw it takes that for a deletion.
+const REBUILDING_WITHIN: Duration = Duration::from_secs(4);
 /// Setting under which this device's name is remembered.
 const NAME_SETTING: &str = "name";
 
@@ -119,6 +121,7 @@ impl Context {
             prose_columns: self.config.prose_columns.clone(),
             device_key: identity.public_key(),
             busy_timeout: BUSY_TIMEOUT,
+            rebuilding_within: REBUILDING_WITHIN,
         }
     }
 

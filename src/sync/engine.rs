@@ -19,12 +19,13 @@ use super::renaming::schema_of;
 use super::report::Status;
 use super::session::Session;
 use crate::app::profile::Prose;
+use crate::app::rows as app_rows;
 use crate::app::schema::{self, Schema};
 use crate::app::triggers;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, LogLine, MirroredDevice};
-use crate::store::{migrations, outbox};
+use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
 /// Pages of the file kept in memory while it is worked on, in KiB: indexes of hundred thousand rows fit into it.
@@ -52,6 +53,9 @@ pub struct EngineOptions {
     pub device_key: DeviceKey,
     /// How long to wait for another writer.
     pub busy_timeout: Duration,
+    /// How long tables the app has just dropped, or made again and not yet filled, may stay so before that counts as its wish: an
+    /// import drops them all and fills them again, and must find them as it left them.
+    pub rebuilding_within: Duration,
 }
 
 /// What a look at the file found.
@@ -118,6 +122,8 @@ pub struct Engine {
     remembered: Anchor,
     pub(super) epoch: Epoch,
     entropy: Entropy,
+    /// The schema version under which tables were first missing or empty, and when (Unix time in ms).
+    rebuilding: Option<(i64, i64)>,
     /// Whether other tables are in sync than ought to be: some were excluded, or included again.
     is_other_choice: bool,
     /// Whether it is on record that others know the names of our rows.
@@ -320,6 +326,7 @@ impl Engine {
         enable_triggers_of(&connection, &schema).map_err(explain)?;
         let is_other_choice = is_other_choice(&connection, &schema).map_err(explain)?;
         Ok(Self {
+            rebuilding: None,
             is_other_choice,
             inode: inode(&path),
             connection,
@@ -397,7 +404,7 @@ impl Engine {
         self.follow_replaced_file()?;
         let restored = self.prepare_restored(now)?;
         self.writes += 1;
-        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, is_other_choice, .. } = self;
+        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, is_other_choice, rebuilding, .. } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
@@ -427,9 +434,19 @@ impl Engine {
                 noticed.new_epoch = true;
             }
             let version = schema::version(&transaction)?;
+            let watched = schema.version == state.schema_version || rebuilding.is_some();
             if version != schema.version || noticed.new_epoch {
                 *schema = Arc::new(schema_of(&transaction, &options.excluded_tables)?);
             }
+            if version != state.schema_version && watched && is_rebuilding(&transaction, schema, &options.excluded_tables)? {
+                let (seen, since) = rebuilding.filter(|(seen, _)| *seen == version).unwrap_or((version, now.unix_ms()));
+                *rebuilding = Some((seen, since));
+                let waited = now.unix_ms().saturating_sub(since);
+                if u64::try_from(waited).is_ok_and(|waited| u128::from(waited) < options.rebuilding_within.as_millis()) {
+                    return Err(EngineError::Rebuilding(options.database.clone()).into());
+                }
+            }
+            *rebuilding = None;
             enable_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
             let follows = version != state.schema_version || *is_other_choice;
@@ -613,6 +630,21 @@ fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Res
 }
 
 /// Whether our triggers stand on other tables than those that are in sync.
+/// Whether a table that held rows is missing, or holds none.
+fn is_rebuilding(connection: &Connection, schema: &Schema, excluded: &[String]) -> Result<bool, SessionError> {
+    for name in rows::tables_with_columns(connection)?.into_iter().filter(|name| !excluded.contains(name)) {
+        let Some(id) = rows::find_table(connection, &name)? else { continue };
+        let is_empty = match schema.table(&name) {
+            Some(table) => app_rows::is_empty(connection, table)?,
+            None => true,
+        };
+        if is_empty && rows::count_present(connection, id)? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn is_other_choice(connection: &Connection, schema: &Schema) -> rusqlite::Result<bool> {
     let mut list = connection.prepare("SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND instr(name, ?1) = 1")?;
     let standing: BTreeSet<String> = list.query_map([triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
