@@ -122,6 +122,8 @@ pub struct Engine {
     remembered: Anchor,
     pub(super) epoch: Epoch,
     entropy: Entropy,
+    /// Whether a file of another device's node is looked at and not taken over.
+    looks_only: bool,
     /// The schema version under which tables were first missing or empty, and when (Unix time in ms).
     rebuilding: Option<(i64, i64)>,
     /// Whether other tables are in sync than ought to be: some were excluded, or included again.
@@ -247,6 +249,23 @@ impl Engine {
         Self::of_connection(connection, options, entropy)
     }
 
+    /// The device whose node a file belongs to; `None` while it was not prepared. Reads only.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn owner(database: &Path, busy_timeout: Duration) -> Result<Option<String>, EngineError> {
+        let connection = open_connection(database, busy_timeout)?;
+        if migrations::node_progress(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.0 == 0 {
+            return Ok(None);
+        }
+        Ok(read_state(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.map(|state| state.device_id))
+    }
+
+    /// From here on nothing is written into a file that belongs to another device's node: it is looked at as it was left.
+    pub fn look_only(&mut self) {
+        self.looks_only = true;
+    }
+
     /// Opens a file, preparing it first when needed. `progress` is told (rows done, rows in all).
     ///
     /// # Errors
@@ -326,6 +345,7 @@ impl Engine {
         enable_triggers_of(&connection, &schema).map_err(explain)?;
         let is_other_choice = is_other_choice(&connection, &schema).map_err(explain)?;
         Ok(Self {
+            looks_only: false,
             rebuilding: None,
             is_other_choice,
             inode: inode(&path),
@@ -523,6 +543,9 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {
+        if self.looks_only {
+            return Ok(Noticed::default());
+        }
         self.follow_replaced_file()?;
         if self.prepare_restored(now)? {
             return Ok(Noticed { new_epoch: true, ..self.write(now, |_| Ok(()))?.1 });
