@@ -122,6 +122,8 @@ pub struct Engine {
     remembered: Anchor,
     pub(super) epoch: Epoch,
     entropy: Entropy,
+    /// Whether the file was put there by somebody and not looked through since.
+    is_unchecked: bool,
     /// Whether a file of another device's node is looked at and not taken over.
     looks_only: bool,
     /// The schema version under which tables were first missing or empty, and when (Unix time in ms).
@@ -345,6 +347,7 @@ impl Engine {
         enable_triggers_of(&connection, &schema).map_err(explain)?;
         let is_other_choice = is_other_choice(&connection, &schema).map_err(explain)?;
         Ok(Self {
+            is_unchecked: false,
             looks_only: false,
             rebuilding: None,
             is_other_choice,
@@ -382,6 +385,7 @@ impl Engine {
         self.is_other_choice = is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
         self.connection = connection;
         self.inode = now;
+        self.is_unchecked = true;
         self.has_sent = false;
         self.names = None;
         self.counted = None;
@@ -424,7 +428,23 @@ impl Engine {
         self.follow_replaced_file()?;
         let restored = self.prepare_restored(now)?;
         self.writes += 1;
-        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, is_other_choice, rebuilding, .. } = self;
+        let Self {
+            connection,
+            options,
+            device_id,
+            prose,
+            schema,
+            actor,
+            anchor,
+            remembered,
+            epoch,
+            entropy,
+            has_sent,
+            is_other_choice,
+            rebuilding,
+            is_unchecked,
+            ..
+        } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
@@ -452,6 +472,10 @@ impl Engine {
                 *actor = fresh_actor(&options.device_key, entropy);
                 *has_sent = false;
                 noticed.new_epoch = true;
+            }
+            if *is_unchecked || noticed.new_epoch {
+                check_whole(&transaction, &options.database)?;
+                *is_unchecked = false;
             }
             let version = schema::version(&transaction)?;
             let watched = schema.version == state.schema_version || rebuilding.is_some();
@@ -550,11 +574,11 @@ impl Engine {
         if self.prepare_restored(now)? {
             return Ok(Noticed { new_epoch: true, ..self.write(now, |_| Ok(()))?.1 });
         }
-        let (anchor, epoch, is_other_choice) = (self.anchor, self.epoch, self.is_other_choice);
+        let (anchor, epoch, is_to_do) = (self.anchor, self.epoch, self.is_other_choice || self.is_unchecked);
         let device_id = self.device_id.clone();
         let idle = self.read(|connection, _| {
             let Some(state) = read_state(connection)? else { return Ok(false) };
-            Ok(!is_other_choice
+            Ok(!is_to_do
                 && outbox::is_empty(connection)?
                 && state.device_id == device_id.as_str()
                 && state.epoch == epoch
@@ -653,6 +677,12 @@ fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Res
 }
 
 /// Whether our triggers stand on other tables than those that are in sync.
+/// A file that was put there from outside is looked through before anything is written to it. Costs reading the file once.
+fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError> {
+    let complaint: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if complaint == "ok" { Ok(()) } else { Err(EngineError::Damaged { path: path.to_owned(), complaint }.into()) }
+}
+
 /// Whether a table that held rows is missing, or holds none.
 fn is_rebuilding(connection: &Connection, schema: &Schema, excluded: &[String]) -> Result<bool, SessionError> {
     for name in rows::tables_with_columns(connection)?.into_iter().filter(|name| !excluded.contains(name)) {

@@ -346,3 +346,35 @@ fn tables_dropped_and_made_again_are_left_alone_until_the_app_has_filled_them() 
     one.sync(&mut other);
     assert_eq!(other.value::<i64>("SELECT count(*) FROM person"), 0);
 }
+
+#[test]
+fn a_damaged_file_put_in_place_is_told_and_nothing_is_written_to_it_until_a_whole_one_comes() {
+    let mut one = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT)", 1);
+    let mut other = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT)", 2);
+    let rows: String = (0..400).map(|number| format!("INSERT INTO note (title, body) VALUES ('note {number}', hex(zeroblob(400)));")).collect();
+    one.write(&format!("BEGIN; {rows} COMMIT"));
+    other.sync(&mut one);
+    let whole = std::fs::read(&one.database).unwrap();
+    let mut damaged = whole.clone();
+    // Pages in the middle, as a copy that broke off and was taken up again leaves them.
+    let page = 4096;
+    for place in (20 * page..damaged.len() - 20 * page).step_by(3 * page) {
+        damaged[place..place + page].fill(0x5a);
+    }
+    for content in [&damaged, &damaged] {
+        let beside = one.folder.path().join("restoring.db");
+        std::fs::write(&beside, content).unwrap();
+        std::fs::rename(&beside, &one.database).unwrap();
+        for _ in 0..2 {
+            let told = one.engine().capture(now()).unwrap_err().to_string();
+            assert!(told.contains("damaged") && told.contains("backup"), "{told}");
+        }
+        assert_eq!(std::fs::read(&one.database).unwrap(), *content, "nothing was written");
+    }
+    let beside = one.folder.path().join("restoring.db");
+    std::fs::write(&beside, &whole).unwrap();
+    std::fs::rename(&beside, &one.database).unwrap();
+    one.write("UPDATE note SET title = 'whole again' WHERE id = 1");
+    other.sync(&mut one);
+    assert_eq!(other.value::<String>("SELECT title FROM note WHERE body IS NOT NULL AND title LIKE 'whole%'"), "whole again");
+}
