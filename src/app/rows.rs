@@ -110,7 +110,7 @@ pub fn highest_local_id(connection: &Connection, table: &Table) -> rusqlite::Res
 /// When SQLite fails.
 pub fn highest_reference(connection: &Connection, table: &Table, column: &Column) -> rusqlite::Result<i64> {
     let column = quote(&column.sql_name);
-    let sql = format!("SELECT coalesce(max({column}), 0) FROM {} WHERE typeof({column}) = 'integer'", quote(table.name()));
+    let sql = format!("SELECT coalesce(max({column}), 0) FROM {} WHERE typeof({column}) = 'integer'", quote(&table.sql_name));
     connection.query_row(&sql, [], |row| row.get(0))
 }
 
@@ -119,7 +119,7 @@ pub fn highest_reference(connection: &Connection, table: &Table, column: &Column
 /// # Errors
 /// When SQLite fails.
 pub fn is_empty(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
-    connection.query_row(&format!("SELECT NOT EXISTS (SELECT 1 FROM {})", quote(table.name())), [], |row| row.get(0))
+    connection.query_row(&format!("SELECT NOT EXISTS (SELECT 1 FROM {})", quote(&table.sql_name)), [], |row| row.get(0))
 }
 
 /// All local ids, ascending.
@@ -127,7 +127,7 @@ pub fn is_empty(connection: &Connection, table: &Table) -> rusqlite::Result<bool
 /// # Errors
 /// When SQLite fails.
 pub fn all_local_ids(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<i64>> {
-    let sql = format!("SELECT {0} FROM {1} ORDER BY {0}", quote(&table.local_id), quote(table.name()));
+    let sql = format!("SELECT {0} FROM {1} ORDER BY {0}", quote(&table.local_id), quote(&table.sql_name));
     connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
@@ -139,7 +139,8 @@ pub fn insert(connection: &Connection, table: &Table, local_id: i64, values: &BT
     let columns: Vec<String> = values.keys().map(|column| quote(table.sql_name(column))).collect();
     let places: Vec<String> = (2..values.len() + 2).map(|place| format!("?{place}")).collect();
     let comma = if columns.is_empty() { "" } else { ", " };
-    let sql = format!("INSERT INTO {} ({}{comma}{}) VALUES (?1{comma}{})", quote(table.name()), quote(&table.local_id), columns.join(", "), places.join(", "));
+    let sql =
+        format!("INSERT INTO {} ({}{comma}{}) VALUES (?1{comma}{})", quote(&table.sql_name), quote(&table.local_id), columns.join(", "), places.join(", "));
     let id = Value::Integer(local_id);
     refuse_ignored(connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?)
 }
@@ -173,7 +174,7 @@ pub fn update(connection: &Connection, table: &Table, local_id: i64, values: &BT
         return Ok(());
     }
     let sets: Vec<String> = values.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(table.sql_name(column)), place + 2)).collect();
-    let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(table.name()), sets.join(", "), quote(&table.local_id));
+    let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(&table.sql_name), sets.join(", "), quote(&table.local_id));
     let id = Value::Integer(local_id);
     let written = connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)))?;
     if written == 0 && stands(connection, table, local_id)? { refuse_ignored(0) } else { Ok(()) }
@@ -184,7 +185,7 @@ pub fn update(connection: &Connection, table: &Table, local_id: i64, values: &BT
 /// # Errors
 /// When SQLite refuses it: a trigger does.
 pub fn delete(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<()> {
-    let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(table.name()), quote(&table.local_id));
+    let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(&table.sql_name), quote(&table.local_id));
     let removed = connection.prepare_cached(&sql)?.execute([local_id])?;
     // A trigger of the app's may have removed it before us.
     if removed == 0 && stands(connection, table, local_id)? { refuse_ignored(0) } else { Ok(()) }
@@ -195,7 +196,7 @@ pub fn delete(connection: &Connection, table: &Table, local_id: i64) -> rusqlite
 /// # Errors
 /// When SQLite fails.
 pub fn stands(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<bool> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(table.name()), quote(&table.local_id));
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(&table.sql_name), quote(&table.local_id));
     connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
 }
 
@@ -204,7 +205,7 @@ pub fn stands(connection: &Connection, table: &Table, local_id: i64) -> rusqlite
 /// # Errors
 /// When SQLite fails.
 pub fn holds(connection: &Connection, table: &Table, column: &str, value: &Value) -> rusqlite::Result<bool> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(table.name()), quote(table.sql_name(column)));
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} = ?1)", quote(&table.sql_name), quote(table.sql_name(column)));
     connection.prepare_cached(&sql)?.query_row([to_sql(value)], |row| row.get(0))
 }
 
@@ -215,7 +216,7 @@ pub fn holds(connection: &Connection, table: &Table, column: &str, value: &Value
 pub fn holders(connection: &Connection, table: &Table, columns: &[String], values: &[&Value], but: i64) -> rusqlite::Result<Vec<i64>> {
     let id = quote(&table.local_id);
     let same: Vec<String> = columns.iter().enumerate().map(|(place, column)| format!("{} = ?{}", quote(table.sql_name(column)), place + 2)).collect();
-    let sql = format!("SELECT {id} FROM {} WHERE {id} <> ?1 AND {}", quote(table.name()), same.join(" AND "));
+    let sql = format!("SELECT {id} FROM {} WHERE {id} <> ?1 AND {}", quote(&table.sql_name), same.join(" AND "));
     let but = Value::Integer(but);
     connection.prepare_cached(&sql)?.query_map(params_from_iter(std::iter::once(&but).chain(values.iter().copied()).map(to_sql)), |row| row.get(0))?.collect()
 }
@@ -226,7 +227,7 @@ pub fn holders(connection: &Connection, table: &Table, columns: &[String], value
 /// When SQLite fails.
 pub fn is_marked_deleted(connection: &Connection, table: &Table, local_id: i64) -> rusqlite::Result<bool> {
     let Some(column) = table.with_role(&Role::DeletedAt) else { return Ok(false) };
-    let (name, id) = (quote(table.name()), quote(&table.local_id));
+    let (name, id) = (quote(&table.sql_name), quote(&table.local_id));
     let sql = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {id} = ?1 AND {} IS NOT NULL)", quote(&column.sql_name));
     connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
 }
@@ -241,10 +242,10 @@ pub fn rivals(connection: &Connection, table: &Table, local_id: i64, is_new: boo
     let places = values.keys().enumerate().map(|(place, column)| (quote(table.sql_name(column)), place + 2));
     let sql = if is_new {
         let (columns, marks): (Vec<String>, Vec<String>) = places.map(|(column, place)| (format!(", {column}"), format!(", ?{place}"))).unzip();
-        format!("INSERT OR REPLACE INTO {} ({}{}) VALUES (?1{})", quote(table.name()), quote(&table.local_id), columns.concat(), marks.concat())
+        format!("INSERT OR REPLACE INTO {} ({}{}) VALUES (?1{})", quote(&table.sql_name), quote(&table.local_id), columns.concat(), marks.concat())
     } else {
         let sets: Vec<String> = places.map(|(column, place)| format!("{column} = ?{place}")).collect();
-        format!("UPDATE OR REPLACE {} SET {} WHERE {} = ?1", quote(table.name()), sets.join(", "), quote(&table.local_id))
+        format!("UPDATE OR REPLACE {} SET {} WHERE {} = ?1", quote(&table.sql_name), sets.join(", "), quote(&table.local_id))
     };
     let before = all_local_ids(connection, table)?;
     connection.execute_batch("SAVEPOINT storysync_rivals")?;
@@ -255,4 +256,14 @@ pub fn rivals(connection: &Connection, table: &Table, local_id: i64, is_new: boo
     replaced?;
     let after: std::collections::HashSet<i64> = after?.into_iter().collect();
     Ok(before.into_iter().filter(|other| *other != local_id && !after.contains(other)).collect())
+}
+
+/// The `sync_uuid` of every row that has one.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn all_uuids(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<String>> {
+    let Some(column) = table.with_role(&Role::SyncUuid) else { return Ok(Vec::new()) };
+    let sql = format!("SELECT CAST({0} AS TEXT) FROM {1} WHERE {0} IS NOT NULL", quote(&column.sql_name), quote(&table.sql_name));
+    connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
 }

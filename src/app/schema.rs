@@ -113,8 +113,10 @@ impl Column {
 /// One content table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
+    /// Its name in documents and in our tables: that in the file, but for tables the app has renamed.
     pub name: TableName,
+    /// Its name in the file.
+    pub sql_name: String,
     /// The SQL name of the integer that names a row locally: the INTEGER PRIMARY KEY, or `rowid`.
     pub local_id: String,
     /// The primary key when it is not a single integer; its columns then travel as fields.
@@ -257,6 +259,29 @@ impl Schema {
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&Table> {
         self.tables.get(name)
+    }
+
+    /// From here on documents call a table `name`, as long as no other table of the file is called so.
+    pub fn call_table(&mut self, sql_name: &str, name: &TableName) {
+        if self.tables.contains_key(name.as_str()) {
+            return;
+        }
+        let Some(mut table) = self.tables.remove(sql_name) else { return };
+        table.name = name.clone();
+        self.tables.insert(name.as_str().to_owned(), table);
+        for column in self.tables.values_mut().flat_map(|table| &mut table.columns) {
+            if let Role::Reference { table } = &mut column.role
+                && table == sql_name
+            {
+                name.as_str().clone_into(table);
+            }
+        }
+    }
+
+    /// A content table by its name in the file.
+    #[must_use]
+    pub fn table_in_file(&self, sql_name: &str) -> Option<&Table> {
+        self.tables.values().find(|table| table.sql_name == sql_name)
     }
 
     /// From here on documents call a column of a table `name`. Another column that has been given that name in the table meanwhile
@@ -553,6 +578,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
     let local_id = integer_key.unwrap_or_else(|| "rowid".to_owned());
     Ok(Ok(Table {
         name: table_name,
+        sql_name: name.to_owned(),
         sql: super::rows::statements(name, &local_id, &columns),
         local_id,
         natural_key,
@@ -651,7 +677,7 @@ pub fn missing_sync_columns(table: &Table) -> Vec<Missing> {
         .filter(|(_, name, _)| !table.taken_names.contains(*name))
         .map(|(role, name, declaration)| {
             let declaration = if table.strict && declaration.starts_with(['V', 'D']) { "TEXT" } else { declaration };
-            Missing { role, name, sql: format!("ALTER TABLE {} ADD COLUMN {name} {declaration}", quote(table.name())) }
+            Missing { role, name, sql: format!("ALTER TABLE {} ADD COLUMN {name} {declaration}", quote(&table.sql_name)) }
         })
         .collect()
 }

@@ -44,7 +44,7 @@ pub fn of_table(table: &Table, deriving: bool) -> Vec<(String, String)> {
         for (event, operation, row) in [("insert", "I", "NEW"), ("update", "U", "NEW"), ("delete", "D", "OLD")] {
             let trigger = trigger_name(name, &format!("derived_{event}"));
             let note = note(table, operation, &format!("{row}.{}", quote(&table.local_id)), "NULL", "NULL");
-            let head = format!("CREATE TRIGGER {} AFTER {} ON {} WHEN {DERIVING} BEGIN", quote(&trigger), event.to_ascii_uppercase(), quote(name));
+            let head = format!("CREATE TRIGGER {} AFTER {} ON {} WHEN {DERIVING} BEGIN", quote(&trigger), event.to_ascii_uppercase(), quote(&table.sql_name));
             triggers.push((trigger, format!("{head}\n  {note};\nEND")));
         }
     }
@@ -56,7 +56,7 @@ fn trigger_name(table: &str, event: &str) -> String {
 }
 
 fn head(table: &Table, when: &str, event: &str) -> String {
-    format!("CREATE TRIGGER {} {when} ON {} WHEN {FOREIGN} BEGIN", quote(&trigger_name(table.name(), event)), quote(table.name()))
+    format!("CREATE TRIGGER {} {when} ON {} WHEN {FOREIGN} BEGIN", quote(&trigger_name(table.name(), event)), quote(&table.sql_name))
 }
 
 fn note(table: &Table, operation: &str, local_id: &str, uuid: &str, base_version: &str) -> String {
@@ -72,7 +72,7 @@ fn before(table: &Table, when: &str, event: &str, inserting: bool) -> String {
     let mut body = head(table, when, event);
     let mut noted = |condition: &str| {
         let note = note(table, "R", &id, "sync_uuid", "NULL");
-        body.push_str(&format!("\n  {note} FROM {} WHERE {condition};", quote(table.name())));
+        body.push_str(&format!("\n  {note} FROM {} WHERE {condition};", quote(&table.sql_name)));
     };
     if inserting {
         noted(&format!("{id} = NEW.{id}"));
@@ -84,7 +84,7 @@ fn before(table: &Table, when: &str, event: &str, inserting: bool) -> String {
     }
     if inserting && table.natural_key.is_empty() {
         let placed = note(table, "P", &format!("NEW.{id}"), "NULL", "NULL");
-        let stands = format!("EXISTS (SELECT 1 FROM {} WHERE {id} = NEW.{id})", quote(table.name()));
+        let stands = format!("EXISTS (SELECT 1 FROM {} WHERE {id} = NEW.{id})", quote(&table.sql_name));
         body.push_str(&format!("\n  {placed} WHERE NEW.{id} <> -1 AND ({stands} OR {});", is_noted(table, "D")));
         let forget = format!("UPDATE sync_outbox SET operation = 'R' WHERE operation = 'P' AND table_name = {} AND NEW.{id} = -1", literal(table.name()));
         body.push_str(&format!("\n  {forget};"));
@@ -103,7 +103,7 @@ fn is_noted(table: &Table, operation: &str) -> String {
 }
 
 fn after_insert(table: &Table) -> String {
-    let (name, id) = (quote(table.name()), quote(&table.local_id));
+    let (name, id) = (quote(&table.sql_name), quote(&table.local_id));
     let mut sets = Vec::new();
     let mut lacking = Vec::new();
     for column in table.columns.iter().filter(|_| !table.watches_updates) {
@@ -147,7 +147,7 @@ fn after_insert(table: &Table) -> String {
 }
 
 fn after_update(table: &Table) -> String {
-    let (name, id) = (quote(table.name()), quote(&table.local_id));
+    let (name, id) = (quote(&table.sql_name), quote(&table.local_id));
     let mut body = head(table, "AFTER UPDATE", "update");
     let version = table.with_role(&Role::Version).map(|column| quote(&column.sql_name));
     let updated_at = table.with_role(&Role::UpdatedAt).map(|column| quote(&column.sql_name));

@@ -1,15 +1,15 @@
-//! Columns the app renamed: what its tables call them, and what documents do.
+//! Tables and columns the app renamed: what its file calls them, and what documents do.
 
 use rusqlite::{Connection, params};
 
-/// A column that has one name in the app's table and another in documents.
+/// A column, or a table, that has one name in the app's file and another in documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renamed {
-    /// The table.
+    /// The table, as documents call it; where the table itself is renamed, as the app's file does.
     pub table: String,
-    /// The column as the app's table calls it.
+    /// The column as the app's table calls it; empty where the table itself is renamed.
     pub column: String,
-    /// The column as documents call it.
+    /// The column, or the table, as documents call it.
     pub name: String,
     /// Whether what devices wrote under the new name is known under the documents' one.
     pub is_taken_over: bool,
@@ -27,7 +27,7 @@ pub fn all(connection: &Connection) -> rusqlite::Result<Vec<Renamed>> {
         return Ok(Vec::new());
     }
     connection
-        .prepare_cached("SELECT table_name, column_name, name, taken_over FROM sync_renamed ORDER BY table_name, column_name")?
+        .prepare_cached("SELECT table_name, column_name, name, taken_over FROM sync_renamed ORDER BY column_name <> '', table_name, column_name")?
         .query_map([], |row| Ok(Renamed { table: row.get(0)?, column: row.get(1)?, name: row.get(2)?, is_taken_over: row.get(3)? }))?
         .collect()
 }

@@ -11,7 +11,7 @@ use super::capture::{is_sentinel, leads_nowhere};
 use super::error::SessionError;
 use super::renaming::schema_of;
 use super::session::{EDIT_BYTES_MAX, PUT_OVERHEAD_BYTES, Session, prose_mark};
-use super::settle::token;
+use super::settle::{WAITS_FOR_PARENT, token};
 use crate::app::profile::Prose;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Column, Role, Schema, Table, missing_sync_columns};
@@ -248,7 +248,7 @@ impl Plan {
             references::add(connection, target, referrer, column)?;
         }
         let adopted = ids.values().flat_map(|own| own.values().copied()).collect();
-        let schema = Schema::read(connection, &[])?;
+        let schema = schema_of(connection, &[])?;
         for (table_id, plan) in &tables {
             if let Some(table) = schema.table(plan.table.name()) {
                 finish_table(connection, *table_id, table, schema.has_foreign_triggers)?;
@@ -410,7 +410,7 @@ fn finish_table(connection: &Connection, id: TableId, table: &Table, deriving: b
     let mut changed = false;
     if !table.uuid_is_unique {
         let index = quote(&format!("sync_uuid_{name}"));
-        connection.execute_batch(&format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (sync_uuid)", quote(name)))?;
+        connection.execute_batch(&format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (sync_uuid)", quote(&table.sql_name)))?;
         changed = true;
     }
     changed |= install_triggers(connection, table, deriving)?;
@@ -460,7 +460,7 @@ impl Session<'_> {
     /// The app changed its tables: take new ones in, put triggers back, and look at every row of tables
     /// that were rebuilt, because nothing noted what was written in between.
     pub(super) fn follow_schema(&mut self, excluded: &[String]) -> Result<BTreeSet<String>, SessionError> {
-        self.follow_renamings()?;
+        self.follow_renamings(excluded)?;
         let mut known = HashSet::new();
         let mut came_back = HashSet::new();
         for table in self.schema.tables() {
@@ -526,8 +526,16 @@ impl Session<'_> {
         // What refers to a table that is in sync only now leads to its rows.
         let is_new = |name: &str| !known.contains(name) || came_back.contains(name);
         let referring = schema.tables().filter(|table| known.contains(table.name()) && table.references().any(|(_, target)| is_new(target)));
-        rebuilt.extend(referring.map(|table| table.name().to_owned()));
-        self.schema = schema;
+        let referring: Vec<&Table> = referring.collect();
+        rebuilt.extend(referring.iter().map(|table| table.name().to_owned()));
+        self.schema = std::sync::Arc::clone(&schema);
+        for table in referring {
+            let id = self.table_id(&table.name)?;
+            for waiting in rows::parked_because(self.connection, id, WAITS_FOR_PARENT)? {
+                self.note_document(waiting, Some(table))?;
+                touched.insert(waiting);
+            }
+        }
         self.settle(touched)?;
         self.end_own_writes()?;
         self.came_back = came_back;

@@ -479,7 +479,7 @@ impl Engine {
             }
             let version = schema::version(&transaction)?;
             let watched = schema.version == state.schema_version || rebuilding.is_some();
-            if version != schema.version || noticed.new_epoch {
+            if version != schema.version || noticed.new_epoch || state.schema_version < 0 {
                 *schema = Arc::new(schema_of(&transaction, &options.excluded_tables)?);
             }
             if version != state.schema_version && watched && is_rebuilding(&transaction, schema, &options.excluded_tables)? {
@@ -701,7 +701,8 @@ fn is_rebuilding(connection: &Connection, schema: &Schema, excluded: &[String]) 
 fn is_other_choice(connection: &Connection, schema: &Schema) -> rusqlite::Result<bool> {
     let mut list = connection.prepare("SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND instr(name, ?1) = 1")?;
     let standing: BTreeSet<String> = list.query_map([triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(!standing.iter().map(String::as_str).eq(schema.tables().map(schema::Table::name)))
+    let wanted: BTreeSet<String> = schema.tables().map(|table| table.sql_name.clone()).collect();
+    Ok(standing != wanted)
 }
 
 fn fresh_actor(device_key: &DeviceKey, entropy: &mut Entropy) -> Actor {

@@ -119,7 +119,7 @@ pub(super) fn migrate(
 fn count_rows(connection: &Connection, schema: &Schema) -> rusqlite::Result<u64> {
     let mut rows = 0;
     for table in schema.tables() {
-        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(table.name())), [], |row| row.get(0))?;
+        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(&table.sql_name)), [], |row| row.get(0))?;
         rows += count.unsigned_abs();
     }
     Ok(rows)

@@ -1,4 +1,4 @@
-//! Columns an update of the app renamed. Documents go on under the old name, so that what devices without the update type there
+//! Tables and columns an update of the app renamed. Documents go on under the old name, so that what devices without the update type there
 //! meets what those with it type under the new one.
 //!
 //! Owns how a renaming is recognized, how it is told (as a row of a table no app has: it travels, is forwarded and merges like any
@@ -30,9 +30,17 @@ const PLAIN_VALUES_MIN: usize = 3;
 pub(super) fn schema_of(connection: &Connection, excluded: &[String]) -> rusqlite::Result<Schema> {
     let mut schema = Schema::read(connection, excluded)?;
     for renamed in renamed::all(connection)? {
-        schema.call(&renamed.table, &renamed.column, &renamed.name);
+        apply(&mut schema, &renamed);
     }
     Ok(schema)
+}
+
+fn apply(schema: &mut Schema, renamed: &Renamed) {
+    if !renamed.column.is_empty() {
+        schema.call(&renamed.table, &renamed.column, &renamed.name);
+    } else if let Some(name) = TableName::parse(&renamed.name) {
+        schema.call_table(&renamed.table, &name);
+    }
 }
 
 /// What two columns have in common, one as it was and one as it is.
@@ -71,8 +79,15 @@ impl Likeness {
 }
 
 impl Session<'_> {
-    /// Looks for columns that were renamed since the last look, before what is new and what is gone is judged.
-    pub(super) fn follow_renamings(&mut self) -> Result<(), SessionError> {
+    /// Looks for tables and columns that were renamed since the last look, before what is new and what is gone is judged.
+    pub(super) fn follow_renamings(&mut self, excluded: &[String]) -> Result<(), SessionError> {
+        for (sql_name, name) in self.renamed_tables(excluded)? {
+            tracing::info!(table = sql_name, "the app renamed a table: documents go on under its old name");
+            let renamed = Renamed { table: sql_name, column: String::new(), name, is_taken_over: true };
+            renamed::note(self.connection, &renamed)?;
+            self.call(&renamed);
+            self.tell_of(&renamed)?;
+        }
         let mut found = Vec::new();
         let renamed = renamed::all(self.connection)?;
         for table in Arc::clone(&self.schema).tables() {
@@ -96,6 +111,30 @@ impl Session<'_> {
             self.tell_of(&renamed)?;
         }
         Ok(())
+    }
+
+    /// Tables that are gone and stand under another name now: with the same columns, and with the rows they had.
+    fn renamed_tables(&mut self, excluded: &[String]) -> Result<Vec<(String, String)>, SessionError> {
+        let mut found: Vec<(String, String)> = Vec::new();
+        for name in rows::tables_with_columns(self.connection)?.into_iter().filter(|name| self.schema.table(name).is_none() && !excluded.contains(name)) {
+            let Some(id) = rows::find_table(self.connection, &name)? else { continue };
+            let columns = rows::table_columns(self.connection, &name)?.unwrap_or_default();
+            let known: BTreeSet<String> = rows::present_in(self.connection, id)?.into_iter().map(|record| record.uuid.to_string()).collect();
+            for table in Arc::clone(&self.schema).tables() {
+                let is_new = rows::table_columns(self.connection, table.name())?.is_none_or(|columns| columns.is_empty());
+                let is_alike = table.columns.len() == columns.len() && table.columns.iter().all(|column| columns.contains(&column.name));
+                if !is_new || !is_alike || found.iter().any(|(sql_name, _)| *sql_name == table.sql_name) {
+                    continue;
+                }
+                let standing = app_rows::all_uuids(self.connection, table)?;
+                let kept = standing.iter().filter(|uuid| known.contains(*uuid)).count();
+                if kept * ALIKE_FOR_EACH_OTHER >= standing.len() * (ALIKE_FOR_EACH_OTHER - 1) && (kept > 0 || known.is_empty()) {
+                    found.push((table.sql_name.clone(), name.clone()));
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn renamings_of(&mut self, table: &Table, known: &[String], gone: &[&String], new: &[&Column]) -> Result<Vec<(String, String, String)>, SessionError> {
@@ -152,7 +191,7 @@ impl Session<'_> {
     /// From here on the column has the documents' name.
     fn call(&mut self, renamed: &Renamed) {
         let mut schema = (*self.schema).clone();
-        schema.call(&renamed.table, &renamed.column, &renamed.name);
+        apply(&mut schema, renamed);
         self.schema = Arc::new(schema);
     }
 
@@ -186,6 +225,10 @@ impl Session<'_> {
                 if key::is_bookkeeping(&name) || name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
                     continue;
                 }
+                if column.is_empty() {
+                    self.learn_table(&table, &name)?;
+                    continue;
+                }
                 let is_new = self.schema.table(&table).is_some_and(|table| {
                     table.column(&name).is_none() && table.columns.iter().any(|known| known.sql_name == column && known.name == column && known.is_content())
                 });
@@ -200,6 +243,22 @@ impl Session<'_> {
             self.take_over(&renamed)?;
             renamed::note(self.connection, &Renamed { is_taken_over: true, ..renamed })?;
         }
+        Ok(())
+    }
+
+    /// Another device tells that a table was called otherwise once. Where it holds rows here already they have names of their own, and
+    /// stay what they are.
+    fn learn_table(&mut self, sql_name: &str, name: &str) -> Result<(), SessionError> {
+        let is_ours = self.schema.table(name).is_some() || self.schema.table_in_file(sql_name).is_none_or(|table| table.name() != sql_name);
+        let Some(id) = self.find_table(sql_name)?.filter(|_| !is_ours) else { return Ok(()) };
+        if rows::once_stood_in(self.connection, id)? {
+            tracing::warn!(table = sql_name, "other devices call this table otherwise, and it holds rows here: those stay on their own");
+            return Ok(());
+        }
+        rows::set_table_columns(self.connection, id, &[])?;
+        renamed::note(self.connection, &Renamed { table: sql_name.to_owned(), column: String::new(), name: name.to_owned(), is_taken_over: true })?;
+        // The next transaction takes it in as it takes in a table that is new.
+        self.connection.execute("UPDATE sync_state SET schema_version = -1", [])?;
         Ok(())
     }
 

@@ -197,7 +197,12 @@ impl<'a> Session<'a> {
         if let Some(id) = self.tables.get(name) {
             return Ok(Some(*id));
         }
-        let found = rows::find_table(self.connection, name)?;
+        let mut found = rows::find_table(self.connection, name)?;
+        if found.is_none()
+            && let Some(renamed) = self.schema.table_in_file(name)
+        {
+            found = rows::find_table(self.connection, renamed.name())?;
+        }
         self.tables.extend(found.map(|id| (name.to_owned(), id)));
         Ok(found)
     }

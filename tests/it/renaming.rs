@@ -133,3 +133,38 @@ fn a_renamed_reference_goes_on_leading_where_it_led() {
     let path = a.database.clone();
     assert_eq!(Connection::open(path).unwrap().query_row("SELECT count(*) FROM sync_ref", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
 }
+
+#[test]
+fn a_renamed_table_goes_on_as_the_table_it_was() {
+    const FILES: &str = "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT); CREATE TABLE line (id INTEGER PRIMARY KEY, note_id INTEGER NOT NULL REFERENCES note (id), words TEXT);";
+    let (mut a, mut b) = (Replica::of_schema(FILES, 1), Replica::of_schema(FILES, 2));
+    a.write("INSERT INTO note (id, title, sync_uuid) VALUES (1, 'one', 'n-one'), (2, 'two', 'n-two'), (3, 'gone', 'n-gone'); INSERT INTO line (note_id, words) VALUES (1, 'first'), (2, 'second')");
+    meet(&mut a, &mut b);
+    a.write("ALTER TABLE note RENAME TO entry");
+    a.capture();
+    b.write("UPDATE note SET title = 'typed on b' WHERE id = 1; DELETE FROM note WHERE title = 'gone'; INSERT INTO note (title) VALUES ('made on b')");
+    meet(&mut a, &mut b);
+    let titles =
+        |replica: &Replica, table: &str| replica.value::<String>(&format!("SELECT group_concat(title, ' ') FROM (SELECT title FROM {table} ORDER BY title)"));
+    assert_eq!(titles(&a, "entry"), "made on b two typed on b");
+    a.write("UPDATE entry SET title = 'typed on a' WHERE title = 'two'; INSERT INTO entry (title) VALUES ('made on a'); INSERT INTO line (note_id, words) SELECT id, 'third' FROM entry WHERE title = 'made on a'");
+    meet(&mut a, &mut b);
+    assert_eq!(titles(&b, "note"), "made on a made on b typed on a typed on b");
+    assert_eq!(b.value::<String>("SELECT title FROM note JOIN line ON note_id = note.id WHERE words = 'third'"), "made on a");
+    b.write("ALTER TABLE note RENAME TO entry");
+    b.capture();
+    a.write("DELETE FROM entry WHERE title = 'made on b'");
+    meet(&mut a, &mut b);
+    assert_eq!(titles(&b, "entry"), "made on a typed on a typed on b");
+    assert_same_content(&a.database, &b.database, true);
+    // Restarted, and told to one that never knew the old name.
+    a.start();
+    let mut c = Replica::of_schema(&FILES.replace("note (", "entry ("), 3);
+    meet(&mut c, &mut a);
+    meet(&mut c, &mut a);
+    assert_eq!(titles(&c, "entry"), titles(&a, "entry"));
+    c.write("UPDATE entry SET title = 'typed on c' WHERE title = 'made on a'");
+    meet(&mut c, &mut b);
+    assert_eq!(titles(&b, "entry"), "typed on a typed on b typed on c");
+    assert_eq!(c.engine().status().unwrap().parked, 0);
+}
