@@ -3,7 +3,7 @@
 
 use storysync_crdt::{Stamp, Value};
 
-use super::schema::{Column, Schema};
+use super::schema::{Affinity, Column, Schema};
 
 /// Columns of Storymaster that hold prose, by name: descriptions, notes and whatever a writer types
 /// sentences into. Names, titles, roles and codes are not among them: those never merge by letters.
@@ -121,7 +121,7 @@ pub fn takes(schema: &Schema, table: &str, column: &Column, value: &Value) -> bo
         "INTEGER" | "BOOLEAN" => matches!(value, Value::Integer(_)),
         "FLOAT" => matches!(value, Value::Integer(_) | Value::Real(_)),
         "DATETIME" | "TIMESTAMP" => value.as_text().is_some_and(|text| Stamp::parse(text).is_some() || text.starts_with("1970-01-01")),
-        _ => !matches!(value, Value::Blob(_)),
+        _ => column.affinity == Affinity::Blob || !matches!(value, Value::Blob(_)),
     }
 }
 

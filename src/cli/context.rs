@@ -15,7 +15,7 @@ use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
 use crate::store::key_file;
 use crate::store::trust::{EventKind, TrustStore};
-use crate::sync::{Engine, EngineOptions, Entropy, MigrationReport};
+use crate::sync::{Engine, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
 use crate::trust::identity::Identity;
 use crate::trust::pairing::clean_name;
 
@@ -133,7 +133,9 @@ impl Context {
         let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
         let opened = Engine::open_upgrade_or_migrate(self.engine_options(identity), entropy(), now(), &mut progress, &nobody_serves);
         bar.finish_and_clear();
-        let (engine, report) = opened?;
+        let (mut engine, report) = opened?;
+        engine.limit_pages(self.config.batch_size.unwrap_or(PAGE_ENTITIES_MAX));
+        engine.decide_pushed_clashes(self.config.conflict_resolution.unwrap_or_default().of_pushes());
         if let Some(backup) = &report.backup {
             tracing::info!(backup = %backup.display(), locked_ms = report.locked_ms, "the database was prepared for syncing");
         }

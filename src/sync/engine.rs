@@ -14,6 +14,8 @@ use super::adopt::{MigrationReport, Plan};
 use super::error::{EngineError, SessionError};
 use super::migrate::{install, is_migrated, migrate, read_schema, upgrade};
 use super::moment::{data_version, inode};
+use super::pages::PAGE_ENTITIES_MAX;
+use super::receive::PushedClashes;
 use super::reconcile::Names;
 use super::report::Status;
 use super::session::Session;
@@ -109,6 +111,10 @@ pub struct Engine {
     connection: Connection,
     inode: u64,
     pub(super) options: EngineOptions,
+    /// Most rows in one page told to others, and asked of them.
+    pub(super) page_rows: usize,
+    /// What becomes of clashes in rows that clients without automerge push.
+    pub(super) pushed_clashes: PushedClashes,
     device_id: DeviceId,
     prose: Prose,
     schema: Arc<Schema>,
@@ -324,6 +330,8 @@ impl Engine {
             connection,
             device_id: DeviceId::of_key(&options.device_key),
             prose: Prose { configured: options.prose_columns.clone() },
+            page_rows: PAGE_ENTITIES_MAX,
+            pushed_clashes: PushedClashes::StayOpen,
             options,
             schema,
             actor,
@@ -577,6 +585,16 @@ impl Engine {
         if let Err(error) = self.connection.busy_timeout(busy_timeout) {
             tracing::warn!(%error, "SQLite refuses another waiting time");
         }
+    }
+
+    /// How many rows a page holds at most from now on: at least one, and never more than [`PAGE_ENTITIES_MAX`].
+    pub fn limit_pages(&mut self, rows: usize) {
+        self.page_rows = rows.clamp(1, PAGE_ENTITIES_MAX);
+    }
+
+    /// What becomes, from now on, of clashes in rows that clients without automerge push.
+    pub fn decide_pushed_clashes(&mut self, rule: PushedClashes) {
+        self.pushed_clashes = rule;
     }
 
     /// The file this Engine works on.

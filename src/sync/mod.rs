@@ -44,7 +44,7 @@ pub use error::EngineError;
 pub use history::{EntryReport, FieldEntry, UndoReport};
 pub use moment::{FileMoment, WriteSensor};
 pub use pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage, Reached};
-pub use receive::{Incoming, Receipt};
+pub use receive::{Incoming, PushedClashes, Receipt};
 pub use reconcile::{NAMED_MAX, ReconcileError, Reconciling};
 pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, Status, ValueReport};
 pub use resolve::{Choice, Take};
