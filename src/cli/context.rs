@@ -14,15 +14,13 @@ use crate::config::{self, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
 use crate::store::key_file;
-use crate::store::trust::{EventKind, TrustStore};
+use crate::store::trust::{EventKind, NAME_SETTING, TrustStore};
 use crate::sync::{Engine, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
 use crate::trust::identity::Identity;
 use crate::trust::pairing::clean_name;
 
 /// How long a command waits for another writer. The app's own writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
-/// Setting under which this device's name is remembered.
-const NAME_SETTING: &str = "name";
 
 pub(super) struct Context {
     pub(super) database: PathBuf,
@@ -99,6 +97,11 @@ impl Context {
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
         Ok(clean_name(host.as_deref().unwrap_or("this device")))
+    }
+
+    /// Whether the configuration gives this device another name than a person does now.
+    pub(super) fn says_another_name(&self, flag: Option<&str>) -> bool {
+        self.config.name.as_deref().zip(flag).is_some_and(|(configured, flag)| clean_name(configured) != clean_name(flag))
     }
 
     /// The port others reach this device at: of the running node, of the last one, or the configured one.

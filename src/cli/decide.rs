@@ -13,6 +13,7 @@ use crate::net::node_state::now;
 use crate::store::trust::TrustStore;
 use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport};
 use crate::trust::identity::{DeviceId, Identity};
+use crate::trust::pairing::name_without_number;
 
 /// Characters of a device's id that tell it from another of its name: the first say that it is an id, the last which.
 const ID_BEGINNING_CHARS: usize = 4;
@@ -82,8 +83,8 @@ impl Names {
             Some(id) if id == self.own => "this device".to_owned(),
             Some(id) => match self.others.iter().find(|(known, _)| known == id) {
                 None => id.to_owned(),
-                // Two devices of one name are told apart by how their ids end.
-                Some((_, name)) if self.others.iter().filter(|(_, other)| other == name).count() > 1 => {
+                // Numbers behind a name are this device's own: where several call themselves alike, ids tell them apart for good.
+                Some((_, name)) if self.others.iter().filter(|(_, other)| name_without_number(other) == name_without_number(name)).count() > 1 => {
                     let ending: String = id.chars().skip(id.chars().count().saturating_sub(ID_ENDING_CHARS)).collect();
                     format!("{name} ({}…{ending})", id.chars().take(ID_BEGINNING_CHARS).collect::<String>())
                 }

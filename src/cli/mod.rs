@@ -149,7 +149,11 @@ struct ServeArgs {
 #[derive(Debug, Subcommand)]
 enum PairCommand {
     /// Show a pairing code (needs `storysync serve` running here).
-    Show,
+    Show {
+        /// What this device is called from now on.
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Scan the pairing code another device shows.
     Join {
         /// The text of the code.
@@ -242,7 +246,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Serve(args) => commands::serve(&context, &args),
         Command::Init => commands::init(&context),
         Command::Migrate { dry_run } => commands::migrate(&context, dry_run),
-        Command::Pair(PairCommand::Show) => pair::show(&context),
+        Command::Pair(PairCommand::Show { name }) => pair::show(&context, name.as_deref()),
         Command::Pair(PairCommand::Join { text, image, name }) => pair::join(&context, text, image, name.as_deref()),
         Command::Pair(PairCommand::Confirm { code }) => pair::confirm(&context, &code),
         Command::Sync { device, first_contact } => commands::sync(&context, device.as_deref(), first_contact),

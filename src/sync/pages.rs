@@ -208,14 +208,7 @@ fn all_rows(rows: Rows) -> Vec<RowChange> {
 }
 
 /// The page of our log after `seq` that `peer` has not sent us itself.
-pub(super) fn push_page(
-    connection: &Connection,
-    schema: &Schema,
-    epoch: Epoch,
-    seq: i64,
-    peer: i64,
-    rows_max: usize,
-) -> Result<PushPage, SessionError> {
+pub(super) fn push_page(connection: &Connection, schema: &Schema, epoch: Epoch, seq: i64, peer: i64, rows_max: usize) -> Result<PushPage, SessionError> {
     let (logged, has_more, end) = log::after(connection, seq, Some(peer), rows_max, PAGE_BYTES_MAX)?;
     let cursor = |position| Cursor::everything(epoch, position).to_text();
     // A log that does not reach so far says nothing about what was told of it.

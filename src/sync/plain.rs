@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document, FieldClash, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, SyncUuid, TableName, Value, deletion, field, key,
-    stands,
+    Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, FieldClash, Heads, Stamp,
+    SyncUuid, TableName, Value, deletion, field, key, stands,
 };
 
 use super::capture::is_sentinel;
@@ -116,7 +116,9 @@ impl Session<'_> {
             if name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
                 return Ok(Err("a column has no usable name".to_owned()));
             }
-            let Some(value) = from_json(json) else { return Ok(Err(format!("{name} is neither text, number, boolean nor null; send bytes as {{\"$base64\": …}}, JSON as text"))) };
+            let Some(value) = from_json(json) else {
+                return Ok(Err(format!("{name} is neither text, number, boolean nor null; send bytes as {{\"$base64\": …}}, JSON as text")));
+            };
             if value.size_bytes() > storysync_crdt::VALUE_BYTES_MAX {
                 return Ok(Err(format!("{name} is larger than {} bytes", storysync_crdt::VALUE_BYTES_MAX)));
             }

@@ -118,7 +118,11 @@ pub struct ValueReport {
 
 impl ValueReport {
     fn of(table: Option<&Table>, column: &str, value: &ConflictValue) -> Self {
-        Self { value: to_json_of(table, column, &value.value), device: value.device.map(|key| DeviceId::of_key(&key).to_string()), at: value.at.map(Stamp::to_rfc3339) }
+        Self {
+            value: to_json_of(table, column, &value.value),
+            device: value.device.map(|key| DeviceId::of_key(&key).to_string()),
+            at: value.at.map(Stamp::to_rfc3339),
+        }
     }
 }
 

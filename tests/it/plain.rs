@@ -495,7 +495,10 @@ fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers(
     desktop.write("UPDATE diary SET is_secret = 5 WHERE title = 'One'");
     other.data(&one).insert("is_secret".to_owned(), true.into());
     let told = serde_json::to_value(&other.push(&mut desktop, &[&one]).0).unwrap();
-    assert_eq!((&told[0]["mobile_data"]["is_secret"], &told[0]["desktop_data"]["is_secret"], &told[0]["mobile_data"]["is_done"]), (&json!(true), &json!(5), &json!(true)));
+    assert_eq!(
+        (&told[0]["mobile_data"]["is_secret"], &told[0]["desktop_data"]["is_secret"], &told[0]["mobile_data"]["is_done"]),
+        (&json!(true), &json!(5), &json!(true))
+    );
     assert_eq!(told[0]["fields"][0]["base"], json!(false));
 }
 
