@@ -21,6 +21,8 @@ pub enum ConflictKind {
     Orphan,
     /// Another row has the same unique values.
     Unique,
+    /// Two moves that lead in a circle.
+    Ring,
     /// A value this device's table refuses. Local: no other device need see it.
     Schema,
 }
@@ -34,6 +36,7 @@ impl ConflictKind {
             Self::DeleteEdit => "delete_edit",
             Self::Orphan => "orphan",
             Self::Unique => "unique",
+            Self::Ring => "ring",
             Self::Schema => "schema",
         }
     }
@@ -94,7 +97,8 @@ pub struct Conflict {
     pub kind: ConflictKind,
     /// In which fields.
     pub fields: Vec<FieldClash>,
-    /// The other rows it is about: those that require a deleted one, the one that has the name.
+    /// The other rows it is about: those that require a deleted one, the one that has the name,
+    /// those of a circle.
     pub others: Vec<EntityId>,
 }
 

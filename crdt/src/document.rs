@@ -343,7 +343,7 @@ impl Document {
             return None;
         }
         let none = &HashSet::new();
-        let ops = puts
+        let ops: Vec<Op> = puts
             .into_iter()
             .map(|(key, value)| {
                 // What describes the row itself is no text of anybody's: it is replaced, seen or not.
@@ -354,7 +354,12 @@ impl Document {
             .collect();
         let own_here = self.by_actor.get(actor).map_or(0, Vec::len);
         let own_there = state.by_actor.get(actor).map_or(0, Vec::len);
-        let actor = if own_here == own_there { actor.clone() } else { self.branch(actor, own_here) };
+        // An actor has seen what it wrote itself: where its own put shall stand beside the new one, it is a branch that writes.
+        let leaves_own = ops.iter().any(|op| {
+            let visible = self.registers.get(&op.key).map_or(&[][..], Register::visible);
+            visible.iter().any(|put| put.op_id.actor == *actor && !op.predecessors.contains(&put.op_id))
+        });
+        let actor = if own_here == own_there && !leaves_own { actor.clone() } else { self.branch(actor, own_here) };
         let seq = state.by_actor.get(&actor).map_or(0, Vec::len) as u64 + 1;
         Some(
             Draft {

@@ -33,6 +33,7 @@ mod guard;
 mod history;
 mod id;
 mod prose;
+mod ring;
 mod row;
 mod sameness;
 mod save;
@@ -53,6 +54,7 @@ pub use guard::{
 pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::{keeps_changes, merge_prose};
+pub use ring::{Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_clash, way_back};
 pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, is_prose, row, row_head, version};
 pub use sameness::{is_kept_by_app, says_nothing, says_the_same};
 pub use save::{SaveError, save};

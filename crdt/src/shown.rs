@@ -6,13 +6,14 @@
 //! table is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::convert::Infallible;
 
 use crate::conflict::{attributed, deletion_values};
 use crate::document::Visible;
 use crate::row::{shown as shown_put, visible_deletes, written_at};
 use crate::{
-    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, NOWHERE, Row, Stamp, SyncUuid, TableName, Value, conflicts,
-    is_kept_by_app, key, row, says_the_same,
+    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, Move, Row, Stamp, SyncUuid, TableName, Value, conflicts, gives_way,
+    is_kept_by_app, is_tree_column, key, leads_to, moved, ring, ring_clash, row, says_the_same, way_back,
 };
 
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
@@ -33,6 +34,14 @@ pub struct Reference {
     pub table: TableName,
     /// Whether the column refuses NULL: then the row can't stand without its target.
     pub required: bool,
+}
+
+impl Reference {
+    /// Whether the column says which row of its own `table` a row is a part of.
+    #[must_use]
+    pub fn is_tree(&self, table: &TableName) -> bool {
+        self.table == *table && is_tree_column(table, &self.column)
+    }
 }
 
 /// What merging must know of a table.
@@ -90,6 +99,14 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
         }
     }
     let mut standing: BTreeSet<&EntityId> = rows.iter().filter(|(_, row)| row.stands()).map(|(id, _)| *id).collect();
+    let yielding = rings(&standing, &documents, &rows, shape);
+    for (id, clashes) in &yielding {
+        for clash in &clashes.fields {
+            if let Some(row) = rows.get_mut(id) {
+                row.fields.insert(clash.name.clone(), clash.shown.clone());
+            }
+        }
+    }
     let waiting = without_parents(&standing, &rows, shape);
     standing.retain(|id| !waiting.contains(id));
     let behind = contests(&standing, &rows, shape);
@@ -105,6 +122,11 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
         }
         if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
             found.conflicts.entry((*loser).clone()).or_default().push(unique_clash(losing, winner, winning, columns));
+        }
+    }
+    for (id, conflict) in yielding {
+        if !waiting.contains(id) && !behind.contains_key(id) {
+            found.conflicts.entry(id.clone()).or_default().push(conflict);
         }
     }
     for (id, row) in &rows {
@@ -147,8 +169,7 @@ pub fn stands(deletion: Option<&crate::Deletion>) -> bool {
 /// The row a reference leads to.
 #[must_use]
 pub fn target(row: &Row, reference: &Reference) -> Option<EntityId> {
-    let uuid = row.fields.get(&reference.column).and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)?;
-    Some(EntityId { table: reference.table.clone(), uuid })
+    leads_to(&reference.table, row.fields.get(&reference.column)?)
 }
 
 /// What the deletions of a row knew of the rows that would stay without it. Read once, because they may be many.
@@ -223,6 +244,39 @@ fn needed_parents<'a>(
         }
     }
     needed
+}
+
+/// The rows that give way in a circle of moves, each with what clashes there.
+fn rings<'a>(
+    standing: &BTreeSet<&'a EntityId>,
+    documents: &BTreeMap<&'a EntityId, &Document>,
+    rows: &BTreeMap<&'a EntityId, Row>,
+    shape: &Shape,
+) -> BTreeMap<&'a EntityId, Conflict> {
+    let mut found: BTreeMap<&EntityId, Conflict> = BTreeMap::new();
+    let trees =
+        shape.iter().flat_map(|(table, shape)| shape.references.iter().filter(move |reference| reference.is_tree(table)).map(move |tree| (table, tree)));
+    for (table, tree) in trees {
+        let up = |id: &EntityId| -> Result<Option<EntityId>, Infallible> {
+            Ok(rows.get(id).and_then(|row| target(row, tree)).filter(|target| standing.contains(target)))
+        };
+        for (id, document) in documents.iter().filter(|(id, _)| id.table == *table && standing.contains(*id)) {
+            if moved(document, &tree.column).is_none() {
+                continue;
+            }
+            let Ok(Some(members)) = ring(id, up) else { continue };
+            let moves: Vec<Option<Move>> = members.iter().map(|member| documents.get(member).and_then(|document| moved(document, &tree.column))).collect();
+            let Some((0, counting)) = gives_way(&moves) else { continue };
+            let Some(counting) = moves.into_iter().nth(counting).flatten() else { continue };
+            let Ok(Some(back)) = way_back(id, document, &tree.column, tree.required, |target| Ok::<_, Infallible>(standing.contains(target)), up) else {
+                continue;
+            };
+            let conflict = found.entry(id).or_insert_with(|| Conflict { kind: ConflictKind::Ring, fields: Vec::new(), others: Vec::new() });
+            conflict.fields.push(ring_clash(&tree.column, document, &back, &counting));
+            conflict.others.extend(members.into_iter().skip(1));
+        }
+    }
+    found
 }
 
 /// The rows that must wait because a row they require, or one that row requires, is not known.

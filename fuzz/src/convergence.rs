@@ -409,6 +409,7 @@ impl<'a, M: Merge> World<'a, M> {
                     puts.insert(field.name.clone(), value);
                 }
             }
+            ConflictKind::Ring => puts.extend(clash.fields.iter().map(|field| (field.name.clone(), field.shown.clone()))),
             ConflictKind::DeleteEdit | ConflictKind::Orphan => {
                 if self.choices.one_in(2) {
                     return self.delete_row(who, &entity);

@@ -163,10 +163,29 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    fn rename(&mut self, before: &str, name: &str) {
+        let names = self.uniques.iter_mut().flatten().chain(&mut self.natural_key).chain(self.columns.iter_mut().map(|column| &mut column.name));
+        for known in names.filter(|known| **known == before) {
+            name.clone_into(known);
+        }
+    }
+
     /// The name in the table of what documents call `name`.
     #[must_use]
     pub fn sql_name<'a>(&'a self, name: &'a str) -> &'a str {
         self.column(name).map_or(name, |column| column.sql_name.as_str())
+    }
+
+    /// What people are told of what documents call `name`: the app's name of it.
+    #[must_use]
+    pub fn told_name<'a>(&'a self, name: &'a str) -> &'a str {
+        if name.starts_with(storysync_crdt::key::APP_COLUMN) { name } else { self.sql_name(name) }
+    }
+
+    /// What documents call what people call `told`: the other way round.
+    #[must_use]
+    pub fn name_told<'a>(&'a self, told: &'a str) -> &'a str {
+        self.columns.iter().find(|column| self.told_name(&column.name) == told).map_or(told, |column| column.name.as_str())
     }
 
     /// Whether the table has a column of ours with this role, or will be given one.
@@ -185,6 +204,12 @@ impl Table {
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// Whether a column says which row of this table a row is a part of.
+    #[must_use]
+    pub fn is_tree(&self, column: &Column) -> bool {
+        matches!(&column.role, Role::Reference { table } if *table == self.name()) && storysync_crdt::is_tree_column(&self.name, &column.name)
     }
 
     /// The references to other tables.
@@ -222,6 +247,19 @@ impl Schema {
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&Table> {
         self.tables.get(name)
+    }
+
+    /// From here on documents call a column of a table `name`. Another column that has been given that name in the table meanwhile
+    /// is told from it as those are that bear a name of our bookkeeping.
+    pub fn call(&mut self, table: &str, column: &str, name: &str) {
+        let Some(table) = self.tables.get_mut(table) else { return };
+        if !table.columns.iter().any(|known| known.sql_name == column && known.is_content()) {
+            return;
+        }
+        table.rename(name, &format!("{}{name}", storysync_crdt::key::APP_COLUMN));
+        if let Some(before) = table.columns.iter().find(|known| known.sql_name == column).map(|known| known.name.clone()) {
+            table.rename(&before, name);
+        }
     }
 
     /// All content tables by name.

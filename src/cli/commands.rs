@@ -273,8 +273,13 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         for brake in &brakes {
             let _ = writeln!(
                 text,
-                "waiting    {} deletions in {} by {} since {}: `storysync approve {}`, or `storysync approve {} --refuse`",
-                brake.rows, brake.entity_type, brake.device_id, brake.at, brake.id, brake.id
+                "waiting    {} in {} by {} since {}: `storysync approve {}`, or `storysync approve {} --refuse`",
+                brake.what(),
+                brake.entity_type,
+                brake.device_id,
+                brake.at,
+                brake.id,
+                brake.id
             );
         }
     })

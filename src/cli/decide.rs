@@ -134,7 +134,13 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
         }
         for brake in &brakes {
             let by = names.name(Some(&brake.device_id));
-            let _ = writeln!(text, "{0} deletions in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, `storysync approve {2} --refuse` takes them back everywhere", brake.rows, brake.entity_type, brake.id);
+            let _ = writeln!(
+                text,
+                "{0} in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, `storysync approve {2} --refuse` takes them back everywhere",
+                brake.what(),
+                brake.entity_type,
+                brake.id
+            );
         }
         for conflict in &conflicts {
             describe(conflict, &names, text);

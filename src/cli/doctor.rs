@@ -159,8 +159,11 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     if let Ok(brakes) = engine.brakes(now()) {
         for brake in brakes {
             let sentence = format!(
-                "{} deletions in {} wait for a yes: `storysync approve {}`, or `storysync approve {} --refuse`",
-                brake.rows, brake.entity_type, brake.id, brake.id
+                "{} in {} wait for a yes: `storysync approve {}`, or `storysync approve {} --refuse`",
+                brake.what(),
+                brake.entity_type,
+                brake.id,
+                brake.id
             );
             findings.add(Level::Note, "brake", sentence);
         }

@@ -15,6 +15,8 @@ pub struct Brake {
     pub tables: String,
     /// How many rows wait.
     pub rows: i64,
+    /// How many of them live and would lose texts.
+    pub emptied: i64,
     /// Unix time in ms when the first had to wait.
     pub at: i64,
 }
@@ -29,7 +31,8 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
             "SELECT b.id, p.device_id, \
              (SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id \
              JOIN sync_table AS t ON t.id = r.table_id WHERE h.brake_id = b.id ORDER BY t.name)), \
-             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), b.at FROM sync_brake AS b \
+             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), \
+             (SELECT count(*) FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id WHERE h.brake_id = b.id AND instr(r.differs, '\"kind\":\"held\"')), b.at FROM sync_brake AS b \
              JOIN sync_peer AS p ON p.id = b.peer_id WHERE b.decided_at IS NULL ORDER BY b.id",
         )?
         .query_map([], |row| {
@@ -38,7 +41,8 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
                 device_id: row.get(1)?,
                 tables: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
                 rows: row.get(3)?,
-                at: row.get(4)?,
+                emptied: row.get(4)?,
+                at: row.get(5)?,
             })
         })?
         .collect()

@@ -100,6 +100,19 @@ pub fn open_of(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<Open
         .collect()
 }
 
+/// The rows of a table with an open clash of a kind.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn open_in_table(connection: &Connection, table: super::rows::TableId, kind: &str) -> rusqlite::Result<Vec<RowId>> {
+    connection
+        .prepare_cached(
+            "SELECT c.row_id FROM sync_clash AS c JOIN sync_row AS r ON r.id = c.row_id WHERE c.ended_at IS NULL AND c.kind = ?2 AND r.table_id = ?1",
+        )?
+        .query_map(params![table.0, kind], |row| Ok(RowId(row.get(0)?)))?
+        .collect()
+}
+
 /// A clash as it is first noticed.
 #[derive(Debug)]
 pub struct NewClash<'a> {

@@ -21,6 +21,7 @@ const NODE: &[(&str, &str)] = &[
     ("V9__notices", include_str!("../../migrations/node/V9__notices.sql")),
     ("V10__refusals", include_str!("../../migrations/node/V10__refusals.sql")),
     ("V12__older_sqlite", include_str!("../../migrations/node/V12__older_sqlite.sql")),
+    ("V13__renamed", include_str!("../../migrations/node/V13__renamed.sql")),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =

@@ -1,5 +1,5 @@
 //! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `packs`,
-//! `rows`, `references`, `peers`, `outbox`), clashes, brakes and notices (`clashes`, `brakes`, `notices`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
+//! `rows`, `references`, `peers`, `outbox`), clashes, brakes and notices (`clashes`, `brakes`, `notices`), renamed columns (`renamed`); in the data directory the devices we trust (`trust`), our keys (`key_file`)
 //! and how far logs had come (`anchor`).
 //!
 //! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
@@ -16,5 +16,6 @@ pub mod packs;
 pub mod peers;
 pub mod quarantine;
 pub mod references;
+pub mod renamed;
 pub mod rows;
 pub mod trust;

@@ -39,6 +39,10 @@ pub enum DifferenceKind {
     Unsent,
     /// The row referred to waits, and this one stands in its place.
     StandIn,
+    /// A brake holds the text back from being emptied.
+    Held,
+    /// The row would stand in a circle, and is where it was before.
+    Ring,
 }
 
 impl DifferenceKind {
@@ -48,6 +52,8 @@ impl DifferenceKind {
             Self::Refused => Some("refused"),
             Self::Unsent => Some("unsent"),
             Self::StandIn => Some("stand_in"),
+            Self::Held => Some("held"),
+            Self::Ring => Some("ring"),
         }
     }
 
@@ -56,6 +62,8 @@ impl DifferenceKind {
             Some("refused") => Self::Refused,
             Some("unsent") => Self::Unsent,
             Some("stand_in") => Self::StandIn,
+            Some("held") => Self::Held,
+            Some("ring") => Self::Ring,
             _ => Self::Quiet,
         }
     }
@@ -507,4 +515,12 @@ pub fn open_conflicts(connection: &Connection) -> rusqlite::Result<i64> {
 /// When SQLite fails.
 pub fn absent_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowId>> {
     connection.prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 AND present = 0")?.query_map([table.0], |row| row.get(0).map(RowId))?.collect()
+}
+
+/// All known rows of a table, whether they stand or not.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn all_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowId>> {
+    connection.prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 ORDER BY id")?.query_map([table.0], |row| row.get(0).map(RowId))?.collect()
 }

@@ -9,6 +9,7 @@ use storysync_crdt::{ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STA
 
 use super::capture::{is_sentinel, leads_nowhere};
 use super::error::SessionError;
+use super::renaming::schema_of;
 use super::session::{EDIT_BYTES_MAX, PUT_OVERHEAD_BYTES, Session, prose_mark};
 use super::settle::token;
 use crate::app::profile::Prose;
@@ -459,6 +460,7 @@ impl Session<'_> {
     /// The app changed its tables: take new ones in, put triggers back, and look at every row of tables
     /// that were rebuilt, because nothing noted what was written in between.
     pub(super) fn follow_schema(&mut self, excluded: &[String]) -> Result<BTreeSet<String>, SessionError> {
+        self.follow_renamings()?;
         let mut known = HashSet::new();
         let mut came_back = HashSet::new();
         for table in self.schema.tables() {
@@ -508,7 +510,7 @@ impl Session<'_> {
                 rebuilt.insert(table.name().to_owned());
             }
         }
-        let schema = std::sync::Arc::new(Schema::read(self.connection, excluded)?);
+        let schema = std::sync::Arc::new(schema_of(self.connection, excluded)?);
         for table in schema.tables() {
             let id = self.table_id(&table.name)?;
             if !known.contains(table.name()) {

@@ -17,6 +17,7 @@ use super::moment::{data_version, inode};
 use super::pages::PAGE_ENTITIES_MAX;
 use super::receive::PushedClashes;
 use super::reconcile::Names;
+use super::renaming::schema_of;
 use super::report::Status;
 use super::session::Session;
 use crate::app::profile::Prose;
@@ -226,7 +227,7 @@ impl Engine {
         let mut create = |connection: &Connection| -> Result<(), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             migrations::create_storymaster(&transaction)?;
-            let schema = Schema::read(&transaction, &options.excluded_tables)?;
+            let schema = schema_of(&transaction, &options.excluded_tables)?;
             let prose = Prose { configured: options.prose_columns.clone() };
             let plan = Plan::make(&transaction, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?;
             install(&transaction, plan, &DeviceId::of_key(&options.device_key), &mut entropy, now)?;
@@ -314,7 +315,7 @@ impl Engine {
         if !is_migrated(&connection).map_err(explain)? {
             return Err(EngineError::NotMigrated(path));
         }
-        let schema = Arc::new(Schema::read(&connection, &options.excluded_tables).map_err(explain)?);
+        let schema = Arc::new(schema_of(&connection, &options.excluded_tables).map_err(explain)?);
         let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
         let remembered = Anchor::of(&options.anchors, &path);
         let (anchor, epoch) = match remembered.load().or_else(|| Anchor::of_epoch(&options.anchors, &state.epoch).load()) {
@@ -358,8 +359,7 @@ impl Engine {
         }
         let connection = open_connection(&self.options.database, self.options.busy_timeout)?;
         // Another file may have other tables and triggers under the same version of its schema.
-        self.schema =
-            Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
+        self.schema = Arc::new(schema_of(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
         self.is_other_choice = is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
         self.connection = connection;
         self.inode = now;
@@ -385,7 +385,7 @@ impl Engine {
         migrate(&mut connection, &self.options, &mut self.entropy, now, &mut |_, _| {}).map_err(|error| EngineError::of_session(error, &path))?;
         let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
         begin_life(&connection, &state.epoch, NewLife::Restored, now).map_err(explain)?;
-        self.schema = Arc::new(Schema::read(&connection, &self.options.excluded_tables).map_err(explain)?);
+        self.schema = Arc::new(schema_of(&connection, &self.options.excluded_tables).map_err(explain)?);
         self.anchor = log::end(&connection).map_err(explain)?;
         self.epoch = state.epoch;
         self.actor = fresh_actor(&self.options.device_key, &mut self.entropy);
@@ -436,7 +436,7 @@ impl Engine {
             }
             let version = schema::version(&transaction)?;
             if version != schema.version || noticed.new_epoch {
-                *schema = Arc::new(Schema::read(&transaction, &options.excluded_tables)?);
+                *schema = Arc::new(schema_of(&transaction, &options.excluded_tables)?);
             }
             enable_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
@@ -444,6 +444,9 @@ impl Engine {
             let rebuilt = if follows { session.follow_schema(&options.excluded_tables)? } else { BTreeSet::new() };
             let mut captured = session.drain()?;
             captured.extend(session.compare_tables(&rebuilt)?);
+            if follows {
+                session.learn_renamings()?;
+            }
             let done = work(&mut session)?;
             session.note_derived()?;
             session.end_own_writes()?;

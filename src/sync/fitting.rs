@@ -141,6 +141,10 @@ impl Session<'_> {
         differs: &mut Differences,
     ) -> Result<Value, SessionError> {
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+        if let Some(held) = record.differs.get(&column.name).filter(|difference| difference.kind == DifferenceKind::Held && difference.document == document) {
+            differs.insert(column.name.clone(), held.clone());
+            return Ok(held.shown.clone());
+        }
         if let Some(kept) = keep_difference(column, record, &document, now, differs) {
             return Ok(kept);
         }

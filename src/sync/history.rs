@@ -111,7 +111,12 @@ impl Session<'_> {
 
     pub(super) fn history(&mut self, table: &str, uuid: &str) -> Result<Vec<EntryReport>, SessionError> {
         let id = self.find_row(table, uuid)?;
-        Ok(history(self.document(id)?).iter().map(EntryReport::of).collect())
+        let table = self.table_name(rows::get(self.connection, id)?.table)?;
+        let mut entries: Vec<EntryReport> = history(self.document(id)?).iter().map(EntryReport::of).collect();
+        for field in entries.iter_mut().flat_map(|entry| &mut entry.fields) {
+            field.name = self.told_name(table.as_str(), &field.name);
+        }
+        Ok(entries)
     }
 
     pub(super) fn undo_change(&mut self, table: &str, uuid: &str, change: Option<&str>) -> Result<UndoReport, SessionError> {
@@ -181,7 +186,11 @@ impl Session<'_> {
         let fields = undo
             .fields
             .iter()
-            .map(|(name, value)| FieldEntry { name: name.clone(), old: to_json(now.get(name).unwrap_or(&Value::Null)), new: to_json(value) })
+            .map(|(name, value)| FieldEntry {
+                name: self.told_name(entity.table.as_str(), name),
+                old: to_json(now.get(name).unwrap_or(&Value::Null)),
+                new: to_json(value),
+            })
             .collect();
         let row = match &undo.row {
             UndoRow::Stays => "stays",

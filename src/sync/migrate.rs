@@ -12,6 +12,7 @@ use super::adopt::{MigrationReport, Plan};
 use super::engine::{EngineOptions, Entropy, read_state};
 use super::error::{EngineError, SessionError};
 use super::moment::data_version;
+use super::renaming::schema_of;
 use crate::app::backup;
 use crate::app::profile::Prose;
 use crate::app::schema::{self, Schema};
@@ -30,7 +31,7 @@ pub(super) fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 pub(super) fn read_schema(connection: &Connection, excluded: &[String]) -> Result<Schema, SessionError> {
-    let schema = Schema::read(connection, excluded)?;
+    let schema = schema_of(connection, excluded)?;
     if schema.refused.is_empty() { Ok(schema) } else { Err(EngineError::Refused(schema.refused).into()) }
 }
 

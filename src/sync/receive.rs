@@ -9,6 +9,7 @@ use storysync_crdt::{ApplyError, Change, Conflict, DeviceKey, EntityId, RowHead,
 
 use super::arrival::Arrived;
 use super::error::SessionError;
+use super::renaming::TOLD_IN;
 use super::session::{Session, Source};
 use super::wire::{RowChange, StoredTimes};
 use crate::app::profile::table_of_entity_type;
@@ -195,6 +196,9 @@ impl Session<'_> {
         waiting.extend(receipt.rows.iter().copied());
         self.settle(waiting)?;
         receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain), sender)?;
+        if changes.iter().any(|incoming| incoming.change.entity_type == TOLD_IN) {
+            self.learn_renamings()?;
+        }
         // What so many others follow would only be written to be deleted again.
         let lasting = if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
         self.note_in_log(&before, lasting, &sender.device_id)?;

@@ -193,7 +193,7 @@ impl Session<'_> {
                 row_name,
                 value: change.value(&notice.column).map(|value| to_json_of(schema.table(entity.table.as_str()), &notice.column, value)).unwrap_or_default(),
                 device: change.actor().device().map(|key| DeviceId::of_key(&key).to_string()),
-                field: notice.column,
+                field: self.told_name(entity.table.as_str(), &notice.column),
                 at: Stamp::from_unix_ms(notice.at_ms).to_rfc3339(),
             });
         }
@@ -211,6 +211,11 @@ impl Session<'_> {
         Ok(reports)
     }
 
+    /// What the app calls what documents of a table call `name`.
+    pub(super) fn told_name(&self, table: &str, name: &str) -> String {
+        self.schema.table(table).map_or(name, |table| table.told_name(name)).to_owned()
+    }
+
     /// The clashes of one row.
     pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
         let entity = self.entity(record)?;
@@ -220,6 +225,9 @@ impl Session<'_> {
         let name = row_name(&row(self.document(record.id)?).fields);
         for report in &mut reports {
             report.row_name.clone_from(&name);
+            for field in &mut report.fields {
+                field.name = self.told_name(entity.table.as_str(), &field.name);
+            }
             if report.kind == ConflictKind::Schema.as_str() {
                 report.reason = clashes::refusal(self.connection, record.id)?;
             }

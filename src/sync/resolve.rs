@@ -94,7 +94,8 @@ impl Session<'_> {
             let entity = self.entity(&record)?;
             let found = self.clashes(&record)?.into_iter().find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
             if let Some(conflict) = found {
-                self.decide(&record, &conflict, choice, own)?;
+                let choice = self.as_documents_call_it(&record, choice)?;
+                self.decide(&record, &conflict, &choice, own)?;
                 let record = rows::get(self.connection, record.id)?;
                 if self.is_still_open(&record, &conflict)? {
                     return Err(EngineError::StillOpen.into());
@@ -105,9 +106,19 @@ impl Session<'_> {
         Err(EngineError::NoSuchConflict(id.to_owned()).into())
     }
 
+    /// The choice with the names of columns that documents have.
+    fn as_documents_call_it(&mut self, record: &RowRecord, choice: &Choice) -> Result<Choice, SessionError> {
+        let name = self.table_name(record.table)?;
+        let Some(table) = self.schema.table(name.as_str()) else { return Ok(choice.clone()) };
+        let fields = choice.fields.iter().map(|(told, value)| (table.name_told(told).to_owned(), value.clone())).collect();
+        Ok(Choice { take: choice.take.clone(), fields })
+    }
+
     /// Puts a text back that gave way here, or lets it go.
     fn resolve_notice(&mut self, number: i64, id: &str, choice: &Choice) -> Result<(), SessionError> {
         let notice = notices::find(self.connection, number)?.ok_or_else(|| EngineError::NoSuchConflict(id.to_owned()))?;
+        let record = rows::get(self.connection, notice.row)?;
+        let choice = &self.as_documents_call_it(&record, choice)?;
         let value = match (&choice.take, choice.fields.get(&notice.column)) {
             (_, Some(value)) => Some(value.clone()),
             (Some(Take::Mine | Take::Keep), None) => None,
@@ -221,6 +232,7 @@ impl Session<'_> {
                     BTreeMap::from([(key::DELETED_AT.to_owned(), Value::Null)])
                 }
             }
+            ConflictKind::Ring => return self.decide_ring(record, conflict, choice, own),
             ConflictKind::Unique => return self.decide_unique(record, conflict, choice, own),
             ConflictKind::Schema => return self.decide_schema(record, conflict, choice),
         };
@@ -374,7 +386,7 @@ impl Session<'_> {
 }
 
 /// The value of the side that is taken.
-fn side(field: &FieldClash, take: Option<&Take>, own: &DeviceKey) -> Result<Value, EngineError> {
+pub(super) fn side(field: &FieldClash, take: Option<&Take>, own: &DeviceKey) -> Result<Value, EngineError> {
     let by = |wanted: &dyn Fn(Option<&DeviceKey>) -> bool| field.values.iter().rfind(|value| wanted(value.device.as_ref())).map(|value| value.value.clone());
     match take {
         None | Some(Take::Keep) => Ok(field.shown.clone()),

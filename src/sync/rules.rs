@@ -129,6 +129,7 @@ impl Session<'_> {
                 found.push(unique_clash(waiting, &entity, winning, &columns));
             }
         }
+        found.extend(self.ring_conflict(record)?);
         found.extend(self.schema_clash(record)?);
         for value in found.iter_mut().flat_map(|conflict| &mut conflict.fields).flat_map(|field| &mut field.values) {
             if let (None, Some(change)) = (value.device, value.change) {

@@ -348,7 +348,7 @@ impl<'a> Session<'a> {
             let Some(change) = self.draft_new(row, &puts, purpose, base.as_ref(), &actor, at)? else { continue };
             // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
             if purpose.is_edit() {
-                self.take_brake_off(row)?;
+                self.take_brake_off(row, &puts)?;
             }
             // What follows builds on this, and on nothing the base did not know.
             let then = base.as_ref().map(|base| Base { heads: Heads::from([change.hash()]), unseen: base.unseen.clone() });

@@ -48,6 +48,10 @@ pub(super) struct Pass {
     pub(super) looked_at: HashSet<RowId>,
     /// Tables of which the rows they refused were tried again.
     pub(super) refused: HashSet<TableId>,
+    /// Rows that give way in a circle and were found through another one of it.
+    pub(super) ringed: HashSet<RowId>,
+    /// Tables of which the rows that give way in a circle were tried again.
+    pub(super) unringed: HashSet<TableId>,
     /// Rows a trigger of the app's did not let go, tried again while others move.
     refused_removals: BTreeSet<RowId>,
     /// Whether a row was written or removed since those were tried.
@@ -213,6 +217,9 @@ impl Session<'_> {
                 }
             }
         }
+        if let Some(table) = schema.table(name.as_str()) {
+            self.settle_rings(table, &before, &record, pass)?;
+        }
         if schema.table(name.as_str()).is_some_and(|table| !table.uniques.is_empty()) && (moved || pass.looked_at.insert(id)) {
             self.retry_behind(id, pass)?;
         }
@@ -268,7 +275,7 @@ impl Session<'_> {
         }
         record.parked = None;
         record.differs.clear();
-        self.take_brake_off(record.id)?;
+        self.release_held(record.id)?;
         Ok(())
     }
 
@@ -453,7 +460,7 @@ impl Session<'_> {
         Ok((resolved, Some(target.id)))
     }
 
-    /// The local id a reference shows; `None` when the row must wait for its target.
+    /// What a reference shows; `None` when the row must wait for its target. A row that gives way in a circle stands where it was.
     #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
     fn reference_shown(
         &mut self,
@@ -467,6 +474,32 @@ impl Session<'_> {
         differs: &mut Differences,
     ) -> Result<Option<Value>, SessionError> {
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+        if table.is_tree(column)
+            && let Some(ring) = self.ring_around(record, column)?
+            && ring.yielding == record.id
+        {
+            let shown = self.reference_to(table, column, target_table, record, ring.way_back, now, pass, differs)?;
+            if let Some(shown) = &shown {
+                differs.insert(column.name.clone(), Difference::of_kind(document, shown.clone(), DifferenceKind::Ring));
+            }
+            return Ok(shown);
+        }
+        self.reference_to(table, column, target_table, record, document, now, pass, differs)
+    }
+
+    /// The local id a reference shows; `None` when the row must wait for its target.
+    #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
+    fn reference_to(
+        &mut self,
+        table: &Table,
+        column: &Column,
+        target_table: &str,
+        record: &RowRecord,
+        document: Value,
+        now: Option<&Value>,
+        pass: &Pass,
+        differs: &mut Differences,
+    ) -> Result<Option<Value>, SessionError> {
         if document.is_null() {
             if let Some(kept) = keep_difference(column, record, &document, now, differs) {
                 return Ok(Some(kept));
@@ -501,6 +534,7 @@ impl Session<'_> {
         // The app itself removed the target and left this row behind: its integer stays as it is.
         if let (Some(now), Some(target)) = (now, target)
             && self.left_here.contains(&target)
+            && record.differs.get(&column.name).is_none_or(|difference| difference.kind != DifferenceKind::Ring)
             && !self.former_ids.contains_key(&target)
         {
             differs.insert(column.name.clone(), Difference::new(document, token(now)));
@@ -569,7 +603,10 @@ pub(super) fn stands_in(table: &Table, merged: &Row) -> bool {
 
 /// A difference that still holds keeps the table's value as it stands.
 pub(super) fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
-    let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document && difference.kind != DifferenceKind::StandIn)?;
+    let difference = record
+        .differs
+        .get(&column.name)
+        .filter(|difference| difference.document == *document && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring))?;
     let now = now?;
     if token(now) != difference.shown {
         return None;

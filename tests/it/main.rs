@@ -26,6 +26,7 @@ mod pairing;
 mod plain;
 mod primitives;
 mod processes;
+mod renaming;
 mod schemas;
 mod sealing;
 mod statuses;

@@ -332,3 +332,24 @@ fn a_text_over_the_limit_that_shrinks_again_merges_like_any_edit() {
     meet(&mut one, &mut other);
     assert_eq!(of_actor(&other, "notes"), "Once, he lives in the tower. Nobody knows why.");
 }
+
+#[test]
+fn a_form_that_was_open_while_a_change_was_taken_back_saves_and_both_texts_are_told() {
+    let (mut one, mut other) = desks();
+    one.write("UPDATE actor SET title = 'Wizard' WHERE id = 1");
+    one.capture();
+    let page = Page::open(&one, 1);
+    let uuid: String = one.value("SELECT sync_uuid FROM actor WHERE id = 1");
+    one.engine().undo_change("actor", &uuid, None, now()).unwrap();
+    assert_eq!(of_actor(&one, "title"), "Archmage");
+    // The form never read what was taken back; whoever did that was this very device.
+    page.autosave(&one, &[("title", "Sorcerer")]);
+    one.capture();
+    page.autosave(&one, &[("title", "Sorceress")]);
+    meet(&mut one, &mut other);
+    assert_eq!(of_actor(&one, "title"), "Sorceress");
+    assert_eq!(of_actor(&other, "title"), "Sorceress");
+    one.write("UPDATE actor SET title = 'Witch' WHERE id = 1");
+    meet(&mut one, &mut other);
+    assert_eq!(of_actor(&other, "title"), "Witch");
+}

@@ -110,3 +110,48 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
     assert_eq!((counts(&a), counts(&b)), (before, before));
     assert_eq!(b.value::<i64>("SELECT count(*) FROM visit JOIN person p ON p.id = who JOIN place h ON h.id = p.home"), 90);
 }
+
+#[test]
+fn texts_emptied_in_very_many_rows_wait_like_deletions() {
+    for decision in [storysync::sync::BrakeDecision::Approve, storysync::sync::BrakeDecision::Refuse] {
+        let (mut a, mut b) = with_many_rows();
+        a.write("UPDATE place SET note = 'a page about ' || name");
+        meet(&mut a, &mut b);
+        b.write("UPDATE place SET note = '' WHERE id <= 200; UPDATE place SET note = NULL WHERE id BETWEEN 201 AND 300");
+        b.sync(&mut a);
+        let kept = |replica: &Replica| replica.value::<i64>("SELECT count(*) FROM place WHERE note = 'a page about ' || name");
+        assert_eq!(kept(&a), 400);
+        let brakes = a.engine().brakes(now()).unwrap();
+        assert_eq!((brakes.len(), brakes[0].rows, brakes[0].emptied, brakes[0].what()), (1, 300, 300, "300 rows whose texts were emptied".to_owned()));
+        // Showing what is held is no edit; writing beside it is one, and writing over it decides about that row.
+        assert_eq!(a.sync(&mut b).0, 0);
+        a.write("UPDATE place SET inside = 7 WHERE id = 1; UPDATE place SET note = 'written anew' WHERE id = 2");
+        a.capture();
+        assert_eq!((kept(&a), a.engine().brakes(now()).unwrap()[0].rows), (399, 299));
+        a.engine().decide_brake(&brakes[0].id, decision, now()).unwrap();
+        meet(&mut a, &mut b);
+        let expected = if decision == storysync::sync::BrakeDecision::Approve { 100 } else { 399 };
+        assert_eq!((kept(&a), kept(&b)), (expected, expected));
+        assert_eq!(b.value::<String>("SELECT note FROM place WHERE name = 'place 1'"), "written anew");
+    }
+}
+
+#[test]
+fn texts_emptied_a_few_at_a_time_are_counted_together_and_come_back() {
+    let (mut a, mut b) = with_many_rows();
+    a.write("UPDATE place SET note = 'a page about ' || name");
+    meet(&mut a, &mut b);
+    for slice in 0..5 {
+        b.write(&format!("UPDATE place SET note = '' WHERE id > {} AND id <= {}", slice * 30, slice * 30 + 30));
+        b.sync(&mut a);
+    }
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE note <> ''"), 400);
+    assert_eq!(a.engine().brakes(now()).unwrap()[0].emptied, 150);
+    // Fewer than that are nobody's concern.
+    let (mut a, mut b) = with_many_rows();
+    a.write("UPDATE place SET note = 'a page about ' || name");
+    meet(&mut a, &mut b);
+    b.write("UPDATE place SET note = '' WHERE id <= 60");
+    meet(&mut a, &mut b);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE note <> ''"), 340);
+}

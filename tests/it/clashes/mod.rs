@@ -9,6 +9,7 @@ mod deciding;
 mod field;
 mod history;
 mod orphan;
+mod rings;
 mod schema;
 mod unique;
 

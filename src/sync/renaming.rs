@@ -1,0 +1,243 @@
+//! Columns an update of the app renamed. Documents go on under the old name, so that what devices without the update type there
+//! meets what those with it type under the new one.
+//!
+//! Owns how a renaming is recognized, how it is told (as a row of a table no app has: it travels, is forwarded and merges like any
+//! other), and what becomes of values written under the new name by devices that had not heard of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use storysync_crdt::{Base, EditPurpose, EntityId, Heads, SyncUuid, TableName, Value, field, genesis, key, key_uuid, says_nothing, says_the_same};
+
+use super::error::SessionError;
+use super::session::Session;
+use crate::app::rows as app_rows;
+use crate::app::schema::{Column, Schema, Table};
+use crate::store::renamed::{self, Renamed};
+use crate::store::rows;
+
+/// The table whose rows tell of renamings. No app's table can be called so: it begins like ours and is none of them.
+pub(super) const TOLD_IN: &str = "storysync_renamed";
+/// Most rows looked at for what two columns say alike.
+const ROWS_COMPARED_MAX: usize = 10_000;
+/// So many rows must say the same for each that says something else.
+const ALIKE_FOR_EACH_OTHER: usize = 4;
+/// Values without letters that must be alike and different among themselves: zeros and ones agree by themselves.
+const PLAIN_VALUES_MIN: usize = 3;
+
+/// The tables of a file, with the names documents have for their columns.
+pub(super) fn schema_of(connection: &Connection, excluded: &[String]) -> rusqlite::Result<Schema> {
+    let mut schema = Schema::read(connection, excluded)?;
+    for renamed in renamed::all(connection)? {
+        schema.call(&renamed.table, &renamed.column, &renamed.name);
+    }
+    Ok(schema)
+}
+
+/// What two columns have in common, one as it was and one as it is.
+#[derive(Debug, Default)]
+struct Likeness {
+    alike: usize,
+    other: usize,
+    has_letters: bool,
+    plain: BTreeSet<String>,
+}
+
+impl Likeness {
+    fn look(&mut self, before: &Value, now: &Value) {
+        if says_nothing(before) && says_nothing(now) {
+            return;
+        }
+        if !says_the_same(before, now) {
+            self.other += 1;
+            return;
+        }
+        self.alike += 1;
+        match before.as_text() {
+            Some(text) => self.has_letters |= text.chars().any(char::is_alphabetic),
+            None => drop(self.plain.insert(format!("{before:?}"))),
+        }
+    }
+
+    /// Whether one column is the other under a new name. `in_place` says that it stands where the other stood, and all others do.
+    fn is_renaming(&self, in_place: bool) -> bool {
+        let is_evident = self.has_letters || self.plain.len() >= PLAIN_VALUES_MIN;
+        if in_place {
+            return self.other <= self.alike;
+        }
+        is_evident && self.other * ALIKE_FOR_EACH_OTHER <= self.alike
+    }
+}
+
+impl Session<'_> {
+    /// Looks for columns that were renamed since the last look, before what is new and what is gone is judged.
+    pub(super) fn follow_renamings(&mut self) -> Result<(), SessionError> {
+        let mut found = Vec::new();
+        let renamed = renamed::all(self.connection)?;
+        for table in Arc::clone(&self.schema).tables() {
+            let known = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
+            // Renamed once more, a column is gone under the name it had last; its first one may be another's by now.
+            let last = |name: &String| renamed.iter().find(|known| known.table == table.name() && known.name == *name).map(|known| &known.column);
+            let is_gone = |name: &String| table.column(name).is_none_or(|column| last(name).is_some_and(|last| column.sql_name != *last));
+            let gone: Vec<&String> = known.iter().filter(|name| !key::is_bookkeeping(name) && is_gone(name)).collect();
+            let new: Vec<&Column> =
+                table.columns.iter().filter(|column| column.is_content() && (!known.contains(&column.name) || gone.contains(&&column.name))).collect();
+            if gone.is_empty() || new.is_empty() {
+                continue;
+            }
+            found.extend(self.renamings_of(table, &known, &gone, &new)?);
+        }
+        for (table, column, name) in found {
+            tracing::info!(table, column, "the app renamed a column: documents go on under its old name");
+            let renamed = Renamed { table, column, name, is_taken_over: false };
+            renamed::note(self.connection, &renamed)?;
+            self.call(&renamed);
+            self.tell_of(&renamed)?;
+        }
+        Ok(())
+    }
+
+    fn renamings_of(&mut self, table: &Table, known: &[String], gone: &[&String], new: &[&Column]) -> Result<Vec<(String, String, String)>, SessionError> {
+        let mut likeness: BTreeMap<(usize, usize), Likeness> = BTreeMap::new();
+        let id = self.table_id(&table.name)?;
+        for record in rows::present_in(self.connection, id)?.into_iter().take(ROWS_COMPARED_MAX) {
+            let Some(local_id) = record.local_id else { continue };
+            let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { continue };
+            for (old, name) in gone.iter().enumerate() {
+                let before = match record.differs.get(*name) {
+                    Some(difference) => difference.shown.clone(),
+                    None => field(self.document(record.id)?, name).unwrap_or(Value::Null),
+                };
+                for (place, column) in new.iter().enumerate() {
+                    let now = stored.columns(table).find(|(other, _)| other.name == column.name).map(|(_, value)| value.clone()).unwrap_or(Value::Null);
+                    let captured = self.as_document(column, &now)?;
+                    likeness.entry((old, place)).or_default().look(&before, &captured);
+                }
+            }
+        }
+        let is_in_place = |name: &String, column: &Column| {
+            let stays = |(known, column): (&String, &Column)| *known == column.name || (gone.contains(&known) && new.iter().any(|new| new.name == column.name));
+            let here = known.iter().position(|other| other == name);
+            known.len() == table.columns.len()
+                && known.iter().zip(&table.columns).all(stays)
+                && here == table.columns.iter().position(|other| other.name == column.name)
+        };
+        let mut pairs = Vec::new();
+        for (old, name) in gone.iter().enumerate() {
+            for (place, column) in new.iter().enumerate() {
+                let like = likeness.remove(&(old, place)).unwrap_or_default();
+                let in_place = is_in_place(name, column);
+                if like.is_renaming(in_place) {
+                    pairs.push((in_place, like.alike, old, place));
+                }
+            }
+        }
+        // Where a column stands says more than what it says.
+        pairs.sort_by(|a, b| b.cmp(a));
+        let (mut taken, mut given) = (BTreeSet::new(), BTreeSet::new());
+        let mut found = Vec::new();
+        for (_, _, old, place) in pairs {
+            if let (Some(name), Some(column)) = (gone.get(old), new.get(place))
+                && !taken.contains(&old)
+                && given.insert(place)
+            {
+                taken.insert(old);
+                found.push((table.name().to_owned(), column.sql_name.clone(), (*name).clone()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// From here on the column has the documents' name.
+    fn call(&mut self, renamed: &Renamed) {
+        let mut schema = (*self.schema).clone();
+        schema.call(&renamed.table, &renamed.column, &renamed.name);
+        self.schema = Arc::new(schema);
+    }
+
+    /// Writes the row that tells other devices.
+    fn tell_of(&mut self, renamed: &Renamed) -> Result<(), SessionError> {
+        let Some(table) = TableName::parse(TOLD_IN) else { return Ok(()) };
+        let puts = BTreeMap::from([
+            ("table_name".to_owned(), Value::from(renamed.table.as_str())),
+            ("column_name".to_owned(), Value::from(renamed.column.as_str())),
+            ("name".to_owned(), Value::from(renamed.name.as_str())),
+        ]);
+        let uuid = key_uuid(&table, puts.iter().map(|(key, value)| (key.as_str(), value)));
+        let id = self.table_id(&table)?;
+        let row = rows::find_or_create(self.connection, id, &uuid)?.id;
+        if self.document(row)?.is_empty() {
+            let first = genesis(&EntityId { table, uuid }, puts);
+            if let Err(error) = self.admit(row, first, None)? {
+                tracing::error!(%error, "a renamed column can't be told to other devices");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what other devices told of renamed columns. To be called when what the app wrote has been taken in.
+    pub(super) fn learn_renamings(&mut self) -> Result<(), SessionError> {
+        if let Some(id) = self.find_table(TOLD_IN)? {
+            for row in rows::all_in(self.connection, id)? {
+                let document = self.document(row)?;
+                let text = |name: &str| field(document, name).and_then(|value| value.as_text().map(str::to_owned));
+                let (Some(table), Some(column), Some(name)) = (text("table_name"), text("column_name"), text("name")) else { continue };
+                if key::is_bookkeeping(&name) || name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
+                    continue;
+                }
+                let is_new = self.schema.table(&table).is_some_and(|table| {
+                    table.column(&name).is_none() && table.columns.iter().any(|known| known.sql_name == column && known.name == column && known.is_content())
+                });
+                if is_new {
+                    let renamed = Renamed { table, column, name, is_taken_over: false };
+                    renamed::note(self.connection, &renamed)?;
+                    self.call(&renamed);
+                }
+            }
+        }
+        for renamed in renamed::all(self.connection)?.into_iter().filter(|renamed| !renamed.is_taken_over) {
+            self.take_over(&renamed)?;
+            renamed::note(self.connection, &Renamed { is_taken_over: true, ..renamed })?;
+        }
+        Ok(())
+    }
+
+    /// What was written under the new name by a device that had not heard of the old one is written under the old one, as an edit
+    /// of the same moment: beside what others wrote there, not over it.
+    fn take_over(&mut self, renamed: &Renamed) -> Result<(), SessionError> {
+        let schema = Arc::clone(&self.schema);
+        let Some(table) = schema.table(&renamed.table) else { return Ok(()) };
+        let id = self.table_id(&table.name)?;
+        let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        rows::set_table_columns(self.connection, id, &columns)?;
+        let mut touched = BTreeSet::new();
+        for row in rows::all_in(self.connection, id)? {
+            let document = self.document(row)?;
+            let known = field(document, &renamed.name);
+            let told = field(document, &renamed.column).filter(|told| !says_nothing(told));
+            let put = document.register(&renamed.column).and_then(|register| register.winner());
+            let change = put.and_then(|put| document.changes().get(put.change));
+            if let (Some(told), Some(change)) = (told, change)
+                && known.as_ref().is_none_or(|known| !says_the_same(known, &told))
+            {
+                let purpose = if EditPurpose::of(change) == EditPurpose::NewColumns { EditPurpose::NewColumns } else { EditPurpose::Edit };
+                let base = Base::from(Heads::from([change.hash()]));
+                let now = self.now;
+                self.edit(row, BTreeMap::from([(renamed.name.clone(), told)]), purpose, Some(&base), now)?;
+                touched.insert(row);
+            } else if known.is_some() {
+                touched.insert(row);
+            }
+        }
+        self.settle(touched)
+    }
+
+    /// A stored value as documents hold it, as far as it can be told.
+    fn as_document(&mut self, column: &Column, stored: &Value) -> Result<Value, SessionError> {
+        let (crate::app::schema::Role::Reference { table }, Value::Integer(id)) = (&column.role, stored) else { return Ok(stored.clone()) };
+        let Some(table) = self.find_table(table)? else { return Ok(stored.clone()) };
+        let uuid: Option<SyncUuid> = rows::at_local_id(self.connection, table, *id)?.map(|record| record.uuid);
+        Ok(uuid.map_or_else(|| stored.clone(), |uuid| Value::from(uuid.as_str())))
+    }
+}
