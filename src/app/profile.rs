@@ -148,7 +148,8 @@ const NAME_CHARS_MAX: usize = 60;
 pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<String> {
     let text = |column: &str| fields.get(column).and_then(Value::as_text).map(str::trim).filter(|text| !text.is_empty());
     let name = NAME_COLUMNS.iter().find_map(|column| Some((*column, text(column)?)));
-    let (column, first) = name.or_else(|| fields.iter().find_map(|(column, _)| Some((column.as_str(), text(column)?))))?;
+    let any = || fields.iter().find_map(|(column, _)| Some((column.as_str(), text(column).filter(|text| !is_uuid(text))?)));
+    let (column, first) = name.or_else(any)?;
     let whole = match (column, text("last_name")) {
         ("first_name", Some(last)) => format!("{first} {last}"),
         _ => first.to_owned(),
@@ -159,6 +160,11 @@ pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<St
         short.push('…');
     }
     Some(short)
+}
+
+/// Whether a text names something for machines only (RFC 9562 §4).
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.chars().enumerate().all(|(at, character)| if matches!(at, 8 | 13 | 18 | 23) { character == '-' } else { character.is_ascii_hexdigit() })
 }
 
 /// The table an `entity_type` of the documented interface means: Storymaster documents `location`

@@ -54,7 +54,7 @@ fn kind_of(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// A row for a person: its name first.
-fn row_words(table: &str, name: Option<&str>, uuid: &str) -> String {
+pub(super) fn row_words(table: &str, name: Option<&str>, uuid: &str) -> String {
     match name {
         Some(name) => format!("{table} “{name}” ({uuid})"),
         None => format!("{table} {uuid}"),
@@ -110,11 +110,10 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
             let by = clash["ended_by"].as_str().map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
             let _ = writeln!(
                 text,
-                "{}  {} clash in {} {}: {}{by}",
+                "{}  {} clash in {}: {}{by}",
                 word("ended_at"),
                 word("kind").replace('_', "/"),
-                word("entity_type"),
-                word("sync_uuid"),
+                row_words(&word("entity_type"), clash["row_name"].as_str(), &word("sync_uuid")),
                 word("ending")
             );
         }
@@ -218,7 +217,7 @@ pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut Stri
         }
     }
     for row in &conflict.rows {
-        let _ = writeln!(text, "  about {} {}", row.entity_type, row.sync_uuid);
+        let _ = writeln!(text, "  about {}", row_words(&row.entity_type, row.row_name.as_deref(), &row.sync_uuid));
     }
 }
 
@@ -245,7 +244,9 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
     let (mut engine, _) = context.engine(&identity)?;
     let uuid = &engine.row_by_words(table, uuid, now())?;
     let entries = engine.history(table, uuid, now())?;
-    context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "history": entries }), |text| {
+    let name = engine.row_name(table, uuid)?;
+    context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "row_name": name, "history": entries }), |text| {
+        let _ = writeln!(text, "{}", row_words(table, name.as_deref(), uuid));
         for entry in &entries {
             describe_entry(entry, &names, text);
         }
@@ -253,7 +254,8 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
 }
 
 fn describe_undo(undo: &UndoReport, text: &mut String) {
-    let _ = writeln!(text, "{} {}{}", undo.entity_type, undo.sync_uuid, if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
+    let row = row_words(&undo.entity_type, undo.row_name.as_deref(), &undo.sync_uuid);
+    let _ = writeln!(text, "{row}{}", if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
     for field in &undo.fields {
         let _ = writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new));
     }

@@ -106,12 +106,16 @@ enum Command {
         refuse: bool,
     },
     /// What other devices changed here.
-    Log,
+    Log {
+        /// Of one row only: its `sync_uuid`, or what it is called.
+        #[arg(long, value_name = "ROW")]
+        row: Option<String>,
+    },
     /// A row's automerge document, on stdout.
     Document {
         /// Its table.
         table: String,
-        /// Its `sync_uuid`.
+        /// Its `sync_uuid`, or what it is called.
         uuid: String,
     },
     /// A desktop and a phone in a temporary folder: see it work.
@@ -261,7 +265,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::History { table, uuid } => decide::history(&context, &table, &uuid),
         Command::Undo(args) => decide::undo(&context, &args),
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),
-        Command::Log => commands::log(&context),
+        Command::Log { row } => commands::log(&context, row.as_deref()),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
         Command::Demo => demo::run(&context),
     }

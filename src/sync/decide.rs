@@ -6,6 +6,7 @@ use storysync_crdt::{DeviceKey, Stamp, SyncUuid};
 use super::brake::{BrakeDecision, BrakeReport};
 use super::engine::Engine;
 use super::error::EngineError;
+use super::naming::name_of_uuid;
 use super::history::{EntryReport, UndoReport};
 use super::report::{ConflictReport, NoticeReport};
 use super::resolve::{Choice, Take, Which};
@@ -36,7 +37,13 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn ended_conflicts(&mut self, limit: i64) -> Result<Vec<EndedClash>, EngineError> {
-        self.read(|connection, _| Ok(clashes::ended(connection, limit)?))
+        self.read(|connection, schema| {
+            let mut ended = clashes::ended(connection, limit)?;
+            for clash in &mut ended {
+                clash.row_name = name_of_uuid(connection, schema, &clash.table, &clash.uuid)?;
+            }
+            Ok(ended)
+        })
     }
 
     /// Decides one clash, for the device `by`; `None` for this one.
@@ -90,15 +97,6 @@ impl Engine {
     /// When no such deletions wait.
     pub fn decide_brake(&mut self, id: &str, decision: BrakeDecision, now: Stamp) -> Result<usize, EngineError> {
         Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
-    }
-
-    /// The uuid of the row people mean by its uuid or its name.
-    ///
-    /// # Errors
-    /// When there is no such row, or several are called so.
-    pub fn row_by_words(&mut self, table: &str, words: &str, now: Stamp) -> Result<String, EngineError> {
-        self.capture(now)?;
-        self.look(now, |session| session.row_by_words(table, words))
     }
 
     /// Who wrote what in a row, and when.

@@ -25,7 +25,7 @@ use crate::app::schema::{self, Schema};
 use crate::app::triggers;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
-use crate::store::peers::{self, LogLine, MirroredDevice};
+use crate::store::peers::{self, MirroredDevice};
 use crate::store::{migrations, outbox};
 use crate::trust::identity::DeviceId;
 
@@ -572,14 +572,6 @@ impl Engine {
     /// See [`EngineError`].
     pub fn mirrored_devices(&mut self) -> Result<Vec<MirroredDevice>, EngineError> {
         self.read(|connection, _| Ok(peers::mirrored(connection)?))
-    }
-
-    /// The newest lines of the documented log.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn log_lines(&mut self, limit: i64) -> Result<Vec<LogLine>, EngineError> {
-        self.read(|connection, _| Ok(peers::log_lines(connection, limit)?))
     }
 
     /// How long to wait for another writer from now on.

@@ -294,7 +294,7 @@ fn choice_between(clash: &Conflict, rule: PushedClashes, device: DeviceKey) -> O
             let is_deletion = taken(field)? == *field.values.first()?;
             Some(Choice { take: Some(if is_deletion { Take::Delete } else { Take::Keep }), fields: BTreeMap::new() })
         }
-        ConflictKind::Orphan | ConflictKind::Unique | ConflictKind::Schema => None,
+        ConflictKind::Orphan | ConflictKind::Unique | ConflictKind::Ring | ConflictKind::Schema => None,
     }
 }
 

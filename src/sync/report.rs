@@ -1,12 +1,12 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp, row};
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp};
 
 use super::engine::{Engine, NewLife, hex};
 use super::error::{EngineError, SessionError};
+use super::naming::{name_of, name_of_uuid};
 use super::session::Session;
-use crate::app::profile::row_name;
 use crate::app::schema::Table;
 use crate::store::rows::{self, RowRecord};
 use crate::store::{clashes, log, notices, quarantine};
@@ -90,6 +90,8 @@ pub struct RowName {
     pub entity_type: String,
     /// The row.
     pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
 }
 
 /// One clashing field.
@@ -184,7 +186,7 @@ impl Session<'_> {
         for notice in notices::open(self.connection, self.now.unix_ms(), NOTICES_LISTED_MAX)? {
             let record = rows::get(self.connection, notice.row)?;
             let entity = self.entity(&record)?;
-            let row_name = row_name(&row(self.document(notice.row)?).fields);
+            let row_name = name_of(self.connection, &schema, notice.row)?;
             let Some(change) = self.document(notice.row)?.change(&notice.change) else { continue };
             reports.push(NoticeReport {
                 id: format!("{NOTICE_PREFIX}{}", notice.id),
@@ -222,9 +224,12 @@ impl Session<'_> {
         let clashes = self.clashes(record)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let mut reports = conflict_reports(schema.table(entity.table.as_str()), &entity, &clashes);
-        let name = row_name(&row(self.document(record.id)?).fields);
+        let name = name_of(self.connection, &schema, record.id)?;
         for report in &mut reports {
             report.row_name.clone_from(&name);
+            for other in &mut report.rows {
+                other.row_name = name_of_uuid(self.connection, &schema, &other.entity_type, &other.sync_uuid)?;
+            }
             for field in &mut report.fields {
                 field.name = self.told_name(entity.table.as_str(), &field.name);
             }
@@ -259,7 +264,7 @@ pub(super) fn conflict_reports(table: Option<&Table>, entity: &EntityId, clashes
             .others
             .iter()
             .take(ROWS_LISTED_MAX)
-            .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned() })
+            .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned(), row_name: None })
             .collect(),
     };
     clashes.iter().map(report).collect()
