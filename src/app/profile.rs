@@ -137,9 +137,9 @@ pub fn is_storymaster(schema: &Schema) -> bool {
     ["actor", "litography_node", "world_data"].iter().all(|name| schema.table(name).is_some())
 }
 
-/// Columns by which people know a row, best first.
+/// Columns by which people know a row, best first. A person's title is not what they are called.
 const NAME_COLUMNS: &[&str] =
-    &["name", "title", "label", "username", "first_name", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
+    &["name", "first_name", "last_name", "title", "label", "username", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
 /// Characters of a long text that name a row.
 const NAME_CHARS_MAX: usize = 60;
 
@@ -164,18 +164,20 @@ pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<St
 
 /// Whether a text names something for machines only (RFC 9562 §4).
 fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && text.chars().enumerate().all(|(at, character)| if matches!(at, 8 | 13 | 18 | 23) { character == '-' } else { character.is_ascii_hexdigit() })
+    text.len() == 36
+        && text.chars().enumerate().all(|(at, character)| if matches!(at, 8 | 13 | 18 | 23) { character == '-' } else { character.is_ascii_hexdigit() })
 }
 
-/// The table an `entity_type` of the documented interface means: Storymaster documents `location`
-/// for its table `location_`.
+/// The table an `entity_type` of the documented interface means: Storymaster documents `location` for its table `location_`. A
+/// table that really is called so is meant before.
 #[must_use]
-pub fn table_of_entity_type(entity_type: &str) -> &str {
-    match entity_type {
+pub fn table_of_entity_type<'a>(schema: &Schema, entity_type: &'a str) -> &'a str {
+    let documented = match entity_type {
         "location" => "location_",
         "object" => "object_",
-        other => other,
-    }
+        other => return other,
+    };
+    if schema.table(entity_type).is_none() && schema.table(documented).is_some() { documented } else { entity_type }
 }
 
 #[cfg(test)]

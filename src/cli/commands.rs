@@ -360,7 +360,11 @@ pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
     context.print(&log, |text| {
         let lines = log["log"].as_array().cloned().unwrap_or_default();
         if lines.is_empty() {
-            text.push_str(if row.is_some() { "No other device changed that row here. `storysync history` tells all of its changes.\n" } else { "Nothing has happened yet.\n" });
+            text.push_str(if row.is_some() {
+                "No other device changed that row here. `storysync history` tells all of its changes.\n"
+            } else {
+                "Nothing has happened yet.\n"
+            });
         }
         for line in lines {
             let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();

@@ -43,9 +43,11 @@ impl From<EngineError> for Refusal {
         let status = match &error {
             EngineError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
             EngineError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
-            EngineError::NoSuchRow { .. } | EngineError::NoRowCalled(_) | EngineError::NoSuchConflict(_) | EngineError::NoSuchBrake(_) | EngineError::NoSuchChange(_) => {
-                StatusCode::NOT_FOUND
-            }
+            EngineError::NoSuchRow { .. }
+            | EngineError::NoRowCalled(_)
+            | EngineError::NoSuchConflict(_)
+            | EngineError::NoSuchBrake(_)
+            | EngineError::NoSuchChange(_) => StatusCode::NOT_FOUND,
             EngineError::NotInConflict(_) | EngineError::CantRename(_) | EngineError::StillOpen | EngineError::Unfit { .. } | EngineError::NotUnderstood(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }

@@ -45,7 +45,7 @@ pub(super) struct Telling<'a> {
 
 impl<'a> Telling<'a> {
     pub(super) fn of(pushed: &'a [Incoming], device_id: &str) -> Self {
-        let named = |incoming: &'a Incoming| ((table_of_entity_type(&incoming.change.entity_type), incoming.change.sync_uuid.as_str()), &incoming.change);
+        let named = |incoming: &'a Incoming| ((incoming.change.entity_type.as_str(), incoming.change.sync_uuid.as_str()), &incoming.change);
         Self {
             // Of a row pushed twice, the first is answered.
             pushed: pushed.iter().rev().map(named).collect(),
@@ -104,7 +104,6 @@ impl<'a> Telling<'a> {
         entity: &EntityId,
         decided: &[&DecidedClash],
     ) -> Result<Vec<PushConflict>, SessionError> {
-        let pushed = self.pushed.get(&(entity.table.as_str(), entity.uuid.as_str())).copied();
         let mut clashes: Vec<Conflict> = decided.iter().map(|decided| decided.clash.clone()).collect();
         let mut resolutions: Vec<&str> = decided.iter().map(|decided| decided.rule.resolution()).collect();
         clashes.extend(session.clashes(record)?);
@@ -113,6 +112,9 @@ impl<'a> Telling<'a> {
         let document = session.document(record.id)?;
         let merged = row(document);
         let table = schema.table(entity.table.as_str());
+        let is_pushed = |called: &str, uuid: &str| uuid == entity.uuid.as_str() && table_of_entity_type(&schema, called) == entity.table.as_str();
+        let literally = self.pushed.get(&(entity.table.as_str(), entity.uuid.as_str()));
+        let pushed = literally.or_else(|| self.pushed.iter().find(|((called, uuid), _)| is_pushed(called, uuid)).map(|(_, change)| change)).copied();
         let data = pages::data(table, document, &merged);
         let with = |conflict: &Conflict, mobile: bool| {
             let mut data = data.clone();

@@ -2,8 +2,9 @@
 //!
 //! Rows that one migration named from their content have other names once the content differs, and an old migration of the
 //! app's own named them at random: in copies of one file that went apart, the same row has two names. Until a file has told anyone
-//! of its rows, they may still take the other's names: rows under the same local id of the same table with mostly equal columns are
-//! one row, as far as both files handed out the same ids. What was made since is a row of its own on each side: rather two rows than a mixture. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
+//! of its rows, they may still take the other's names: rows under the same local id of the same table are one where what tells rows
+//! apart agrees (texts, times of creation the app wrote), as far as both files handed out the same ids. What was made since is a row of
+//! its own on each side: rather two rows than a mixture. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
 //! get names of their own. Whoever calls compares; the file whose names nobody knows yet takes the other's, called or calling.
 //!
 //! Owns the verdict and the renaming. Refuses to ask people: whoever calls may overrule the verdict.
@@ -361,10 +362,11 @@ impl Engine {
                 if has_told(session.connection)? {
                     return Ok(0);
                 }
+                let schema = std::sync::Arc::clone(&session.schema);
                 let mut renames = Vec::new();
                 for rename in names {
                     let (Some(table), Some(from)) =
-                        (rows::find_table(session.connection, table_of_entity_type(&rename.entity_type))?, SyncUuid::parse(&rename.from))
+                        (rows::find_table(session.connection, table_of_entity_type(&schema, &rename.entity_type))?, SyncUuid::parse(&rename.from))
                     else {
                         continue;
                     };
@@ -427,7 +429,7 @@ fn colliding(connection: &rusqlite::Connection, contact: &Contact) -> Result<Vec
 
 impl Session<'_> {
     fn look_at_stranger(&mut self, schema: &Schema, change: &RowChange, contact: &mut Contact) -> Result<(), SessionError> {
-        let name = table_of_entity_type(&change.entity_type);
+        let name = table_of_entity_type(schema, &change.entity_type);
         let (Some(table), Some(theirs), Some(local_id)) = (schema.table(name), SyncUuid::parse(&change.sync_uuid), change.entity_id) else { return Ok(()) };
         contact.their_ids.insert((name.to_owned(), theirs.as_str().to_owned()), local_id);
         let Some(table_id) = self.find_table(name)? else { return Ok(()) };

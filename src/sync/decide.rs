@@ -6,8 +6,8 @@ use storysync_crdt::{DeviceKey, Stamp, SyncUuid};
 use super::brake::{BrakeDecision, BrakeReport};
 use super::engine::Engine;
 use super::error::EngineError;
-use super::naming::name_of_uuid;
 use super::history::{EntryReport, UndoReport};
+use super::naming::name_of_uuid;
 use super::report::{ConflictReport, NoticeReport};
 use super::resolve::{Choice, Take, Which};
 use crate::app::profile::table_of_entity_type;
@@ -139,9 +139,9 @@ impl Engine {
     /// When there is no such row, or automerge refuses its changes.
     pub fn document(&mut self, table: &str, uuid: &str, now: Stamp) -> Result<Vec<u8>, EngineError> {
         self.capture(now)?;
-        let document = self.read(|connection, _| {
+        let document = self.read(|connection, schema| {
             let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
-            let id = rows::find_table(connection, table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+            let id = rows::find_table(connection, table_of_entity_type(schema, table))?.ok_or_else(no_such_row)?;
             let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
             let record = rows::find(connection, id, &uuid)?.ok_or_else(no_such_row)?;
             Ok(log::document(connection, record.id)?)

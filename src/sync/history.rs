@@ -6,8 +6,8 @@ use serde::Serialize;
 use storysync_crdt::{ChangeHash, DeviceKey, Entry, Stamp, SyncUuid, Undo, UndoRow, Value, deletion_puts, history, key, newest_edit, undo, written_since};
 
 use super::error::{EngineError, SessionError};
-use super::session::Session;
 use super::naming::name_of;
+use super::session::Session;
 use crate::app::profile::table_of_entity_type;
 use crate::app::schema::Table;
 use crate::store::log;
@@ -78,7 +78,8 @@ impl EntryReport {
 impl Session<'_> {
     fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, SessionError> {
         let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
-        let id = self.find_table(table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let id = self.find_table(table_of_entity_type(&schema, table))?.ok_or_else(no_such_row)?;
         let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
         let record = rows::find(self.connection, id, &uuid)?.ok_or_else(no_such_row)?;
         if self.document(record.id)?.is_empty() {

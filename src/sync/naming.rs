@@ -85,7 +85,7 @@ impl Engine {
         self.capture(now)?;
         self.read(|connection, schema| {
             let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: words.to_owned() };
-            let id = rows::find_table(connection, table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+            let id = rows::find_table(connection, table_of_entity_type(schema, table))?.ok_or_else(no_such_row)?;
             let found = meant(connection, schema, id, words)?;
             match found.as_slice() {
                 [] => Err(no_such_row().into()),
@@ -103,7 +103,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn row_name(&mut self, table: &str, uuid: &str) -> Result<Option<String>, EngineError> {
-        self.read(|connection, schema| name_of_uuid(connection, schema, table_of_entity_type(table), uuid))
+        self.read(|connection, schema| name_of_uuid(connection, schema, table_of_entity_type(schema, table), uuid))
     }
 
     /// The newest lines of the documented log, with what the rows are called.

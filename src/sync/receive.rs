@@ -118,7 +118,7 @@ pub(super) fn uuid_in_data(change: &RowChange) -> Option<&str> {
 
 fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<RowHead> {
     let [Some(first)] = read else { return None };
-    let (table, uuid) = (TableName::parse(table_of_entity_type(&change.entity_type))?, SyncUuid::parse(&change.sync_uuid)?);
+    let (table, uuid) = (TableName::parse(&change.entity_type)?, SyncUuid::parse(&change.sync_uuid)?);
     if !first.starts(&EntityId { table, uuid }) {
         return None;
     }
@@ -210,7 +210,7 @@ impl Session<'_> {
     fn receive_row(&mut self, incoming: &Incoming, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
         let change = &incoming.change;
         let origin = Some(sender.peer);
-        let table = TableName::parse(table_of_entity_type(&change.entity_type));
+        let table = TableName::parse(table_of_entity_type(&self.schema, &change.entity_type));
         let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
             receipt.refuse("a row has no usable entity_type or sync_uuid".to_owned());
             return Ok(());

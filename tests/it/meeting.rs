@@ -599,12 +599,15 @@ fn whoever_is_asked_sees_by_name_what_would_be_taken_for_one_and_what_would_stay
     let pairs = |what: &str| question[what].as_array().unwrap().clone();
     let (one_row, two_rows) = (pairs("taken_for_one"), pairs("stay_apart"));
     assert!((1..=5).contains(&one_row.len()) && (1..=5).contains(&two_rows.len()), "{question}");
-    let is_pair = |pair: &Value, table: &str, here: &str, there: &str| pair["entity_type"] == table && pair["here"].as_str().unwrap().contains(here) && pair["there"].as_str().unwrap().contains(there);
-    assert!(one_row.iter().any(|pair| is_pair(pair, "actor", "Lap", "Desk") && pair["here_uuid"] != pair["there_uuid"]), "{question}");
+    let is_pair = |pair: &Value, table: &str, here: &str, there: &str| {
+        pair["entity_type"] == table && pair["here"].as_str().unwrap().contains(here) && pair["there"].as_str().unwrap().contains(there)
+    };
+    assert!(one_row.iter().any(|pair| is_pair(pair, "setting", "Lap world", "setting name 3") && pair["here_uuid"] != pair["there_uuid"]), "{question}");
     assert!(two_rows.iter().any(|pair| is_pair(pair, "faction", "Pirates", "Mages")), "{question}");
     let output = other.run(&["sync", "--first-contact", "ask"]);
     let told = String::from_utf8(output.stdout).unwrap();
-    for words in ["would be taken for one, for example:", "would stay two, for example:", "faction “Pirates” (", "faction “Mages” (", "--first-contact judge"] {
+    for words in ["would be taken for one, for example:", "would stay two, for example:", "faction “Pirates” (", "faction “Mages” (", "--first-contact judge"]
+    {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert_eq!(one.value::<i64>("SELECT count(*) FROM faction WHERE name = 'Pirates'"), 0, "nothing was sent");
@@ -614,6 +617,7 @@ fn whoever_is_asked_sees_by_name_what_would_be_taken_for_one_and_what_would_stay
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let question = &report["peers"][0]["first_contact_question"];
     assert_eq!((&question["kind"], question["stay_apart"].as_array().unwrap().len()), (&"unrelated".into(), 5), "{question}");
-    let tables: std::collections::BTreeSet<&str> = question["stay_apart"].as_array().unwrap().iter().map(|pair| pair["entity_type"].as_str().unwrap()).collect();
+    let tables: std::collections::BTreeSet<&str> =
+        question["stay_apart"].as_array().unwrap().iter().map(|pair| pair["entity_type"].as_str().unwrap()).collect();
     assert!(tables.len() > 1, "examples come from several tables: {question}");
 }

@@ -659,3 +659,24 @@ fn a_setting_that_means_nothing_is_refused_by_name() {
         assert_eq!((config.batch_size, config.conflict_resolution.unwrap().of_pushes()), (Some(250), rule), "{word}");
     }
 }
+
+#[test]
+fn storymasters_documented_names_of_tables_mean_its_own() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let setting: String = desktop.value("SELECT sync_uuid FROM setting WHERE id = 1");
+    let place = |name: &str| plain("location", "the-port", "create", Some(json!({ "name": name, "setting_id": setting.clone(), "is_city": true })));
+    assert!(desktop.engine().receive(&[place("Port")], &phone.id, now()).unwrap().rejected.is_empty());
+    assert_eq!(desktop.value::<String>("SELECT name || is_city FROM location_ WHERE sync_uuid = 'the-port'"), "Port1");
+    phone.pull(&mut desktop);
+    let page =
+        desktop.engine().answer_pull(&PullRequest { entity_types: Some(vec!["location".to_owned()]), ..PullRequest::default() }, "another", now()).unwrap();
+    assert!(!page.changes.is_empty() && page.changes.iter().all(|change| change.entity_type == "location_"));
+    // A clash is answered with the version the phone named, whatever it calls the table.
+    desktop.write("UPDATE location_ SET name = 'Harbour' WHERE sync_uuid = 'the-port'");
+    let row = phone.rows.get_mut("the-port").unwrap();
+    (row.entity_type, row.operation) = ("location".to_owned(), "update".to_owned());
+    phone.data("the-port").insert("name".to_owned(), "Haven".into());
+    let version = phone.rows["the-port"].version;
+    let conflicts = phone.push(&mut desktop, &["the-port"]).0;
+    assert_eq!(serde_json::to_value(&conflicts[0]).unwrap()["mobile_version"], version);
+}

@@ -442,3 +442,26 @@ fn a_file_an_earlier_version_prepared_loses_its_strict_tables_and_no_row() {
     replica.write("UPDATE note SET body = 'two'");
     assert_eq!(replica.capture(), 1);
 }
+
+#[test]
+fn tables_called_as_storymaster_documents_others_of_its_own_sync_as_themselves() {
+    let schema = "CREATE TABLE location (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE object (id INTEGER PRIMARY KEY, name TEXT, location_id INTEGER REFERENCES location (id))";
+    let (mut one, mut other) = (Replica::of_schema(schema, 1), Replica::of_schema(schema, 2));
+    one.write("INSERT INTO location (name) VALUES ('Harbour'); INSERT INTO object (name, location_id) VALUES ('Anchor', 1)");
+    one.sync(&mut other);
+    assert_eq!(other.texts("SELECT o.name || ' in ' || l.name FROM object AS o JOIN location AS l ON l.id = o.location_id"), ["Anchor in Harbour"]);
+    other.write("UPDATE location SET name = 'Port'; DELETE FROM object");
+    one.sync(&mut other);
+    assert_eq!((one.texts("SELECT name FROM location"), one.texts("SELECT name FROM object").len()), (vec!["Port".to_owned()], 0));
+    let uuid: String = one.value("SELECT sync_uuid FROM location");
+    assert_eq!(one.engine().row_by_words("location", "port", now()).unwrap(), uuid);
+    // Where both names are tables, each is meant by its own.
+    let both = "CREATE TABLE location (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE location_ (id INTEGER PRIMARY KEY, name TEXT)";
+    let (mut one, mut other) = (Replica::of_schema(both, 1), Replica::of_schema(both, 2));
+    one.write("INSERT INTO location (name) VALUES ('plain'); INSERT INTO location_ (name) VALUES ('underscored')");
+    one.sync(&mut other);
+    assert_eq!(
+        (other.texts("SELECT name FROM location"), other.texts("SELECT name FROM location_")),
+        (vec!["plain".to_owned()], vec!["underscored".to_owned()])
+    );
+}
