@@ -42,6 +42,7 @@ impl Desktop {
             excluded_tables: Vec::new(),
             prose_columns: Vec::new(),
             device_key: Identity::generate(&mut system_rng()).public_key(),
+            rebuilding_within: Duration::ZERO,
             busy_timeout: Duration::from_secs(5),
         };
         let entropy = || Box::new(|bytes: &mut [u8]| rand_core::Rng::fill_bytes(&mut system_rng(), bytes));

@@ -232,6 +232,7 @@ impl Phone {
         let offer = Offer::parse(qr).unwrap();
         let id = client::join(&offer, &identity, "phone", None, &trust, &mut |_| {}).await.unwrap();
         let options = EngineOptions {
+            rebuilding_within: Duration::ZERO,
             database: folder.path().join("phone.db"),
             backups: folder.path().join("backups"),
             anchors: folder.path().join("anchors"),
@@ -282,6 +283,7 @@ impl Phone {
 
 fn engine(database: &Path, folder: &Path, identity: &Identity) -> Engine {
     let options = EngineOptions {
+        rebuilding_within: Duration::ZERO,
         database: database.to_owned(),
         backups: folder.join("backups"),
         anchors: folder.join("anchors"),

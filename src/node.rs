@@ -15,6 +15,7 @@ use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::port_holder::who_holds;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
+use crate::store::file_lock::{self, FileLock, Locking};
 use crate::store::key_file::{self, Overwrite, ServingLock};
 use crate::store::trust::TrustStore;
 use crate::sync::Engine;
@@ -65,6 +66,14 @@ pub enum ServeError {
     /// Another node serves from the same data directory.
     #[error("a node is already serving from {}: stop it first, or give this one its own --data-dir and pair it as another device", .0.display())]
     AlreadyServing(PathBuf),
+    /// Another node serves the same file.
+    #[error("{} is served already, by the node of {}: one file has one node; stop that one, or give this one its own copy of the file", database.display(), by.as_deref().map_or("another data directory".into(), Path::to_string_lossy))]
+    FileIsServed {
+        /// The file.
+        database: PathBuf,
+        /// The other node's data directory, where it can be read.
+        by: Option<PathBuf>,
+    },
     /// The data directory can't be used.
     #[error(transparent)]
     DataDir(#[from] key_file::KeyFileError),
@@ -150,6 +159,7 @@ pub struct Node {
     discovery: bool,
     live: Option<LiveOptions>,
     _serving: ServingLock,
+    _file_lock: Option<FileLock>,
 }
 
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
@@ -187,6 +197,11 @@ impl Node {
     /// See [`ServeError`].
     pub async fn start(mut engine: Engine, trust: TrustStore, identity: Identity, data_dir: &Path, options: ServeOptions) -> Result<Self, ServeError> {
         let serving = key_file::lock_serving(data_dir)?.ok_or_else(|| ServeError::AlreadyServing(data_dir.to_owned()))?;
+        let file_lock = match file_lock::lock(engine.database(), data_dir) {
+            Locking::Held(lock) => Some(lock),
+            Locking::Other(by) => return Err(ServeError::FileIsServed { database: engine.database().to_owned(), by }),
+            Locking::Impossible => None,
+        };
         let lan = bind_or_next(SocketAddr::new(options.host, options.port), "--port", options.port_is_chosen, options.admin_port).await?;
         let admin_address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port);
         let admin = bind_or_next(admin_address, "--admin-port", options.admin_port_is_chosen, options.port).await?;
@@ -223,7 +238,7 @@ impl Node {
         };
         let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, &database, settings));
         let (discovery, live) = (options.discovery, options.live);
-        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), discovery, live, _serving: serving })
+        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), discovery, live, _serving: serving, _file_lock: file_lock })
     }
 
     /// The READY line's content.

@@ -18,6 +18,7 @@ need_package() { # command, package
 step "what the tests need"
 need_package cc build-essential
 need_package python3 python3
+python3 -c "import ensurepip" 2>/dev/null || { [ -n "${UPDATED:-}" ] || { as_root apt-get update -q; UPDATED=1; }; as_root apt-get install -y -q python3-venv; }
 need_package ip iproute2
 need_package node nodejs
 need_package npm npm
@@ -39,6 +40,12 @@ if have cargo-nextest; then
 else
     cargo test --workspace --no-fail-fast
 fi
+
+step "the app's pages at two desks"
+[ -x target/app_model/bin/python ] || python3 -m venv target/app_model
+target/app_model/bin/pip install --quiet --disable-pip-version-check -r tests/app_model/requirements.txt
+cargo build --quiet --bin storysync
+target/app_model/bin/python tests/app_model/run.py --binary target/debug/storysync --scripts 25
 
 step "what the primitives and the vectors were held against"
 cargo test --quiet --test it -- primitives:: vectors:: --nocapture | grep -E ": |opened|refused" || true

@@ -7,6 +7,7 @@ pub mod profile;
 pub mod rows;
 pub mod schema;
 pub mod triggers;
+pub mod uniques;
 
 /// `name` as an SQL identifier.
 #[must_use]

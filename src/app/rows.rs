@@ -230,3 +230,29 @@ pub fn is_marked_deleted(connection: &Connection, table: &Table, local_id: i64) 
     let sql = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {id} = ?1 AND {} IS NOT NULL)", quote(&column.sql_name));
     connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
 }
+
+/// The local ids of the other rows that stand in the way of a row with these values, as SQLite judges it: those it would take away to
+/// make room. The row stands under `local_id`, or is new. Nothing is changed.
+///
+/// # Errors
+/// When SQLite refuses the values for another reason, or fails.
+pub fn rivals(connection: &Connection, table: &Table, local_id: i64, is_new: bool, values: &BTreeMap<String, Value>) -> rusqlite::Result<Vec<i64>> {
+    let id = Value::Integer(local_id);
+    let places = values.keys().enumerate().map(|(place, column)| (quote(table.sql_name(column)), place + 2));
+    let sql = if is_new {
+        let (columns, marks): (Vec<String>, Vec<String>) = places.map(|(column, place)| (format!(", {column}"), format!(", ?{place}"))).unzip();
+        format!("INSERT OR REPLACE INTO {} ({}{}) VALUES (?1{})", quote(table.name()), quote(&table.local_id), columns.concat(), marks.concat())
+    } else {
+        let sets: Vec<String> = places.map(|(column, place)| format!("{column} = ?{place}")).collect();
+        format!("UPDATE OR REPLACE {} SET {} WHERE {} = ?1", quote(table.name()), sets.join(", "), quote(&table.local_id))
+    };
+    let before = all_local_ids(connection, table)?;
+    connection.execute_batch("SAVEPOINT storysync_rivals")?;
+    let replaced = connection.prepare_cached(&sql)?.execute(params_from_iter(std::iter::once(&id).chain(values.values()).map(to_sql)));
+    let after = all_local_ids(connection, table);
+    // Whatever triggers of the app's have done goes with it.
+    connection.execute_batch("ROLLBACK TO storysync_rivals; RELEASE storysync_rivals")?;
+    replaced?;
+    let after: std::collections::HashSet<i64> = after?.into_iter().collect();
+    Ok(before.into_iter().filter(|other| *other != local_id && !after.contains(other)).collect())
+}

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use storysync_crdt::TableName;
 
 use super::quote;
+use super::uniques::{self, UniqueRule};
 
 /// What a column is to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +129,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// UNIQUE constraints and indexes, without those on the key or `sync_uuid` alone.
     pub uniques: Vec<Vec<String>>,
+    /// Unique indexes that only SQLite can judge.
+    pub rules: Vec<UniqueRule>,
     /// Whether a migration tool of the app's keeps the version of its schema in it. What it says is true of one file: a device that has
     /// no row in it is given one, and none is changed or removed from elsewhere.
     pub is_local: bool,
@@ -164,7 +167,8 @@ impl Table {
     }
 
     fn rename(&mut self, before: &str, name: &str) {
-        let names = self.uniques.iter_mut().flatten().chain(&mut self.natural_key).chain(self.columns.iter_mut().map(|column| &mut column.name));
+        let ruled = self.rules.iter_mut().flat_map(|rule| &mut rule.columns);
+        let names = self.uniques.iter_mut().flatten().chain(ruled).chain(&mut self.natural_key).chain(self.columns.iter_mut().map(|column| &mut column.name));
         for known in names.filter(|known| **known == before) {
             name.clone_into(known);
         }
@@ -204,6 +208,18 @@ impl Table {
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// Whether two rows of the table may get into each other's way.
+    #[must_use]
+    pub fn has_uniques(&self) -> bool {
+        !self.uniques.is_empty() || !self.rules.is_empty()
+    }
+
+    /// Whether a column has a part in what must be unique.
+    #[must_use]
+    pub fn is_contested(&self, column: &str) -> bool {
+        self.uniques.iter().chain(self.rules.iter().map(|rule| &rule.columns)).any(|unique| unique.iter().any(|name| name == column))
     }
 
     /// Whether a column says which row of this table a row is a part of.
@@ -470,6 +486,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
     let mut declared_columns = Vec::new();
     let mut key: Vec<(i64, String, String)> = Vec::new();
     let mut taken_names = BTreeSet::new();
+    let mut generated = Vec::new();
     let mut info = connection.prepare("SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
     let mut rows = info.query([name])?;
     while let Some(row) = rows.next()? {
@@ -478,6 +495,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         let (key_position, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
         taken_names.insert(column.to_ascii_lowercase());
         if hidden != 0 {
+            generated.push(column.clone());
             if column.eq_ignore_ascii_case("sync_uuid") {
                 return Ok(Err("its column sync_uuid is generated".to_owned()));
             }
@@ -523,7 +541,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
     let natural_key = if integer_key.is_some() { Vec::new() } else { key.into_iter().map(|(_, column, _)| key_name(&columns, column)).collect() };
     let mut uniques = Vec::new();
     let mut uuid_is_unique = false;
-    for unique in unique_columns(connection, name)? {
+    for unique in uniques::column_lists(connection, name)? {
         if let [only] = unique.as_slice()
             && only.eq_ignore_ascii_case("sync_uuid")
         {
@@ -533,6 +551,11 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
             uniques.push(unique.into_iter().map(|column| key_name(&columns, column)).collect());
         }
     }
+    let stored: Vec<String> = columns.iter().map(|column| column.sql_name.clone()).collect();
+    let mut rules = uniques::rules(connection, name, &stored, &generated)?;
+    for column in rules.iter_mut().flat_map(|rule| &mut rule.columns) {
+        *column = key_name(&columns, std::mem::take(column));
+    }
     let local_id = integer_key.unwrap_or_else(|| "rowid".to_owned());
     Ok(Ok(Table {
         name: table_name,
@@ -541,6 +564,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         natural_key,
         columns,
         uniques,
+        rules,
         is_local: keeps_schema_version(name),
         strict,
         uuid_is_unique,
@@ -605,21 +629,6 @@ fn roles(columns: &[Declared], strict: bool) -> Vec<Role> {
 /// What documents call a column of the table.
 fn key_name(columns: &[Column], sql_name: String) -> String {
     columns.iter().find(|column| column.sql_name == sql_name).map_or(sql_name, |column| column.name.clone())
-}
-
-/// The column lists of all total unique indexes; indexes on expressions are left to SQLite to enforce.
-fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> {
-    let mut found = BTreeSet::new();
-    let mut indexes = connection.prepare("SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0")?;
-    let names: Vec<String> = indexes.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for name in names {
-        let mut info = connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
-        let columns: Vec<Option<String>> = info.query_map([&name], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        if let Some(columns) = columns.into_iter().collect::<Option<Vec<String>>>() {
-            found.insert(columns);
-        }
-    }
-    Ok(found.into_iter().collect())
 }
 
 /// A column of ours that a table lacks.

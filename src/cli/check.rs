@@ -53,8 +53,7 @@ struct Verdict {
 }
 
 pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<()> {
-    let (identity, trust) = context.identity_and_trust()?;
-    let (mut engine, _) = context.engine(&identity)?;
+    let (identity, trust, mut engine) = context.reading()?;
     let mut verdict = Verdict { complaints: engine.verify(now())?, ..Verdict::default() };
     if let Some(words) = device {
         let device = trust.find_by_words(words)?;

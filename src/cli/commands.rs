@@ -221,9 +221,8 @@ fn describe_question(question: &ContactQuestion, text: &mut String) {
 }
 
 pub(super) fn status(context: &Context) -> anyhow::Result<()> {
-    let (identity, trust) = context.identity_and_trust()?;
+    let (identity, trust, mut engine) = context.reading()?;
     let name = context.name(None, &trust)?;
-    let (mut engine, _) = context.engine(&identity)?;
     engine.capture(now())?;
     let status = engine.status()?;
     let brakes = engine.brakes(now())?;
@@ -308,8 +307,7 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
-    let (identity, trust) = context.identity_and_trust()?;
-    let (mut engine, _) = context.engine(&identity)?;
+    let (_, trust, mut engine) = context.reading()?;
     let list = device_list_json(&trust.devices()?, &engine.mirrored_devices()?);
     context.print(&list, |text| {
         let devices = list["devices"].as_array().cloned().unwrap_or_default();
@@ -351,11 +349,11 @@ pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
 }
 
 pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
-    let (mut engine, _) = context.engine(&context.identity()?)?;
+    let (_, trust, mut engine) = context.reading()?;
     let log = match row {
         // What became of devices is no part of a row's story.
         Some(words) => log_json(&engine.log_lines_of(words, LOG_LINES_SHOWN)?, &[]),
-        None => log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &context.trust()?.events(LOG_LINES_SHOWN)?),
+        None => log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &trust.events(LOG_LINES_SHOWN)?),
     };
     context.print(&log, |text| {
         let lines = log["log"].as_array().cloned().unwrap_or_default();
@@ -387,7 +385,7 @@ pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
 }
 
 pub(super) fn document(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
-    let (mut engine, _) = context.engine(&context.identity()?)?;
+    let (_, _, mut engine) = context.reading()?;
     let uuid = engine.row_by_words(table, uuid, now())?;
     print_raw(&engine.document(table, &uuid, now())?)
 }

@@ -13,14 +13,17 @@ use super::Global;
 use crate::config::{self, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
+use crate::store::file_lock::{self, Locking};
 use crate::store::key_file;
 use crate::store::trust::{EventKind, NAME_SETTING, TrustStore};
-use crate::sync::{Engine, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
+use crate::sync::{Engine, EngineError, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
 use crate::trust::identity::Identity;
 use crate::trust::pairing::clean_name;
 
 /// How long a command waits for another writer. The app's own writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long tables the app has dropped may stay away, or empty, before a node that saw it takes that for a deletion.
+const REBUILDING_WITHIN: Duration = Duration::from_secs(4);
 
 pub(super) struct Context {
     pub(super) database: PathBuf,
@@ -122,11 +125,43 @@ impl Context {
             prose_columns: self.config.prose_columns.clone(),
             device_key: identity.public_key(),
             busy_timeout: BUSY_TIMEOUT,
+            rebuilding_within: REBUILDING_WITHIN,
         }
+    }
+
+    /// What a command needs that only reads: a file nobody has prepared is left as it is, and one that belongs to the node of another
+    /// data directory is looked at and not taken over.
+    pub(super) fn reading(&self) -> anyhow::Result<(Identity, TrustStore, Engine)> {
+        let Some(owner) = Engine::owner(&self.database, BUSY_TIMEOUT)? else { return Err(EngineError::NotMigrated(self.database.clone()).into()) };
+        let (identity, trust) = self.identity_and_trust()?;
+        let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
+        let (mut engine, _) = Engine::open_upgrade_or_migrate(self.engine_options(&identity), entropy(), now(), &mut |_, _| {}, &nobody_serves)?;
+        if owner != identity.device_id().as_str() {
+            engine.look_only();
+            let words = format!(
+                "{} belongs to the node of another data directory ({owner}); it is shown as that node left it. Give its --data-dir, or `storysync migrate` here if the file is a copy.",
+                self.database.display()
+            );
+            let _ = writeln!(std::io::stderr(), "{words}");
+        }
+        Ok((identity, trust, engine))
+    }
+
+    /// A file another data directory's node serves at this moment is not taken over.
+    fn refuse_served_elsewhere(&self, identity: &Identity) -> anyhow::Result<()> {
+        if Engine::owner(&self.database, BUSY_TIMEOUT)?.is_none_or(|owner| owner == identity.device_id().as_str()) {
+            return Ok(());
+        }
+        if let Locking::Other(data_dir) = file_lock::lock(&self.database, &self.data_dir) {
+            let whose = data_dir.map_or_else(|| "another data directory".to_owned(), |data_dir| data_dir.display().to_string());
+            bail!("{} is served by the node of {whose}: give that --data-dir, or stop that node first", self.database.display());
+        }
+        Ok(())
     }
 
     /// Opens the database, preparing it first when needed.
     pub(super) fn engine(&self, identity: &Identity) -> anyhow::Result<(Engine, MigrationReport)> {
+        self.refuse_served_elsewhere(identity)?;
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
         bar.set_style(ProgressStyle::with_template("preparing {wide_bar} {pos}/{len} rows").unwrap_or_else(|_| ProgressStyle::default_bar()));
         let mut progress = |done, all| {

@@ -96,9 +96,8 @@ impl Names {
 
 /// The clashes that are over, and how they ended.
 pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let names = Names::of(&identity, &context.trust()?)?;
-    let (mut engine, _) = context.engine(&identity)?;
+    let (identity, trust, mut engine) = context.reading()?;
+    let names = Names::of(&identity, &trust)?;
     engine.conflicts(now())?;
     let ended = ended_json(&engine.ended_conflicts(ENDED_SHOWN)?);
     context.print(&json!({ "ended": ended }), |text| {
@@ -121,8 +120,7 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
-    let (identity, trust) = context.identity_and_trust()?;
-    let (mut engine, _) = context.engine(&identity)?;
+    let (identity, trust, mut engine) = context.reading()?;
     let conflicts = engine.conflicts(now())?;
     let brakes = engine.brakes(now())?;
     let notices = engine.notices(now())?;
@@ -239,9 +237,8 @@ pub(super) fn describe_entry(entry: &EntryReport, names: &Names, text: &mut Stri
 }
 
 pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    let names = Names::of(&identity, &context.trust()?)?;
-    let (mut engine, _) = context.engine(&identity)?;
+    let (identity, trust, mut engine) = context.reading()?;
+    let names = Names::of(&identity, &trust)?;
     let uuid = &engine.row_by_words(table, uuid, now())?;
     let entries = engine.history(table, uuid, now())?;
     let name = engine.row_name(table, uuid)?;

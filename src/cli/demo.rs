@@ -47,6 +47,7 @@ impl Device {
             excluded_tables: Vec::new(),
             prose_columns: Vec::new(),
             device_key: self.identity.public_key(),
+            rebuilding_within: std::time::Duration::ZERO,
             busy_timeout: std::time::Duration::from_secs(5),
         };
         Ok(Engine::init(options, entropy(), now())?)

@@ -129,6 +129,7 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
         EngineError::NoSuchFile(_) => "no_database",
         EngineError::NotADatabase(_) => "not_a_database",
         EngineError::Locked(_) => "database_locked",
+        EngineError::Rebuilding(_) => "tables_rebuilt",
         EngineError::ReadOnly(_) => "read_only",
         EngineError::DiskFull(_) => "disk_full",
         EngineError::Damaged { .. } => "database_damaged",

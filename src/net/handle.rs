@@ -79,7 +79,7 @@ impl EngineHandle {
             loop {
                 let (done, again) = queued?.await.map_err(|_| EngineGone)?;
                 match done {
-                    Err(EngineError::Locked(_)) if begun.elapsed() < LOCKED_WITHIN => {
+                    Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) if begun.elapsed() < LOCKED_WITHIN => {
                         tokio::time::sleep(TRY_AGAIN_AFTER).await;
                         queued = queue(&jobs, again);
                     }

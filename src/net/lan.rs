@@ -250,7 +250,7 @@ fn note_soon(node: &NodeState, device: &DeviceId, reached: Reached) {
     let device_id = device.to_string();
     let noted = node.engine.begin(move |engine| match engine.note_reached(&device_id, reached, now()) {
         // Later, it might come after what says otherwise.
-        Err(EngineError::Locked(_)) => Ok(()),
+        Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) => Ok(()),
         noted => noted,
     });
     lock(&node.told_statuses).outdate(device);

@@ -41,7 +41,7 @@ impl From<EngineGone> for Refusal {
 impl From<EngineError> for Refusal {
     fn from(error: EngineError) -> Self {
         let status = match &error {
-            EngineError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
+            EngineError::Locked(_) | EngineError::Rebuilding(_) => StatusCode::SERVICE_UNAVAILABLE,
             EngineError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             EngineError::NoSuchRow { .. }
             | EngineError::NoRowCalled(_)

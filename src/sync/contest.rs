@@ -7,11 +7,13 @@ use sha2::{Digest, Sha256};
 use storysync_crdt::Value;
 
 use super::error::SessionError;
+use super::fitting::is_constraint;
 use super::rules::has_unsent;
 use super::session::Session;
 use super::settle::{Pass, Resolved, WAITS_FOR_NAME};
 use crate::app::rows as app_rows;
 use crate::app::schema::{Affinity, Role, Table};
+use crate::app::uniques::UniqueRule;
 use crate::store::clashes;
 use crate::store::rows::{self, RowId, RowRecord};
 
@@ -56,31 +58,89 @@ impl Session<'_> {
             if values.len() != unique.len() || values.iter().any(|value| value.is_null()) {
                 continue;
             }
-            for other in app_rows::holders(self.connection, table, unique, &values, local_id)? {
-                let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else {
-                    if self.schema.has_foreign_triggers {
-                        // Nobody wrote it: a trigger of the app's derived it here, as one did where the row that comes was written.
-                        self.delete_row(table, other)?;
-                    }
-                    continue;
-                };
-                if pass.waiting.contains(&holder.id) && self.will_differ(table, &holder, unique, pass)? {
-                    self.set_aside(table, &holder, unique, pass)?;
-                } else if holder.uuid < record.uuid {
-                    if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
-                        stays = Some((holder, unique.clone()));
-                    }
-                } else {
-                    leave.push(holder);
+            let holders = app_rows::holders(self.connection, table, unique, &values, local_id)?;
+            self.hold_against(table, record, &holders, unique, &mut stays, &mut leave, pass)?;
+        }
+        self.give_place(table, record, stays, leave, pass)
+    }
+
+    /// The same where only SQLite can say which rows stand in the way; `None` when it names none.
+    pub(super) fn contest_by_rule(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        local_id: i64,
+        is_new: bool,
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<Option<Contest>, SessionError> {
+        let refusal = self.refusal.clone().unwrap_or_default();
+        let is_named = |rule: &&UniqueRule| refusal.contains(&format!("'{}'", rule.name));
+        let is_about = |rule: &&UniqueRule| rule.columns.iter().any(|column| refusal.contains(&format!("{}.{}", table.name(), table.sql_name(column))));
+        let rule = table.rules.iter().find(is_named).or_else(|| table.rules.iter().find(is_about)).or_else(|| table.rules.first());
+        let Some(columns) = rule.map(|rule| rule.columns.clone()) else { return Ok(None) };
+        let values = table.columns.iter().zip(desired).map(|(column, value)| (column.name.clone(), value.clone())).collect();
+        let holders = match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
+            Ok(holders) => holders,
+            Err(error) if is_constraint(&error) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        if holders.is_empty() {
+            return Ok(None);
+        }
+        let (mut stays, mut leave) = (None, Vec::new());
+        self.hold_against(table, record, &holders, &columns, &mut stays, &mut leave, pass)?;
+        self.give_place(table, record, stays, leave, pass).map(Some)
+    }
+
+    /// Judges the rows that hold what `record` would have: which stays though it comes, and which leave.
+    #[expect(clippy::too_many_arguments, reason = "what a contest has found so far is added to")]
+    fn hold_against(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        holders: &[i64],
+        unique: &[String],
+        stays: &mut Option<(RowRecord, Vec<String>)>,
+        leave: &mut Vec<RowRecord>,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        for other in holders.iter().copied() {
+            let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else {
+                if self.schema.has_foreign_triggers {
+                    // Nobody wrote it: a trigger of the app's derived it here, as one did where the row that comes was written.
+                    self.delete_row(table, other)?;
                 }
+                continue;
+            };
+            if pass.waiting.contains(&holder.id) && self.will_differ(table, &holder, unique, pass)? {
+                self.set_aside(table, &holder, unique, pass)?;
+            } else if holder.uuid < record.uuid {
+                if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
+                    *stays = Some((holder, unique.to_vec()));
+                }
+            } else {
+                leave.push(holder);
             }
         }
+        Ok(())
+    }
+
+    /// One row stays, and the other waits behind it.
+    fn give_place(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        stays: Option<(RowRecord, Vec<String>)>,
+        leave: Vec<RowRecord>,
+        pass: &mut Pass,
+    ) -> Result<Contest, SessionError> {
         if let Some((winner, columns)) = stays {
             return Ok(Contest::Behind(winner.id, columns));
         }
         // What holds a value that is nowhere else is not taken out of its table: here, the other waits.
         if let Some(holder) = leave.iter().find(|holder| has_unsent(holder)) {
-            let columns = table.uniques.first().cloned().unwrap_or_default();
+            let columns = table.uniques.first().cloned().or_else(|| table.rules.first().map(|rule| rule.columns.clone())).unwrap_or_default();
             return Ok(Contest::Behind(holder.id, columns));
         }
         for holder in leave {

@@ -21,12 +21,13 @@ use super::renaming::schema_of;
 use super::report::Status;
 use super::session::Session;
 use crate::app::profile::Prose;
+use crate::app::rows as app_rows;
 use crate::app::schema::{self, Schema};
 use crate::app::triggers;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::peers::{self, MirroredDevice};
-use crate::store::{migrations, outbox};
+use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
 /// Pages of the file kept in memory while it is worked on, in KiB: indexes of hundred thousand rows fit into it.
@@ -54,6 +55,9 @@ pub struct EngineOptions {
     pub device_key: DeviceKey,
     /// How long to wait for another writer.
     pub busy_timeout: Duration,
+    /// How long tables the app has just dropped, or made again and not yet filled, may stay so before that counts as its wish: an
+    /// import drops them all and fills them again, and must find them as it left them.
+    pub rebuilding_within: Duration,
 }
 
 /// What a look at the file found.
@@ -124,6 +128,12 @@ pub struct Engine {
     remembered: Anchor,
     pub(super) epoch: Epoch,
     entropy: Entropy,
+    /// Whether the file was put there by somebody and not looked through since.
+    is_unchecked: bool,
+    /// Whether a file of another device's node is looked at and not taken over.
+    looks_only: bool,
+    /// The schema version under which tables were first missing or empty, and when (Unix time in ms).
+    rebuilding: Option<(i64, i64)>,
     /// Whether other tables are in sync than ought to be: some were excluded, or included again.
     is_other_choice: bool,
     /// Whether it is on record that others know the names of our rows.
@@ -247,6 +257,23 @@ impl Engine {
         Self::of_connection(connection, options, entropy)
     }
 
+    /// The device whose node a file belongs to; `None` while it was not prepared. Reads only.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn owner(database: &Path, busy_timeout: Duration) -> Result<Option<String>, EngineError> {
+        let connection = open_connection(database, busy_timeout)?;
+        if migrations::node_progress(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.0 == 0 {
+            return Ok(None);
+        }
+        Ok(read_state(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.map(|state| state.device_id))
+    }
+
+    /// From here on nothing is written into a file that belongs to another device's node: it is looked at as it was left.
+    pub fn look_only(&mut self) {
+        self.looks_only = true;
+    }
+
     /// Opens a file, preparing it first when needed. `progress` is told (rows done, rows in all).
     ///
     /// # Errors
@@ -326,6 +353,9 @@ impl Engine {
         enable_triggers_of(&connection, &schema).map_err(explain)?;
         let is_other_choice = is_other_choice(&connection, &schema).map_err(explain)?;
         Ok(Self {
+            is_unchecked: false,
+            looks_only: false,
+            rebuilding: None,
             is_other_choice,
             inode: inode(&path),
             connection,
@@ -363,6 +393,7 @@ impl Engine {
         self.is_other_choice = is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
         self.connection = connection;
         self.inode = now;
+        self.is_unchecked = true;
         self.has_sent = false;
         self.names = None;
         self.counted = None;
@@ -405,7 +436,23 @@ impl Engine {
         self.follow_replaced_file()?;
         let restored = self.prepare_restored(now)?;
         self.writes += 1;
-        let Self { connection, options, device_id, prose, schema, actor, anchor, remembered, epoch, entropy, has_sent, is_other_choice, .. } = self;
+        let Self {
+            connection,
+            options,
+            device_id,
+            prose,
+            schema,
+            actor,
+            anchor,
+            remembered,
+            epoch,
+            entropy,
+            has_sent,
+            is_other_choice,
+            rebuilding,
+            is_unchecked,
+            ..
+        } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
@@ -434,10 +481,24 @@ impl Engine {
                 *has_sent = false;
                 noticed.new_epoch = true;
             }
+            if *is_unchecked || noticed.new_epoch {
+                check_whole(&transaction, &options.database)?;
+                *is_unchecked = false;
+            }
             let version = schema::version(&transaction)?;
+            let watched = schema.version == state.schema_version || rebuilding.is_some();
             if version != schema.version || noticed.new_epoch {
                 *schema = Arc::new(schema_of(&transaction, &options.excluded_tables)?);
             }
+            if version != state.schema_version && watched && is_rebuilding(&transaction, schema, &options.excluded_tables)? {
+                let (seen, since) = rebuilding.filter(|(seen, _)| *seen == version).unwrap_or((version, now.unix_ms()));
+                *rebuilding = Some((seen, since));
+                let waited = now.unix_ms().saturating_sub(since);
+                if u64::try_from(waited).is_ok_and(|waited| u128::from(waited) < options.rebuilding_within.as_millis()) {
+                    return Err(EngineError::Rebuilding(options.database.clone()).into());
+                }
+            }
+            *rebuilding = None;
             enable_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
             let follows = version != state.schema_version || *is_other_choice;
@@ -514,15 +575,18 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {
+        if self.looks_only {
+            return Ok(Noticed::default());
+        }
         self.follow_replaced_file()?;
         if self.prepare_restored(now)? {
             return Ok(Noticed { new_epoch: true, ..self.write(now, |_| Ok(()))?.1 });
         }
-        let (anchor, epoch, is_other_choice) = (self.anchor, self.epoch, self.is_other_choice);
+        let (anchor, epoch, is_to_do) = (self.anchor, self.epoch, self.is_other_choice || self.is_unchecked);
         let device_id = self.device_id.clone();
         let idle = self.read(|connection, _| {
             let Some(state) = read_state(connection)? else { return Ok(false) };
-            Ok(!is_other_choice
+            Ok(!is_to_do
                 && outbox::is_empty(connection)?
                 && state.device_id == device_id.as_str()
                 && state.epoch == epoch
@@ -623,6 +687,27 @@ fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Res
 }
 
 /// Whether our triggers stand on other tables than those that are in sync.
+/// A file that was put there from outside is looked through before anything is written to it. Costs reading the file once.
+fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError> {
+    let complaint: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if complaint == "ok" { Ok(()) } else { Err(EngineError::Damaged { path: path.to_owned(), complaint }.into()) }
+}
+
+/// Whether a table that held rows is missing, or holds none.
+fn is_rebuilding(connection: &Connection, schema: &Schema, excluded: &[String]) -> Result<bool, SessionError> {
+    for name in rows::tables_with_columns(connection)?.into_iter().filter(|name| !excluded.contains(name)) {
+        let Some(id) = rows::find_table(connection, &name)? else { continue };
+        let is_empty = match schema.table(&name) {
+            Some(table) => app_rows::is_empty(connection, table)?,
+            None => true,
+        };
+        if is_empty && rows::count_present(connection, id)? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn is_other_choice(connection: &Connection, schema: &Schema) -> rusqlite::Result<bool> {
     let mut list = connection.prepare("SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND instr(name, ?1) = 1")?;
     let standing: BTreeSet<String> = list.query_map([triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;

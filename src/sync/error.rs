@@ -28,6 +28,9 @@ pub enum EngineError {
     /// Somebody else holds the write lock.
     #[error("the database {} is locked by another program; close what is writing to it, or wait, and try again", .0.display())]
     Locked(PathBuf),
+    /// The app has dropped tables and is, so it seems, about to fill them again.
+    #[error("the app is making its tables in {} anew; try again when it has filled them", .0.display())]
+    Rebuilding(PathBuf),
     /// We may not write.
     #[error("the database {} or its folder can't be written to; give yourself write permission and try again", .0.display())]
     ReadOnly(PathBuf),

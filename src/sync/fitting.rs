@@ -19,7 +19,7 @@ const MILDER_VALUES_MAX: usize = 8;
 
 /// What became of writing a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Put {
+pub(super) enum Put {
     Done,
     /// Another row has the same unique values.
     Taken,
@@ -29,7 +29,7 @@ enum Put {
 
 impl Session<'_> {
     /// Writes the values into the table. Where a constraint refuses them, values from before, or the
-    /// column's default, take their place, as few as will do. `false` when nothing will.
+    /// column's default, take their place, as few as will do; refused when nothing will.
     #[expect(clippy::too_many_arguments, reason = "what a table takes depends on all of it")]
     pub(super) fn put(
         &mut self,
@@ -40,11 +40,11 @@ impl Session<'_> {
         desired: &mut [Value],
         merged: &Row,
         differs: &mut Differences,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<Put, SessionError> {
         match self.try_put(table, local_id, stored, desired)? {
-            Put::Done => return Ok(true),
-            // An index on an expression, or with a condition: no other value is better than none.
-            Put::Taken if stored.is_none() || !has_unsent(record) => return Ok(false),
+            Put::Done => return Ok(Put::Done),
+            // No other value is better than one that clashes.
+            Put::Taken if stored.is_none() || !has_unsent(record) => return Ok(Put::Taken),
             Put::Taken | Put::Refused => {}
         }
         let mut replaced = desired.to_vec();
@@ -57,7 +57,7 @@ impl Session<'_> {
                     if let Some(value) = desired.get(position) {
                         note_refused(column, merged, value, differs);
                     }
-                    return Ok(true);
+                    return Ok(Put::Done);
                 }
                 if let Some(value) = desired.get_mut(position) {
                     *value = refused;
@@ -78,18 +78,18 @@ impl Session<'_> {
                         note_refused(column, merged, standing, differs);
                     }
                 }
-                return Ok(true);
+                return Ok(Put::Done);
             }
         }
         // Several columns at once: empty.
         desired.clone_from_slice(&replaced);
         if self.try_put(table, local_id, stored, desired)? != Put::Done {
-            return Ok(false);
+            return Ok(Put::Refused);
         }
         for (column, value) in table.columns.iter().zip(desired.iter()).filter(|(column, _)| column.role == Role::Field) {
             note_refused(column, merged, value, differs);
         }
-        Ok(true)
+        Ok(Put::Done)
     }
 
     fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<Put, SessionError> {

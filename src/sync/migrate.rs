@@ -212,6 +212,7 @@ mod tests {
             excluded_tables: Vec::new(),
             prose_columns: Vec::new(),
             device_key: [1; 32],
+            rebuilding_within: Duration::ZERO,
             busy_timeout: Duration::from_secs(1),
         };
         let (engine, report) = Engine::open_or_migrate(options, Box::new(|bytes| bytes.fill(7)), Stamp::from_unix_ms(1), &mut |_, _| {})?;

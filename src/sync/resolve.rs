@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, key};
 
+use super::contest::nobodys_id;
 use super::error::{EngineError, SessionError};
+use super::fitting::is_constraint;
 use super::report::NOTICE_PREFIX;
 use super::session::Session;
 use super::settle::WAITS_FOR_NAME;
 use crate::app::profile;
 use crate::app::rows as app_rows;
-use crate::app::schema::Role;
+use crate::app::schema::{Role, Table};
 use crate::store::notices;
 use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
@@ -306,7 +308,9 @@ impl Session<'_> {
         }
         // The waiting row's values come first, those of the one that stays last.
         let writer = |waiting: bool| {
-            let field = conflict.fields.iter().rev().find(|field| field.values.len() == 2)?;
+            let both = || conflict.fields.iter().rev().filter(|field| field.values.len() == 2);
+            let differ = |field: &&FieldClash| field.values.first().map(|value| value.device) != field.values.last().map(|value| value.device);
+            let field = both().find(differ).or_else(|| both().next())?;
             if waiting { field.values.first()?.device } else { field.values.last()?.device }
         };
         let keeps_name = |device: &DeviceKey| writer(true).as_ref() == Some(device) && writer(false).as_ref() != Some(device);
@@ -350,6 +354,58 @@ impl Session<'_> {
         Ok(conflict.fields.iter().all(|field| table.column(&field.name).is_some_and(|column| column.role != Role::Field)))
     }
 
+    /// Where a rule holds for some rows only ("the one that is the default"): a value that takes the row out of them, one it had
+    /// before if that will do.
+    fn out_of_the_condition(&mut self, record: &RowRecord, table: &Table, contested: &[String]) -> Result<Option<BTreeMap<String, Value>>, SessionError> {
+        for column in contested.iter().filter_map(|name| table.column(name)).filter(|column| column.role == Role::Field) {
+            let document = self.document(record.id)?;
+            let now = storysync_crdt::field(document, &column.name).unwrap_or(Value::Null);
+            let mut values: Vec<Value> = document.changes().iter().rev().filter_map(|change| change.value(&column.name)).cloned().collect();
+            values.extend(if column.not_null { None } else { Some(Value::Null) });
+            values.extend(if matches!(now, Value::Integer(_)) { Some(Value::Integer(0)) } else { None });
+            for value in values.into_iter().filter(|value| *value != now && !(value.is_null() && column.not_null)) {
+                let puts = BTreeMap::from([(column.name.clone(), value)]);
+                if self.has_room(record, table, &puts)? {
+                    return Ok(Some(puts));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a row would stand in nobody's way with other values in some columns.
+    fn has_room(&mut self, record: &RowRecord, table: &Table, puts: &BTreeMap<String, Value>) -> Result<bool, SessionError> {
+        let fields = storysync_crdt::row(self.document(record.id)?).fields;
+        let mut values = BTreeMap::new();
+        for column in &table.columns {
+            let document = puts.get(&column.name).or_else(|| fields.get(&column.name)).cloned().unwrap_or(Value::Null);
+            let value = match &column.role {
+                Role::Field => document,
+                Role::Reference { table: target } => {
+                    let target = self.find_table(target)?;
+                    let uuid = document.as_text().and_then(SyncUuid::parse);
+                    let found = match (target, &uuid) {
+                        (Some(target), Some(uuid)) => rows::find(self.connection, target, uuid)?.and_then(|row| row.local_id),
+                        _ => None,
+                    };
+                    found.map_or(Value::Null, Value::Integer)
+                }
+                _ => continue,
+            };
+            if !(value.is_null() && column.not_null) {
+                values.insert(column.name.clone(), value);
+            }
+        }
+        self.begin_own_writes()?;
+        let local_id = if record.present { record.local_id } else { None };
+        let (local_id, is_new) = local_id.map_or((nobodys_id(record.uuid.as_str()), true), |id| (id, false));
+        match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
+            Ok(rivals) => Ok(rivals.is_empty()),
+            Err(error) if is_constraint(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A value no other row has: "name (2)", or the next free number.
     fn another_name(&mut self, id: RowId, conflict: &Conflict) -> Result<BTreeMap<String, Value>, SessionError> {
         let record = rows::get(self.connection, id)?;
@@ -359,6 +415,12 @@ impl Session<'_> {
         let cant = || EngineError::CantRename(contested.join(", "));
         let table = schema.table(name.as_str()).ok_or_else(cant)?;
         let fields = storysync_crdt::row(self.document(id)?).fields;
+        let rule = table.rules.iter().find(|rule| rule.columns == contested).cloned();
+        if rule.as_ref().is_some_and(|rule| rule.is_partial)
+            && let Some(puts) = self.out_of_the_condition(&record, table, &contested)?
+        {
+            return Ok(puts);
+        }
         let own = contested.iter().filter_map(|name| table.column(name)).filter(|column| column.role == Role::Field);
         // Texts first: numbers may mean something.
         let column = own.max_by_key(|column| fields.get(&column.name).and_then(Value::as_text).is_some()).ok_or_else(cant)?;
@@ -366,8 +428,13 @@ impl Session<'_> {
             Some(Value::Text(text)) => {
                 for number in 2..NAMES_TRIED_MAX {
                     let candidate = Value::from(format!("{text} ({number})"));
-                    if !app_rows::holds(self.connection, table, &column.name, &candidate)? {
-                        return Ok(BTreeMap::from([(column.name.clone(), candidate)]));
+                    let puts = BTreeMap::from([(column.name.clone(), candidate)]);
+                    let is_taken = match (&rule, puts.values().next()) {
+                        (None, Some(candidate)) => app_rows::holds(self.connection, table, &column.name, candidate)?,
+                        _ => !self.has_room(&record, table, &puts)?,
+                    };
+                    if !is_taken {
+                        return Ok(puts);
                     }
                 }
                 Err(cant().into())

@@ -8,7 +8,7 @@ use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_M
 
 use super::contest::{Contest, nobodys_id, unique_keys};
 use super::error::SessionError;
-use super::fitting::{is_constraint, note_refused};
+use super::fitting::{Put, is_constraint, note_refused};
 use super::rules::has_unsent;
 use super::session::Session;
 use crate::app::profile;
@@ -220,7 +220,7 @@ impl Session<'_> {
         if let Some(table) = schema.table(name.as_str()) {
             self.settle_rings(table, &before, &record, pass)?;
         }
-        if schema.table(name.as_str()).is_some_and(|table| !table.uniques.is_empty()) && (moved || pass.looked_at.insert(id)) {
+        if schema.table(name.as_str()).is_some_and(Table::has_uniques) && (moved || pass.looked_at.insert(id)) {
             self.retry_behind(id, pass)?;
         }
         if (moved && !record.present || pass.refused.insert(record.table)) && record.parked.is_none() {
@@ -318,8 +318,8 @@ impl Session<'_> {
             };
             desired.push(value);
         }
-        if !table.uniques.is_empty() {
-            let contested = |column: &Column| table.uniques.iter().any(|unique| unique.contains(&column.name));
+        if table.has_uniques() {
+            let contested = |column: &Column| table.is_contested(&column.name);
             let contest = self.contest(table, record, local_id, &desired, pass)?;
             if let (Contest::Behind(..), Some(stored), true) = (&contest, &stored, has_unsent(record)) {
                 // It holds what is nowhere else: it stays under the name it has.
@@ -330,16 +330,7 @@ impl Session<'_> {
                     }
                 }
             } else if let Contest::Behind(winner, columns) = contest {
-                if let Some(stored) = stored {
-                    self.delete_row(table, local_id)?;
-                    pass.set_aside.entry(record.id).or_insert(stored);
-                    record.local_id = Some(local_id);
-                    self.retry_behind(record.id, pass)?;
-                }
-                record.present = false;
-                record.parked = Some(WAITS_FOR_NAME.to_owned());
-                clashes::set_stand_in(self.connection, record.id, Some((winner, &columns)))?;
-                clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, &desired))?;
+                self.wait_behind(table, record, local_id, stored, (winner, &columns), &desired, pass)?;
                 return Ok(());
             }
             let frees = current.is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
@@ -350,13 +341,26 @@ impl Session<'_> {
         }
         record.parked = None;
         self.refusal = None;
-        let is_put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
+        let mut put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
+        if put == Put::Taken {
+            match self.contest_by_rule(table, record, local_id, stored.is_none(), &desired, pass)? {
+                Some(Contest::Behind(winner, columns)) => {
+                    self.refusal = None;
+                    return self.wait_behind(table, record, local_id, stored, (winner, &columns), &desired, pass);
+                }
+                Some(Contest::Free) => {
+                    self.refusal = None;
+                    put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
+                }
+                None => {}
+            }
+        }
         match self.refusal.take() {
             Some(reason) => clashes::set_refusal(self.connection, record.id, Some(&reason))?,
             None if record.conflicts > 0 => clashes::set_refusal(self.connection, record.id, None)?,
             None => {}
         }
-        if !is_put {
+        if put != Put::Done {
             record.parked = Some(REFUSED_BY_TABLE.to_owned());
             if let Some(stored) = stored {
                 self.delete_row(table, local_id)?;
@@ -379,6 +383,31 @@ impl Session<'_> {
         record.local_id = Some(local_id);
         record.present = true;
         record.differs = differs;
+        Ok(())
+    }
+
+    /// Another row has the same unique values and stays: this one waits out of its table.
+    #[expect(clippy::too_many_arguments, reason = "what a row waits with is all of it")]
+    fn wait_behind(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        local_id: i64,
+        stored: Option<StoredRow>,
+        (winner, columns): (RowId, &[String]),
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        if let Some(stored) = stored {
+            self.delete_row(table, local_id)?;
+            pass.set_aside.entry(record.id).or_insert(stored);
+            record.local_id = Some(local_id);
+            self.retry_behind(record.id, pass)?;
+        }
+        record.present = false;
+        record.parked = Some(WAITS_FOR_NAME.to_owned());
+        clashes::set_stand_in(self.connection, record.id, Some((winner, columns)))?;
+        clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, desired))?;
         Ok(())
     }
 

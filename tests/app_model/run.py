@@ -90,6 +90,8 @@ class Script:
         page.row, page.model = row, model
         if page.open():
             page.read = {name: marks(text) for name, text in page.texts().items()}
+            # One row is open once at a desk: two windows that overwrite each other are the app's own affair.
+            self.open_pages[desk.name] = [other for other in self.open_pages[desk.name] if other.row != row]
             self.open_pages[desk.name].append(page)
             self.say(f"{desk.name} opens {kind.__name__} of {row}")
 

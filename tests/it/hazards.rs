@@ -316,3 +316,65 @@ fn a_batch_of_10_000_rows_cut_in_the_middle_goes_on_where_it_stopped() {
     assert_same_content(&a.database, &b.database, true);
     assert!(a.engine().conflicts(now()).unwrap().is_empty() && b.engine().conflicts(now()).unwrap().is_empty());
 }
+
+#[test]
+fn tables_dropped_and_made_again_are_left_alone_until_the_app_has_filled_them() {
+    const PLACE: &str = "CREATE TABLE place (id INTEGER PRIMARY KEY, name TEXT NOT NULL)";
+    const PERSON: &str = "CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT, home INTEGER NOT NULL REFERENCES place (id))";
+    let (mut one, mut other) = (Replica::of_schema(&format!("{PLACE}; {PERSON}"), 1), Replica::of_schema(&format!("{PLACE}; {PERSON}"), 2));
+    one.start_patiently(std::time::Duration::from_secs(4));
+    one.write("INSERT INTO place (id, name) VALUES (1, 'Harbour'); INSERT INTO person (id, name, home) VALUES (1, 'Ada', 1), (2, 'Ben', 1)");
+    other.sync(&mut one);
+    one.sync(&mut other);
+    let at = |seconds: i64| storysync_crdt::Stamp::from_unix_ms(now().unix_ms() + 1000 * seconds);
+    // The import's statements, each a transaction of its own; a node looks after each of them.
+    for statement in ["DROP TABLE person", "DROP TABLE place", PLACE, PERSON] {
+        one.write(statement);
+        let waits = one.engine().capture(at(0)).unwrap_err();
+        assert!(waits.to_string().contains("making its tables"), "{waits}");
+        assert!(one.value::<i64>("SELECT count(*) FROM sqlite_schema WHERE name IN ('place', 'person')") < 3);
+    }
+    assert_eq!(one.value::<i64>("SELECT (SELECT count(*) FROM place) + (SELECT count(*) FROM person)"), 0, "nothing of ours is in the import's way");
+    one.write("INSERT INTO place (id, name) VALUES (1, 'Harbour'); INSERT INTO person (id, name, home) VALUES (1, 'Ada', 1), (2, 'Ben', 1)");
+    one.engine().capture(at(1)).unwrap();
+    one.sync(&mut other);
+    assert_eq!(other.value::<i64>("SELECT count(*) FROM person"), 2);
+    // Tables that stay empty were emptied.
+    one.write(&format!("DROP TABLE person; {PERSON}"));
+    assert!(one.engine().capture(at(2)).is_err());
+    one.engine().capture(at(10)).unwrap();
+    one.sync(&mut other);
+    assert_eq!(other.value::<i64>("SELECT count(*) FROM person"), 0);
+}
+
+#[test]
+fn a_damaged_file_put_in_place_is_told_and_nothing_is_written_to_it_until_a_whole_one_comes() {
+    let mut one = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT)", 1);
+    let mut other = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT)", 2);
+    let rows: String = (0..400).map(|number| format!("INSERT INTO note (title, body) VALUES ('note {number}', hex(zeroblob(400)));")).collect();
+    one.write(&format!("BEGIN; {rows} COMMIT"));
+    other.sync(&mut one);
+    let whole = std::fs::read(&one.database).unwrap();
+    let mut damaged = whole.clone();
+    // Pages in the middle, as a copy that broke off and was taken up again leaves them.
+    let page = 4096;
+    for place in (20 * page..damaged.len() - 20 * page).step_by(3 * page) {
+        damaged[place..place + page].fill(0x5a);
+    }
+    for content in [&damaged, &damaged] {
+        let beside = one.folder.path().join("restoring.db");
+        std::fs::write(&beside, content).unwrap();
+        std::fs::rename(&beside, &one.database).unwrap();
+        for _ in 0..2 {
+            let told = one.engine().capture(now()).unwrap_err().to_string();
+            assert!(told.contains("damaged") && told.contains("backup"), "{told}");
+        }
+        assert_eq!(std::fs::read(&one.database).unwrap(), *content, "nothing was written");
+    }
+    let beside = one.folder.path().join("restoring.db");
+    std::fs::write(&beside, &whole).unwrap();
+    std::fs::rename(&beside, &one.database).unwrap();
+    one.write("UPDATE note SET title = 'whole again' WHERE id = 1");
+    other.sync(&mut one);
+    assert_eq!(other.value::<String>("SELECT title FROM note WHERE body IS NOT NULL AND title LIKE 'whole%'"), "whole again");
+}

@@ -218,6 +218,7 @@ fn errors_say_what_to_do_and_leave_everything_alone() {
         let nobody = format!(r#"{{"v":1,"ip":"127.0.0.1","port":1,"token":"{key}","id":"{key}","ek":"{key}","exp":{exp}}}"#);
         assert!(node.fails(&["pair", "join", &nobody]).contains("can't be reached at 127.0.0.1:1"));
     }
+    node.run(&["migrate"]);
     assert!(node.fails(&["document", "actor", "none"]).contains("no row of table actor"));
     assert!(node.fails(&["devices", "revoke", "nobody"]).contains("storysync devices"));
 }
@@ -432,4 +433,51 @@ fn an_unsealed_request_is_told_where_sealing_is_described() {
         std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("{\"detail\":\"") && answer.contains("PROTOCOL.md"), "{answer}");
     }
+}
+
+#[test]
+fn a_command_that_only_reads_leaves_a_file_it_does_not_know_as_it_is() {
+    let node = TestNode::without_database();
+    fixtures::make(&node.database, Dialect::Presync);
+    let before = std::fs::read(&node.database).unwrap();
+    for words in [&["status"][..], &["devices"], &["conflicts"], &["log"], &["verify"], &["history", "actor", "none"], &["document", "actor", "none"]] {
+        let told = node.fails(words);
+        assert!(told.contains("storysync migrate"), "{words:?}: {told}");
+        assert!(!node.data_dir().join("identity.key").exists(), "{words:?}: no keys are made for a look");
+    }
+    assert_eq!(std::fs::read(&node.database).unwrap(), before);
+}
+
+#[test]
+fn one_file_has_one_node_and_others_look_without_taking_it_over() {
+    let mut node = TestNode::with_fixture(Dialect::Presync);
+    node.serve();
+    let other = TestNode::without_database();
+    let as_other = |words: &[&str], database: &Path| {
+        let mut command = Command::new(BINARY);
+        command.args(words).arg("--db").arg(database).arg("--data-dir").arg(other.data_dir());
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let link = node.database.with_file_name("another name.db");
+    std::fs::hard_link(&node.database, &link).unwrap();
+    let owner: (String, Vec<u8>) = (node.value("SELECT device_id FROM sync_state"), node.value("SELECT epoch FROM sync_state"));
+    for database in [&node.database, &link] {
+        let (is_served, told) = as_other(&["serve", "--host", "127.0.0.1", "--port", "0", "--admin-port", "0", "--no-discovery"], database);
+        assert!(!is_served && told.contains("is served"), "{told}");
+        assert!(told.contains(&*node.data_dir().to_string_lossy()), "{told}");
+        let (is_synced, told) = as_other(&["migrate"], database);
+        assert!(!is_synced && told.contains("is served by the node of"), "{told}");
+        let (is_told, told) = as_other(&["conflicts", "--json"], database);
+        assert!(is_told && told.contains("belongs to the node of another data directory"), "{told}");
+        assert!(as_other(&["status"], database).0);
+    }
+    node.app("UPDATE actor SET title = 'still mine' WHERE id = 1");
+    eventually(Duration::from_secs(10), "the node goes on", || node.value::<i64>("SELECT count(*) FROM sync_outbox") == 0);
+    assert_eq!(owner, (node.value("SELECT device_id FROM sync_state"), node.value("SELECT epoch FROM sync_state")));
+    // Once nobody serves it, the file can be taken over, by somebody who says so.
+    node.stop();
+    assert!(as_other(&["status"], &node.database).0);
+    assert_eq!(owner.0, node.value::<String>("SELECT device_id FROM sync_state"));
+    assert!(as_other(&["migrate"], &node.database).0);
 }

@@ -433,7 +433,7 @@ fn a_file_an_earlier_version_prepared_loses_its_strict_tables_and_no_row() {
     let strict = "PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = sql || ' STRICT' WHERE name IN ('sync_state', 'sync_row', 'sync_change', 'sync_outbox');
         UPDATE sqlite_schema SET sql = replace(sql, ') WITHOUT ROWID', ') STRICT, WITHOUT ROWID') WHERE name IN ('sync_ref', 'sync_served');
-        PRAGMA writable_schema = RESET; DELETE FROM sync_migrations WHERE version >= 12;";
+        PRAGMA writable_schema = RESET; DROP TABLE sync_renamed; DELETE FROM sync_migrations WHERE version >= 12;";
     replica.write(strict);
     assert_eq!(replica.value::<i64>("SELECT count(*) FROM pragma_table_list WHERE strict = 1"), 6);
     replica.start();

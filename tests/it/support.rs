@@ -29,6 +29,7 @@ pub fn options(folder: &Path, database: &Path, device: u8) -> EngineOptions {
         excluded_tables: Vec::new(),
         prose_columns: Vec::new(),
         device_key: [device; 32],
+        rebuilding_within: Duration::ZERO,
         busy_timeout: Duration::from_secs(2),
     }
 }
@@ -76,10 +77,15 @@ impl Replica {
 
     /// Starts the Engine (again): a new run of the process.
     pub fn start(&mut self) {
+        self.start_patiently(Duration::ZERO);
+    }
+
+    /// The same, with so much patience for tables that were dropped.
+    pub fn start_patiently(&mut self, rebuilding_within: Duration) {
         self.engine = None;
         self.runs += 1;
         let seed = u64::from(self.device) * 1000 + self.runs;
-        let options = options(self.folder.path(), &self.database, self.device);
+        let options = EngineOptions { rebuilding_within, ..options(self.folder.path(), &self.database, self.device) };
         let (engine, report) = Engine::open_or_migrate(options, entropy(seed), now(), &mut |_, _| {}).unwrap();
         self.engine = Some(engine);
         if !report.is_empty() {

@@ -169,13 +169,4 @@ fn a_decision_that_would_end_nothing_is_refused() {
     let error = a.engine().resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now()).unwrap_err().to_string();
     assert!(error.contains("--field"), "{error}");
     assert_eq!(a.engine().resolve_all(&Take::Mine, None, now()).unwrap().0, 0);
-    let (mut a, mut b) = two_with("CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT); CREATE UNIQUE INDEX tag_name ON tag (lower(name))", "");
-    a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Red', 'zz')");
-    b.write("INSERT INTO tag (name, sync_uuid) VALUES ('red', 'aa')");
-    a.sync(&mut b);
-    let id = clashes(&mut a)[0].id.clone();
-    assert!(a.engine().resolve(&id, &Choice { take: Some(Take::Mine), ..Choice::default() }, None, now()).is_err());
-    value(&mut a, "name", Value::from("crimson"));
-    meet(&mut a, &mut b);
-    assert_eq!(b.value::<i64>("SELECT count(*) FROM tag"), 2);
 }

@@ -182,7 +182,7 @@ fn a_row_an_index_on_an_expression_keeps_out_waits_and_takes_nothing_away() {
     a.sync(&mut b);
     for replica in [&mut a, &mut b] {
         assert_eq!(replica.value::<i64>("SELECT count(*) FROM tag WHERE name IS NOT NULL"), 1);
-        assert_eq!((kinds(replica), replica.engine().status().unwrap().parked), (vec!["schema".to_owned()], 1));
+        assert_eq!((kinds(replica), replica.engine().status().unwrap().parked), (vec!["unique".to_owned()], 1));
     }
     b.write("UPDATE tag SET name = 'crimson'");
     meet(&mut a, &mut b);

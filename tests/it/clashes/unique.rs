@@ -222,3 +222,115 @@ fn rows_made_alike_on_two_devices_are_one_without_a_question() {
     assert_eq!((a.value::<i64>("SELECT count(*) FROM place"), a.value::<i64>("SELECT count(*) FROM visit")), (1, 0));
     assert_eq!(kinds(&mut b).len(), 0);
 }
+
+/// Two devices whose tables are unique by a rule that only SQLite can judge.
+fn ruled(rule: &str) -> (Replica, Replica) {
+    let schema = format!(
+        "CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner INTEGER NOT NULL DEFAULT 7, is_default INTEGER NOT NULL DEFAULT 0, folded TEXT GENERATED ALWAYS AS (lower(name)) VIRTUAL);
+         CREATE TABLE mention (id INTEGER PRIMARY KEY, tag INTEGER NOT NULL REFERENCES tag (id), line TEXT); {rule}"
+    );
+    two_with(&schema, "")
+}
+
+const RULES: [&str; 4] = [
+    "CREATE UNIQUE INDEX by_letters ON tag (name COLLATE NOCASE)",
+    "CREATE UNIQUE INDEX by_words ON tag (lower(trim(name)))",
+    "CREATE UNIQUE INDEX by_fold ON tag (folded)",
+    "CREATE UNIQUE INDEX among_some ON tag (owner, lower(name)) WHERE owner > 0",
+];
+
+#[test]
+fn names_alike_by_a_rule_of_the_tables_are_one_clash_on_both_devices() {
+    for rule in RULES {
+        for order in [false, true] {
+            let (mut a, mut b) = ruled(rule);
+            a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Magic', 'aa-of-a'); INSERT INTO mention (tag, line) SELECT id, 'by a' FROM tag");
+            b.write("INSERT INTO tag (name, sync_uuid) VALUES ('magic', 'zz-of-b'); INSERT INTO mention (tag, line) SELECT id, 'by b' FROM tag");
+            if order {
+                meet(&mut a, &mut b)
+            } else {
+                meet(&mut b, &mut a)
+            }
+            for replica in [&mut a, &mut b] {
+                assert_eq!(replica.value::<String>("SELECT group_concat(name) FROM tag"), "Magic", "{rule}");
+                assert_eq!(replica.value::<i64>("SELECT count(*) FROM mention JOIN tag ON tag.id = mention.tag"), 2, "what mentions the other is shown");
+                let found = clashes(replica);
+                assert_eq!((found.len(), found[0].kind.as_str(), found[0].sync_uuid.as_str()), (1, "unique", "zz-of-b"), "{rule}");
+                assert!(found[0].fields.iter().any(|field| field.name == "name" && field.values.len() == 2), "{rule}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clash_by_a_rule_can_be_decided_in_every_way() {
+    for rule in RULES {
+        for way in 0..5 {
+            let (mut a, mut b) = ruled(rule);
+            a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Magic', 'aa-of-a')");
+            b.write("INSERT INTO tag (name, sync_uuid) VALUES ('magic', 'zz-of-b'); INSERT INTO mention (tag, line) SELECT id, 'by b' FROM tag");
+            meet(&mut a, &mut b);
+            match way {
+                0 => take(&mut a, Take::Mine),
+                1 => take(&mut a, Take::Theirs),
+                2 => take(&mut b, Take::Rename),
+                3 => take(&mut a, Take::Delete),
+                _ => value(&mut b, "name", Value::from("Sorcery")),
+            }
+            meet(&mut a, &mut b);
+            assert!(kinds(&mut a).is_empty() && kinds(&mut b).is_empty(), "{rule}, way {way}");
+            assert_eq!(b.value::<i64>("SELECT count(*) FROM tag"), if way == 3 { 1 } else { 2 }, "{rule}, way {way}");
+            assert_eq!(a.value::<i64>("SELECT count(*) FROM mention JOIN tag ON tag.id = mention.tag"), 1);
+        }
+    }
+}
+
+#[test]
+fn of_two_rows_marked_as_the_one_the_other_can_be_unmarked_by_every_way() {
+    for way in 0..3 {
+        let (mut a, mut b) = ruled("CREATE UNIQUE INDEX one_default ON tag (owner) WHERE is_default = 1");
+        a.write("INSERT INTO tag (name, is_default, sync_uuid) VALUES ('day', 0, 'day'), ('night', 1, 'night'), ('ink', 0, 'ink')");
+        meet(&mut a, &mut b);
+        let choose = |replica: &Replica, name: &str| {
+            replica.write(&format!("BEGIN; UPDATE tag SET is_default = 0 WHERE is_default = 1; UPDATE tag SET is_default = 1 WHERE name = '{name}'; COMMIT"))
+        };
+        choose(&a, "day");
+        choose(&b, "ink");
+        meet(&mut a, &mut b);
+        assert_eq!(kinds(&mut a), ["unique"]);
+        match way {
+            0 => take(&mut a, Take::Mine),
+            1 => take(&mut a, Take::Theirs),
+            _ => value(&mut b, "is_default", Value::Integer(0)),
+        }
+        meet(&mut a, &mut b);
+        assert!(kinds(&mut a).is_empty(), "way {way}");
+        assert_eq!(b.value::<i64>("SELECT count(*) FROM tag"), 3, "way {way}");
+        assert_eq!(a.value::<String>("SELECT name FROM tag WHERE is_default = 1"), if way == 1 { "ink" } else { "day" });
+    }
+}
+
+#[test]
+fn three_devices_agree_on_who_stays_by_a_rule_and_a_freed_name_is_given_on() {
+    let (mut a, mut b) = ruled(RULES[0]);
+    let (mut c, _) = ruled(RULES[0]);
+    c.stop();
+    c.device = 3;
+    c.start();
+    a.write("INSERT INTO tag (name, sync_uuid) VALUES ('Magic', 'mm')");
+    b.write("INSERT INTO tag (name, sync_uuid) VALUES ('magic', 'zz')");
+    c.write("INSERT INTO tag (name, sync_uuid) VALUES ('MAGIC', 'aa')");
+    meet(&mut a, &mut b);
+    meet(&mut c, &mut b);
+    meet(&mut a, &mut c);
+    meet(&mut a, &mut b);
+    for replica in [&mut a, &mut b, &mut c] {
+        assert_eq!(replica.value::<String>("SELECT group_concat(name) FROM tag"), "MAGIC");
+        assert_eq!(kinds(replica), ["unique", "unique"]);
+    }
+    a.write("UPDATE tag SET name = 'Sorcery'");
+    meet(&mut a, &mut c);
+    meet(&mut a, &mut b);
+    assert_eq!(c.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM tag ORDER BY sync_uuid)"), "Sorcery,Magic");
+    assert_eq!(kinds(&mut b), ["unique"]);
+}

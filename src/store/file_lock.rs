@@ -1,0 +1,66 @@
+//! One node for one file: who serves a database says so where every process of the machine can see it, whatever path it came by.
+//!
+//! The lock is a file of its own in the folder for temporary files, named after device and inode: an advisory lock on the database
+//! itself would take SQLite's away (`howtocorrupt.html`, "POSIX advisory locks"), and the app's folder is not ours to fill.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Most bytes read of what the holder says of itself.
+const WORDS_BYTES_MAX: u64 = 4_096;
+
+/// Held while a node serves the file.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+/// What came of asking for the lock.
+#[derive(Debug)]
+pub enum Locking {
+    /// It is ours.
+    Held(FileLock),
+    /// Another node serves the file; its data directory, as far as it can be read.
+    Other(Option<PathBuf>),
+    /// Nothing can be locked here: no such file, or nowhere to write. What serves then is kept apart by its data directory alone.
+    Impossible,
+}
+
+#[cfg(unix)]
+fn name_of(database: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(database).ok()?;
+    Some(format!("storysync-{}-{}.lock", found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn name_of(database: &Path) -> Option<String> {
+    use sha2::Digest as _;
+    let path = std::fs::canonicalize(database).ok()?;
+    let digest = sha2::Sha256::digest(path.to_string_lossy().as_bytes());
+    Some(format!("storysync-{}.lock", digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()))
+}
+
+/// Takes the lock for the node of a data directory, without waiting.
+#[must_use]
+pub fn lock(database: &Path, data_dir: &Path) -> Locking {
+    let Some(path) = name_of(database).map(|name| std::env::temp_dir().join(name)) else { return Locking::Impossible };
+    // Another user's file in a folder with the sticky bit can be opened, and must not be created over (`fs.protected_regular`).
+    let opened = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| OpenOptions::new().read(true).open(&path));
+    let opened = opened.or_else(|_| OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path));
+    let Ok(mut file) = opened else { return Locking::Impossible };
+    match fs4::FileExt::try_lock(&file) {
+        Ok(()) => {
+            // For people only: what fails here takes nothing away from the lock.
+            let _told = file.set_len(0).and_then(|()| file.write_all(data_dir.to_string_lossy().as_bytes()));
+            Locking::Held(FileLock { _file: file })
+        }
+        Err(fs4::TryLockError::WouldBlock) => {
+            let mut words = String::new();
+            let read = file.take(WORDS_BYTES_MAX).read_to_string(&mut words);
+            Locking::Other(read.ok().filter(|_| !words.trim().is_empty()).map(|_| PathBuf::from(words.trim())))
+        }
+        Err(fs4::TryLockError::Error(_)) => Locking::Impossible,
+    }
+}
