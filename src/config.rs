@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::sync::{PAGE_ENTITIES_MAX, PushedClashes};
+
 /// Default port of the LAN listener.
 pub const LAN_PORT: u16 = 8765;
 /// Default port of the loopback listener.
@@ -73,16 +75,55 @@ pub struct Config {
     /// Addresses of peers, `host:port`, for networks that block discovery.
     #[serde(default)]
     pub peers: Vec<Peer>,
-    /// Rows in one page (documented setting; pages are limited to 1,000 rows all the same).
+    /// Most rows in one page, 1 to 1,000: 1,000 unless said otherwise.
+    #[serde(default, deserialize_with = "rows_of_a_page")]
     pub batch_size: Option<usize>,
-    /// Documented setting: desktop_wins, merge or manual.
-    pub conflict_resolution: Option<String>,
+    /// What becomes of clashes in rows that clients without automerge push.
+    pub conflict_resolution: Option<ConflictResolution>,
     /// Whether devices are looked for on the network; unless said otherwise they are.
     pub discovery: Option<bool>,
     /// Whether a serving node stays in step with paired devices by itself; unless said otherwise it does.
     pub live: Option<bool>,
     /// How two files meet for the first time: judge, copies, unrelated, or ask.
     pub first_contact: Option<FirstContactSetting>,
+}
+
+/// What becomes of clashes in rows that clients without automerge push. Edits that do not clash merge, whatever is said here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictResolution {
+    /// What is left after merging waits for a decision. `version` is the word of Storymaster's own server for it.
+    #[default]
+    #[serde(alias = "version")]
+    Merge,
+    /// The same, in the words of whoever decides.
+    Manual,
+    /// What stands here is taken.
+    DesktopWins,
+    /// What the client sent is taken.
+    MobileWins,
+    /// What was written later is taken, as far as its author's clock says.
+    Timestamp,
+}
+
+impl ConflictResolution {
+    /// The setting as the Engine takes it.
+    #[must_use]
+    pub fn of_pushes(self) -> PushedClashes {
+        match self {
+            Self::Merge | Self::Manual => PushedClashes::StayOpen,
+            Self::DesktopWins => PushedClashes::DesktopWins,
+            Self::MobileWins => PushedClashes::MobileWins,
+            Self::Timestamp => PushedClashes::LaterWins,
+        }
+    }
+}
+
+fn rows_of_a_page<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    match usize::deserialize(deserializer)? {
+        rows @ 1..=PAGE_ENTITIES_MAX => Ok(Some(rows)),
+        rows => Err(serde::de::Error::custom(format!("batch_size can't be {rows}: a page holds 1 to {PAGE_ENTITIES_MAX} rows"))),
+    }
 }
 
 /// How two files meet for the first time.

@@ -13,7 +13,7 @@ use crate::net::connections::{Connections, Limits};
 use crate::net::handle::EngineHandle;
 use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
-use crate::net::port_holder::holder;
+use crate::net::port_holder::who_holds;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
 use crate::store::file_lock::{self, FileLock, Locking};
 use crate::store::key_file::{self, Overwrite, ServingLock};
@@ -163,22 +163,27 @@ pub struct Node {
 }
 
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        std::io::ErrorKind::AddrInUse => ServeError::PortTaken { ip: address.ip(), port: address.port(), flag, holder: holder(address.port()) },
-        _ => ServeError::Bind { address, source },
-    })
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(source) if source.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(ServeError::PortTaken { ip: address.ip(), port: address.port(), flag, holder: who_holds(address).await })
+        }
+        Err(source) => Err(ServeError::Bind { address, source }),
+    }
 }
 
 /// Binds a port; where nobody chose it and it is taken, the next that is free.
 async fn bind_or_next(address: SocketAddr, flag: &'static str, is_chosen: bool, kept_for_others: u16) -> Result<TcpListener, ServeError> {
-    let taken = match bind(address, flag).await {
-        Err(taken @ ServeError::PortTaken { .. }) if !is_chosen => taken,
+    let (taken, by) = match bind(address, flag).await {
+        Err(ServeError::PortTaken { ip, port, flag, holder }) if !is_chosen => {
+            let by = holder.clone().unwrap_or_else(|| "another program".to_owned());
+            (ServeError::PortTaken { ip, port, flag, holder }, by)
+        }
         other => return other,
     };
     for port in (1..=PORTS_TRIED_MAX).filter_map(|step| address.port().checked_add(step)).filter(|port| *port != kept_for_others) {
-        if let Ok(listener) = bind(SocketAddr::new(address.ip(), port), flag).await {
-            let by = holder(address.port()).unwrap_or_else(|| "another program".to_owned());
-            tracing::warn!("port {} is taken by {by}; serving on {port} instead", address.port());
+        if let Ok(listener) = TcpListener::bind(SocketAddr::new(address.ip(), port)).await {
+            tracing::warn!("port {} is taken by {by}, which goes on; serving on {port} instead (choose another with {flag})", address.port());
             return Ok(listener);
         }
     }
@@ -213,6 +218,9 @@ impl Node {
             .map_err(|source| ServeError::AdminFile { path, source })?;
         if let Err(error) = trust.set_setting(LAN_PORT_SETTING, &lan_port.to_string()) {
             tracing::warn!(%error, "the port could not be remembered");
+        }
+        if let Err(error) = trust.note_own_name(&options.name) {
+            tracing::warn!(%error, "the name could not be remembered");
         }
         let database = engine.database().to_owned();
         // Whoever meets a lock steps back and lets the others have their turn: see EngineHandle::call.

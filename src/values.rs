@@ -6,6 +6,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use serde_json::json;
 use storysync_crdt::Value;
 
+use crate::app::schema::{Column, Table};
+
 /// Key of the JSON object that stands for bytes (base64).
 const BLOB_KEY: &str = "$base64";
 /// Key of the JSON object that stands for a double JSON can't spell (infinities).
@@ -55,6 +57,16 @@ pub fn to_json(value: &Value) -> serde_json::Value {
         Value::Real(f) => json!({ REAL_KEY: f.to_string() }),
         Value::Text(text) => json!(text),
         Value::Blob(bytes) => json!({ BLOB_KEY: STANDARD.encode(bytes) }),
+    }
+}
+
+/// The JSON that stands for a value of a column: 0 and 1 are false and true where the app declares the column so. Any other
+/// number stays one.
+#[must_use]
+pub fn to_json_of(table: Option<&Table>, column: &str, value: &Value) -> serde_json::Value {
+    match value {
+        Value::Integer(bit @ (0 | 1)) if table.and_then(|table| table.column(column)).is_some_and(Column::is_boolean) => json!(*bit == 1),
+        value => to_json(value),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use storysync_crdt::{Stamp, Value};
 
-use super::schema::{Column, Schema};
+use super::schema::{Affinity, Column, Schema};
 
 /// Columns of Storymaster that hold prose, by name: descriptions, notes and whatever a writer types
 /// sentences into. Names, titles, roles and codes are not among them: those never merge by letters.
@@ -121,7 +121,7 @@ pub fn takes(schema: &Schema, table: &str, column: &Column, value: &Value) -> bo
         "INTEGER" | "BOOLEAN" => matches!(value, Value::Integer(_)),
         "FLOAT" => matches!(value, Value::Integer(_) | Value::Real(_)),
         "DATETIME" | "TIMESTAMP" => value.as_text().is_some_and(|text| Stamp::parse(text).is_some() || text.starts_with("1970-01-01")),
-        _ => !matches!(value, Value::Blob(_)),
+        _ => column.affinity == Affinity::Blob || !matches!(value, Value::Blob(_)),
     }
 }
 
@@ -137,9 +137,9 @@ pub fn is_storymaster(schema: &Schema) -> bool {
     ["actor", "litography_node", "world_data"].iter().all(|name| schema.table(name).is_some())
 }
 
-/// Columns by which people know a row, best first.
+/// Columns by which people know a row, best first. A person's title is not what they are called.
 const NAME_COLUMNS: &[&str] =
-    &["name", "title", "label", "username", "first_name", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
+    &["name", "first_name", "last_name", "title", "label", "username", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
 /// Characters of a long text that name a row.
 const NAME_CHARS_MAX: usize = 60;
 
@@ -148,7 +148,8 @@ const NAME_CHARS_MAX: usize = 60;
 pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<String> {
     let text = |column: &str| fields.get(column).and_then(Value::as_text).map(str::trim).filter(|text| !text.is_empty());
     let name = NAME_COLUMNS.iter().find_map(|column| Some((*column, text(column)?)));
-    let (column, first) = name.or_else(|| fields.iter().find_map(|(column, _)| Some((column.as_str(), text(column)?))))?;
+    let any = || fields.iter().find_map(|(column, _)| Some((column.as_str(), text(column).filter(|text| !is_uuid(text))?)));
+    let (column, first) = name.or_else(any)?;
     let whole = match (column, text("last_name")) {
         ("first_name", Some(last)) => format!("{first} {last}"),
         _ => first.to_owned(),
@@ -161,15 +162,22 @@ pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<St
     Some(short)
 }
 
-/// The table an `entity_type` of the documented interface means: Storymaster documents `location`
-/// for its table `location_`.
+/// Whether a text names something for machines only (RFC 9562 §4).
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.chars().enumerate().all(|(at, character)| if matches!(at, 8 | 13 | 18 | 23) { character == '-' } else { character.is_ascii_hexdigit() })
+}
+
+/// The table an `entity_type` of the documented interface means: Storymaster documents `location` for its table `location_`. A
+/// table that really is called so is meant before.
 #[must_use]
-pub fn table_of_entity_type(entity_type: &str) -> &str {
-    match entity_type {
+pub fn table_of_entity_type<'a>(schema: &Schema, entity_type: &'a str) -> &'a str {
+    let documented = match entity_type {
         "location" => "location_",
         "object" => "object_",
-        other => other,
-    }
+        other => return other,
+    };
+    if schema.table(entity_type).is_none() && schema.table(documented).is_some() { documented } else { entity_type }
 }
 
 #[cfg(test)]

@@ -100,6 +100,12 @@ impl Column {
         matches!(self.role, Role::Field | Role::Reference { .. })
     }
 
+    /// Whether the app declares the column to hold true and false, which SQLite keeps as 1 and 0.
+    #[must_use]
+    pub fn is_boolean(&self) -> bool {
+        matches!(self.declared.as_str(), "BOOLEAN" | "BOOL")
+    }
+
     /// The DEFAULT when it is a string literal: the old migration scripts baked the time of
     /// migration in as the default of every new row.
     #[must_use]

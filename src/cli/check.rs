@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::commands::contact_choice;
 use super::context::{Context, runtime};
+use super::decide::row_words;
 use crate::net::client::{Caller, ClientError, Line};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::now;
@@ -22,6 +23,8 @@ const DIFFERENCES_MAX: usize = 1_000;
 struct Difference {
     entity_type: String,
     sync_uuid: String,
+    /// What people call it, where this device knows it.
+    row_name: Option<String>,
     /// Whether it stands in this device's table.
     here: bool,
     /// Whether it stands in the other's.
@@ -93,11 +96,11 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
             let _ = writeln!(text, "{} shows the same: {} rows in {} tables.", device.device_name, device.rows, device.tables);
         }
         for difference in &device.differences {
-            let Difference { entity_type, sync_uuid, .. } = difference;
+            let row = row_words(&difference.entity_type, difference.row_name.as_deref(), &difference.sync_uuid);
             let _ = match (difference.here, difference.there) {
-                (true, false) => writeln!(text, "{entity_type} {sync_uuid}: only here"),
-                (false, true) => writeln!(text, "{entity_type} {sync_uuid}: only on {}", device.device_name),
-                _ => writeln!(text, "{entity_type} {sync_uuid}: {} differ", difference.columns.join(", ")),
+                (true, false) => writeln!(text, "{row}: only here"),
+                (false, true) => writeln!(text, "{row}: only on {}", device.device_name),
+                _ => writeln!(text, "{row}: {} differ", difference.columns.join(", ")),
             };
         }
     })?;
@@ -138,9 +141,12 @@ async fn compare_table<'a>(caller: &Caller<'a>, line: &mut Line<'a>, table: Stri
         let request = DigestRequest { entity_type: Some(table.clone()), rows: Some(some.to_vec()) };
         let (ours, theirs) = (ours(caller, &request).await?.columns, caller.digests(line, &request).await?.columns);
         for uuid in some {
+            let (entity_type, sync_uuid) = (table.clone(), uuid.clone());
+            let row_name = caller.engine.call(move |engine| engine.row_name(&entity_type, &sync_uuid)).await??;
             comparison.differences.push(Difference {
                 entity_type: table.clone(),
                 sync_uuid: uuid.clone(),
+                row_name,
                 here: here.contains_key(uuid),
                 there: there.contains_key(uuid),
                 columns: differing_columns(ours.get(uuid), theirs.get(uuid)),

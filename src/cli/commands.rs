@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::ServeArgs;
 use super::context::{Context, entropy, print_raw, runtime};
+use super::decide::row_words;
 use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
 use crate::net::client::{Caller, ContactChoice, PeerReport, Progress};
@@ -23,7 +24,7 @@ use crate::net::{device_list_json, log_json};
 use crate::node::{AdminFile, Node, ServeOptions};
 use crate::store::key_file;
 use crate::store::trust::{EventKind, RevokedBy, TrustedDevice};
-use crate::sync::{Engine, Kinship};
+use crate::sync::{ContactQuestion, Engine, Kinship};
 use crate::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
 
 /// How long `status` waits for the serving node.
@@ -185,6 +186,9 @@ pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Optio
             for notice in &peer.notices {
                 let _ = writeln!(text, "{notice}");
             }
+            if let Some(question) = &peer.first_contact_question {
+                describe_question(question, text);
+            }
             let _ = match &peer.error {
                 Some(error) => writeln!(text, "{}: failed after {} rows pulled, {} pushed.", peer.name, peer.pulled, peer.pushed)
                     .and_then(|()| writeln!(text, "  {error}")),
@@ -195,6 +199,24 @@ pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Optio
     match reports.iter().filter(|peer| peer.error.is_some()).count() {
         0 => Ok(()),
         failed => bail!("{failed} of {} devices could not be synced with; see above", reports.len()),
+    }
+}
+
+/// What it would mean if two files were what they look like.
+fn describe_question(question: &ContactQuestion, text: &mut String) {
+    for (pairs, what) in [(&question.taken_for_one, "These rows would be taken for one"), (&question.stay_apart, "These rows would stay two")] {
+        if pairs.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "{what}, for example:");
+        for pair in pairs {
+            let here = row_words(&pair.entity_type, pair.here.as_deref(), &pair.here_uuid);
+            let there = row_words(&pair.entity_type, pair.there.as_deref(), &pair.there_uuid);
+            let _ = match pair.here_uuid == pair.there_uuid {
+                true => writeln!(text, "  {here}, here and there"),
+                false => writeln!(text, "  {here} here, {there} there"),
+            };
+        }
     }
 }
 
@@ -326,13 +348,21 @@ pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
     })
 }
 
-pub(super) fn log(context: &Context) -> anyhow::Result<()> {
-    let (_, _, mut engine) = context.reading()?;
-    let log = log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &context.trust()?.events(LOG_LINES_SHOWN)?);
+pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
+    let (_, trust, mut engine) = context.reading()?;
+    let log = match row {
+        // What became of devices is no part of a row's story.
+        Some(words) => log_json(&engine.log_lines_of(words, LOG_LINES_SHOWN)?, &[]),
+        None => log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &trust.events(LOG_LINES_SHOWN)?),
+    };
     context.print(&log, |text| {
         let lines = log["log"].as_array().cloned().unwrap_or_default();
         if lines.is_empty() {
-            text.push_str("Nothing has happened yet.\n");
+            text.push_str(if row.is_some() {
+                "No other device changed that row here. `storysync history` tells all of its changes.\n"
+            } else {
+                "Nothing has happened yet.\n"
+            });
         }
         for line in lines {
             let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
@@ -342,7 +372,13 @@ pub(super) fn log(context: &Context) -> anyhow::Result<()> {
                     let times = line["times"].as_i64().filter(|times| *times > 1).map_or(String::new(), |times| format!(" ({times} times)"));
                     writeln!(text, "{}  {device}  {}: {detail}{times}", word("at"), word("operation"))
                 }
-                None => writeln!(text, "{}  {device}  {} {} {}", word("at"), word("operation"), word("entity_type"), line["entity_id"]),
+                None => {
+                    let row = match line["sync_uuid"].as_str() {
+                        Some(uuid) => row_words(&word("entity_type"), line["row_name"].as_str(), uuid),
+                        None => format!("{} {}", word("entity_type"), line["entity_id"]),
+                    };
+                    writeln!(text, "{}  {device}  {} {row}", word("at"), word("operation"))
+                }
             };
         }
     })
@@ -350,5 +386,6 @@ pub(super) fn log(context: &Context) -> anyhow::Result<()> {
 
 pub(super) fn document(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
     let (_, _, mut engine) = context.reading()?;
-    print_raw(&engine.document(table, uuid, now())?)
+    let uuid = engine.row_by_words(table, uuid, now())?;
+    print_raw(&engine.document(table, &uuid, now())?)
 }

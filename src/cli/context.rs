@@ -15,8 +15,8 @@ use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
 use crate::store::file_lock::{self, Locking};
 use crate::store::key_file;
-use crate::store::trust::{EventKind, TrustStore};
-use crate::sync::{Engine, EngineError, EngineOptions, Entropy, MigrationReport};
+use crate::store::trust::{EventKind, NAME_SETTING, TrustStore};
+use crate::sync::{Engine, EngineError, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
 use crate::trust::identity::Identity;
 use crate::trust::pairing::clean_name;
 
@@ -24,8 +24,6 @@ use crate::trust::pairing::clean_name;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long tables the app has dropped may stay away, or empty, before a node that saw it takes that for a deletion.
 const REBUILDING_WITHIN: Duration = Duration::from_secs(4);
-/// Setting under which this device's name is remembered.
-const NAME_SETTING: &str = "name";
 
 pub(super) struct Context {
     pub(super) database: PathBuf,
@@ -104,6 +102,11 @@ impl Context {
         Ok(clean_name(host.as_deref().unwrap_or("this device")))
     }
 
+    /// Whether the configuration gives this device another name than a person does now.
+    pub(super) fn says_another_name(&self, flag: Option<&str>) -> bool {
+        self.config.name.as_deref().zip(flag).is_some_and(|(configured, flag)| clean_name(configured) != clean_name(flag))
+    }
+
     /// The port others reach this device at: of the running node, of the last one, or the configured one.
     pub(super) fn own_port(&self, trust: &TrustStore) -> anyhow::Result<u16> {
         if let Some(file) = AdminFile::read(&self.data_dir) {
@@ -168,7 +171,9 @@ impl Context {
         let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
         let opened = Engine::open_upgrade_or_migrate(self.engine_options(identity), entropy(), now(), &mut progress, &nobody_serves);
         bar.finish_and_clear();
-        let (engine, report) = opened?;
+        let (mut engine, report) = opened?;
+        engine.limit_pages(self.config.batch_size.unwrap_or(PAGE_ENTITIES_MAX));
+        engine.decide_pushed_clashes(self.config.conflict_resolution.unwrap_or_default().of_pushes());
         if let Some(backup) = &report.backup {
             tracing::info!(backup = %backup.display(), locked_ms = report.locked_ms, "the database was prepared for syncing");
         }

@@ -13,6 +13,7 @@ use crate::net::node_state::now;
 use crate::store::trust::TrustStore;
 use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport};
 use crate::trust::identity::{DeviceId, Identity};
+use crate::trust::pairing::name_without_number;
 
 /// Characters of a device's id that tell it from another of its name: the first say that it is an id, the last which.
 const ID_BEGINNING_CHARS: usize = 4;
@@ -53,7 +54,7 @@ fn kind_of(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// A row for a person: its name first.
-fn row_words(table: &str, name: Option<&str>, uuid: &str) -> String {
+pub(super) fn row_words(table: &str, name: Option<&str>, uuid: &str) -> String {
     match name {
         Some(name) => format!("{table} “{name}” ({uuid})"),
         None => format!("{table} {uuid}"),
@@ -82,8 +83,8 @@ impl Names {
             Some(id) if id == self.own => "this device".to_owned(),
             Some(id) => match self.others.iter().find(|(known, _)| known == id) {
                 None => id.to_owned(),
-                // Two devices of one name are told apart by how their ids end.
-                Some((_, name)) if self.others.iter().filter(|(_, other)| other == name).count() > 1 => {
+                // Numbers behind a name are this device's own: where several call themselves alike, ids tell them apart for good.
+                Some((_, name)) if self.others.iter().filter(|(_, other)| name_without_number(other) == name_without_number(name)).count() > 1 => {
                     let ending: String = id.chars().skip(id.chars().count().saturating_sub(ID_ENDING_CHARS)).collect();
                     format!("{name} ({}…{ending})", id.chars().take(ID_BEGINNING_CHARS).collect::<String>())
                 }
@@ -108,11 +109,10 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
             let by = clash["ended_by"].as_str().map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
             let _ = writeln!(
                 text,
-                "{}  {} clash in {} {}: {}{by}",
+                "{}  {} clash in {}: {}{by}",
                 word("ended_at"),
                 word("kind").replace('_', "/"),
-                word("entity_type"),
-                word("sync_uuid"),
+                row_words(&word("entity_type"), clash["row_name"].as_str(), &word("sync_uuid")),
                 word("ending")
             );
         }
@@ -215,7 +215,7 @@ pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut Stri
         }
     }
     for row in &conflict.rows {
-        let _ = writeln!(text, "  about {} {}", row.entity_type, row.sync_uuid);
+        let _ = writeln!(text, "  about {}", row_words(&row.entity_type, row.row_name.as_deref(), &row.sync_uuid));
     }
 }
 
@@ -241,7 +241,9 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
     let names = Names::of(&identity, &trust)?;
     let uuid = &engine.row_by_words(table, uuid, now())?;
     let entries = engine.history(table, uuid, now())?;
-    context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "history": entries }), |text| {
+    let name = engine.row_name(table, uuid)?;
+    context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "row_name": name, "history": entries }), |text| {
+        let _ = writeln!(text, "{}", row_words(table, name.as_deref(), uuid));
         for entry in &entries {
             describe_entry(entry, &names, text);
         }
@@ -249,7 +251,8 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
 }
 
 fn describe_undo(undo: &UndoReport, text: &mut String) {
-    let _ = writeln!(text, "{} {}{}", undo.entity_type, undo.sync_uuid, if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
+    let row = row_words(&undo.entity_type, undo.row_name.as_deref(), &undo.sync_uuid);
+    let _ = writeln!(text, "{row}{}", if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
     for field in &undo.fields {
         let _ = writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new));
     }

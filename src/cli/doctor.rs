@@ -23,6 +23,7 @@ use crate::net::addresses;
 use crate::net::client::{Caller, ClientError};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{now, now_ms};
+use crate::net::port_holder::who_holds;
 use crate::node::AdminFile;
 use crate::store::key_file;
 use crate::store::trust::{TrustStore, TrustedDevice};
@@ -198,14 +199,20 @@ fn node(context: &Context, findings: &mut Findings) -> Option<Value> {
     }
     findings.add(Level::Problem, "node_not_running", "no node serves here, so other devices can't reach this one; start it with `storysync serve`");
     let ports = [
-        (context.config.host(), context.config.port.unwrap_or(LAN_PORT), "--port"),
-        (IpAddr::V4(Ipv4Addr::LOCALHOST), context.config.admin_port.unwrap_or(ADMIN_PORT), "--admin-port"),
+        (context.config.host(), context.config.port, LAN_PORT, "--port"),
+        (IpAddr::V4(Ipv4Addr::LOCALHOST), context.config.admin_port, ADMIN_PORT, "--admin-port"),
     ];
-    for (ip, port, flag) in ports {
+    for (ip, chosen, usual, flag) in ports {
+        let port = chosen.unwrap_or(usual);
         if let Err(error) = std::net::TcpListener::bind((ip, port))
             && error.kind() == ErrorKind::AddrInUse
         {
-            findings.add(Level::Problem, "port_taken", format!("port {port} is taken by another program: stop it, or serve on another port with {flag}"));
+            let by = runtime().ok().and_then(|runtime| runtime.block_on(who_holds(SocketAddr::new(ip, port)))).unwrap_or_else(|| "another program".to_owned());
+            let (level, what) = match chosen {
+                Some(_) => (Level::Problem, format!("stop it, or serve on another port with {flag}")),
+                None => (Level::Note, format!("a node takes the next free one, or the one {flag} names")),
+            };
+            findings.add(level, "port_taken", format!("port {port} is taken by {by}: {what}"));
         }
     }
     None

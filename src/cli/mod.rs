@@ -106,12 +106,16 @@ enum Command {
         refuse: bool,
     },
     /// What other devices changed here.
-    Log,
+    Log {
+        /// Of one row only: its `sync_uuid`, or what it is called.
+        #[arg(long, value_name = "ROW")]
+        row: Option<String>,
+    },
     /// A row's automerge document, on stdout.
     Document {
         /// Its table.
         table: String,
-        /// Its `sync_uuid`.
+        /// Its `sync_uuid`, or what it is called.
         uuid: String,
     },
     /// A desktop and a phone in a temporary folder: see it work.
@@ -149,7 +153,11 @@ struct ServeArgs {
 #[derive(Debug, Subcommand)]
 enum PairCommand {
     /// Show a pairing code (needs `storysync serve` running here).
-    Show,
+    Show {
+        /// What this device is called from now on.
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Scan the pairing code another device shows.
     Join {
         /// The text of the code.
@@ -242,7 +250,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Serve(args) => commands::serve(&context, &args),
         Command::Init => commands::init(&context),
         Command::Migrate { dry_run } => commands::migrate(&context, dry_run),
-        Command::Pair(PairCommand::Show) => pair::show(&context),
+        Command::Pair(PairCommand::Show { name }) => pair::show(&context, name.as_deref()),
         Command::Pair(PairCommand::Join { text, image, name }) => pair::join(&context, text, image, name.as_deref()),
         Command::Pair(PairCommand::Confirm { code }) => pair::confirm(&context, &code),
         Command::Sync { device, first_contact } => commands::sync(&context, device.as_deref(), first_contact),
@@ -257,7 +265,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::History { table, uuid } => decide::history(&context, &table, &uuid),
         Command::Undo(args) => decide::undo(&context, &args),
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),
-        Command::Log => commands::log(&context),
+        Command::Log { row } => commands::log(&context, row.as_deref()),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
         Command::Demo => demo::run(&context),
     }

@@ -21,6 +21,8 @@ use crate::trust::pairing::Offer;
 
 /// How long the node on this machine may take to answer.
 const ADMIN_WITHIN: Duration = Duration::from_secs(15);
+/// What a person should know who names a device in two ways.
+const NAME_IN_CONFIG: &str = "config.toml gives this device another name, which it has again from the next start on: change it there, too.\n";
 /// Pause between looks at who asks.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -61,7 +63,13 @@ pub(super) fn admin_call_within(context: &Context, method: &str, target: &str, b
     runtime()?.block_on(async { tokio::time::timeout(within, exchange).await.map_err(|_| anyhow!("the node does not answer; restart it"))? })
 }
 
-pub(super) fn show(context: &Context) -> anyhow::Result<()> {
+pub(super) fn show(context: &Context, name: Option<&str>) -> anyhow::Result<()> {
+    if let Some(name) = name {
+        admin_call(context, "POST", "/api/name", Some(&json!({ "name": name })))?;
+        if context.says_another_name(Some(name)) {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), NAME_IN_CONFIG.as_bytes());
+        }
+    }
     let offer = admin_call(context, "GET", "/api/pair/qr-data?new=true", None)?;
     let text = serde_json::to_string(&offer)?;
     if context.json {
@@ -146,7 +154,13 @@ pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBu
         bail!("this is this device's own code: run `storysync pair join` on the other device, with its own --data-dir");
     }
     let trust = context.trust()?;
+    let (is_named, is_lasting) = (name.is_some(), !context.says_another_name(name));
     let name = context.name(name, &trust)?;
+    trust.note_own_name(&name)?;
+    if is_named {
+        // A node that serves with these keys shall call itself the same; without one there is nobody to tell.
+        drop(admin_call(context, "POST", "/api/name", Some(&json!({ "name": name }))));
+    }
     // Before the code is used up: a database that can't be synced should be known of now.
     let (mut engine, _) = context.engine(&identity)?;
     let own_port = Some(context.own_port(&trust)?);
@@ -164,6 +178,9 @@ pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBu
     let device = trust.find(&device_id)?.ok_or_else(|| anyhow!("the device vanished from the list; pair again"))?;
     context.print(&json!({ "device_id": device_id.as_str(), "device_name": device.name }), |text| {
         let _ = writeln!(text, "Paired with {} ({device_id}). Run `storysync sync` to exchange everything.", device.name);
+        if !is_lasting {
+            text.push_str(NAME_IN_CONFIG);
+        }
     })
 }
 

@@ -42,6 +42,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/pair/qr-image", get(qr_image))
         .route("/api/pair/confirm", post(confirm))
         .route("/api/pair/state", get(pairing_state))
+        .route("/api/name", post(rename))
         .route("/api/devices", get(devices))
         .route("/api/devices/{id}", delete(remove_device))
         .route("/api/conflicts", get(conflicts))
@@ -202,6 +203,26 @@ async fn pairing_state(State(node): Shared) -> Response {
         "device_name": claim.map(|claim| claim.name.clone()),
         "alarm": lock(&node.pairing_alarm).clone(),
     }))
+}
+
+#[derive(Deserialize)]
+struct NameBody {
+    name: String,
+}
+
+/// The person at this machine names it.
+async fn rename(State(node): Shared, body: Bytes) -> Response {
+    let body = match decisions::parse::<NameBody>(&body) {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if body.name.trim().is_empty() {
+        return Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "a device needs a name").into_response();
+    }
+    match node.rename(&body.name) {
+        Ok(name) => reply::json(&json!({ "name": name })),
+        Err(error) => Refusal::from(error).into_response(),
+    }
 }
 
 async fn devices(State(node): Shared) -> Response {

@@ -28,7 +28,7 @@ pub struct Limits {
     pub all: usize,
     /// That nobody has proven anything on.
     pub strangers: usize,
-    /// From one address.
+    /// From one address, of those nobody has proven anything on: a house full of paired devices may stand behind one.
     pub per_address: usize,
     /// Of one device that has proven itself.
     pub per_device: usize,
@@ -133,7 +133,7 @@ impl Connections {
         if self.limits.paced && !known && self.pace.check_key(&network_of(address)).is_err() {
             return None;
         }
-        let from_there = open.entries.values().filter(|entry| entry.address == address).count();
+        let from_there = open.entries.values().filter(|entry| entry.address == address && entry.device.is_none()).count();
         if from_there >= self.limits.per_address && !open.make_room(Some(address)) {
             return None;
         }
@@ -216,7 +216,7 @@ pub(super) fn network_of(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::time::Duration;
 
@@ -264,11 +264,18 @@ mod tests {
         let now = Instant::now();
         let held: Vec<_> = (0..10).map(|_| connections.admit(address(1), now).unwrap()).collect();
         assert_eq!(lock(&connections.open).entries.len(), 2);
-        for connection in &held[8..] {
-            connection.belongs_to(&device(1));
+        drop(held);
+        let mut paired = Vec::new();
+        for byte in 1..=8 {
+            for _ in 0..3 {
+                let connection = connections.admit(address(1), now).unwrap();
+                connection.belongs_to(&device(byte));
+                paired.push(connection);
+            }
         }
-        assert!(connections.admit(address(1), now).is_none(), "two devices behind one address hold both of its places");
-        assert!(connections.admit(address(2), now).is_some());
+        assert_eq!(lock(&connections.open).entries.len(), 24, "eight paired devices behind one address keep nobody out");
+        let strangers: Vec<_> = (0..3).map(|_| connections.admit(address(1), now).unwrap()).collect();
+        assert_eq!((lock(&connections.open).entries.len(), strangers.len()), (26, 3), "two strangers beside them, the third in the place of the first");
     }
 
     #[test]

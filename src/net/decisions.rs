@@ -98,6 +98,7 @@ pub fn ended_json(ended: &[EndedClash]) -> Vec<Json> {
                 "kind": clash.kind,
                 "entity_type": clash.table,
                 "sync_uuid": clash.uuid,
+                "row_name": clash.row_name,
                 "detected_at": time(clash.detected_at),
                 "ended_at": time(clash.ended_at),
                 "ending": clash.ending,
@@ -109,8 +110,14 @@ pub fn ended_json(ended: &[EndedClash]) -> Vec<Json> {
 
 /// Who wrote what in a row.
 pub(super) async fn history(node: &NodeState, table: String, uuid: String) -> Result<Json, Refusal> {
-    let entries = node.engine.call(move |engine| engine.history(&table, &uuid, now())).await??;
-    Ok(json!({ "history": entries }))
+    let (uuid, name, entries) = node
+        .engine
+        .call(move |engine| {
+            let uuid = engine.row_by_words(&table, &uuid, now())?;
+            Ok::<_, EngineError>((uuid.clone(), engine.row_name(&table, &uuid)?, engine.history(&table, &uuid, now())?))
+        })
+        .await??;
+    Ok(json!({ "sync_uuid": uuid, "row_name": name, "history": entries }))
 }
 
 /// What is to be taken back: one change of a row, or what a device did since a time.
@@ -135,9 +142,14 @@ pub struct UndoBody {
 pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refusal> {
     if let (Some(table), Some(uuid)) = (body.entity_type, body.sync_uuid) {
         let change = body.change;
-        let words = format!("a change of {table}/{uuid} was taken back");
-        let done = node.engine.call(move |engine| engine.undo_change(&table, &uuid, change.as_deref(), now())).await??;
-        node.note_decision(None, &words);
+        let done = node
+            .engine
+            .call(move |engine| {
+                let uuid = engine.row_by_words(&table, &uuid, now())?;
+                engine.undo_change(&table, &uuid, change.as_deref(), now())
+            })
+            .await??;
+        node.note_decision(None, &format!("a change of {}/{} was taken back", done.entity_type, done.sync_uuid));
         return Ok(json!({ "undone": [done], "done": true }));
     }
     let device = body.device.as_deref().and_then(DeviceId::parse).and_then(|id| id.key());

@@ -90,7 +90,7 @@ struct Place {
 
 impl Place {
     fn of(node: &NodeState) -> Self {
-        let mut name = node.settings.name.clone();
+        let mut name = node.name();
         while name.len() > NAME_BYTES_MAX {
             name.pop();
         }
@@ -124,7 +124,8 @@ pub async fn run(node: Arc<NodeState>, mut stop: watch::Receiver<bool>) {
 
 async fn discover(node: &NodeState, bound: IpAddr) -> std::io::Result<()> {
     let me = peer_id(&node.identity.public_key()).ok_or_else(|| std::io::Error::other("this device's id is unusable"))?;
-    let place = Place::of(node);
+    let mut place = Place::of(node);
+    let mut names = node.names();
     let is_everywhere = bound.is_unspecified();
     // A socket bound to `::` takes IPv4, too.
     let wanted = [(false, bound.is_ipv4() || is_everywhere), (true, bound.is_ipv6())];
@@ -138,6 +139,7 @@ async fn discover(node: &NodeState, bound: IpAddr) -> std::io::Result<()> {
             biased;
             changed = interfaces.select_next_some() => Step::Interface(changed?),
             found = next_event(&mut families) => Step::Found(found),
+            Ok(()) = names.changed() => Step::Renamed,
         };
         match step {
             Step::Interface(event) => {
@@ -152,6 +154,15 @@ async fn discover(node: &NodeState, bound: IpAddr) -> std::io::Result<()> {
                     if is_up { family.announce(ip, &place) } else { family.withdraw(ip, &place) }
                 }
                 node.presence.network_changed();
+            }
+            Step::Renamed => {
+                let former = std::mem::replace(&mut place, Place::of(node));
+                for family in &mut families {
+                    for ip in family.announced.clone() {
+                        family.withdraw(ip, &former);
+                        family.announce(ip, &place);
+                    }
+                }
             }
             Step::Found(Event::Discovered(found)) => {
                 for (peer, address) in found {
@@ -173,6 +184,7 @@ async fn discover(node: &NodeState, bound: IpAddr) -> std::io::Result<()> {
 }
 
 enum Step {
+    Renamed,
     Interface(IfEvent),
     Found(Event),
 }

@@ -88,7 +88,7 @@ async fn register(State(node): Shared, request: Request) -> Response {
             }
             Some(open) => {
                 let epoch_of = |key: &storysync_crdt::DeviceKey| node.trust.epoch_of(key).ok();
-                let admitted = open.admit(&body, &node.identity, &node.settings.name, epoch_of, &mut system_rng());
+                let admitted = open.admit(&body, &node.identity, &node.name(), epoch_of, &mut system_rng());
                 if matches!(admitted, Ok(Admission::Granted { .. } | Admission::Leaked)) {
                     *window = None;
                 }
@@ -161,7 +161,7 @@ async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool)
     let ToldStatus { status, pending, .. } = told_status(node, device).await?;
     let mut answer = json!({
         "device_id": node.identity.device_id().as_str(),
-        "device_name": node.settings.name,
+        "device_name": node.name(),
         "last_sync_at": device.last_sync_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         "pending_changes_count": pending,
         "server_timestamp": now().to_rfc3339(),

@@ -146,12 +146,13 @@ fn pause_after(failures: u32) -> Duration {
 
 /// One conversation: everything is exchanged, then whatever is new as it comes. Ends well when the other side takes over.
 async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptions, calls_first: bool, seen: Surroundings) -> Result<(), ClientError> {
+    let name = node.name();
     let caller = Caller {
         identity: &node.identity,
         trust: &node.trust,
         engine: &node.engine,
         own_port: Some(node.settings.lan_port),
-        name: &node.settings.name,
+        name: &name,
         installation: &node.settings.installation,
         static_addresses: &[],
         contact: options.contact,

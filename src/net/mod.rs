@@ -99,6 +99,8 @@ pub fn log_json(lines: &[LogLine], events: &[Event]) -> serde_json::Value {
             "entity_type": line.entity_type,
             "entity_id": line.entity_id,
             "operation": line.operation,
+            "sync_uuid": line.sync_uuid,
+            "row_name": line.row_name,
         });
         (Stamp::parse(&line.at), json)
     });

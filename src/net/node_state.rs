@@ -17,14 +17,15 @@ use tokio::sync::watch;
 use super::connections::{Connections, Limits, network_of};
 use super::handle::EngineHandle;
 use super::lock;
+use super::port_holder::SERVER;
 use super::presence::Presence;
 use super::reply::Refusal;
 use super::told::ToldStatuses;
 use crate::store::peers::MirroredDevice;
-use crate::store::trust::{EventKind, TrustError, TrustStore, TrustedDevice};
+use crate::store::trust::{EventKind, NAME_SETTING, TrustError, TrustStore, TrustedDevice};
 use crate::sync::Receipt;
 use crate::trust::identity::{DeviceId, Identity, Secret};
-use crate::trust::pairing::{Approval, PairingWindow};
+use crate::trust::pairing::{Approval, PairingWindow, clean_name};
 use crate::trust::prekey::Prekeys;
 
 /// The system's random numbers.
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Throttles {
 /// How a node was started.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
-    /// What it is called.
+    /// What it was called when it started; [`NodeState::name`] says what it is called now.
     pub name: String,
     /// Where the LAN listener is bound.
     pub lan_ip: IpAddr,
@@ -118,6 +119,7 @@ pub struct NodeState {
     pub connections: Arc<Connections>,
     /// Who is around.
     pub presence: Arc<Presence>,
+    name: watch::Sender<String>,
     stopping: watch::Sender<bool>,
     throttles: Throttles,
     pub(super) admin_link_used: AtomicBool,
@@ -133,6 +135,7 @@ impl NodeState {
     #[must_use]
     pub fn new(engine: EngineHandle, trust: TrustStore, identity: Identity, admin_token: Secret, database: &Path, settings: NodeSettings) -> Self {
         Self {
+            name: watch::Sender::new(settings.name.clone()),
             engine,
             trust: Arc::new(trust),
             identity,
@@ -160,6 +163,29 @@ impl NodeState {
     /// The node is stopping.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// What this device is called.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.borrow().clone()
+    }
+
+    /// Tells of each new name.
+    pub(super) fn names(&self) -> watch::Receiver<String> {
+        self.name.subscribe()
+    }
+
+    /// Calls this device something else from now on, also after a restart. Returns what it is called.
+    ///
+    /// # Errors
+    /// When the file of trust can't be written.
+    pub(super) fn rename(&self, name: &str) -> Result<String, TrustError> {
+        let name = clean_name(name);
+        self.trust.set_setting(NAME_SETTING, &name)?;
+        self.trust.note_own_name(&name)?;
+        self.name.send_replace(name.clone());
+        Ok(name)
     }
 
     /// Opens a pairing window.
@@ -230,6 +256,7 @@ impl NodeState {
             "timestamp": now().to_rfc3339(),
             "database_connected": self.database_connected.load(Ordering::Relaxed),
             "version": env!("CARGO_PKG_VERSION"),
+            "server": SERVER,
         })
     }
 }

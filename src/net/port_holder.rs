@@ -1,9 +1,74 @@
-//! Who holds a port of this machine, as far as the system lets us see.
+//! Who holds a port of this machine, as far as the system lets us see, and as far as it says by its health answer.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// What a node of ours calls itself in its health answer, which has the documented shape of Storymaster's own server otherwise.
+pub const SERVER: &str = "storysync";
+/// How long whoever holds a port may take to say who it is.
+const HEALTH_WITHIN: Duration = Duration::from_secs(1);
+/// Longest health answer read, head and all, in bytes.
+const HEALTH_BYTES_MAX: usize = 16 * 1024;
 
 /// State of a listening socket in `/proc/net/tcp` (`TCP_LISTEN`, include/net/tcp_states.h).
 const LISTENING: &str = "0A";
+
+/// The documented health answer.
+#[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "that the fields are there says who it is")]
+struct Health {
+    status: String,
+    timestamp: String,
+    database_connected: bool,
+    version: String,
+    /// Only nodes of ours say it.
+    #[serde(default)]
+    server: Option<String>,
+}
+
+/// Who listens at an address, in words; `None` where neither the system nor the program says.
+pub async fn who_holds(address: SocketAddr) -> Option<String> {
+    let process = holder(address.port());
+    let kind = tokio::time::timeout(HEALTH_WITHIN, health(address)).await.ok().flatten().map(|health| {
+        // Earlier nodes of ours did not say who they are, but their process does.
+        let is_ours = health.server.as_deref() == Some(SERVER) || process.as_ref().is_some_and(|process| process.starts_with("storysync ("));
+        if is_ours { "another storysync node" } else { "Storymaster's own sync server" }
+    });
+    match (kind, process) {
+        (Some(kind), Some(process)) => Some(format!("{kind}, {process}")),
+        (kind, process) => kind.map(str::to_owned).or(process),
+    }
+}
+
+/// What answers `GET /` there, when it has the documented shape.
+async fn health(address: SocketAddr) -> Option<Health> {
+    let ip = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let address = SocketAddr::new(ip, address.port());
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\nConnection: close\r\n\r\n").as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    loop {
+        let read = stream.read_buf(&mut answer).await.ok()?;
+        // Some servers keep the connection open whatever they are asked.
+        if let Some(health) = std::str::from_utf8(&answer).ok().and_then(health_in) {
+            return Some(health);
+        }
+        if read == 0 || answer.len() > HEALTH_BYTES_MAX {
+            return None;
+        }
+    }
+}
+
+/// What stands between the braces of the body, whether it came in chunks or whole.
+fn health_in(answer: &str) -> Option<Health> {
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    serde_json::from_str(body.get(body.find('{')?..=body.rfind('}')?)?).ok()
+}
 
 /// The program that listens on `port`, as “name (process 123)”; `None` where that can't be seen: another user's, or no Linux.
 #[must_use]
@@ -56,5 +121,40 @@ mod tests {
         assert!(holder(port).unwrap().contains(&format!("(process {})", std::process::id())));
         drop(listener);
         assert_eq!(holder(port), None);
+    }
+
+    /// Answers everything with one body, as a server does that closes, or keeps open, its connections.
+    fn answering(body: &'static str, closes: bool) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 1024];
+                let _ = std::io::Read::read(&mut stream, &mut request);
+                let head = format!("HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = std::io::Write::write_all(&mut stream, [head.as_bytes(), body.as_bytes()].concat().as_slice());
+                if !closes {
+                    kept.push(stream);
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn the_apps_own_server_and_a_node_of_ours_are_known_by_their_health_and_others_by_their_process_only() {
+        const APP: &str = r#"{"status":"ok","timestamp":"2026-11-27T12:00:00.123456","database_connected":true,"version":"1.0.0"}"#;
+        const OURS: &str = r#"{"status":"ok","timestamp":"2026-11-27T12:00:00Z","database_connected":true,"version":"0.1.0","server":"storysync"}"#;
+        let own_process = format!("(process {})", std::process::id());
+        for (body, kind) in [(APP, "Storymaster's own sync server, "), (OURS, "another storysync node, "), (r#"{"status":"ok"}"#, ""), ("hello", "")] {
+            for closes in [true, false] {
+                let words = who_holds(answering(body, closes)).await.unwrap();
+                assert!(words.starts_with(kind) && words.ends_with(&own_process), "{words}");
+                assert_eq!(kind.is_empty(), !words.contains(" sync server") && !words.contains(" node,"), "{words}");
+            }
+        }
+        assert_eq!(who_holds(SocketAddr::from(([127, 0, 0, 1], 1))).await, None);
     }
 }

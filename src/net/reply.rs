@@ -43,13 +43,15 @@ impl From<EngineError> for Refusal {
         let status = match &error {
             EngineError::Locked(_) | EngineError::Rebuilding(_) => StatusCode::SERVICE_UNAVAILABLE,
             EngineError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
-            EngineError::NoSuchRow { .. } | EngineError::NoSuchConflict(_) | EngineError::NoSuchBrake(_) | EngineError::NoSuchChange(_) => {
-                StatusCode::NOT_FOUND
-            }
+            EngineError::NoSuchRow { .. }
+            | EngineError::NoRowCalled(_)
+            | EngineError::NoSuchConflict(_)
+            | EngineError::NoSuchBrake(_)
+            | EngineError::NoSuchChange(_) => StatusCode::NOT_FOUND,
             EngineError::NotInConflict(_) | EngineError::CantRename(_) | EngineError::StillOpen | EngineError::Unfit { .. } | EngineError::NotUnderstood(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            EngineError::NothingToUndo(_) => StatusCode::CONFLICT,
+            EngineError::NothingToUndo(_) | EngineError::SeveralRows { .. } | EngineError::SeveralRowsCalled { .. } => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         tracing::warn!(%error, "the engine refused");

@@ -217,6 +217,8 @@ pub struct EndedClash {
     pub ending: String,
     /// PeerId of the device whose change ended it.
     pub ended_by: Option<String>,
+    /// What people call the row. Never stored with the clash.
+    pub row_name: Option<String>,
 }
 
 /// The clashes that ended last, newest first.
@@ -239,6 +241,7 @@ pub fn ended(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<EndedC
                 ended_at: row.get(5)?,
                 ending: row.get(6)?,
                 ended_by: row.get(7)?,
+                row_name: None,
             })
         })?
         .collect()

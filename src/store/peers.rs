@@ -200,6 +200,26 @@ pub struct LogLine {
     pub entity_id: i64,
     /// create, update, delete.
     pub operation: String,
+    /// The row, where its table still tells which it was. Never stored with the line.
+    pub sync_uuid: Option<String>,
+    /// What people call it.
+    pub row_name: Option<String>,
+}
+
+const LOG_LINE: &str = "SELECT l.synced_at, coalesce(d.device_id, ''), coalesce(d.device_name, ''), l.entity_type, l.entity_id, l.operation \
+                        FROM sync_log AS l LEFT JOIN sync_device AS d ON d.id = l.device_id";
+
+fn log_line(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogLine> {
+    Ok(LogLine {
+        at: row.get(0)?,
+        device_id: row.get(1)?,
+        device_name: row.get(2)?,
+        entity_type: row.get(3)?,
+        entity_id: row.get(4)?,
+        operation: row.get(5)?,
+        sync_uuid: None,
+        row_name: None,
+    })
 }
 
 /// The newest lines of `sync_log`, newest first.
@@ -207,21 +227,17 @@ pub struct LogLine {
 /// # Errors
 /// When SQLite fails.
 pub fn log_lines(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<LogLine>> {
+    connection.prepare_cached(&format!("{LOG_LINE} ORDER BY l.id DESC LIMIT ?1"))?.query_map([limit], log_line)?.collect()
+}
+
+/// The newest lines about the row that has, or had, a local id.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn log_lines_at(connection: &Connection, table: &str, local_id: i64, limit: i64) -> rusqlite::Result<Vec<LogLine>> {
     connection
-        .prepare_cached(
-            "SELECT l.synced_at, coalesce(d.device_id, ''), coalesce(d.device_name, ''), l.entity_type, l.entity_id, l.operation \
-             FROM sync_log AS l LEFT JOIN sync_device AS d ON d.id = l.device_id ORDER BY l.id DESC LIMIT ?1",
-        )?
-        .query_map([limit], |row| {
-            Ok(LogLine {
-                at: row.get(0)?,
-                device_id: row.get(1)?,
-                device_name: row.get(2)?,
-                entity_type: row.get(3)?,
-                entity_id: row.get(4)?,
-                operation: row.get(5)?,
-            })
-        })?
+        .prepare_cached(&format!("{LOG_LINE} WHERE l.entity_type = ?1 AND l.entity_id = ?2 ORDER BY l.id DESC LIMIT ?3"))?
+        .query_map(params![table, local_id, limit], log_line)?
         .collect()
 }
 

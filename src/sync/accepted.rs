@@ -7,14 +7,14 @@ use storysync_crdt::{Conflict, DeviceKey, EntityId, row, row_head};
 
 use super::error::SessionError;
 use super::pages;
-use super::receive::{Incoming, Receipt};
+use super::receive::{DecidedClash, Incoming, PushedClashes, Receipt};
 use super::report::conflict_reports;
 use super::session::Session;
 use super::wire::{AcceptedState, PushConflict, RowChange};
 use crate::app::profile::table_of_entity_type;
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::trust::identity::DeviceId;
-use crate::values::to_json;
+use crate::values::to_json_of;
 
 /// Bytes of clashes, as JSON, after which a reply lists no more: they can be asked for.
 const CONFLICTS_REPLIED_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -45,7 +45,7 @@ pub(super) struct Telling<'a> {
 
 impl<'a> Telling<'a> {
     pub(super) fn of(pushed: &'a [Incoming], device_id: &str) -> Self {
-        let named = |incoming: &'a Incoming| ((table_of_entity_type(&incoming.change.entity_type), incoming.change.sync_uuid.as_str()), &incoming.change);
+        let named = |incoming: &'a Incoming| ((incoming.change.entity_type.as_str(), incoming.change.sync_uuid.as_str()), &incoming.change);
         Self {
             // Of a row pushed twice, the first is answered.
             pushed: pushed.iter().rev().map(named).collect(),
@@ -80,8 +80,9 @@ impl<'a> Telling<'a> {
                 version: merged.version,
                 updated_at: pages::rfc3339(&merged.updated_at),
             };
-            let listed = record.conflicts > 0 && self.conflicts_bytes < CONFLICTS_REPLIED_BYTES_MAX;
-            let conflicts = if listed { self.conflicts(session, &record, &entity)? } else { Vec::new() };
+            let decided: Vec<&DecidedClash> = slice.decided.iter().filter(|decided| decided.row == id).collect();
+            let listed = (record.conflicts > 0 || !decided.is_empty()) && self.conflicts_bytes < CONFLICTS_REPLIED_BYTES_MAX;
+            let conflicts = if listed { self.conflicts(session, &record, &entity, &decided)? } else { Vec::new() };
             let conflicts_bytes = conflicts.iter().map(|clash| serde_json::to_vec(clash).map_or(0, |json| json.len())).sum();
             self.replace(id, Told { state, conflicts, conflicts_bytes });
         }
@@ -95,23 +96,35 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// The clashes of one row.
-    fn conflicts(&self, session: &mut Session<'_>, record: &RowRecord, entity: &EntityId) -> Result<Vec<PushConflict>, SessionError> {
-        let pushed = self.pushed.get(&(entity.table.as_str(), entity.uuid.as_str())).copied();
-        let clashes = session.clashes(record)?;
+    /// The clashes of one row: those that were decided at once, and those that wait.
+    fn conflicts(
+        &self,
+        session: &mut Session<'_>,
+        record: &RowRecord,
+        entity: &EntityId,
+        decided: &[&DecidedClash],
+    ) -> Result<Vec<PushConflict>, SessionError> {
+        let mut clashes: Vec<Conflict> = decided.iter().map(|decided| decided.clash.clone()).collect();
+        let mut resolutions: Vec<&str> = decided.iter().map(|decided| decided.rule.resolution()).collect();
+        clashes.extend(session.clashes(record)?);
+        resolutions.resize(clashes.len(), PushedClashes::StayOpen.resolution());
         let schema = std::sync::Arc::clone(&session.schema);
         let document = session.document(record.id)?;
         let merged = row(document);
-        let data = pages::data(schema.table(entity.table.as_str()), document, &merged);
+        let table = schema.table(entity.table.as_str());
+        let is_pushed = |called: &str, uuid: &str| uuid == entity.uuid.as_str() && table_of_entity_type(&schema, called) == entity.table.as_str();
+        let literally = self.pushed.get(&(entity.table.as_str(), entity.uuid.as_str()));
+        let pushed = literally.or_else(|| self.pushed.iter().find(|((called, uuid), _)| is_pushed(called, uuid)).map(|(_, change)| change)).copied();
+        let data = pages::data(table, document, &merged);
         let with = |conflict: &Conflict, mobile: bool| {
             let mut data = data.clone();
             for field in &conflict.fields {
                 let value = field.values.iter().rfind(|value| (value.device == self.device) == mobile).map_or(&field.shown, |value| &value.value);
-                data.insert(field.name.clone(), to_json(value));
+                data.insert(field.name.clone(), to_json_of(table, &field.name, value));
             }
             data
         };
-        let found = clashes.iter().zip(conflict_reports(entity, &clashes)).map(|(conflict, report)| PushConflict {
+        let found = clashes.iter().zip(conflict_reports(table, entity, &clashes)).zip(resolutions).map(|((conflict, report), resolution)| PushConflict {
             id: report.id,
             kind: report.kind,
             entity_type: report.entity_type,
@@ -123,7 +136,7 @@ impl<'a> Telling<'a> {
             desktop_updated_at: pages::rfc3339(&merged.updated_at),
             mobile_data: with(conflict, true),
             desktop_data: with(conflict, false),
-            resolution: "manual".to_owned(),
+            resolution: resolution.to_owned(),
             fields: serde_json::to_value(&report.fields).unwrap_or_default(),
         });
         Ok(found.collect())

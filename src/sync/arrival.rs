@@ -72,11 +72,12 @@ type Targets = Vec<(RowId, String)>;
 impl Session<'_> {
     /// Takes in, of `waiting`, the rows that stand by themselves, parents before their children; the others stay.
     pub(super) fn take_arrivals(&mut self, waiting: &mut Vec<&Incoming>, sender: &Sender) -> Result<Vec<Arrived>, SessionError> {
+        let schema = Arc::clone(&self.schema);
         let mut candidates = Vec::with_capacity(waiting.len());
         let mut named = HashSet::with_capacity(waiting.len());
         for incoming in waiting.drain(..) {
             // A page may name a row twice.
-            let is_first = named.insert((table_of_entity_type(&incoming.change.entity_type), incoming.change.sync_uuid.as_str()));
+            let is_first = named.insert((table_of_entity_type(&schema, &incoming.change.entity_type), incoming.change.sync_uuid.as_str()));
             candidates.push((incoming, if is_first { self.candidate(incoming, sender)? } else { None }));
         }
         let mut arrived = Vec::new();
@@ -117,7 +118,9 @@ impl Session<'_> {
             return Ok(None);
         }
         let schema = Arc::clone(&self.schema);
-        let (Some(table), Some(uuid)) = (schema.table(table_of_entity_type(&incoming.change.entity_type)), SyncUuid::parse(&incoming.change.sync_uuid)) else {
+        let (Some(table), Some(uuid)) =
+            (schema.table(table_of_entity_type(&schema, &incoming.change.entity_type)), SyncUuid::parse(&incoming.change.sync_uuid))
+        else {
             return Ok(None);
         };
         let Some(table_id) = self.arrivals_of(table)? else { return Ok(None) };

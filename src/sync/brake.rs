@@ -71,11 +71,11 @@ pub enum BrakeDecision {
     Refuse,
 }
 
-/// How many rows a push says it deletes, by table: slices are judged by the whole they belong to.
+/// How many rows a push says it deletes, by table as it calls it: slices are judged by the whole they belong to.
 pub(super) fn announced(changes: &[Incoming]) -> BTreeMap<String, usize> {
     let mut announced = BTreeMap::new();
     for change in changes.iter().map(|incoming| &incoming.change).filter(|change| change.operation == "delete") {
-        *announced.entry(table_of_entity_type(&change.entity_type).to_owned()).or_default() += 1;
+        *announced.entry(change.entity_type.clone()).or_default() += 1;
     }
     announced
 }
@@ -126,7 +126,8 @@ impl Session<'_> {
         for (table, deleted) in &deletions {
             let name = self.table_name(*table)?;
             let before = earlier.iter().filter(|(of, _)| of == table).count();
-            let count = before + deleted.len().max(announced.get(name.as_str()).copied().unwrap_or(0));
+            let said = announced.iter().filter(|(called, _)| table_of_entity_type(&self.schema, called) == name.as_str()).map(|(_, count)| count).sum();
+            let count = before + deleted.len().max(said);
             let standing = usize::try_from(rows::count_present(self.connection, *table)?).unwrap_or(usize::MAX).saturating_add(before);
             in_all += count - before;
             if is_too_many(count, standing) {

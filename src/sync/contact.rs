@@ -2,8 +2,9 @@
 //!
 //! Rows that one migration named from their content have other names once the content differs, and an old migration of the
 //! app's own named them at random: in copies of one file that went apart, the same row has two names. Until a file has told anyone
-//! of its rows, they may still take the other's names: rows under the same local id of the same table with mostly equal columns are
-//! one row, as far as both files handed out the same ids. What was made since is a row of its own on each side: rather two rows than a mixture. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
+//! of its rows, they may still take the other's names: rows under the same local id of the same table are one where what tells rows
+//! apart agrees (texts, times of creation the app wrote), as far as both files handed out the same ids. What was made since is a row of
+//! its own on each side: rather two rows than a mixture. Where under half of the ids both files have agree, they are no copies: nothing is matched, and rows that only look alike
 //! get names of their own. Whoever calls compares; the file whose names nobody knows yet takes the other's, called or calling.
 //!
 //! Owns the verdict and the renaming. Refuses to ask people: whoever calls may overrule the verdict.
@@ -15,10 +16,11 @@ use storysync_crdt::{Change, ChangeHash, Document, EditPurpose, EntityId, Stamp,
 
 use super::engine::Engine;
 use super::error::{EngineError, SessionError};
+use super::naming::name_of;
 use super::session::Session;
 use super::settle::known_stamp;
 use super::wire::{Rename, RowChange};
-use crate::app::profile::table_of_entity_type;
+use crate::app::profile::{row_name, table_of_entity_type};
 use crate::app::schema::{Column, Schema, Table};
 use crate::store::log;
 use crate::store::references;
@@ -80,11 +82,46 @@ impl FirstContact {
     }
 }
 
+/// A row of this file and one of the other, as people tell them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowPair {
+    /// Their table.
+    pub entity_type: String,
+    /// What people call the one here; null when nothing in it names it.
+    pub here: Option<String>,
+    /// The one here.
+    pub here_uuid: String,
+    /// What people call the one there.
+    pub there: Option<String>,
+    /// The one there.
+    pub there_uuid: String,
+}
+
+/// What a person is asked when two files meet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContactQuestion {
+    /// What the files look like.
+    pub kind: Kinship,
+    /// Rows both have under one table and id.
+    pub common: usize,
+    /// How many of those are the same, or mostly equal.
+    pub agreeing: usize,
+    /// Rows that differ and would be taken for one, should it be so: examples.
+    pub taken_for_one: Vec<RowPair>,
+    /// Rows under one table and id that would stay two: examples.
+    pub stay_apart: Vec<RowPair>,
+}
+
+/// Pairs of rows shown as examples of each kind.
+const EXAMPLES_MAX: usize = 5;
+
 /// A row of ours and one of theirs under the same table and id, with different names.
 #[derive(Debug)]
 struct Candidate {
     ours: RowId,
     theirs: SyncUuid,
+    /// What people call theirs.
+    their_name: Option<String>,
     table: TableId,
     local_id: i64,
     /// Columns that say the same in both, where at least one says something its table does not say by itself.
@@ -104,6 +141,8 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub struct Contact {
     candidates: Vec<Candidate>,
+    /// Rows under one id that were made after the migration, here or there: two, whatever the files are.
+    strangers: Vec<(RowId, SyncUuid, Option<String>)>,
     /// Local ids of the other file's rows, by table and name.
     their_ids: HashMap<(String, String), i64>,
     /// Rows of ours that the other file has under the same name, with other content.
@@ -218,6 +257,53 @@ impl Engine {
         })
     }
 
+    /// What a person is asked about the two files: what they look like, and examples of what that would mean.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn contact_question(&mut self, contact: &Contact, verdict: &FirstContact) -> Result<ContactQuestion, EngineError> {
+        self.read(|connection, schema| {
+            let pair = |ours: RowId, theirs: &SyncUuid, there: Option<&String>| -> Result<RowPair, SessionError> {
+                let entity = rows::entity(connection, &rows::get(connection, ours)?)?;
+                Ok(RowPair {
+                    entity_type: entity.table.as_str().to_owned(),
+                    here: name_of(connection, schema, ours)?,
+                    here_uuid: entity.uuid.as_str().to_owned(),
+                    there: there.cloned(),
+                    there_uuid: theirs.as_str().to_owned(),
+                })
+            };
+            let matched: HashSet<RowId> = match verdict.kind {
+                Kinship::Copies => contact.common(connection)?.matched.into_iter().map(|(ours, _)| ours).collect(),
+                Kinship::Unrelated => HashSet::new(),
+            };
+            let renamed: HashSet<RowId> = match verdict.kind {
+                Kinship::Copies => HashSet::new(),
+                Kinship::Unrelated => colliding(connection, contact)?.into_iter().collect(),
+            };
+            let (mut one, mut apart) = (Vec::new(), Vec::new());
+            for candidate in varied(&contact.candidates, |candidate| candidate.table) {
+                let pairs = if matched.contains(&candidate.ours) { &mut one } else { &mut apart };
+                if pairs.len() < EXAMPLES_MAX {
+                    pairs.push(pair(candidate.ours, &candidate.theirs, candidate.their_name.as_ref())?);
+                }
+            }
+            // Rows that bear one name in both files say the same there but for what differs since.
+            for id in contact.same_name.iter().copied().collect::<BTreeSet<_>>() {
+                let pairs = if renamed.contains(&id) { &mut apart } else { &mut one };
+                if pairs.len() < EXAMPLES_MAX {
+                    let (uuid, name) = (rows::get(connection, id)?.uuid, name_of(connection, schema, id)?);
+                    pairs.push(pair(id, &uuid, name.as_ref())?);
+                }
+            }
+            for (ours, theirs, their_name) in contact.strangers.iter().take(EXAMPLES_MAX.saturating_sub(apart.len())) {
+                apart.push(pair(*ours, theirs, their_name.as_ref())?);
+            }
+            let FirstContact { kind, common, agreeing, .. } = *verdict;
+            Ok(ContactQuestion { kind, common, agreeing, taken_for_one: one, stay_apart: apart })
+        })
+    }
+
     /// Gives rows of this file the names that follow from what the two files are to each other. The log begins another
     /// life when there are any. Returns how many rows were renamed.
     ///
@@ -276,10 +362,11 @@ impl Engine {
                 if has_told(session.connection)? {
                     return Ok(0);
                 }
+                let schema = std::sync::Arc::clone(&session.schema);
                 let mut renames = Vec::new();
                 for rename in names {
                     let (Some(table), Some(from)) =
-                        (rows::find_table(session.connection, table_of_entity_type(&rename.entity_type))?, SyncUuid::parse(&rename.from))
+                        (rows::find_table(session.connection, table_of_entity_type(&schema, &rename.entity_type))?, SyncUuid::parse(&rename.from))
                     else {
                         continue;
                     };
@@ -309,6 +396,21 @@ fn shared_up_to(ids: &BTreeMap<i64, bool>) -> i64 {
     last
 }
 
+/// The same in another order: the first of each group, then the second of each, and so on. Five rows of one table are no examples.
+fn varied<T, K: Ord>(all: &[T], group: impl Fn(&T) -> K) -> Vec<&T> {
+    let mut seen: BTreeMap<K, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, &T)> = all
+        .iter()
+        .map(|one| {
+            let rank = seen.entry(group(one)).or_default();
+            *rank += 1;
+            (*rank, one)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, one)| one).collect()
+}
+
 /// Whether anybody was told of this file's rows.
 fn has_told(connection: &rusqlite::Connection) -> Result<bool, SessionError> {
     Ok(connection.prepare_cached("SELECT sent_at IS NOT NULL FROM sync_state")?.query_row([], |row| row.get(0))?)
@@ -327,7 +429,7 @@ fn colliding(connection: &rusqlite::Connection, contact: &Contact) -> Result<Vec
 
 impl Session<'_> {
     fn look_at_stranger(&mut self, schema: &Schema, change: &RowChange, contact: &mut Contact) -> Result<(), SessionError> {
-        let name = table_of_entity_type(&change.entity_type);
+        let name = table_of_entity_type(schema, &change.entity_type);
         let (Some(table), Some(theirs), Some(local_id)) = (schema.table(name), SyncUuid::parse(&change.sync_uuid), change.entity_id) else { return Ok(()) };
         contact.their_ids.insert((name.to_owned(), theirs.as_str().to_owned()), local_id);
         let Some(table_id) = self.find_table(name)? else { return Ok(()) };
@@ -353,11 +455,20 @@ impl Session<'_> {
         }
         // A row that a device wrote after its migration was never in a common file, however alike it looks.
         let was_there_before = |document: &Document| document.changes().first().is_some_and(|first| first.actor().device().is_none());
+        let their = row(&document);
+        let their_name = {
+            let mut fields = their.fields.clone();
+            // References are uuids, which nobody calls anything.
+            table.references().for_each(|(column, _)| drop(fields.remove(&column.name)));
+            row_name(&fields)
+        };
         if !was_there_before(&document) || !was_there_before(self.document(ours.id)?) {
+            contact.strangers.push((ours.id, theirs, their_name));
             return Ok(());
         }
-        let (mine, their) = (row(self.document(ours.id)?), row(&document));
+        let mine = row(self.document(ours.id)?);
         let mut candidate = compare(table, &ours, local_id, theirs, &mine.fields, &their.fields);
+        candidate.their_name = their_name;
         candidate.created_alike = known_stamp(&mine.created_at).zip(known_stamp(&their.created_at)).map(|(mine, their)| mine == their);
         contact.candidates.push(candidate);
         Ok(())
@@ -467,6 +578,7 @@ fn compare(table: &Table, ours: &RowRecord, local_id: i64, theirs: SyncUuid, min
     let mut candidate = Candidate {
         ours: ours.id,
         theirs,
+        their_name: None,
         table: ours.table,
         local_id,
         equal: 0,

@@ -7,6 +7,7 @@ use super::brake::{BrakeDecision, BrakeReport};
 use super::engine::Engine;
 use super::error::EngineError;
 use super::history::{EntryReport, UndoReport};
+use super::naming::name_of_uuid;
 use super::report::{ConflictReport, NoticeReport};
 use super::resolve::{Choice, Take, Which};
 use crate::app::profile::table_of_entity_type;
@@ -36,7 +37,13 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn ended_conflicts(&mut self, limit: i64) -> Result<Vec<EndedClash>, EngineError> {
-        self.read(|connection, _| Ok(clashes::ended(connection, limit)?))
+        self.read(|connection, schema| {
+            let mut ended = clashes::ended(connection, limit)?;
+            for clash in &mut ended {
+                clash.row_name = name_of_uuid(connection, schema, &clash.table, &clash.uuid)?;
+            }
+            Ok(ended)
+        })
     }
 
     /// Decides one clash, for the device `by`; `None` for this one.
@@ -92,15 +99,6 @@ impl Engine {
         Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
     }
 
-    /// The uuid of the row people mean by its uuid or its name.
-    ///
-    /// # Errors
-    /// When there is no such row, or several are called so.
-    pub fn row_by_words(&mut self, table: &str, words: &str, now: Stamp) -> Result<String, EngineError> {
-        self.capture(now)?;
-        self.look(now, |session| session.row_by_words(table, words))
-    }
-
     /// Who wrote what in a row, and when.
     ///
     /// # Errors
@@ -141,9 +139,9 @@ impl Engine {
     /// When there is no such row, or automerge refuses its changes.
     pub fn document(&mut self, table: &str, uuid: &str, now: Stamp) -> Result<Vec<u8>, EngineError> {
         self.capture(now)?;
-        let document = self.read(|connection, _| {
+        let document = self.read(|connection, schema| {
             let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
-            let id = rows::find_table(connection, table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+            let id = rows::find_table(connection, table_of_entity_type(schema, table))?.ok_or_else(no_such_row)?;
             let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
             let record = rows::find(connection, id, &uuid)?.ok_or_else(no_such_row)?;
             Ok(log::document(connection, record.id)?)

@@ -126,7 +126,7 @@ fn digests(connection: &Connection, schema: &Schema, request: &DigestRequest) ->
         }
         return Ok(found);
     };
-    let Some(table) = schema.table(table_of_entity_type(name)) else { return Ok(found) };
+    let Some(table) = schema.table(table_of_entity_type(schema, name)) else { return Ok(found) };
     let Some(uuids) = &request.rows else {
         found.rows = row_digests(connection, table)?.into_iter().map(|(uuid, digest)| (uuid, hex(&digest))).collect();
         return Ok(found);

@@ -14,6 +14,8 @@ use super::adopt::{MigrationReport, Plan};
 use super::error::{EngineError, SessionError};
 use super::migrate::{install, is_migrated, migrate, read_schema, upgrade};
 use super::moment::{data_version, inode};
+use super::pages::PAGE_ENTITIES_MAX;
+use super::receive::PushedClashes;
 use super::reconcile::Names;
 use super::renaming::schema_of;
 use super::report::Status;
@@ -24,7 +26,7 @@ use crate::app::schema::{self, Schema};
 use crate::app::triggers;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
-use crate::store::peers::{self, LogLine, MirroredDevice};
+use crate::store::peers::{self, MirroredDevice};
 use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
@@ -114,6 +116,10 @@ pub struct Engine {
     connection: Connection,
     inode: u64,
     pub(super) options: EngineOptions,
+    /// Most rows in one page told to others, and asked of them.
+    pub(super) page_rows: usize,
+    /// What becomes of clashes in rows that clients without automerge push.
+    pub(super) pushed_clashes: PushedClashes,
     device_id: DeviceId,
     prose: Prose,
     schema: Arc<Schema>,
@@ -355,6 +361,8 @@ impl Engine {
             connection,
             device_id: DeviceId::of_key(&options.device_key),
             prose: Prose { configured: options.prose_columns.clone() },
+            page_rows: PAGE_ENTITIES_MAX,
+            pushed_clashes: PushedClashes::StayOpen,
             options,
             schema,
             actor,
@@ -630,20 +638,22 @@ impl Engine {
         self.read(|connection, _| Ok(peers::mirrored(connection)?))
     }
 
-    /// The newest lines of the documented log.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub fn log_lines(&mut self, limit: i64) -> Result<Vec<LogLine>, EngineError> {
-        self.read(|connection, _| Ok(peers::log_lines(connection, limit)?))
-    }
-
     /// How long to wait for another writer from now on.
     pub fn wait_for_writers(&mut self, busy_timeout: Duration) {
         self.options.busy_timeout = busy_timeout;
         if let Err(error) = self.connection.busy_timeout(busy_timeout) {
             tracing::warn!(%error, "SQLite refuses another waiting time");
         }
+    }
+
+    /// How many rows a page holds at most from now on: at least one, and never more than [`PAGE_ENTITIES_MAX`].
+    pub fn limit_pages(&mut self, rows: usize) {
+        self.page_rows = rows.clamp(1, PAGE_ENTITIES_MAX);
+    }
+
+    /// What becomes, from now on, of clashes in rows that clients without automerge push.
+    pub fn decide_pushed_clashes(&mut self, rule: PushedClashes) {
+        self.pushed_clashes = rule;
     }
 
     /// The file this Engine works on.

@@ -82,6 +82,17 @@ pub enum EngineError {
         /// Their uuids.
         rows: Vec<String>,
     },
+    /// No row is called so.
+    #[error("no row has the uuid or the name {0}")]
+    NoRowCalled(String),
+    /// Several rows are called so, in whatever tables.
+    #[error("several rows are called {name}: {}; say which by its uuid", rows.join(", "))]
+    SeveralRowsCalled {
+        /// What was asked for.
+        name: String,
+        /// Their tables and uuids.
+        rows: Vec<String>,
+    },
     /// No such clash.
     #[error("no open clash has the id {0}; `storysync conflicts` lists them")]
     NoSuchConflict(String),

@@ -7,7 +7,7 @@ use super::accepted::{Accepted, Telling};
 use super::brake;
 use super::engine::{Engine, hex, read_state};
 use super::error::{EngineError, SessionError};
-use super::pages::{self, Cursor, PushPage, Reached};
+use super::pages::{self, Cursor, PAGE_ENTITIES_MAX, PushPage, Reached};
 use super::receive::{Incoming, Receipt, Sender};
 use super::session::{Session, Source};
 use super::wire::{PullRequest, PullResponse, RowChange};
@@ -42,12 +42,12 @@ impl Engine {
     pub fn page_for(&mut self, request: &PullRequest, device_id: &str, now: Stamp) -> Result<(PullResponse, Option<Reached>), EngineError> {
         self.capture(now)?;
         self.note_epoch(device_id, request.epoch.as_deref(), now)?;
-        let epoch = self.epoch;
+        let (epoch, rows_max) = (self.epoch, self.page_rows);
         let mut known = 0;
         let page = self.read(|connection, schema| {
             let peer = peers::find(connection, device_id)?;
             known = peer.as_ref().map_or(0, |peer| peer.pushed_seq);
-            pages::answer(connection, schema, epoch, request, peer.map(|peer| peer.id))
+            pages::answer(connection, schema, epoch, request, peer.map(|peer| peer.id), rows_max)
         })?;
         if page.reset && !request.ahead && known > 0 {
             self.write(now, |session| {
@@ -135,9 +135,10 @@ impl Engine {
     /// See [`EngineError`].
     pub fn pull_request(&mut self, device_id: &str) -> Result<PullRequest, EngineError> {
         let epoch = hex(&self.epoch);
+        let limit = (self.page_rows < PAGE_ENTITIES_MAX).then_some(self.page_rows);
         self.read(|connection, _| {
             let cursor = peers::find(connection, device_id)?.and_then(|peer| peer.pull_cursor);
-            Ok(PullRequest { cursor, data: false, compress: Some("gzip".to_owned()), epoch: Some(epoch), ..PullRequest::default() })
+            Ok(PullRequest { cursor, limit, data: false, compress: Some("gzip".to_owned()), epoch: Some(epoch), ..PullRequest::default() })
         })
     }
 
@@ -253,6 +254,7 @@ impl Engine {
         let mut receipt = Receipt::default();
         let announced = brake::announced(changes);
         let device = DeviceId::parse(device_id).and_then(|id| id.key());
+        let clashes = self.pushed_clashes;
         let mut rest = changes;
         while !rest.is_empty() {
             let (slice, after) = next_slice(rest);
@@ -261,7 +263,8 @@ impl Engine {
                 let mut peer = peers::find_or_create(session.connection, device_id)?;
                 let knew_everything = peer.pushed_seq == session.end()?.seq;
                 session.origins.clear();
-                let part = session.receive(slice, &Sender { peer: peer.id, device_id: device_id.to_owned(), device, source, remaining }, &announced)?;
+                let sender = Sender { peer: peer.id, device_id: device_id.to_owned(), device, source, remaining, clashes };
+                let part = session.receive(slice, &sender, &announced)?;
                 if knew_everything && session.origins.len() == 1 && session.origins.contains(&Some(peer.id)) {
                     // It knew all of our log, and what was added now came from it.
                     peer.pushed_seq = session.end()?.seq;
@@ -281,10 +284,10 @@ impl Engine {
     /// See [`EngineError`].
     pub fn push_page(&mut self, device_id: &str, now: Stamp) -> Result<Option<PushPage>, EngineError> {
         self.capture(now)?;
-        let epoch = self.epoch;
+        let (epoch, rows_max) = (self.epoch, self.page_rows);
         let page = self.read(|connection, schema| {
             let (id, seq) = peers::find(connection, device_id)?.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
-            pages::push_page(connection, schema, epoch, seq, id)
+            pages::push_page(connection, schema, epoch, seq, id, rows_max)
         })?;
         if page.changes.is_empty() && !page.has_more {
             // All of it came from the device itself: it need not be looked at again.

@@ -6,12 +6,14 @@ use serde::Serialize;
 use storysync_crdt::{ChangeHash, DeviceKey, Entry, Stamp, SyncUuid, Undo, UndoRow, Value, deletion_puts, history, key, newest_edit, undo, written_since};
 
 use super::error::{EngineError, SessionError};
+use super::naming::name_of;
 use super::session::Session;
-use crate::app::profile::{row_name, table_of_entity_type};
+use crate::app::profile::table_of_entity_type;
+use crate::app::schema::Table;
 use crate::store::log;
 use crate::store::rows::{self, RowId};
 use crate::trust::identity::DeviceId;
-use crate::values::to_json;
+use crate::values::to_json_of;
 
 /// One change of a row.
 #[derive(Debug, Clone, Serialize)]
@@ -46,6 +48,8 @@ pub struct UndoReport {
     pub entity_type: String,
     /// The row.
     pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
     /// The fields that change back.
     pub fields: Vec<FieldEntry>,
     /// `stays`, `deleted` (it was created by what is undone) or `restored`.
@@ -55,52 +59,27 @@ pub struct UndoReport {
 }
 
 impl EntryReport {
-    fn of(entry: &Entry) -> Self {
+    fn of(table: Option<&Table>, entry: &Entry) -> Self {
+        let told = |name: &str, value: &Value| to_json_of(table, name, value);
         Self {
             change: entry.hash.to_hex(),
             device: entry.device.map(|key| DeviceId::of_key(&key).to_string()),
             at: entry.at.map(Stamp::to_rfc3339),
             action: entry.action.as_str().to_owned(),
-            fields: entry.fields.iter().map(|field| FieldEntry { name: field.name.clone(), old: to_json(&field.old), new: to_json(&field.new) }).collect(),
+            fields: entry
+                .fields
+                .iter()
+                .map(|field| FieldEntry { name: field.name.clone(), old: told(&field.name, &field.old), new: told(&field.name, &field.new) })
+                .collect(),
         }
     }
 }
 
-/// Rows of one name listed.
-const SAME_NAMED_LISTED_MAX: usize = 10;
-
 impl Session<'_> {
-    /// The uuid of the row people mean by `words`: its uuid, or its name in whatever case. Rows that stand go before deleted ones.
-    pub(super) fn row_by_words(&mut self, table: &str, words: &str) -> Result<String, SessionError> {
-        let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: words.to_owned() };
-        if self.find_row(table, words).is_ok() {
-            return Ok(words.to_owned());
-        }
-        let id = self.find_table(table_of_entity_type(table))?.ok_or_else(no_such_row)?;
-        let present: Vec<RowId> = rows::present_in(self.connection, id)?.into_iter().map(|record| record.id).collect();
-        for candidates in [present, rows::absent_in(self.connection, id)?] {
-            let mut found = Vec::new();
-            for row in candidates {
-                let fields = storysync_crdt::row(&log::document(self.connection, row)?).fields;
-                if row_name(&fields).is_some_and(|name| name.to_lowercase() == words.trim().to_lowercase()) {
-                    found.push(rows::get(self.connection, row)?.uuid.as_str().to_owned());
-                }
-            }
-            match found.as_slice() {
-                [] => {}
-                [uuid] => return Ok(uuid.clone()),
-                _ => {
-                    found.truncate(SAME_NAMED_LISTED_MAX);
-                    return Err(EngineError::SeveralRows { table: table.to_owned(), name: words.to_owned(), rows: found }.into());
-                }
-            }
-        }
-        Err(no_such_row().into())
-    }
-
     fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, SessionError> {
         let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
-        let id = self.find_table(table_of_entity_type(table))?.ok_or_else(no_such_row)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let id = self.find_table(table_of_entity_type(&schema, table))?.ok_or_else(no_such_row)?;
         let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
         let record = rows::find(self.connection, id, &uuid)?.ok_or_else(no_such_row)?;
         if self.document(record.id)?.is_empty() {
@@ -112,7 +91,10 @@ impl Session<'_> {
     pub(super) fn history(&mut self, table: &str, uuid: &str) -> Result<Vec<EntryReport>, SessionError> {
         let id = self.find_row(table, uuid)?;
         let table = self.table_name(rows::get(self.connection, id)?.table)?;
-        let mut entries: Vec<EntryReport> = history(self.document(id)?).iter().map(EntryReport::of).collect();
+        let mut entries: Vec<EntryReport> = {
+            let schema = std::sync::Arc::clone(&self.schema);
+            history(self.document(id)?).iter().map(|entry| EntryReport::of(schema.table(table.as_str()), entry)).collect()
+        };
         for field in entries.iter_mut().flat_map(|entry| &mut entry.fields) {
             field.name = self.told_name(table.as_str(), &field.name);
         }
@@ -188,8 +170,8 @@ impl Session<'_> {
             .iter()
             .map(|(name, value)| FieldEntry {
                 name: self.told_name(entity.table.as_str(), name),
-                old: to_json(now.get(name).unwrap_or(&Value::Null)),
-                new: to_json(value),
+                old: to_json_of(self.schema.table(entity.table.as_str()), name, now.get(name).unwrap_or(&Value::Null)),
+                new: to_json_of(self.schema.table(entity.table.as_str()), name, value),
             })
             .collect();
         let row = match &undo.row {
@@ -200,6 +182,7 @@ impl Session<'_> {
         Ok(UndoReport {
             entity_type: entity.table.as_str().to_owned(),
             sync_uuid: entity.uuid.as_str().to_owned(),
+            row_name: name_of(self.connection, &self.schema, id)?,
             fields,
             row: row.to_owned(),
             overwritten: undo.overwritten.clone(),

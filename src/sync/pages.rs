@@ -16,7 +16,7 @@ use crate::app::rows as app_rows;
 use crate::app::schema::{Schema, Table};
 use crate::store::log::{self, CHAIN_BYTES, EPOCH_BYTES, Epoch, Logged, Position};
 use crate::store::rows::{self, RowId, TableId};
-use crate::values::to_json;
+use crate::values::to_json_of;
 
 /// Most rows in one page.
 pub const PAGE_ENTITIES_MAX: usize = 1_000;
@@ -78,7 +78,7 @@ impl Cursor {
 fn filter_hash(entity_types: Option<&[String]>) -> [u8; FILTER_BYTES] {
     let mut hash = [0; FILTER_BYTES];
     if let Some(entity_types) = entity_types {
-        let mut tables: Vec<&str> = entity_types.iter().map(|name| table_of_entity_type(name)).collect();
+        let mut tables: Vec<&str> = entity_types.iter().map(String::as_str).collect();
         tables.sort_unstable();
         tables.dedup();
         let digest = Sha256::digest(tables.join("\0"));
@@ -127,7 +127,14 @@ pub struct PushPage {
 }
 
 /// The page that answers a pull.
-pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, request: &PullRequest, peer: Option<i64>) -> Result<Page, SessionError> {
+pub(super) fn answer(
+    connection: &Connection,
+    schema: &Schema,
+    epoch: Epoch,
+    request: &PullRequest,
+    peer: Option<i64>,
+    rows_max: usize,
+) -> Result<Page, SessionError> {
     let filter = filter_hash(request.entity_types.as_deref());
     let cursor = request.cursor.as_deref().and_then(Cursor::parse);
     let mut reset = false;
@@ -151,9 +158,9 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
         return Ok(Page { changes: Vec::new(), cursor, has_more: false, remaining: 0, reset, acknowledged: 0, served: Vec::new() });
     }
     let acknowledged = if request.entity_types.is_none() { start.seq } else { 0 };
-    let limit = request.limit.unwrap_or(PAGE_ENTITIES_MAX).clamp(1, PAGE_ENTITIES_MAX);
+    let limit = request.limit.unwrap_or(rows_max).clamp(1, rows_max.max(1));
     let since = request.since_timestamp.as_deref().and_then(Stamp::parse);
-    let tables: Option<Vec<&str>> = request.entity_types.as_ref().map(|types| types.iter().map(|name| table_of_entity_type(name)).collect());
+    let tables: Option<Vec<&str>> = request.entity_types.as_ref().map(|types| types.iter().map(|name| table_of_entity_type(schema, name)).collect());
     let wanted =
         |table: &str, admitted_at: i64| tables.as_ref().is_none_or(|tables| tables.contains(&table)) && since.is_none_or(|since| admitted_at > since.unix_ms());
     let newest = log::end(connection)?.seq;
@@ -173,11 +180,18 @@ pub(super) fn answer(connection: &Connection, schema: &Schema, epoch: Epoch, req
 }
 
 /// Changes after `seq` by name, or all of them, whoever they came from.
-pub(super) fn fetched(connection: &Connection, schema: &Schema, epoch: Epoch, names: Option<&[ChangeHash]>, seq: i64) -> Result<PushPage, SessionError> {
+pub(super) fn fetched(
+    connection: &Connection,
+    schema: &Schema,
+    epoch: Epoch,
+    names: Option<&[ChangeHash]>,
+    seq: i64,
+    rows_max: usize,
+) -> Result<PushPage, SessionError> {
     let (logged, has_more) = match names {
-        Some(names) => log::named(connection, names, seq, PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?,
+        Some(names) => log::named(connection, names, seq, rows_max, PAGE_BYTES_MAX)?,
         None => {
-            let (logged, has_more, _) = log::after(connection, seq, None, PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
+            let (logged, has_more, _) = log::after(connection, seq, None, rows_max, PAGE_BYTES_MAX)?;
             (logged, has_more)
         }
     };
@@ -194,8 +208,8 @@ fn all_rows(rows: Rows) -> Vec<RowChange> {
 }
 
 /// The page of our log after `seq` that `peer` has not sent us itself.
-pub(super) fn push_page(connection: &Connection, schema: &Schema, epoch: Epoch, seq: i64, peer: i64) -> Result<PushPage, SessionError> {
-    let (logged, has_more, end) = log::after(connection, seq, Some(peer), PAGE_ENTITIES_MAX, PAGE_BYTES_MAX)?;
+pub(super) fn push_page(connection: &Connection, schema: &Schema, epoch: Epoch, seq: i64, peer: i64, rows_max: usize) -> Result<PushPage, SessionError> {
+    let (logged, has_more, end) = log::after(connection, seq, Some(peer), rows_max, PAGE_BYTES_MAX)?;
     let cursor = |position| Cursor::everything(epoch, position).to_text();
     // A log that does not reach so far says nothing about what was told of it.
     let span = log::position_at(connection, seq).optional()?.map(|start| (cursor(start), cursor(end)));
@@ -310,7 +324,7 @@ fn plain_name(column: &str) -> &str {
 /// The row as documented clients read it.
 pub(super) fn data(table: Option<&Table>, document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
     let mut data: serde_json::Map<String, serde_json::Value> =
-        merged.fields.iter().map(|(name, value)| (plain_name(name).to_owned(), to_json(value))).collect();
+        merged.fields.iter().map(|(name, value)| (plain_name(name).to_owned(), to_json_of(table, name, value))).collect();
     // A column that is empty is told as null, not left out.
     let known = document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name));
     let declared = table.into_iter().flat_map(|table| table.columns.iter().filter(|column| column.is_content()).map(|column| column.name.as_str()));
@@ -336,7 +350,7 @@ mod tests {
     fn cursor_text_reads_back_and_nothing_else_does() {
         let cursor = Cursor { epoch: [3; 16], position: Position { seq: 77, chain: [5; 16] }, filter: filter_hash(Some(&["location".to_owned()])) };
         assert_eq!(Cursor::parse(&cursor.to_text()), Some(cursor));
-        assert_eq!(cursor.filter, filter_hash(Some(&["location_".to_owned(), "location_".to_owned()])));
+        assert_eq!(cursor.filter, filter_hash(Some(&["location".to_owned(), "location".to_owned()])));
         for text in ["", "x", "AAAA", &cursor.to_text()[1..]] {
             assert_eq!(Cursor::parse(text), None, "{text}");
         }

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    Change, ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads, Stamp, SyncUuid, TableName, Value, deletion, field, key,
-    stands,
+    Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, FieldClash, Heads, Stamp,
+    SyncUuid, TableName, Value, deletion, field, key, stands,
 };
 
 use super::capture::is_sentinel;
 use super::error::SessionError;
 use super::pages::PLAIN_DELETED;
-use super::receive::{Sender, uuid_in_data};
+use super::receive::{DecidedClash, PushedClashes, Sender, uuid_in_data};
+use super::resolve::{Choice, Take};
 use super::session::{PUTS_PER_EDIT_MAX, Session, acting_for, is_one_edit};
 use super::wire::RowChange;
 use crate::app::schema::{Role, Table};
@@ -71,6 +72,32 @@ impl Session<'_> {
         written.map(Ok)
     }
 
+    /// Decides what clashes in rows a client has just pushed, where the settings say so; what two values of a field do not settle
+    /// (a name that is taken, a value this table refuses) waits for a person all the same. The decision is an edit of this device's.
+    pub(super) fn decide_pushed(&mut self, pushed: &[RowId], sender: &Sender) -> Result<Vec<DecidedClash>, SessionError> {
+        let (PushedClashes::DesktopWins | PushedClashes::MobileWins | PushedClashes::LaterWins, Some(device)) = (sender.clashes, sender.device) else {
+            return Ok(Vec::new());
+        };
+        let mut decided = Vec::new();
+        for row in pushed {
+            let record = rows::get(self.connection, *row)?;
+            if record.conflicts == 0 {
+                continue;
+            }
+            for clash in self.clashes(&record)? {
+                let Some(choice) = choice_between(&clash, sender.clashes, device) else { continue };
+                let record = rows::get(self.connection, *row)?;
+                match self.decide(&record, &clash, &choice, &device) {
+                    Ok(()) => decided.push(DecidedClash { row: *row, clash, rule: sender.clashes }),
+                    // It is told, and waits.
+                    Err(SessionError::Engine(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(decided)
+    }
+
     /// The columns of a plain row as documents hold them. Columns this app does not have are kept.
     fn plain_fields(&mut self, table: Option<&Table>, change: &RowChange) -> Result<Result<BTreeMap<String, Value>, String>, SessionError> {
         let mut fields = BTreeMap::new();
@@ -89,7 +116,9 @@ impl Session<'_> {
             if name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
                 return Ok(Err("a column has no usable name".to_owned()));
             }
-            let Some(value) = from_json(json) else { return Ok(Err(format!("{name} is neither text, number, boolean nor null"))) };
+            let Some(value) = from_json(json) else {
+                return Ok(Err(format!("{name} is neither text, number, boolean nor null; send bytes as {{\"$base64\": …}}, JSON as text")));
+            };
             if value.size_bytes() > storysync_crdt::VALUE_BYTES_MAX {
                 return Ok(Err(format!("{name} is larger than {} bytes", storysync_crdt::VALUE_BYTES_MAX)));
             }
@@ -243,6 +272,30 @@ enum PlainBase {
     At(Heads),
     /// It is here: its answer was lost.
     Repeated,
+}
+
+/// What a rule takes of a clash with what `device` pushed; `None` for what it does not settle.
+fn choice_between(clash: &Conflict, rule: PushedClashes, device: DeviceKey) -> Option<Choice> {
+    let is_mobile = |value: &ConflictValue| value.device == Some(device);
+    let taken = |field: &FieldClash| match rule {
+        PushedClashes::StayOpen => None,
+        PushedClashes::DesktopWins => field.values.iter().rfind(|value| !is_mobile(value)).cloned(),
+        PushedClashes::MobileWins => field.values.iter().rfind(|value| is_mobile(value)).cloned(),
+        PushedClashes::LaterWins => field.values.iter().max_by_key(|value| value.at.map(Stamp::unix_ms)).cloned(),
+    };
+    match clash.kind {
+        ConflictKind::Field => {
+            let fields = clash.fields.iter().map(|field| Some((field.name.clone(), taken(field)?.value))).collect::<Option<BTreeMap<_, _>>>()?;
+            Some(Choice { take: None, fields })
+        }
+        // Whoever deletes comes first, whoever edits after them.
+        ConflictKind::DeleteEdit => {
+            let field = clash.fields.first()?;
+            let is_deletion = taken(field)? == *field.values.first()?;
+            Some(Choice { take: Some(if is_deletion { Take::Delete } else { Take::Keep }), fields: BTreeMap::new() })
+        }
+        ConflictKind::Orphan | ConflictKind::Unique | ConflictKind::Ring | ConflictKind::Schema => None,
+    }
 }
 
 /// The columns a new row must have and does not bring.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, head_of_first, key};
+use storysync_crdt::{ApplyError, Change, Conflict, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, head_of_first, key};
 
 use super::arrival::Arrived;
 use super::error::SessionError;
@@ -36,6 +36,44 @@ pub(super) struct Sender {
     pub(super) source: Source,
     /// How many more changes follow, as far as is known.
     pub(super) remaining: i64,
+    /// What becomes of clashes in the rows it sends without automerge changes.
+    pub(super) clashes: PushedClashes,
+}
+
+/// What becomes of clashes in rows that clients without automerge push. Only such: of two replicas, each would decide for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PushedClashes {
+    /// They wait for a decision.
+    #[default]
+    StayOpen,
+    /// What stands here is taken.
+    DesktopWins,
+    /// What the client sent is taken.
+    MobileWins,
+    /// What was written later is taken.
+    LaterWins,
+}
+
+impl PushedClashes {
+    /// The documented word for what was done.
+    pub(super) fn resolution(self) -> &'static str {
+        match self {
+            Self::StayOpen => "manual",
+            Self::DesktopWins => "desktop_wins",
+            Self::MobileWins => "mobile_wins",
+            Self::LaterWins => "timestamp",
+        }
+    }
+}
+
+/// A clash a push led to that was decided at once.
+#[derive(Debug, Clone)]
+pub(super) struct DecidedClash {
+    pub(super) row: RowId,
+    /// As it was before.
+    pub(super) clash: Conflict,
+    /// By which rule.
+    pub(super) rule: PushedClashes,
 }
 
 /// A row's changes as they came, read as far as that needs no look at what is here.
@@ -80,7 +118,7 @@ pub(super) fn uuid_in_data(change: &RowChange) -> Option<&str> {
 
 fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<RowHead> {
     let [Some(first)] = read else { return None };
-    let (table, uuid) = (TableName::parse(table_of_entity_type(&change.entity_type))?, SyncUuid::parse(&change.sync_uuid)?);
+    let (table, uuid) = (TableName::parse(&change.entity_type)?, SyncUuid::parse(&change.sync_uuid)?);
     if !first.starts(&EntityId { table, uuid }) {
         return None;
     }
@@ -106,6 +144,10 @@ pub struct Receipt {
     stood: HashSet<RowId>,
     /// Rows that came the short way in the last slice.
     pub(super) arrived: Vec<Arrived>,
+    /// Rows without a clash that a client without automerge has written.
+    plain: Vec<RowId>,
+    /// What was decided at once in the last slice.
+    pub(super) decided: Vec<DecidedClash>,
     /// Whether the sender wrote two different changes under one name: its keys are in use twice, or it lies.
     pub equivocated: bool,
 }
@@ -153,6 +195,7 @@ impl Session<'_> {
         let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
         waiting.extend(receipt.rows.iter().copied());
         self.settle(waiting)?;
+        receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain), sender)?;
         if changes.iter().any(|incoming| incoming.change.entity_type == TOLD_IN) {
             self.learn_renamings()?;
         }
@@ -167,7 +210,7 @@ impl Session<'_> {
     fn receive_row(&mut self, incoming: &Incoming, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
         let change = &incoming.change;
         let origin = Some(sender.peer);
-        let table = TableName::parse(table_of_entity_type(&change.entity_type));
+        let table = TableName::parse(table_of_entity_type(&self.schema, &change.entity_type));
         let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
             receipt.refuse("a row has no usable entity_type or sync_uuid".to_owned());
             return Ok(());
@@ -295,7 +338,12 @@ impl Session<'_> {
             return Ok(());
         };
         match self.receive_plain(record, change, sender.peer, device)? {
-            Ok(true) => drop(receipt.rows.insert(record.id)),
+            Ok(true) => {
+                receipt.rows.insert(record.id);
+                if record.conflicts == 0 {
+                    receipt.plain.push(record.id);
+                }
+            }
             Ok(false) => drop(receipt.unchanged.insert(record.id)),
             Err(reason) => receipt.refuse(reason),
         }

@@ -185,8 +185,8 @@ impl Engine {
         if let (true, Some(names)) = (request.order, &names) {
             return Ok(FetchResponse { order: self.read(|connection, _| Ok(log::order_of(connection, names)?))?, ..FetchResponse::default() });
         }
-        let epoch = self.epoch_bytes();
-        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, names.as_deref(), request.after))?;
+        let (epoch, rows_max) = (self.epoch_bytes(), self.page_rows);
+        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, names.as_deref(), request.after, rows_max))?;
         if !request.looking {
             self.note_sent(now)?;
         }
@@ -198,8 +198,8 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn named_page(&mut self, names: &[ChangeHash], after: i64, now: Stamp) -> Result<PushPage, EngineError> {
-        let epoch = self.epoch_bytes();
-        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, Some(names), after))?;
+        let (epoch, rows_max) = (self.epoch_bytes(), self.page_rows);
+        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, Some(names), after, rows_max))?;
         self.note_sent(now)?;
         Ok(page)
     }

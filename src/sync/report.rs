@@ -1,16 +1,17 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp, row};
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp};
 
 use super::engine::{Engine, NewLife, hex};
 use super::error::{EngineError, SessionError};
+use super::naming::{name_of, name_of_uuid};
 use super::session::Session;
-use crate::app::profile::row_name;
+use crate::app::schema::Table;
 use crate::store::rows::{self, RowRecord};
 use crate::store::{clashes, log, notices, quarantine};
 use crate::trust::identity::DeviceId;
-use crate::values::to_json;
+use crate::values::to_json_of;
 
 /// Most conflicts listed at once.
 const CONFLICTS_LISTED_MAX: i64 = 10_000;
@@ -89,6 +90,8 @@ pub struct RowName {
     pub entity_type: String,
     /// The row.
     pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
 }
 
 /// One clashing field.
@@ -116,8 +119,12 @@ pub struct ValueReport {
 }
 
 impl ValueReport {
-    fn of(value: &ConflictValue) -> Self {
-        Self { value: to_json(&value.value), device: value.device.map(|key| DeviceId::of_key(&key).to_string()), at: value.at.map(Stamp::to_rfc3339) }
+    fn of(table: Option<&Table>, column: &str, value: &ConflictValue) -> Self {
+        Self {
+            value: to_json_of(table, column, &value.value),
+            device: value.device.map(|key| DeviceId::of_key(&key).to_string()),
+            at: value.at.map(Stamp::to_rfc3339),
+        }
     }
 }
 
@@ -174,18 +181,19 @@ impl Engine {
 impl Session<'_> {
     /// The texts from elsewhere that gave way here, oldest first.
     pub(super) fn list_notices(&mut self) -> Result<Vec<NoticeReport>, SessionError> {
+        let schema = std::sync::Arc::clone(&self.schema);
         let mut reports = Vec::new();
         for notice in notices::open(self.connection, self.now.unix_ms(), NOTICES_LISTED_MAX)? {
             let record = rows::get(self.connection, notice.row)?;
             let entity = self.entity(&record)?;
-            let row_name = row_name(&row(self.document(notice.row)?).fields);
+            let row_name = name_of(self.connection, &schema, notice.row)?;
             let Some(change) = self.document(notice.row)?.change(&notice.change) else { continue };
             reports.push(NoticeReport {
                 id: format!("{NOTICE_PREFIX}{}", notice.id),
                 entity_type: entity.table.as_str().to_owned(),
                 sync_uuid: entity.uuid.as_str().to_owned(),
                 row_name,
-                value: change.value(&notice.column).map(to_json).unwrap_or_default(),
+                value: change.value(&notice.column).map(|value| to_json_of(schema.table(entity.table.as_str()), &notice.column, value)).unwrap_or_default(),
                 device: change.actor().device().map(|key| DeviceId::of_key(&key).to_string()),
                 field: self.told_name(entity.table.as_str(), &notice.column),
                 at: Stamp::from_unix_ms(notice.at_ms).to_rfc3339(),
@@ -214,10 +222,14 @@ impl Session<'_> {
     pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
         let entity = self.entity(record)?;
         let clashes = self.clashes(record)?;
-        let mut reports = conflict_reports(&entity, &clashes);
-        let name = row_name(&row(self.document(record.id)?).fields);
+        let schema = std::sync::Arc::clone(&self.schema);
+        let mut reports = conflict_reports(schema.table(entity.table.as_str()), &entity, &clashes);
+        let name = name_of(self.connection, &schema, record.id)?;
         for report in &mut reports {
             report.row_name.clone_from(&name);
+            for other in &mut report.rows {
+                other.row_name = name_of_uuid(self.connection, &schema, &other.entity_type, &other.sync_uuid)?;
+            }
             for field in &mut report.fields {
                 field.name = self.told_name(entity.table.as_str(), &field.name);
             }
@@ -230,7 +242,7 @@ impl Session<'_> {
 }
 
 /// Clashes of one row as every interface shows them.
-pub(super) fn conflict_reports(entity: &EntityId, clashes: &[Conflict]) -> Vec<ConflictReport> {
+pub(super) fn conflict_reports(table: Option<&Table>, entity: &EntityId, clashes: &[Conflict]) -> Vec<ConflictReport> {
     let report = |conflict: &Conflict| ConflictReport {
         id: ConflictId::of(entity, conflict.kind).to_string(),
         kind: conflict.kind.as_str().to_owned(),
@@ -243,16 +255,16 @@ pub(super) fn conflict_reports(entity: &EntityId, clashes: &[Conflict]) -> Vec<C
             .iter()
             .map(|field| FieldReport {
                 name: field.name.clone(),
-                base: to_json(&field.base),
-                values: field.values.iter().map(ValueReport::of).collect(),
-                shown: to_json(&field.shown),
+                base: to_json_of(table, &field.name, &field.base),
+                values: field.values.iter().map(|value| ValueReport::of(table, &field.name, value)).collect(),
+                shown: to_json_of(table, &field.name, &field.shown),
             })
             .collect(),
         rows: conflict
             .others
             .iter()
             .take(ROWS_LISTED_MAX)
-            .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned() })
+            .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned(), row_name: None })
             .collect(),
     };
     clashes.iter().map(report).collect()

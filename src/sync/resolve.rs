@@ -205,7 +205,7 @@ impl Session<'_> {
         }
     }
 
-    fn decide(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
+    pub(super) fn decide(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
         let named = |name: &String| conflict.kind == ConflictKind::Schema || conflict.fields.iter().any(|field| field.name == *name);
         if let Some(unknown) = choice.fields.keys().find(|name| !named(name)) {
             return Err(EngineError::NotInConflict(unknown.clone()).into());

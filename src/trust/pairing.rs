@@ -219,6 +219,40 @@ pub fn clean_name(name: &str) -> String {
     if clean.is_empty() { "unnamed device".to_owned() } else { clean.to_owned() }
 }
 
+/// A name as it was before it was numbered.
+#[must_use]
+pub fn name_without_number(name: &str) -> &str {
+    let numbered = name.strip_suffix(')').and_then(|rest| rest.rsplit_once(" ("));
+    match numbered {
+        Some((before, number)) if !before.is_empty() && !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit()) => before,
+        _ => name,
+    }
+}
+
+/// The name, with a number behind it where somebody is called so already: two devices of one name can't be told apart.
+#[must_use]
+pub fn numbered_name(name: &str, taken: &[String]) -> String {
+    let is_taken = |candidate: &str| taken.iter().any(|taken| taken.to_lowercase() == candidate.to_lowercase());
+    let name = clean_name(name);
+    if !is_taken(&name) {
+        return name;
+    }
+    let mut number = 2_usize;
+    loop {
+        let ending = format!(" ({number})");
+        let mut candidate = name_without_number(&name).to_owned();
+        while candidate.len() + ending.len() > DEVICE_NAME_BYTES_MAX {
+            candidate.pop();
+        }
+        candidate.push_str(&ending);
+        // As many numbers as there are names, and one more, are never all taken.
+        if !is_taken(&candidate) || number > taken.len() + 2 {
+            return candidate;
+        }
+        number += 1;
+    }
+}
+
 fn pair_secret(token: &Secret, request: &Exports, response: &Exports, client: &DeviceKey, server: &DeviceKey, epoch: u32) -> PairSecret {
     let material = Zeroizing::new([request.pairwise().expose().as_slice(), response.pairwise().expose()].concat());
     let info = [b"storysync/1 psk".as_slice(), client, server, &epoch.to_be_bytes()].concat();

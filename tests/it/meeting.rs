@@ -584,3 +584,40 @@ fn new_rows_of_two_copies_under_one_id_stay_two_rows() {
     assert_eq!(one.value::<String>("SELECT title FROM actor WHERE id = 2"), "of Inquisitor");
     one.stop();
 }
+
+#[test]
+fn whoever_is_asked_sees_by_name_what_would_be_taken_for_one_and_what_would_stay_two() {
+    let (one, other) = diverged(false);
+    one.app("INSERT INTO faction (name, setting_id) VALUES ('Mages', 1)");
+    other.app("INSERT INTO faction (name, setting_id) VALUES ('Pirates', 1)");
+    other.run_json(&["pair", "join", &one.qr()]);
+    let output = other.run(&["sync", "--first-contact", "ask", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let question = &report["peers"][0]["first_contact_question"];
+    assert_eq!(question["kind"], "copies", "{report}");
+    assert!(question["common"].as_u64().unwrap() > question["agreeing"].as_u64().unwrap() / 2);
+    let pairs = |what: &str| question[what].as_array().unwrap().clone();
+    let (one_row, two_rows) = (pairs("taken_for_one"), pairs("stay_apart"));
+    assert!((1..=5).contains(&one_row.len()) && (1..=5).contains(&two_rows.len()), "{question}");
+    let is_pair = |pair: &Value, table: &str, here: &str, there: &str| {
+        pair["entity_type"] == table && pair["here"].as_str().unwrap().contains(here) && pair["there"].as_str().unwrap().contains(there)
+    };
+    assert!(one_row.iter().any(|pair| is_pair(pair, "setting", "Lap world", "setting name 3") && pair["here_uuid"] != pair["there_uuid"]), "{question}");
+    assert!(two_rows.iter().any(|pair| is_pair(pair, "faction", "Pirates", "Mages")), "{question}");
+    let output = other.run(&["sync", "--first-contact", "ask"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    for words in ["would be taken for one, for example:", "would stay two, for example:", "faction “Pirates” (", "faction “Mages” (", "--first-contact judge"]
+    {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(one.value::<i64>("SELECT count(*) FROM faction WHERE name = 'Pirates'"), 0, "nothing was sent");
+
+    let (_here, elsewhere) = two_worlds();
+    let output = elsewhere.run(&["sync", "--first-contact", "ask", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let question = &report["peers"][0]["first_contact_question"];
+    assert_eq!((&question["kind"], question["stay_apart"].as_array().unwrap().len()), (&"unrelated".into(), 5), "{question}");
+    let tables: std::collections::BTreeSet<&str> =
+        question["stay_apart"].as_array().unwrap().iter().map(|pair| pair["entity_type"].as_str().unwrap()).collect();
+    assert!(tables.len() > 1, "examples come from several tables: {question}");
+}

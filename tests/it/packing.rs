@@ -123,7 +123,7 @@ fn unpack(replica: &Replica) {
 fn forget_packs(connection: &rusqlite::Connection) {
     connection
         .execute_batch(
-            "DROP TABLE sync_notice; DROP TABLE sync_refusal; DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
+            "DROP TABLE sync_renamed; DROP TABLE sync_notice; DROP TABLE sync_refusal; DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
              ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE version >= 6",
         )
         .unwrap();

@@ -207,3 +207,89 @@ fn registrations_that_fail_are_slowed_down_and_the_honest_device_gets_in() {
     let long = format!("POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}", 5_000, "x".repeat(5_000));
     assert_eq!(exchange(&lan, long.as_bytes()).0, 413);
 }
+
+#[test]
+fn eight_devices_of_one_address_pair_one_after_another_with_a_wrong_code_between() {
+    let mut desktop = TestNode::with_fixture(Dialect::Presync);
+    desktop.serve_with(&["--pairing-approval", "code"]);
+    let devices: Vec<TestNode> = (0..8).map(|_| TestNode::without_database()).collect();
+    for (number, device) in devices.iter().enumerate() {
+        device.run_json(&["init"]);
+        let (mut joining, code) = join_until_code(device, &desktop.qr());
+        if number == 3 {
+            let wrong = if code == "1234" { "4321" } else { "1234" };
+            assert!(desktop.fails(&["pair", "confirm", wrong]).contains("2 tries"));
+            let forged = desktop.qr().replace("\"token\":\"", "\"token\":\"AA");
+            assert!(device.run(&["pair", "join", &forged]).status.code() == Some(1));
+            assert!(!joining.wait().unwrap().success(), "another code was shown meanwhile");
+            let (again, code) = join_until_code(device, &desktop.qr());
+            joining = again;
+            desktop.run_json(&["pair", "confirm", &code]);
+        } else {
+            desktop.run_json(&["pair", "confirm", &code]);
+        }
+        assert!(joining.wait().unwrap().success(), "device {number}");
+    }
+    let list = desktop.run_json(&["devices"])["devices"].as_array().unwrap().clone();
+    assert_eq!(list.iter().filter(|device| device["is_active"] == true).count(), 8);
+    assert_eq!(devices[0].sync().1, 645);
+    assert_eq!(devices[7].sync().1, 645);
+}
+
+fn names_told(node: &TestNode) -> Vec<String> {
+    let mut names: Vec<String> =
+        node.run_json(&["devices"])["devices"].as_array().unwrap().iter().map(|device| device["device_name"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn devices_that_call_themselves_alike_get_numbers_wherever_they_are_told() {
+    let mut desktop = TestNode::with_fixture(Dialect::Newer);
+    desktop.serve_with(&["--pairing-approval", "none", "--name", "desk"]);
+    let devices = [TestNode::empty(), TestNode::empty(), TestNode::empty()];
+    for (device, name) in devices.iter().zip(["desk", "Desk", "phone"]) {
+        device.run_json(&["pair", "join", &desktop.qr(), "--name", name]);
+    }
+    assert_eq!(names_told(&desktop), ["Desk (3)", "desk (2)", "phone"]);
+    // What a device calls itself comes with each exchange, and takes no number away.
+    for device in &devices {
+        device.sync();
+    }
+    assert_eq!(names_told(&desktop), ["Desk (3)", "desk (2)", "phone"]);
+    assert_eq!(names_told(&devices[0]), ["desk (2)"], "there it is the other one that is not this device");
+    devices[0].app("UPDATE actor SET title = 'By the second desk' WHERE id = 1");
+    devices[0].sync();
+    let told = |arguments: &[&str]| {
+        let output = desktop.run(arguments);
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    assert!(told(&["log"]).contains("desk (2)"), "{}", told(&["log"]));
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_device WHERE device_name = 'desk (2)'"), 1, "the app is told, too");
+    let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
+    assert!(told(&["history", "actor", &uuid]).contains("desk (2)"));
+    // By its number a device is meant; by the bare name none of several.
+    assert!(told(&["devices", "revoke", "desk (2)"]).contains("desk (2) is no longer paired"));
+    devices[2].run_json(&["pair", "join", &desktop.qr(), "--name", "desk"]);
+    let several = told(&["devices", "revoke", "desk"]);
+    assert!(several.contains("more than one") && several.contains("desk (2)"), "{several}");
+}
+
+#[test]
+fn who_shows_a_code_can_name_its_device_and_is_called_so_at_once() {
+    let mut desktop = TestNode::with_fixture(Dialect::Presync);
+    let phone = TestNode::empty();
+    desktop.serve();
+    let qr = desktop.run_json(&["pair", "show", "--name", "Writing room"])["qr"].as_str().unwrap().to_owned();
+    let paired = phone.run_json(&["pair", "join", &qr, "--name", "Phone"]);
+    assert_eq!(paired["device_name"], "Writing room");
+    assert_eq!(names_told(&desktop), ["Phone"]);
+    assert_eq!(desktop.run_json(&["status"])["name"], "Writing room");
+    desktop.run_json(&["pair", "show", "--name", "Kitchen"]);
+    phone.sync();
+    assert_eq!(names_told(&phone), ["Kitchen"], "with the next exchange");
+    desktop.stop();
+    desktop.serve();
+    assert_eq!(desktop.run_json(&["status"])["name"], "Kitchen", "after a restart, too");
+    assert!(desktop.fails(&["pair", "show", "--name", " "]).contains("needs a name"));
+}

@@ -3,6 +3,7 @@
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
 use serde_json::{Map, Value as Json, json};
+use storysync::sync::PushedClashes;
 use storysync::sync::wire::{PullRequest, PushConflict, RowChange};
 
 /// A phone that keeps rows as JSON and knows nothing of changes.
@@ -448,4 +449,234 @@ fn rows_are_found_by_their_names_and_several_of_one_name_are_listed() {
     desktop.write("DELETE FROM scene WHERE id = 2");
     assert_eq!(desktop.engine().row_by_words("scene", "The storm", now()).unwrap(), first);
     assert!(desktop.engine().row_by_words("scene", "Nobody", now()).is_err());
+}
+
+/// A table of an unknown app with a column of every kind plain rows may hold.
+fn diary() -> (Replica, PlainPhone, String) {
+    let mut desktop = desktop();
+    desktop.write("CREATE TABLE diary (id INTEGER PRIMARY KEY, title TEXT, is_secret BOOLEAN, is_done BOOL NOT NULL DEFAULT 0, pages INTEGER, day DATE, tags JSON, cover BLOB)");
+    desktop.write(
+        "INSERT INTO diary (title, is_secret, is_done, pages, day, tags, cover) VALUES ('One', 1, 0, 1, '2026-11-27', '{\"mood\": [\"calm\"]}', x'0001ff'), \
+         ('Two', 7, 1, 0, NULL, NULL, NULL), ('Three', NULL, 0, NULL, '27 November', 'no JSON', x'')",
+    );
+    desktop.capture();
+    let mut phone = PlainPhone::new(9);
+    phone.pull(&mut desktop);
+    let one = desktop.value("SELECT sync_uuid FROM diary WHERE title = 'One'");
+    (desktop, phone, one)
+}
+
+#[test]
+fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers() {
+    let (mut desktop, mut phone, one) = diary();
+    let row = |desktop: &Replica, phone: &mut PlainPhone, title: &str| -> Vec<Json> {
+        let uuid: String = desktop.value(&format!("SELECT sync_uuid FROM diary WHERE title = '{title}'"));
+        ["is_secret", "is_done", "pages"].iter().map(|name| phone.data(&uuid)[*name].clone()).collect()
+    };
+    assert_eq!(row(&desktop, &mut phone, "One"), [json!(true), json!(false), json!(1)]);
+    assert_eq!(row(&desktop, &mut phone, "Two"), [json!(7), json!(true), json!(0)]);
+    assert_eq!(row(&desktop, &mut phone, "Three"), [json!(null), json!(false), json!(null)]);
+    let changes = |desktop: &Replica| desktop.value::<i64>("SELECT count(*) FROM sync_change");
+    let before = changes(&desktop);
+    for (secret, done) in [(json!(true), json!(false)), (json!(1), json!(0))] {
+        phone.data(&one).insert("is_secret".to_owned(), secret);
+        phone.data(&one).insert("is_done".to_owned(), done);
+        phone.push(&mut desktop, &[&one]);
+        assert_eq!(changes(&desktop), before, "either word for what stands there is no edit");
+    }
+    phone.data(&one).insert("is_secret".to_owned(), false.into());
+    phone.data(&one).insert("is_done".to_owned(), true.into());
+    phone.push(&mut desktop, &[&one]);
+    let stored: String = desktop.value("SELECT typeof(is_secret) || is_secret || typeof(is_done) || is_done FROM diary WHERE title = 'One'");
+    assert_eq!(stored, "integer0integer1", "the app finds what it writes itself");
+    // A clash tells them alike.
+    let mut other = PlainPhone::new(10);
+    other.pull(&mut desktop);
+    desktop.write("UPDATE diary SET is_secret = 5 WHERE title = 'One'");
+    other.data(&one).insert("is_secret".to_owned(), true.into());
+    let told = serde_json::to_value(&other.push(&mut desktop, &[&one]).0).unwrap();
+    assert_eq!(
+        (&told[0]["mobile_data"]["is_secret"], &told[0]["desktop_data"]["is_secret"], &told[0]["mobile_data"]["is_done"]),
+        (&json!(true), &json!(5), &json!(true))
+    );
+    assert_eq!(told[0]["fields"][0]["base"], json!(false));
+}
+
+#[test]
+fn booleans_of_storymaster_are_told_as_its_documentation_has_them() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    desktop.write("INSERT INTO location_ (name, is_city, is_dungeon, setting_id, sync_uuid, version) VALUES ('Port', 1, 0, 1, 'the-port', 1)");
+    desktop.capture();
+    phone.pull(&mut desktop);
+    let port = phone.data("the-port").clone();
+    assert_eq!((&port["is_city"], &port["is_dungeon"]), (&json!(true), &json!(false)));
+    assert!(port["setting_id"].is_string(), "a reference is a uuid, whatever its number");
+}
+
+#[test]
+fn dates_and_json_are_the_texts_the_app_wrote_and_bytes_are_base64_both_ways() {
+    let (mut desktop, mut phone, one) = diary();
+    let told = phone.data(&one).clone();
+    assert_eq!((&told["day"], &told["tags"], &told["cover"]), (&json!("2026-11-27"), &json!("{\"mood\": [\"calm\"]}"), &json!({ "$base64": "AAH/" })));
+    phone.data(&one).insert("day".to_owned(), "2026-11-28".into());
+    phone.data(&one).insert("tags".to_owned(), "[1, 2]".into());
+    phone.data(&one).insert("cover".to_owned(), json!({ "$base64": "/w==" }));
+    assert!(phone.push(&mut desktop, &[&one]).1.is_empty());
+    let stored: String = desktop.value("SELECT day || tags || typeof(cover) || hex(cover) FROM diary WHERE title = 'One'");
+    assert_eq!(stored, "2026-11-28[1, 2]blobFF");
+    for (name, value) in [("tags", json!({ "mood": "calm" })), ("tags", json!([1, 2])), ("cover", json!({ "$base64": "not base64!" }))] {
+        let kept = phone.rows[&one].clone();
+        phone.data(&one).insert(name.to_owned(), value);
+        let (_, rejected) = phone.push(&mut desktop, &[&one]);
+        assert!(rejected.len() == 1 && rejected[0].contains(&format!("{name} is neither")) && rejected[0].contains("$base64"), "{rejected:?}");
+        phone.rows.insert(one.clone(), kept);
+    }
+}
+
+/// What the row shows, which resolutions were told, and how many clashes are open after phone and desktop wrote the same column.
+fn clash_under(rule: PushedClashes, phone_writes_later: bool) -> (String, Vec<String>, usize) {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    desktop.engine().decide_pushed_clashes(rule);
+    let ada = actor_uuid(&desktop);
+    phone.pull(&mut desktop);
+    desktop.write("UPDATE actor SET title = 'Empress', job = 'captain' WHERE id = 1");
+    phone.data(&ada).insert("title".to_owned(), "Queen".into());
+    let at = if phone_writes_later { "2126-01-01T00:00:00Z" } else { "2020-01-01T00:00:00Z" };
+    phone.rows.get_mut(&ada).unwrap().updated_at = Some(at.to_owned());
+    let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
+    assert!(rejected.is_empty(), "{rejected:?}");
+    assert_eq!(desktop.value::<String>("SELECT job FROM actor WHERE id = 1"), "captain", "what does not clash is merged, whatever the rule");
+    let told: Vec<Json> = conflicts.iter().map(|conflict| serde_json::to_value(conflict).unwrap()).collect();
+    assert!(told.iter().all(|told| told["mobile_data"]["title"] == "Queen" && told["desktop_data"]["title"] == "Empress"), "{told:?}");
+    let history = serde_json::to_string(&desktop.engine().history("actor", &ada, now()).unwrap()).unwrap();
+    assert!(history.contains("Queen") && history.contains("Empress"), "nothing typed is gone: {history}");
+    let open = desktop.engine().conflicts(now()).unwrap().len();
+    let title: String = desktop.value("SELECT title FROM actor WHERE id = 1");
+    // What was decided is what the phone is told next, and nothing is decided twice.
+    let mut other = PlainPhone::new(10);
+    other.pull(&mut desktop);
+    assert_eq!(other.data(&ada)["title"], title.as_str());
+    (title, told.into_iter().map(|told| told["resolution"].as_str().unwrap().to_owned()).collect(), open)
+}
+
+#[test]
+fn the_documented_strategies_decide_clashes_with_what_a_phone_pushed() {
+    let is = |rule, later, title: &str, resolution: &str| {
+        assert_eq!(clash_under(rule, later), (title.to_owned(), vec![resolution.to_owned()], 0), "{rule:?} {later}");
+    };
+    for later in [false, true] {
+        is(PushedClashes::DesktopWins, later, "Empress", "desktop_wins");
+        is(PushedClashes::MobileWins, later, "Queen", "mobile_wins");
+        let (_, told, open) = clash_under(PushedClashes::StayOpen, later);
+        assert_eq!((told, open), (vec!["manual".to_owned()], 1));
+    }
+    is(PushedClashes::LaterWins, true, "Queen", "timestamp");
+    is(PushedClashes::LaterWins, false, "Empress", "timestamp");
+}
+
+#[test]
+fn a_strategy_decides_whether_a_row_deleted_on_one_side_and_edited_on_the_other_lives() {
+    for (rule, desktop_deletes, lives) in [
+        (PushedClashes::DesktopWins, true, false),
+        (PushedClashes::DesktopWins, false, true),
+        (PushedClashes::MobileWins, true, true),
+        (PushedClashes::MobileWins, false, false),
+    ] {
+        let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+        desktop.write("CREATE TABLE poem (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO poem (title) VALUES ('Sea')");
+        desktop.capture();
+        desktop.engine().decide_pushed_clashes(rule);
+        phone.pull(&mut desktop);
+        let poem: String = desktop.value("SELECT sync_uuid FROM poem");
+        if desktop_deletes {
+            desktop.write("DELETE FROM poem");
+            phone.data(&poem).insert("title".to_owned(), "Storm".into());
+        } else {
+            desktop.write("UPDATE poem SET title = 'Storm'");
+            phone.rows.get_mut(&poem).unwrap().operation = "delete".to_owned();
+        }
+        let (conflicts, rejected) = phone.push(&mut desktop, &[&poem]);
+        assert!(rejected.is_empty() && conflicts.len() == 1, "{conflicts:?} {rejected:?}");
+        assert_eq!(desktop.texts("SELECT title FROM poem"), if lives { vec!["Storm"] } else { Vec::new() }, "{rule:?}, desktop deletes: {desktop_deletes}");
+        assert!(desktop.engine().conflicts(now()).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_strategy_for_phones_decides_nothing_between_desktops() {
+    let (_folder, file) = fixtures::file(Dialect::Newer);
+    let (mut one, mut other) = (Replica::of_copy(&file, 1), Replica::of_copy(&file, 2));
+    one.sync(&mut other);
+    for (replica, title) in [(&mut one, "Empress"), (&mut other, "Queen")] {
+        replica.engine().decide_pushed_clashes(PushedClashes::DesktopWins);
+        replica.write(&format!("UPDATE actor SET title = '{title}' WHERE id = 1"));
+    }
+    one.sync(&mut other);
+    assert_eq!((one.engine().conflicts(now()).unwrap().len(), other.engine().conflicts(now()).unwrap().len()), (1, 1));
+}
+
+#[test]
+fn pages_hold_as_many_rows_as_the_setting_says() {
+    let mut desktop = desktop();
+    let phone = PlainPhone::new(9);
+    desktop.engine().limit_pages(7);
+    let mut request = PullRequest { data: true, ..PullRequest::default() };
+    for (limit, rows) in [(None, 7), (Some(3), 3), (Some(500), 7)] {
+        request.limit = limit;
+        let page = desktop.engine().answer_pull(&request, &phone.id, now()).unwrap();
+        assert_eq!((page.changes.len(), page.has_more), (rows, true));
+    }
+    let request = desktop.engine().pull_request("somebody").unwrap();
+    assert_eq!(request.limit, Some(7), "and no more are asked for");
+    assert_eq!(desktop.engine().push_page("somebody", now()).unwrap().unwrap().changes.len(), 7);
+}
+
+#[test]
+fn a_setting_that_means_nothing_is_refused_by_name() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let load = |text: &str| {
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        storysync::config::Config::load(folder.path())
+    };
+    for (text, words) in [
+        ("batch_size = 0", "batch_size can't be 0"),
+        ("batch_size = 1001", "1 to 1000 rows"),
+        ("conflict_resolution = \"phone_first\"", "desktop_wins"),
+        ("conflict_mode = \"merge\"", "conflict_mode"),
+    ] {
+        let refused = load(text).unwrap_err().to_string();
+        assert!(refused.contains(words) && refused.contains("config.toml"), "{refused}");
+    }
+    for (word, rule) in [
+        ("merge", PushedClashes::StayOpen),
+        ("manual", PushedClashes::StayOpen),
+        ("version", PushedClashes::StayOpen),
+        ("desktop_wins", PushedClashes::DesktopWins),
+        ("mobile_wins", PushedClashes::MobileWins),
+        ("timestamp", PushedClashes::LaterWins),
+    ] {
+        let config = load(&format!("batch_size = 250\nconflict_resolution = \"{word}\"")).unwrap();
+        assert_eq!((config.batch_size, config.conflict_resolution.unwrap().of_pushes()), (Some(250), rule), "{word}");
+    }
+}
+
+#[test]
+fn storymasters_documented_names_of_tables_mean_its_own() {
+    let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
+    let setting: String = desktop.value("SELECT sync_uuid FROM setting WHERE id = 1");
+    let place = |name: &str| plain("location", "the-port", "create", Some(json!({ "name": name, "setting_id": setting.clone(), "is_city": true })));
+    assert!(desktop.engine().receive(&[place("Port")], &phone.id, now()).unwrap().rejected.is_empty());
+    assert_eq!(desktop.value::<String>("SELECT name || is_city FROM location_ WHERE sync_uuid = 'the-port'"), "Port1");
+    phone.pull(&mut desktop);
+    let page =
+        desktop.engine().answer_pull(&PullRequest { entity_types: Some(vec!["location".to_owned()]), ..PullRequest::default() }, "another", now()).unwrap();
+    assert!(!page.changes.is_empty() && page.changes.iter().all(|change| change.entity_type == "location_"));
+    // A clash is answered with the version the phone named, whatever it calls the table.
+    desktop.write("UPDATE location_ SET name = 'Harbour' WHERE sync_uuid = 'the-port'");
+    let row = phone.rows.get_mut("the-port").unwrap();
+    (row.entity_type, row.operation) = ("location".to_owned(), "update".to_owned());
+    phone.data("the-port").insert("name".to_owned(), "Haven".into());
+    let version = phone.rows["the-port"].version;
+    let conflicts = phone.push(&mut desktop, &["the-port"]).0;
+    assert_eq!(serde_json::to_value(&conflicts[0]).unwrap()["mobile_version"], version);
 }

@@ -248,6 +248,54 @@ fn a_taken_port_is_an_error_and_not_ready() {
     assert!(sentence.contains("is taken") && sentence.contains("--admin-port"), "{sentence}");
 }
 
+/// Storymaster's own server, as far as strangers see it: its documented health answer.
+fn apps_own_server(address: &str) -> Option<u16> {
+    let listener = TcpListener::bind(address).ok()?;
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            drop(std::io::Read::read(&mut stream, &mut request));
+            let body = r#"{"status":"ok","timestamp":"2026-11-27T12:00:00.123456","database_connected":true,"version":"1.0.0"}"#;
+            let head = format!("HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+            drop(std::io::Write::write_all(&mut stream, [head.as_bytes(), body.as_bytes()].concat().as_slice()));
+        }
+    });
+    Some(port)
+}
+
+#[test]
+fn a_port_the_apps_own_server_holds_is_told_by_its_name() {
+    let desktop = TestNode::with_fixture(Dialect::Presync);
+    let port = apps_own_server("127.0.0.1:0").unwrap().to_string();
+    let sentence = desktop.fails(&["serve", "--host", "127.0.0.1", "--port", &port, "--admin-port", "0"]);
+    assert!(sentence.contains("Storymaster's own sync server") && sentence.contains(&format!("(process {})", std::process::id())), "{sentence}");
+    let mut node = TestNode::with_fixture(Dialect::Presync);
+    node.serve();
+    let sentence = desktop.fails(&["serve", "--host", "127.0.0.1", "--port", &node.port.to_string(), "--admin-port", "0"]);
+    assert!(sentence.contains("another storysync node"), "{sentence}");
+}
+
+#[test]
+fn beside_the_apps_own_server_a_node_serves_on_the_next_free_port_and_says_why() {
+    // Whoever else holds the port on this machine, it is the next one that is served on.
+    let is_ours = apps_own_server("127.0.0.1:8765").is_some();
+    let mut desktop = TestNode::with_fixture(Dialect::Presync);
+    let log = std::fs::File::create(desktop.log_path()).unwrap();
+    let mut serving = desktop.command(&["serve", "--host", "127.0.0.1", "--admin-port", "0", "--no-live", "--pairing-approval", "none"]);
+    let mut child = serving.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    desktop.port = ready_line(&mut child)["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    desktop.serving = Some(child);
+    assert!(desktop.port > 8765 && desktop.port < 8765 + 25, "{}", desktop.port);
+    let log = desktop.log();
+    assert!(log.contains(&format!("serving on {} instead", desktop.port)), "{log}");
+    assert!(!is_ours || log.contains("port 8765 is taken by Storymaster's own sync server"), "{log}");
+    let phone = TestNode::empty();
+    phone.run_json(&["pair", "join", &desktop.qr()]);
+    assert_eq!(phone.sync().1, 645, "the code names the port");
+}
+
 #[test]
 fn an_unreachable_peer_is_told_with_its_addresses() {
     let (mut desktop, phone) = paired();

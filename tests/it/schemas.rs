@@ -433,7 +433,7 @@ fn a_file_an_earlier_version_prepared_loses_its_strict_tables_and_no_row() {
     let strict = "PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = sql || ' STRICT' WHERE name IN ('sync_state', 'sync_row', 'sync_change', 'sync_outbox');
         UPDATE sqlite_schema SET sql = replace(sql, ') WITHOUT ROWID', ') STRICT, WITHOUT ROWID') WHERE name IN ('sync_ref', 'sync_served');
-        PRAGMA writable_schema = RESET; DELETE FROM sync_migrations WHERE version >= 12;";
+        PRAGMA writable_schema = RESET; DROP TABLE sync_renamed; DELETE FROM sync_migrations WHERE version >= 12;";
     replica.write(strict);
     assert_eq!(replica.value::<i64>("SELECT count(*) FROM pragma_table_list WHERE strict = 1"), 6);
     replica.start();
@@ -441,4 +441,27 @@ fn a_file_an_earlier_version_prepared_loses_its_strict_tables_and_no_row() {
     assert_eq!(replica.value::<String>("PRAGMA integrity_check"), "ok");
     replica.write("UPDATE note SET body = 'two'");
     assert_eq!(replica.capture(), 1);
+}
+
+#[test]
+fn tables_called_as_storymaster_documents_others_of_its_own_sync_as_themselves() {
+    let schema = "CREATE TABLE location (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE object (id INTEGER PRIMARY KEY, name TEXT, location_id INTEGER REFERENCES location (id))";
+    let (mut one, mut other) = (Replica::of_schema(schema, 1), Replica::of_schema(schema, 2));
+    one.write("INSERT INTO location (name) VALUES ('Harbour'); INSERT INTO object (name, location_id) VALUES ('Anchor', 1)");
+    one.sync(&mut other);
+    assert_eq!(other.texts("SELECT o.name || ' in ' || l.name FROM object AS o JOIN location AS l ON l.id = o.location_id"), ["Anchor in Harbour"]);
+    other.write("UPDATE location SET name = 'Port'; DELETE FROM object");
+    one.sync(&mut other);
+    assert_eq!((one.texts("SELECT name FROM location"), one.texts("SELECT name FROM object").len()), (vec!["Port".to_owned()], 0));
+    let uuid: String = one.value("SELECT sync_uuid FROM location");
+    assert_eq!(one.engine().row_by_words("location", "port", now()).unwrap(), uuid);
+    // Where both names are tables, each is meant by its own.
+    let both = "CREATE TABLE location (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE location_ (id INTEGER PRIMARY KEY, name TEXT)";
+    let (mut one, mut other) = (Replica::of_schema(both, 1), Replica::of_schema(both, 2));
+    one.write("INSERT INTO location (name) VALUES ('plain'); INSERT INTO location_ (name) VALUES ('underscored')");
+    one.sync(&mut other);
+    assert_eq!(
+        (other.texts("SELECT name FROM location"), other.texts("SELECT name FROM location_")),
+        (vec!["plain".to_owned()], vec!["underscored".to_owned()])
+    );
 }

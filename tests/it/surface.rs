@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::fixtures::Dialect;
@@ -277,4 +278,87 @@ fn a_file_locked_by_another_program_freezes_neither_health_nor_other_requests() 
         assert_eq!(waiting, 200, "what waited is done once the lock is gone");
     }
     assert_eq!(client.ask(request).0, 200);
+}
+
+#[test]
+fn rows_are_called_by_their_names_in_every_command_and_found_by_them() {
+    let (desktop, phone) = paired();
+    desktop.app("UPDATE actor SET first_name = 'Mara', last_name = 'Voss' WHERE id = 1");
+    phone.sync();
+    desktop.app("UPDATE actor SET title = 'Empress' WHERE id = 1");
+    phone.app("UPDATE actor SET title = 'Queen' WHERE sync_uuid = (SELECT sync_uuid FROM actor WHERE first_name = 'Mara')");
+    phone.sync();
+    let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
+    let called = format!("actor “Mara Voss” ({uuid})");
+    let told = |node: &TestNode, arguments: &[&str]| {
+        let output = node.run(arguments);
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    for arguments in [&["conflicts"][..], &["history", "actor", "mara voss"], &["log"], &["log", "--row", "Mara Voss"], &["log", "--row", &uuid]] {
+        assert!(told(&desktop, arguments).contains(&called), "{arguments:?}: {}", told(&desktop, arguments));
+    }
+    let lines = desktop.run_json(&["log", "--row", "MARA VOSS"])["log"].as_array().unwrap().clone();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line["sync_uuid"] == uuid.as_str() && line["row_name"] == "Mara Voss"), "{lines:?}");
+    assert_eq!(desktop.run_json(&["history", "actor", "Mara Voss"])["sync_uuid"], uuid.as_str());
+    assert!(!desktop.run(&["document", "actor", "Mara Voss"]).stdout.is_empty());
+    desktop.run_json(&["conflicts", "resolve", "--all", "theirs"]);
+    assert!(told(&desktop, &["conflicts", "--ended"]).contains(&called));
+    let undone = desktop.run_json(&["undo", "actor", "Mara Voss"]);
+    assert_eq!((&undone["undone"][0]["row_name"], &undone["undone"][0]["sync_uuid"]), (&"Mara Voss".into(), &uuid.as_str().into()));
+    // What two devices show differently is told by name, too.
+    assert!(told(&desktop, &["history", "actor", "Nobody"]).contains("no row of table actor"));
+    assert!(told(&desktop, &["log", "--row", "Nobody"]).contains("no row has the uuid or the name Nobody"));
+    // Several of one name are listed, and none is taken.
+    desktop.app("UPDATE faction SET name = 'Mara Voss' WHERE id IN (1, 2)");
+    let several = told(&desktop, &["history", "faction", "Mara Voss"]);
+    let factions = [1, 2].map(|id| desktop.value::<String>(&format!("SELECT sync_uuid FROM faction WHERE id = {id}")));
+    assert!(several.contains("several rows") && factions.iter().all(|uuid| several.contains(uuid)), "{several}");
+    let several = told(&desktop, &["log", "--row", "Mara Voss"]);
+    assert!(several.contains(&format!("actor {uuid}")) && several.contains(&format!("faction {}", factions[0])), "{several}");
+    let before: i64 = desktop.value("SELECT count(*) FROM sync_change");
+    assert!(told(&desktop, &["undo", "faction", "Mara Voss"]).contains("several rows"));
+    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_change"), before);
+    let (address, token) = admin(&desktop);
+    let (status, body) = http_get(&address, "/api/history/actor/Mara%20Voss", &token);
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &body["sync_uuid"], &body["row_name"]), (200, &uuid.as_str().into(), &"Mara Voss".into()));
+    assert_eq!(http_get(&address, "/api/history/faction/Mara%20Voss", &token).0, 409);
+}
+
+#[test]
+fn a_row_that_only_links_others_is_called_by_them() {
+    let (desktop, phone) = paired();
+    desktop.app("UPDATE actor SET first_name = 'Mara', last_name = 'Voss' WHERE id = 1; UPDATE faction SET name = 'Tide' WHERE id = 1");
+    desktop.app("INSERT INTO faction_members (actor_id, faction_id, setting_id, sync_uuid, version) VALUES (1, 1, 1, 'the-member', 1)");
+    phone.sync();
+    let name = phone.run_json(&["history", "faction_members", "the-member"])["row_name"].as_str().unwrap().to_owned();
+    assert!(name.contains("Mara Voss") && name.contains("Tide") && name.contains(" – "), "{name}");
+}
+
+#[test]
+fn the_json_of_commands_has_every_documented_key() {
+    let (desktop, phone) = paired();
+    let keys = |json: &Value, keys: &[&str]| keys.iter().for_each(|key| assert!(json.get(key).is_some(), "{key} is missing in {json}"));
+    desktop.app("UPDATE actor SET title = 'Empress' WHERE id = 1");
+    phone.app("UPDATE actor SET title = 'Queen' WHERE id = 1");
+    let report = phone.run_json(&["sync"]);
+    keys(&report["peers"][0], &["device_id", "name", "pushed", "pulled", "conflicts", "bytes_sent", "bytes_received"]);
+    for node in [&desktop, &phone] {
+        let status = node.run_json(&["status"]);
+        keys(&status, &["device_id", "name", "db", "entities", "pending", "parked", "conflicts", "devices", "last_sync_at"]);
+        assert!(["entities", "pending", "parked", "conflicts"].iter().all(|key| status[*key].is_number()), "{status}");
+        let device = ["device_id", "device_name", "last_sync_at", "created_at", "is_active"];
+        keys(&status["devices"][0], &device);
+        keys(&node.run_json(&["devices"])["devices"][0], &device);
+        let conflict = &node.run_json(&["conflicts"])["conflicts"][0];
+        keys(conflict, &["id", "kind", "entity_type", "sync_uuid", "fields"]);
+        keys(&conflict["fields"][0], &["name", "base", "values", "shown"]);
+        keys(&conflict["fields"][0]["values"][0], &["value", "device", "at"]);
+        let log = node.run_json(&["log"]);
+        for line in log["log"].as_array().unwrap() {
+            keys(line, &["at", "device_id", "device_name", "entity_type", "entity_id", "operation"]);
+        }
+        assert!(!log["log"].as_array().unwrap().is_empty());
+    }
+    assert!(serde_json::from_str::<Value>(desktop.run_json(&["pair", "show"])["qr"].as_str().unwrap()).is_ok());
 }

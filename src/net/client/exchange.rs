@@ -15,7 +15,7 @@ use crate::net::node_state::now;
 use crate::net::sealed::compress;
 use crate::store::trust::{EventKind, TrustStore, TrustedDevice};
 use crate::sync::wire::{FetchRequest, FetchResponse, NamesRequest, NamesResponse, PushRequest, PushResponse, ReconcileRequest, ReconcileResponse, RowChange};
-use crate::sync::{DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED_MAX, Receipt, Reconciling};
+use crate::sync::{ContactQuestion, DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED_MAX, Receipt, Reconciling};
 use crate::trust::identity::{DeviceId, Identity};
 use crate::trust::to_base64url;
 
@@ -48,6 +48,9 @@ pub struct PeerReport {
     /// What the two files were to each other, when they met for the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_contact: Option<FirstContact>,
+    /// What a person has to say before anything is exchanged, with examples; none when nothing is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_contact_question: Option<ContactQuestion>,
     /// What a person should know of this exchange, as sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
@@ -363,6 +366,8 @@ impl<'a> Caller<'a> {
             return Ok(false);
         }
         if self.contact == ContactChoice::Ask && is_provisional {
+            let asked = verdict.clone();
+            report.first_contact_question = Some(self.engine.call(move |engine| engine.contact_question(&contact, &asked)).await??);
             return Err(ClientError::ContactUndecided { name: conversation.device.name.clone(), sentence: verdict.sentence(&conversation.device.name) });
         }
         // Told before anything of ours is sent.

@@ -20,11 +20,15 @@ pub use vigilance::{Installation, LostIdentity, Revocation};
 use super::migrations;
 use crate::trust::envelope::PairSecret;
 use crate::trust::identity::{DeviceId, Secret};
-use crate::trust::pairing::{PairedDevice, clean_name};
+use crate::trust::pairing::{PairedDevice, clean_name, name_without_number, numbered_name};
 
 const FILE_NAME: &str = "trust.db";
 /// How long to wait for another process of ours, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 1_000;
+/// Setting under which the name is remembered that a person chose for this device.
+pub const NAME_SETTING: &str = "name";
+/// Setting under which it is remembered what this device is called, chosen or not.
+const OWN_NAME_SETTING: &str = "own_name";
 /// Addresses remembered for each device.
 const ADDRESSES_MAX: usize = 8;
 
@@ -268,11 +272,19 @@ impl TrustStore {
                 .filter(|position| devices.get(*position).is_some_and(|device| device.name == words || device.device_id.as_str().starts_with(words)))
                 .collect(),
         };
+        // Several that call themselves so: the number is what tells them apart.
+        let alike: Vec<usize> = (0..devices.len())
+            .filter(|position| exact.is_none() && devices.get(*position).is_some_and(|device| name_without_number(&device.name) == words))
+            .collect();
+        let fitting = if fitting.is_empty() { alike } else { fitting };
         match fitting.as_slice() {
             [position] => devices.into_iter().nth(*position).ok_or_else(|| TrustError::NoSuchDevice(words.to_owned())),
             [] => Err(TrustError::NoSuchDevice(words.to_owned())),
             several => {
-                let ids = several.iter().filter_map(|position| Some(devices.get(*position)?.device_id.to_string())).collect();
+                let told = |device: &TrustedDevice| {
+                    if device.name == words { device.device_id.to_string() } else { format!("{} ({})", device.device_id, device.name) }
+                };
+                let ids = several.iter().filter_map(|position| devices.get(*position).map(told)).collect();
                 Err(TrustError::SeveralDevices { words: words.to_owned(), ids })
             }
         }
@@ -289,12 +301,32 @@ impl TrustStore {
         Ok(epoch.unwrap_or(0))
     }
 
+    /// Notes what this device is called, so that no other is called the same here.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn note_own_name(&self, name: &str) -> Result<(), TrustError> {
+        if self.setting(OWN_NAME_SETTING)?.as_deref() == Some(name) { Ok(()) } else { self.set_setting(OWN_NAME_SETTING, name) }
+    }
+
+    /// What a device is called here that calls itself `name`: with a number behind it where another is called so. What it was
+    /// called before, it stays.
+    fn name_here(&self, device_id: &DeviceId, name: &str) -> Result<String, TrustError> {
+        let devices = self.devices()?;
+        let mut taken: Vec<String> = devices.iter().filter(|device| device.device_id != *device_id).map(|device| device.name.clone()).collect();
+        taken.extend(self.setting(OWN_NAME_SETTING)?);
+        let name = clean_name(name);
+        let before = devices.into_iter().find(|device| device.device_id == *device_id).map(|device| device.name);
+        Ok(before.filter(|before| name_without_number(before) == name && !taken.contains(before)).unwrap_or_else(|| numbered_name(&name, &taken)))
+    }
+
     /// Stores a pairing. What an earlier pairing with the same identity shared is void at once.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn store_pairing(&self, device: &PairedDevice, addresses: &[String], now_ms: i64) -> Result<DeviceId, TrustError> {
         let device_id = DeviceId::of_key(&device.identity_key);
+        let name = self.name_here(&device_id, &device.name)?;
         let token_hash: Option<[u8; 32]> = device.token_from_device.as_ref().map(|token| Sha256::digest(token.expose()).into());
         self.lock()
             .prepare_cached(
@@ -307,7 +339,7 @@ impl TrustStore {
             )?
             .execute(params![
                 device_id.as_str(),
-                device.name,
+                name,
                 device.platform,
                 device.identity_key,
                 device.static_key,
@@ -353,7 +385,11 @@ impl TrustStore {
     /// # Errors
     /// When SQLite fails.
     pub fn note_name(&self, device_id: &DeviceId, name: &str, now_ms: i64) -> Result<bool, TrustError> {
-        let name = clean_name(name);
+        let Some(known) = self.find(device_id)? else { return Ok(false) };
+        if known.name == name {
+            return Ok(false);
+        }
+        let name = self.name_here(device_id, name)?;
         let changed =
             self.lock().prepare_cached("UPDATE trust_device SET name = ?2 WHERE device_id = ?1 AND name <> ?2")?.execute([device_id.as_str(), &name])?;
         if changed > 0 {
