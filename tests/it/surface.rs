@@ -303,6 +303,7 @@ fn rows_are_called_by_their_names_in_every_command_and_found_by_them() {
     assert!(!desktop.run(&["document", "actor", "Mara Voss"]).stdout.is_empty());
     desktop.run_json(&["conflicts", "resolve", "--all", "theirs"]);
     assert!(told(&desktop, &["conflicts", "--ended"]).contains(&called));
+    desktop.app("UPDATE actor SET job = 'smuggler' WHERE id = 1");
     let undone = desktop.run_json(&["undo", "actor", "Mara Voss"]);
     assert_eq!((&undone["undone"][0]["row_name"], &undone["undone"][0]["sync_uuid"]), (&"Mara Voss".into(), &uuid.as_str().into()));
     // What two devices show differently is told by name, too.
