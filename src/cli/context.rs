@@ -136,7 +136,8 @@ impl Context {
         let (identity, trust) = self.identity_and_trust()?;
         let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
         let (mut engine, _) = Engine::open_upgrade_or_migrate(self.engine_options(&identity), entropy(), now(), &mut |_, _| {}, &nobody_serves)?;
-        if owner != identity.device_id().as_str() {
+        // With new keys in the old data directory the file is still ours.
+        if owner != identity.device_id().as_str() && !engine.has_been_here() {
             engine.look_only();
             let words = format!(
                 "{} belongs to the node of another data directory ({owner}); it is shown as that node left it. Give its --data-dir, or `storysync migrate` here if the file is a copy.",

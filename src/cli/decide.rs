@@ -205,9 +205,10 @@ pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut Stri
         let _ = writeln!(text, "  {} (was {})", field.name, told(&field.base));
         for value in &field.values {
             let shown = if value.value == field.shown { "  ← shown" } else { "" };
+            let leads_to = value.row_name.as_ref().map(|name| format!("“{name}” ")).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "    {}  by {}, {}{shown}",
+                "    {leads_to}{}  by {}, {}{shown}",
                 told(&value.value),
                 names.name(value.device.as_deref()),
                 value.at.as_deref().unwrap_or("time unknown")

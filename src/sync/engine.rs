@@ -269,6 +269,12 @@ impl Engine {
         Ok(read_state(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.map(|state| state.device_id))
     }
 
+    /// Whether this data directory remembers how far the file's log had come.
+    #[must_use]
+    pub fn has_been_here(&self) -> bool {
+        self.remembered.load().is_some()
+    }
+
     /// From here on nothing is written into a file that belongs to another device's node: it is looked at as it was left.
     pub fn look_only(&mut self) {
         self.looks_only = true;

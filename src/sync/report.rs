@@ -7,7 +7,7 @@ use super::engine::{Engine, NewLife, hex};
 use super::error::{EngineError, SessionError};
 use super::naming::{name_of, name_of_uuid};
 use super::session::Session;
-use crate::app::schema::Table;
+use crate::app::schema::{Role, Table};
 use crate::store::rows::{self, RowRecord};
 use crate::store::{clashes, log, notices, quarantine};
 use crate::trust::identity::DeviceId;
@@ -112,6 +112,9 @@ pub struct FieldReport {
 pub struct ValueReport {
     /// The value; references by uuid.
     pub value: serde_json::Value,
+    /// Of a reference, what people call the row it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_name: Option<String>,
     /// PeerId of the device that wrote it; null when it was there before storysync.
     pub device: Option<String>,
     /// RFC 3339, UTC.
@@ -122,6 +125,7 @@ impl ValueReport {
     fn of(table: Option<&Table>, column: &str, value: &ConflictValue) -> Self {
         Self {
             value: to_json_of(table, column, &value.value),
+            row_name: None,
             device: value.device.map(|key| DeviceId::of_key(&key).to_string()),
             at: value.at.map(Stamp::to_rfc3339),
         }
@@ -231,6 +235,14 @@ impl Session<'_> {
                 other.row_name = name_of_uuid(self.connection, &schema, &other.entity_type, &other.sync_uuid)?;
             }
             for field in &mut report.fields {
+                let column = schema.table(entity.table.as_str()).and_then(|table| table.column(&field.name));
+                if let Some(Role::Reference { table }) = column.map(|column| &column.role) {
+                    for value in &mut field.values {
+                        if let Some(uuid) = value.value.as_str() {
+                            value.row_name = name_of_uuid(self.connection, &schema, table, uuid)?;
+                        }
+                    }
+                }
                 field.name = self.told_name(entity.table.as_str(), &field.name);
             }
             if report.kind == ConflictKind::Schema.as_str() {
