@@ -133,6 +133,8 @@ pub struct Table {
     pub uniques: Vec<Vec<String>>,
     /// Unique indexes that only SQLite can judge.
     pub rules: Vec<UniqueRule>,
+    /// Whether the table settles conflicts by itself, without an error.
+    pub settles_conflicts: bool,
     /// Whether a migration tool of the app's keeps the version of its schema in it. What it says is true of one file: a device that has
     /// no row in it is given one, and none is changed or removed from elsewhere.
     pub is_local: bool,
@@ -591,6 +593,7 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         columns,
         uniques,
         rules,
+        settles_conflicts: uniques::settles_conflicts(connection, name)?,
         is_local: keeps_schema_version(name),
         strict,
         uuid_is_unique,

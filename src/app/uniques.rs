@@ -16,6 +16,14 @@ pub struct UniqueRule {
     pub is_partial: bool,
 }
 
+/// Whether a table settles conflicts by itself (`ON CONFLICT REPLACE`, `IGNORE` …): what is written to it may then take other rows away,
+/// or not arrive, without an error.
+pub(super) fn settles_conflicts(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let sql: String = connection.query_row("SELECT coalesce(sql, '') FROM sqlite_schema WHERE type = 'table' AND name = ?1", [table], |row| row.get(0))?;
+    let words: Vec<String> = sql.split_whitespace().map(str::to_ascii_uppercase).collect();
+    Ok(words.windows(2).any(|pair| matches!(pair, [on, conflict] if on.ends_with("ON") && conflict == "CONFLICT")))
+}
+
 /// The column lists of all total unique indexes on columns.
 pub(super) fn column_lists(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> {
     let mut found = BTreeSet::new();
@@ -50,11 +58,11 @@ pub(super) fn rules(connection: &Connection, table: &str, stored: &[String], gen
         let sql: String = connection
             .query_row("SELECT coalesce(sql, '') FROM sqlite_schema WHERE type = 'index' AND name = ?1", [&name], |row| row.get(0))
             .unwrap_or_default();
-        let (terms, condition) = split_at_where(&sql);
+        let (terms, condition) = split_at_condition(&sql);
         let mut columns = mentioned(condition, stored);
         let mut add = |more: Vec<String>| columns.extend(more.into_iter().filter(|column| !columns.contains(column)).collect::<Vec<_>>());
         add(keys.iter().filter_map(|(column, _)| column.clone()).filter(|column| stored.contains(column)).collect());
-        add(mentioned(terms.split_once('(').map_or("", |(_, terms)| terms), stored));
+        add(mentioned(terms, stored));
         for column in keys.iter().filter_map(|(column, _)| column.as_ref()).filter(|column| generated.contains(column)) {
             add(mentioned(definition_of(&table_sql, column), stored));
         }
@@ -63,10 +71,11 @@ pub(super) fn rules(connection: &Connection, table: &str, stored: &[String], gen
     Ok(found)
 }
 
-/// The columns whose names stand in a piece of SQL, in its order.
+/// The columns whose names stand in a piece of SQL, outside its string literals, in its order.
 fn mentioned(sql: &str, columns: &[String]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for word in sql.split(|c: char| !c.is_alphanumeric() && c != '_') {
+    let outside: String = sql.split('\'').step_by(2).collect::<Vec<_>>().join(" ");
+    for word in outside.split(|c: char| !c.is_alphanumeric() && c != '_') {
         if let Some(column) = columns.iter().find(|column| column.eq_ignore_ascii_case(word))
             && !found.contains(column)
         {
@@ -76,12 +85,29 @@ fn mentioned(sql: &str, columns: &[String]) -> Vec<String> {
     found
 }
 
-fn split_at_where(sql: &str) -> (&str, &str) {
-    // ASCII letters keep their places in lower case.
-    match sql.to_ascii_lowercase().rfind(" where ") {
-        Some(place) => sql.split_at(place),
-        None => (sql, ""),
+/// The terms of an index, and what follows their parenthesis: its condition. What stands in quotes opens and closes nothing.
+fn split_at_condition(sql: &str) -> (&str, &str) {
+    let (mut depth, mut begin, mut quote) = (0_i32, None, None);
+    for (place, letter) in sql.char_indices() {
+        match (quote, letter) {
+            (Some(end), _) if letter == end => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"' | '`') => quote = Some(letter),
+            (None, '[') => quote = Some(']'),
+            (None, '(') => {
+                depth += 1;
+                begin = begin.or(Some(place + 1));
+            }
+            (None, ')') => {
+                depth -= 1;
+                if let (0, Some(begin)) = (depth, begin) {
+                    return (sql.get(begin..place).unwrap_or_default(), sql.get(place + 1..).unwrap_or_default());
+                }
+            }
+            _ => {}
+        }
     }
+    ("", "")
 }
 
 /// What a CREATE TABLE says of a column: from its name to the next comma outside parentheses.

@@ -341,18 +341,23 @@ impl Session<'_> {
         }
         record.parked = None;
         self.refusal = None;
-        let mut put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
+        // A table that settles conflicts by itself says nothing when it does: its rules are asked first.
+        let asks_first = table.settles_conflicts && !table.rules.is_empty();
+        let mut put = match asks_first {
+            true => Put::Taken,
+            false => self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?,
+        };
         if put == Put::Taken {
             match self.contest_by_rule(table, record, local_id, stored.is_none(), &desired, pass)? {
                 Some(Contest::Behind(winner, columns)) => {
                     self.refusal = None;
                     return self.wait_behind(table, record, local_id, stored, (winner, &columns), &desired, pass);
                 }
-                Some(Contest::Free) => {
+                None if !asks_first => {}
+                Some(Contest::Free) | None => {
                     self.refusal = None;
                     put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
                 }
-                None => {}
             }
         }
         match self.refusal.take() {

@@ -287,8 +287,9 @@ fn a_clash_by_a_rule_can_be_decided_in_every_way() {
 
 #[test]
 fn of_two_rows_marked_as_the_one_the_other_can_be_unmarked_by_every_way() {
-    for way in 0..3 {
-        let (mut a, mut b) = ruled("CREATE UNIQUE INDEX one_default ON tag (owner) WHERE is_default = 1");
+    for way in 0..6 {
+        let (lines, way) = (if way < 3 { " " } else { "\n" }, way % 3);
+        let (mut a, mut b) = ruled(&format!("CREATE UNIQUE INDEX one_default ON tag (owner){lines}WHERE is_default = 1"));
         a.write("INSERT INTO tag (name, is_default, sync_uuid) VALUES ('day', 0, 'day'), ('night', 1, 'night'), ('ink', 0, 'ink')");
         meet(&mut a, &mut b);
         let choose = |replica: &Replica, name: &str| {
@@ -307,6 +308,7 @@ fn of_two_rows_marked_as_the_one_the_other_can_be_unmarked_by_every_way() {
         assert!(kinds(&mut a).is_empty(), "way {way}");
         assert_eq!(b.value::<i64>("SELECT count(*) FROM tag"), 3, "way {way}");
         assert_eq!(a.value::<String>("SELECT name FROM tag WHERE is_default = 1"), if way == 1 { "ink" } else { "day" });
+        assert_eq!(b.value::<i64>("SELECT count(*) FROM tag WHERE owner = 7"), 3, "nothing but the mark is written");
     }
 }
 
@@ -333,4 +335,28 @@ fn three_devices_agree_on_who_stays_by_a_rule_and_a_freed_name_is_given_on() {
     meet(&mut a, &mut b);
     assert_eq!(c.value::<String>("SELECT group_concat(name) FROM (SELECT name FROM tag ORDER BY sync_uuid)"), "Sorcery,Magic");
     assert_eq!(kinds(&mut b), ["unique"]);
+}
+
+#[test]
+fn a_table_that_settles_conflicts_by_itself_loses_no_row_to_what_we_write() {
+    for rule in
+        ["UNIQUE (name COLLATE NOCASE) ON CONFLICT REPLACE", "UNIQUE (name COLLATE NOCASE) ON CONFLICT IGNORE", "UNIQUE (folded)\n  ON CONFLICT REPLACE"]
+    {
+        let schema =
+            format!("CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL, note TEXT, folded TEXT GENERATED ALWAYS AS (lower(name)) VIRTUAL, {rule})");
+        let (mut a, mut b) = two_with(&schema, "");
+        a.write("INSERT INTO tag (name, note, sync_uuid) VALUES ('Magic', 'by a', 'aa-of-a'), ('one', 'first', 'one'), ('two', 'second', 'two')");
+        b.write("INSERT INTO tag (name, note, sync_uuid) VALUES ('magic', 'by b', 'zz-of-b')");
+        meet(&mut a, &mut b);
+        assert_eq!(kinds(&mut a), ["unique"], "{rule}");
+        a.write("UPDATE tag SET name = 'Same' WHERE sync_uuid = 'one'");
+        b.write("UPDATE tag SET name = 'same' WHERE sync_uuid = 'two'");
+        meet(&mut a, &mut b);
+        assert_eq!(kinds(&mut b), ["unique", "unique"], "{rule}");
+        for _ in 0..2 {
+            take(&mut a, Take::Rename);
+        }
+        meet(&mut a, &mut b);
+        assert_eq!(b.value::<String>("SELECT group_concat(note, ' ') FROM (SELECT note FROM tag ORDER BY note)"), "by a by b first second", "{rule}");
+    }
 }
