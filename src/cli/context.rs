@@ -13,7 +13,7 @@ use super::Global;
 use crate::config::{self, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
-use crate::store::file_lock::{self, Locking};
+use crate::store::file_lock;
 use crate::store::key_file;
 use crate::store::trust::{EventKind, NAME_SETTING, TrustStore};
 use crate::sync::{Engine, EngineError, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
@@ -150,10 +150,8 @@ impl Context {
 
     /// A file another data directory's node serves at this moment is not taken over.
     fn refuse_served_elsewhere(&self, identity: &Identity) -> anyhow::Result<()> {
-        if Engine::owner(&self.database, BUSY_TIMEOUT)?.is_none_or(|owner| owner == identity.device_id().as_str()) {
-            return Ok(());
-        }
-        if let Locking::Other(data_dir) = file_lock::lock(&self.database, &self.data_dir) {
+        let Some(data_dir) = file_lock::holder(&self.database) else { return Ok(()) };
+        if Engine::owner(&self.database, BUSY_TIMEOUT)?.is_some_and(|owner| owner != identity.device_id().as_str()) {
             let whose = data_dir.map_or_else(|| "another data directory".to_owned(), |data_dir| data_dir.display().to_string());
             bail!("{} is served by the node of {whose}: give that --data-dir, or stop that node first", self.database.display());
         }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Most bytes read of what the holder says of itself.
 const WORDS_BYTES_MAX: u64 = 4_096;
+/// How often the lock is tried while somebody holds it, and the pause in between.
+const TRIES: u32 = 5;
+const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Held while a node serves the file.
 #[derive(Debug)]
@@ -42,9 +45,37 @@ fn name_of(database: &Path) -> Option<String> {
     Some(format!("storysync-{}.lock", digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
-/// Takes the lock for the node of a data directory, without waiting.
+/// The data directory of the node that serves a file at this moment; `Some(None)` when it can't be read.
+#[must_use]
+pub fn holder(database: &Path) -> Option<Option<PathBuf>> {
+    let path = std::env::temp_dir().join(name_of(database)?);
+    let mut file = OpenOptions::new().read(true).open(path).ok()?;
+    // Shared, and for a moment: whoever takes the lock meanwhile tries again.
+    match fs4::FileExt::try_lock_shared(&file) {
+        Err(fs4::TryLockError::WouldBlock) => Some(words_in(&mut file)),
+        _ => None,
+    }
+}
+
+fn words_in(file: &mut File) -> Option<PathBuf> {
+    let mut words = String::new();
+    let read = file.take(WORDS_BYTES_MAX).read_to_string(&mut words);
+    read.ok().filter(|_| !words.trim().is_empty()).map(|_| PathBuf::from(words.trim()))
+}
+
+/// Takes the lock for the node of a data directory. Waits for those that only look.
 #[must_use]
 pub fn lock(database: &Path, data_dir: &Path) -> Locking {
+    for _ in 0..TRIES {
+        match try_lock(database, data_dir) {
+            Locking::Other(_) => std::thread::sleep(BETWEEN_TRIES),
+            locking => return locking,
+        }
+    }
+    try_lock(database, data_dir)
+}
+
+fn try_lock(database: &Path, data_dir: &Path) -> Locking {
     let Some(path) = name_of(database).map(|name| std::env::temp_dir().join(name)) else { return Locking::Impossible };
     // Another user's file in a folder with the sticky bit can be opened, and must not be created over (`fs.protected_regular`).
     let opened = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| OpenOptions::new().read(true).open(&path));
@@ -56,11 +87,7 @@ pub fn lock(database: &Path, data_dir: &Path) -> Locking {
             let _told = file.set_len(0).and_then(|()| file.write_all(data_dir.to_string_lossy().as_bytes()));
             Locking::Held(FileLock { _file: file })
         }
-        Err(fs4::TryLockError::WouldBlock) => {
-            let mut words = String::new();
-            let read = file.take(WORDS_BYTES_MAX).read_to_string(&mut words);
-            Locking::Other(read.ok().filter(|_| !words.trim().is_empty()).map(|_| PathBuf::from(words.trim())))
-        }
+        Err(fs4::TryLockError::WouldBlock) => Locking::Other(words_in(&mut file)),
         Err(fs4::TryLockError::Error(_)) => Locking::Impossible,
     }
 }
