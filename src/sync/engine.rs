@@ -20,6 +20,7 @@ use super::reconcile::Names;
 use super::renaming::schema_of;
 use super::report::Status;
 use super::session::Session;
+use crate::app::backup;
 use crate::app::profile::Prose;
 use crate::app::rows as app_rows;
 use crate::app::schema::{self, Schema};
@@ -695,8 +696,10 @@ fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Res
 /// Whether our triggers stand on other tables than those that are in sync.
 /// A file that was put there from outside is looked through before anything is written to it. Costs reading the file once.
 fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError> {
-    let complaint: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if complaint == "ok" { Ok(()) } else { Err(EngineError::Damaged { path: path.to_owned(), complaint }.into()) }
+    match backup::quick_check(connection)? {
+        None => Ok(()),
+        Some(complaint) => Err(EngineError::Damaged { path: path.to_owned(), complaint }.into()),
+    }
 }
 
 /// Whether a table that held rows is missing, or holds none.

@@ -15,7 +15,8 @@ use super::moment::data_version;
 use super::renaming::schema_of;
 use crate::app::backup;
 use crate::app::profile::Prose;
-use crate::app::schema::{self, Schema};
+use crate::app::quote;
+use crate::app::schema::{self, Refused, Schema, Table};
 use crate::store::log::EPOCH_BYTES;
 use crate::store::{migrations, packs};
 use crate::trust::identity::DeviceId;
@@ -31,8 +32,22 @@ pub(super) fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 pub(super) fn read_schema(connection: &Connection, excluded: &[String]) -> Result<Schema, SessionError> {
-    let schema = schema_of(connection, excluded)?;
+    let mut schema = schema_of(connection, excluded)?;
+    let unusable: Vec<Refused> = schema.tables().filter_map(|table| needs_the_app(connection, table)).collect();
+    schema.refused.extend(unusable);
     if schema.refused.is_empty() { Ok(schema) } else { Err(EngineError::Refused(schema.refused).into()) }
+}
+
+/// A table that only the app can write to, because an index, a check or a trigger of it uses a function, a collation or a module that
+/// the app brings along.
+fn needs_the_app(connection: &Connection, table: &Table) -> Option<Refused> {
+    let (name, id) = (quote(&table.sql_name), quote(&table.local_id));
+    let statements = [format!("INSERT INTO {name} DEFAULT VALUES"), format!("UPDATE {name} SET {id} = {id}"), format!("DELETE FROM {name}")];
+    // Compiled only, never run.
+    let error = statements.iter().find_map(|sql| connection.prepare(sql).err())?.to_string();
+    let missing = ["unknown function", "no such function", "no such collation", "no such module"].iter().find_map(|words| error.find(words))?;
+    let what = error.get(missing..).unwrap_or_default().split(" in ").next().unwrap_or_default().to_owned();
+    Some(Refused { table: table.sql_name.clone(), reason: format!("writing to it needs what only the app has ({what})") })
 }
 
 /// Everything a file needs, inside an open transaction.
@@ -119,7 +134,7 @@ pub(super) fn migrate(
 fn count_rows(connection: &Connection, schema: &Schema) -> rusqlite::Result<u64> {
     let mut rows = 0;
     for table in schema.tables() {
-        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(&table.sql_name)), [], |row| row.get(0))?;
+        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", quote(&table.sql_name)), [], |row| row.get(0))?;
         rows += count.unsigned_abs();
     }
     Ok(rows)
@@ -153,8 +168,8 @@ fn difference_in(copy: &Connection, migrated: &Connection, name: &str, touched: 
         .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?
         .query_map([name], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let quoted: Vec<String> = columns.iter().map(|column| crate::app::quote(column)).collect();
-    let select = format!("SELECT rowid, {} FROM {}", quoted.join(", "), crate::app::quote(name));
+    let quoted: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+    let select = format!("SELECT rowid, {} FROM {}", quoted.join(", "), quote(name));
     let mut before = copy.prepare(&format!("{select} ORDER BY rowid"))?;
     let mut before = before.query([])?;
     let mut same_id = migrated.prepare(&format!("{select} WHERE rowid = ?1"))?;
@@ -175,7 +190,7 @@ fn difference_in(copy: &Connection, migrated: &Connection, name: &str, touched: 
             }
         }
     }
-    let now: i64 = migrated.query_row(&format!("SELECT count(*) FROM {}", crate::app::quote(name)), [], |row| row.get(0))?;
+    let now: i64 = migrated.query_row(&format!("SELECT count(*) FROM {}", quote(name)), [], |row| row.get(0))?;
     let untouched = !touched.iter().any(|(table, _)| table == name);
     Ok((untouched && now != compared).then(|| format!("table {name} has {now} rows instead of {compared}")))
 }
@@ -186,7 +201,7 @@ fn uuid_was_unusable(copy: &Connection, table: &str, uuid: rusqlite::types::Valu
     if value.as_text().and_then(SyncUuid::parse).is_none() {
         return Ok(true);
     }
-    let sql = format!("SELECT count(*) FROM {} WHERE sync_uuid = ?1", crate::app::quote(table));
+    let sql = format!("SELECT count(*) FROM {} WHERE sync_uuid = ?1", quote(table));
     let count: i64 = copy.prepare_cached(&sql)?.query_row([crate::values::to_sql(&value)], |row| row.get(0))?;
     Ok(count > 1)
 }

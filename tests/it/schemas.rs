@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rusqlite::Connection;
-use storysync::sync::{Engine, EngineError};
+use storysync::sync::{Engine, EngineError, EngineOptions};
 
 use crate::support::{Replica, entropy, now, options};
 
@@ -464,4 +464,39 @@ fn tables_called_as_storymaster_documents_others_of_its_own_sync_as_themselves()
         (other.texts("SELECT name FROM location"), other.texts("SELECT name FROM location_")),
         (vec!["plain".to_owned()], vec!["underscored".to_owned()])
     );
+}
+
+#[test]
+fn a_table_only_the_app_can_write_to_is_refused_by_name_and_can_be_left_out() {
+    for (rule, what) in [
+        ("CREATE UNIQUE INDEX folded ON tag (fold(name))", "fold"),
+        ("CREATE INDEX sorted ON tag (name COLLATE dictionary)", "dictionary"),
+        ("CREATE TRIGGER heard AFTER UPDATE ON tag BEGIN SELECT chime(NEW.name); END", "chime"),
+    ] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let database = folder.path().join("app.db");
+        let app = Connection::open(&database).unwrap();
+        for name in ["fold", "chime"] {
+            app.create_scalar_function(
+                name,
+                1,
+                rusqlite::functions::FunctionFlags::SQLITE_UTF8 | rusqlite::functions::FunctionFlags::SQLITE_DETERMINISTIC,
+                |context| context.get::<String>(0),
+            )
+            .unwrap();
+        }
+        app.create_collation("dictionary", |a: &str, b: &str| a.cmp(b)).unwrap();
+        app.execute_batch(&format!(
+            "CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT); {rule}; INSERT INTO tag (name) VALUES ('Magic'); INSERT INTO note (title) VALUES ('one')"
+        ))
+        .unwrap();
+        drop(app);
+        let open = |excluded: &[&str]| {
+            let options = EngineOptions { excluded_tables: excluded.iter().map(|name| (*name).to_owned()).collect(), ..options(folder.path(), &database, 1) };
+            Engine::open_or_migrate(options, entropy(1), now(), &mut |_, _| {}).map(drop)
+        };
+        let told = open(&[]).unwrap_err().to_string();
+        assert!(told.contains("tag") && told.contains(what) && told.contains("excluded_tables"), "{told}");
+        open(&["tag"]).unwrap();
+    }
 }
