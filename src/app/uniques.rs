@@ -19,18 +19,23 @@ pub struct UniqueRule {
 /// Whether a table settles conflicts by itself (`ON CONFLICT REPLACE`, `IGNORE` …): what is written to it may then take other rows away,
 /// or not arrive, without an error.
 pub(super) fn settles_conflicts(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
-    let sql: String = connection.query_row("SELECT coalesce(sql, '') FROM sqlite_schema WHERE type = 'table' AND name = ?1", [table], |row| row.get(0))?;
+    let sql = table_sql(connection, table)?;
     let words: Vec<String> = sql.split_whitespace().map(str::to_ascii_uppercase).collect();
     Ok(words.windows(2).any(|pair| matches!(pair, [on, conflict] if on.ends_with("ON") && conflict == "CONFLICT")))
+}
+
+fn table_sql(connection: &Connection, table: &str) -> rusqlite::Result<String> {
+    let sql = "SELECT coalesce(sql, '') FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    connection.prepare_cached(sql)?.query_row([table], |row| row.get(0))
 }
 
 /// The column lists of all total unique indexes on columns.
 pub(super) fn column_lists(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> {
     let mut found = BTreeSet::new();
-    let mut indexes = connection.prepare("SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0")?;
+    let mut indexes = connection.prepare_cached("SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0")?;
     let names: Vec<String> = indexes.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
     for name in names {
-        let mut info = connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
+        let mut info = connection.prepare_cached("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
         let columns: Vec<Option<String>> = info.query_map([&name], |row| row.get(0))?.collect::<Result<_, _>>()?;
         if let Some(columns) = columns.into_iter().collect::<Option<Vec<String>>>() {
             found.insert(columns);
@@ -43,12 +48,10 @@ pub(super) fn column_lists(connection: &Connection, table: &str) -> rusqlite::Re
 /// from others.
 pub(super) fn rules(connection: &Connection, table: &str, stored: &[String], generated: &[String]) -> rusqlite::Result<Vec<UniqueRule>> {
     let mut found = Vec::new();
-    let table_sql: String =
-        connection.query_row("SELECT coalesce(sql, '') FROM sqlite_schema WHERE type = 'table' AND name = ?1", [table], |row| row.get(0)).unwrap_or_default();
-    let mut indexes = connection.prepare("SELECT name, partial FROM pragma_index_list(?1) WHERE \"unique\" = 1 ORDER BY name")?;
+    let mut indexes = connection.prepare_cached("SELECT name, partial FROM pragma_index_list(?1) WHERE \"unique\" = 1 ORDER BY name")?;
     let listed: Vec<(String, bool)> = indexes.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (name, is_partial) in listed {
-        let mut info = connection.prepare("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
+        let mut info = connection.prepare_cached("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
         let keys: Vec<(Option<String>, String)> = info.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
         let is_expression = keys.iter().any(|(column, _)| column.as_ref().is_none_or(|column| generated.contains(column)));
         let is_collated = keys.iter().any(|(_, collation)| collation != "BINARY");
@@ -64,7 +67,7 @@ pub(super) fn rules(connection: &Connection, table: &str, stored: &[String], gen
         add(keys.iter().filter_map(|(column, _)| column.clone()).filter(|column| stored.contains(column)).collect());
         add(mentioned(terms, stored));
         for column in keys.iter().filter_map(|(column, _)| column.as_ref()).filter(|column| generated.contains(column)) {
-            add(mentioned(definition_of(&table_sql, column), stored));
+            add(mentioned(definition_of(&table_sql(connection, table)?, column), stored));
         }
         found.push(UniqueRule { name, columns, is_partial });
     }
