@@ -200,9 +200,9 @@ class Script:
         self.open_pages[desk.name].clear()
         self.say(f"{desk.name} imports the story{' into new tables' if drop else ''}")
         self.record.imported = True
-        # What arrived after the export was read is thrown out with the rest, by this desk and before its eyes.
+        # What arrived after the export was read, and what clashes, is thrown out with the rest, by this desk and before its eyes.
         kept = {mark for rows in exported.values() for values in rows for value in values.values() for mark in marks(value)}
-        for mark in self.marks_in(desk) - kept:
+        for mark in (self.marks_in(desk) | checks.told(desk)) - kept:
             self.record.deleted.append((desk.name, checks.row_of(mark), {mark}, self.step))
         pages.import_story(desk.story, exported, drop)
 
