@@ -45,7 +45,7 @@ step "the app's pages at two desks"
 [ -x target/app_model/bin/python ] || python3 -m venv target/app_model
 target/app_model/bin/pip install --quiet --disable-pip-version-check -r tests/app_model/requirements.txt
 cargo build --quiet --bin storysync
-target/app_model/bin/python tests/app_model/run.py --binary target/debug/storysync --scripts 25
+target/app_model/bin/python tests/app_model/run.py --binary target/debug/storysync --scripts 25 --twice
 
 step "what the primitives and the vectors were held against"
 cargo test --quiet --test it -- primitives:: vectors:: --nocapture | grep -E ": |opened|refused" || true
