@@ -57,6 +57,20 @@ pub fn holder(database: &Path) -> Option<Option<PathBuf>> {
     }
 }
 
+/// Whether the path is that very file, and no way to another one: everybody may put links into a folder for temporary files, and what
+/// a link leads to must not be written over.
+#[cfg(unix)]
+fn is_plainly(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(there), Ok(opened)) = (std::fs::symlink_metadata(path), file.metadata()) else { return false };
+    opened.is_file() && opened.nlink() == 1 && (there.dev(), there.ino()) == (opened.dev(), opened.ino())
+}
+
+#[cfg(not(unix))]
+fn is_plainly(path: &Path, _file: &File) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|there| there.is_file())
+}
+
 fn words_in(file: &mut File) -> Option<PathBuf> {
     let mut words = String::new();
     let read = file.take(WORDS_BYTES_MAX).read_to_string(&mut words);
@@ -81,6 +95,9 @@ fn try_lock(database: &Path, data_dir: &Path) -> Locking {
     let opened = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| OpenOptions::new().read(true).open(&path));
     let opened = opened.or_else(|_| OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path));
     let Ok(mut file) = opened else { return Locking::Impossible };
+    if !is_plainly(&path, &file) {
+        return Locking::Impossible;
+    }
     match fs4::FileExt::try_lock(&file) {
         Ok(()) => {
             // For people only: what fails here takes nothing away from the lock.
@@ -89,5 +106,29 @@ fn try_lock(database: &Path, data_dir: &Path) -> Locking {
         }
         Err(fs4::TryLockError::WouldBlock) => Locking::Other(words_in(&mut file)),
         Err(fs4::TryLockError::Error(_)) => Locking::Impossible,
+    }
+}
+
+#[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_not_written_through() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (database, letter) = (folder.path().join("app.db"), folder.path().join("letter"));
+        std::fs::write(&database, b"a database").unwrap();
+        for is_symbolic in [true, false] {
+            std::fs::write(&letter, b"years of writing").unwrap();
+            let lock_path = std::env::temp_dir().join(name_of(&database).unwrap());
+            let _ = std::fs::remove_file(&lock_path);
+            let linked = if is_symbolic { std::os::unix::fs::symlink(&letter, &lock_path) } else { std::fs::hard_link(&letter, &lock_path) };
+            linked.unwrap();
+            assert!(matches!(lock(&database, folder.path()), Locking::Impossible));
+            assert_eq!(std::fs::read(&letter).unwrap(), b"years of writing");
+            std::fs::remove_file(&lock_path).unwrap();
+        }
+        assert!(matches!(lock(&database, folder.path()), Locking::Held(_)));
     }
 }

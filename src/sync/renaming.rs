@@ -222,7 +222,12 @@ impl Session<'_> {
                 let document = self.document(row)?;
                 let text = |name: &str| field(document, name).and_then(|value| value.as_text().map(str::to_owned));
                 let (Some(table), Some(column), Some(name)) = (text("table_name"), text("column_name"), text("name")) else { continue };
-                if key::is_bookkeeping(&name) || name.is_empty() || name.len() > storysync_crdt::KEY_BYTES_MAX {
+                if key::is_bookkeeping(&name)
+                    || name.starts_with("sync_")
+                    || name.starts_with("sqlite_")
+                    || name.is_empty()
+                    || name.len() > storysync_crdt::KEY_BYTES_MAX
+                {
                     continue;
                 }
                 if column.is_empty() {
