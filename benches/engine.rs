@@ -1,5 +1,6 @@
-//! What the Engine alone needs, without a network: to notice what an app wrote, to write, read and take in a page of another desktop,
-//! to take in what a phone without automerge pushes, and to answer a pull.
+//! What the Engine alone needs, without a network: to notice what an app wrote, to write, read and
+//! take in a page of another desktop, to take in what a phone without automerge pushes, and to
+//! answer a pull.
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 mod notes;
@@ -45,9 +46,16 @@ impl Desktop {
             rebuilding_within: Duration::ZERO,
             busy_timeout: Duration::from_secs(5),
         };
-        let entropy = || Box::new(|bytes: &mut [u8]| rand_core::Rng::fill_bytes(&mut system_rng(), bytes));
-        let (engine, _) = Engine::open_or_migrate(options, entropy(), now(), &mut |_, _| {}).unwrap();
-        Self { engine, folder, phone: DeviceId::of_key(&Identity::generate(&mut system_rng()).public_key()).to_string() }
+        let entropy =
+            || Box::new(|bytes: &mut [u8]| rand_core::Rng::fill_bytes(&mut system_rng(), bytes));
+        let (engine, _) =
+            Engine::open_or_migrate(options, entropy(), now(), &mut |_, _| {}).unwrap();
+        Self {
+            engine,
+            folder,
+            phone: DeviceId::of_key(&Identity::generate(&mut system_rng()).public_key())
+                .to_string(),
+        }
     }
 
     fn file(folder: &TempDir) -> PathBuf {
@@ -61,8 +69,12 @@ impl Desktop {
     fn push(&mut self, changes: Vec<RowChange>) {
         let incoming = Incoming::read_all(changes);
         let phone = self.phone.clone();
-        let (receipt, accepted) = self.engine.receive_pushed_telling(&incoming, &phone, now()).unwrap();
-        assert_eq!((receipt.rows.len(), receipt.rejected_count(), accepted.states.len()), (ROWS, 0, ROWS));
+        let (receipt, accepted) =
+            self.engine.receive_pushed_telling(&incoming, &phone, now()).unwrap();
+        assert_eq!(
+            (receipt.rows.len(), receipt.rejected_count(), accepted.states.len()),
+            (ROWS, 0, ROWS)
+        );
     }
 
     fn with_pushed_rows() -> Self {
@@ -89,7 +101,9 @@ fn pushed(index: usize, version: i64, operation: &str, data: Value) -> RowChange
 
 fn creates() -> Vec<RowChange> {
     let filled = |index: usize| {
-        let mut data: Map<String, Value> = (1..=14).map(|column| (format!("c{column}"), format!("pushed {column} of {index}").into())).collect();
+        let mut data: Map<String, Value> = (1..=14)
+            .map(|column| (format!("c{column}"), format!("pushed {column} of {index}").into()))
+            .collect();
         data.insert("note".to_owned(), text(index as u64, 500).into());
         Value::Object(data)
     };
@@ -107,37 +121,50 @@ fn capture_1_000_edits_of_the_app(bencher: Bencher<'_, '_>) {
         desktop.app("UPDATE note SET c3 = 'edited'");
         desktop
     };
-    bencher.counter(ItemsCount::new(ROWS)).with_inputs(edited).bench_refs(|desktop| assert_eq!(desktop.engine.capture(now()).unwrap().rows, ROWS));
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(edited)
+        .bench_refs(|desktop| assert_eq!(desktop.engine.capture(now()).unwrap().rows, ROWS));
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn answer_a_pull_of_1_000_rows(bencher: Bencher<'_, '_>) {
     let desktop = || Desktop::of(i64::try_from(ROWS).unwrap());
-    bencher.counter(ItemsCount::new(ROWS)).with_inputs(desktop).bench_refs(|desktop| assert_eq!(desktop.page().len(), ROWS));
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(desktop)
+        .bench_refs(|desktop| assert_eq!(desktop.page().len(), ROWS));
 }
 
 /// A page as it travels, before it is compressed and sealed.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn encode_a_page_of_1_000_rows(bencher: Bencher<'_, '_>) {
     let page = Desktop::of(i64::try_from(ROWS).unwrap()).page();
-    bencher.counter(ItemsCount::new(ROWS)).bench(|| serde_json::to_vec(divan::black_box(&page)).unwrap());
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .bench(|| serde_json::to_vec(divan::black_box(&page)).unwrap());
 }
 
-/// What came, read as far as that needs no look at what is here: JSON, base64, changes with their checksums.
+/// What came, read as far as that needs no look at what is here: JSON, base64, changes with their
+/// checksums.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn decode_a_page_of_1_000_rows(bencher: Bencher<'_, '_>) {
     let encoded = serde_json::to_vec(&Desktop::of(i64::try_from(ROWS).unwrap()).page()).unwrap();
-    bencher.counter(ItemsCount::new(ROWS)).bench(|| Incoming::read_all(serde_json::from_slice(divan::black_box(&encoded)).unwrap()));
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .bench(|| Incoming::read_all(serde_json::from_slice(divan::black_box(&encoded)).unwrap()));
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn receive_1_000_new_rows_of_another_desktop(bencher: Bencher<'_, '_>) {
     let page = Desktop::of(i64::try_from(ROWS).unwrap()).page();
     let start = || (Desktop::of(0), Incoming::read_all(page.clone()));
-    bencher
-        .counter(ItemsCount::new(ROWS))
-        .with_inputs(start)
-        .bench_refs(|(desktop, incoming)| assert_eq!(desktop.engine.receive_pushed(incoming, "another desktop", now()).unwrap().rows.len(), ROWS));
+    bencher.counter(ItemsCount::new(ROWS)).with_inputs(start).bench_refs(|(desktop, incoming)| {
+        assert_eq!(
+            desktop.engine.receive_pushed(incoming, "another desktop", now()).unwrap().rows.len(),
+            ROWS
+        )
+    });
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
@@ -149,30 +176,45 @@ fn receive_1_000_edits_of_another_desktop(bencher: Bencher<'_, '_>) {
         here.engine.receive_pushed(&rows, "another desktop", now()).unwrap();
         there.app("UPDATE note SET c3 = 'edited'");
         there.engine.capture(now()).unwrap();
-        let edits = there.page().into_iter().map(|change| RowChange { automerge: change.automerge.into_iter().skip(1).collect(), ..change }).collect();
+        let edits = there
+            .page()
+            .into_iter()
+            .map(|change| RowChange {
+                automerge: change.automerge.into_iter().skip(1).collect(),
+                ..change
+            })
+            .collect();
         (here, Incoming::read_all(edits))
     };
-    bencher
-        .counter(ItemsCount::new(ROWS))
-        .with_inputs(start)
-        .bench_refs(|(desktop, incoming)| assert_eq!(desktop.engine.receive_pushed(incoming, "another desktop", now()).unwrap().rows.len(), ROWS));
+    bencher.counter(ItemsCount::new(ROWS)).with_inputs(start).bench_refs(|(desktop, incoming)| {
+        assert_eq!(
+            desktop.engine.receive_pushed(incoming, "another desktop", now()).unwrap().rows.len(),
+            ROWS
+        )
+    });
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn push_of_1_000_creates(bencher: Bencher<'_, '_>) {
-    bencher.counter(ItemsCount::new(ROWS)).with_inputs(|| (Desktop::of(0), creates())).bench_values(|(mut desktop, rows)| {
-        desktop.push(rows);
-        desktop
-    });
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| (Desktop::of(0), creates()))
+        .bench_values(|(mut desktop, rows)| {
+            desktop.push(rows);
+            desktop
+        });
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn push_of_1_000_updates(bencher: Bencher<'_, '_>) {
     let rows = || updates(1, &json!({ "c1": "updated", "title": "updated" }));
-    bencher.counter(ItemsCount::new(ROWS)).with_inputs(|| (Desktop::with_pushed_rows(), rows())).bench_values(|(mut desktop, rows)| {
-        desktop.push(rows);
-        desktop
-    });
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| (Desktop::with_pushed_rows(), rows()))
+        .bench_values(|(mut desktop, rows)| {
+            desktop.push(rows);
+            desktop
+        });
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
@@ -183,8 +225,10 @@ fn push_of_1_000_clashes(bencher: Bencher<'_, '_>) {
         desktop.engine.capture(now()).unwrap();
         (desktop, updates(1, &json!({ "c2": "the phone" })))
     };
-    bencher.counter(ItemsCount::new(ROWS)).with_inputs(start).bench_values(|(mut desktop, rows)| {
-        desktop.push(rows);
-        desktop
-    });
+    bencher.counter(ItemsCount::new(ROWS)).with_inputs(start).bench_values(
+        |(mut desktop, rows)| {
+            desktop.push(rows);
+            desktop
+        },
+    );
 }

@@ -36,14 +36,31 @@ impl Pair {
 
     fn seal(&self, body: &[u8]) -> (Vec<u8>, envelope::AwaitedResponse) {
         let (client, server) = (self.client.public_key(), self.server.public_key());
-        let route = Route { method: "POST", target: "/api/sync/push", client: &client, server: &server };
-        envelope::seal_request(route, &self.secret, &self.prekey_public, 7, 1, 1_000, body, &self.client, &mut system_rng()).unwrap()
+        let route =
+            Route { method: "POST", target: "/api/sync/push", client: &client, server: &server };
+        envelope::seal_request(
+            route,
+            &self.secret,
+            &self.prekey_public,
+            7,
+            1,
+            1_000,
+            body,
+            &self.client,
+            &mut system_rng(),
+        )
+        .unwrap()
     }
 
     fn open(&self, sealed: &[u8]) -> envelope::OpenedRequest {
         let (client, server) = (self.client.public_key(), self.server.public_key());
-        envelope::open_request(Route { method: "POST", target: "/api/sync/push", client: &client, server: &server }, &self.secret, &self.prekey, sealed)
-            .unwrap()
+        envelope::open_request(
+            Route { method: "POST", target: "/api/sync/push", client: &client, server: &server },
+            &self.secret,
+            &self.prekey,
+            sealed,
+        )
+        .unwrap()
     }
 }
 
@@ -66,5 +83,7 @@ fn open_a_request(bencher: Bencher<'_, '_>, length: usize) {
 fn seal_an_answer(bencher: Bencher<'_, '_>, length: usize) {
     let (pair, body) = (Pair::new(), vec![7; length]);
     let responder = pair.open(&pair.seal(b"").0).responder;
-    bencher.counter(BytesCount::new(length)).bench(|| responder.clone().seal(200, &body, &mut system_rng()).unwrap());
+    bencher
+        .counter(BytesCount::new(length))
+        .bench(|| responder.clone().seal(200, &body, &mut system_rng()).unwrap());
 }

@@ -1,8 +1,15 @@
-//! The whole system, measured as its users have it: real nodes as processes on loopback, real files, sealed HTTP.
+//! The whole system, measured as its users have it: real nodes as processes on loopback, real
+//! files, sealed HTTP.
 //!
-//! `cargo bench --bench system -- [ROWS] [--json] [--runs N]`: 10,000 rows and 3 runs unless said otherwise. Each figure is the
-//! median, beside the floor (the same rows read and written by plain SQLite in one transaction) where one makes sense.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark stops at the first surprise")]
+//! `cargo bench --bench system -- [ROWS] [--json] [--runs N]`: 10,000 rows and 3 runs unless said
+//! otherwise. Each figure is the median, beside the floor (the same rows read and written by plain
+//! SQLite in one transaction) where one makes sense.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod notes;
 
@@ -50,12 +57,24 @@ struct Cost {
 
 fn kib(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().find(|line| line.starts_with(field)).and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<u64> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<u64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
     Duration::from_millis(fields.iter().sum::<u64>() * TICK_MS)
 }
 
@@ -72,7 +91,12 @@ impl Node {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
-        command.args(arguments).arg("--db").arg(self.database()).arg("--data-dir").arg(self.folder.path().join("data"));
+        command
+            .args(arguments)
+            .arg("--db")
+            .arg(self.database())
+            .arg("--data-dir")
+            .arg(self.folder.path().join("data"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command
     }
@@ -94,7 +118,11 @@ impl Node {
         });
         let mut output = Vec::new();
         child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
-        assert!(child.wait().unwrap().success(), "{arguments:?}: {}", String::from_utf8_lossy(&output));
+        assert!(
+            child.wait().unwrap().success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output)
+        );
         let wall = begun.elapsed();
         done.store(true, Ordering::Relaxed);
         let (peak_kib, cpu) = watching.join().unwrap();
@@ -104,7 +132,19 @@ impl Node {
     /// Starts serving; how long until it is ready.
     fn serve(&mut self) -> Duration {
         let begun = Instant::now();
-        let arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--admin-port", "0", "--pairing-approval", "none", "--no-live", "--no-discovery"];
+        let arguments = [
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+            "--pairing-approval",
+            "none",
+            "--no-live",
+            "--no-discovery",
+        ];
         let mut child = self.command(&arguments).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -163,7 +203,9 @@ fn floor(from: &Path, figures: &mut Figures) {
     let begun = Instant::now();
     let source = Connection::open(from).unwrap();
     let target = Connection::open(folder.path().join("floor.db")).unwrap();
-    let sql: String = source.query_row("SELECT sql FROM sqlite_schema WHERE name = 'note'", [], |row| row.get(0)).unwrap();
+    let sql: String = source
+        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'note'", [], |row| row.get(0))
+        .unwrap();
     target.execute_batch(&format!("{sql}; BEGIN")).unwrap();
     let mut select = source.prepare("SELECT * FROM note").unwrap();
     let columns = select.column_count();
@@ -171,7 +213,8 @@ fn floor(from: &Path, figures: &mut Figures) {
     let mut insert = target.prepare(&format!("INSERT INTO note VALUES ({places})")).unwrap();
     let mut rows = select.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
-        let values: Vec<rusqlite::types::Value> = (0..columns).map(|column| row.get(column).unwrap()).collect();
+        let values: Vec<rusqlite::types::Value> =
+            (0..columns).map(|column| row.get(column).unwrap()).collect();
         insert.execute(rusqlite::params_from_iter(values)).unwrap();
     }
     drop(insert);
@@ -186,10 +229,13 @@ fn app_writes(path: &Path) -> f64 {
     let begun = Instant::now();
     for batch in 0..50 {
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let mut update = connection.prepare_cached("UPDATE note SET c1 = ?2, title = ?3 WHERE id = ?1").unwrap();
+        let mut update =
+            connection.prepare_cached("UPDATE note SET c1 = ?2, title = ?3 WHERE id = ?1").unwrap();
         for row in 0..100 {
             let id = batch * 100 + row + 1;
-            update.execute(params![id, format!("written {batch}"), format!("Title {row}")]).unwrap();
+            update
+                .execute(params![id, format!("written {batch}"), format!("Title {row}")])
+                .unwrap();
         }
         drop(update);
         connection.execute_batch("COMMIT").unwrap();
@@ -204,7 +250,12 @@ fn watch_health(address: String, stop: Arc<AtomicBool>) -> std::thread::JoinHand
         while !stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
             let mut stream = TcpStream::connect(&address).unwrap();
-            stream.write_all(format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+            stream
+                .write_all(
+                    format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+                        .as_bytes(),
+                )
+                .unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
             assert!(answer.contains("\"ok\""), "{answer}");
@@ -241,15 +292,27 @@ impl Phone {
             device_key: identity.public_key(),
             busy_timeout: Duration::from_secs(5),
         };
-        let engine = Engine::init(options, Box::new(|bytes| rand_core::Rng::fill_bytes(&mut system_rng(), bytes)), now()).unwrap();
+        let engine = Engine::init(
+            options,
+            Box::new(|bytes| rand_core::Rng::fill_bytes(&mut system_rng(), bytes)),
+            now(),
+        )
+        .unwrap();
         let device = trust.find(&id).unwrap().unwrap();
-        Self { identity, device, trust, engine: EngineHandle::spawn(engine).unwrap(), _folder: folder }
+        Self {
+            identity,
+            device,
+            trust,
+            engine: EngineHandle::spawn(engine).unwrap(),
+            _folder: folder,
+        }
     }
 
     async fn post(&self, target: &str, body: &Value) -> (Value, Duration) {
         let body = serde_json::to_vec(body).unwrap();
         let begun = Instant::now();
-        let answer = client::post(&self.identity, &self.trust, &self.device, target, &body).await.unwrap();
+        let answer =
+            client::post(&self.identity, &self.trust, &self.device, target, &body).await.unwrap();
         (serde_json::from_slice(&answer).unwrap(), begun.elapsed())
     }
 
@@ -292,7 +355,14 @@ fn engine(database: &Path, folder: &Path, identity: &Identity) -> Engine {
         device_key: identity.public_key(),
         busy_timeout: Duration::from_secs(5),
     };
-    Engine::open_or_migrate(options, Box::new(|bytes| rand_core::Rng::fill_bytes(&mut system_rng(), bytes)), now(), &mut |_, _| {}).unwrap().0
+    Engine::open_or_migrate(
+        options,
+        Box::new(|bytes| rand_core::Rng::fill_bytes(&mut system_rng(), bytes)),
+        now(),
+        &mut |_, _| {},
+    )
+    .unwrap()
+    .0
 }
 
 /// A note somebody goes on writing at: 1,000 times another word of it.
@@ -314,7 +384,10 @@ fn history(figures: &mut Figures) {
     let last = &mut took[EDITED - 100..];
     last.sort_unstable();
     figures.ms("history: an edit after 1,000 of one row is taken in, ms", last[50]);
-    figures.add("history: the file grows by each of 1,000 edits of a 500-character note, bytes", (size() - before) / EDITED as f64);
+    figures.add(
+        "history: the file grows by each of 1,000 edits of a 500-character note, bytes",
+        (size() - before) / EDITED as f64,
+    );
 }
 
 async fn pushes(desktop: &Node, figures: &mut Figures) {
@@ -323,26 +396,47 @@ async fn pushes(desktop: &Node, figures: &mut Figures) {
     let row = |uuid: &str, version: i64, operation: &str, data: Value| json!({ "entity_type": "note", "sync_uuid": uuid, "operation": operation, "version": version, "data": data });
     let filled = |index: usize| {
         let mut data = serde_json::Map::new();
-        (1..=14).for_each(|column| drop(data.insert(format!("c{column}"), format!("pushed {column} of {index}").into())));
+        (1..=14).for_each(|column| {
+            drop(data.insert(format!("c{column}"), format!("pushed {column} of {index}").into()))
+        });
         data.insert("note".to_owned(), text(index as u64, 500).into());
         Value::Object(data)
     };
-    let uuids: Vec<String> = (0..PUSHED).map(|index| format!("{index:08x}-0000-4000-8000-{:012x}", now_ms())).collect();
-    let creates: Vec<Value> = uuids.iter().enumerate().map(|(index, uuid)| row(uuid, 1, "create", filled(index))).collect();
+    let uuids: Vec<String> =
+        (0..PUSHED).map(|index| format!("{index:08x}-0000-4000-8000-{:012x}", now_ms())).collect();
+    let creates: Vec<Value> = uuids
+        .iter()
+        .enumerate()
+        .map(|(index, uuid)| row(uuid, 1, "create", filled(index)))
+        .collect();
     let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": creates })).await;
-    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(PUSHED as u64), Some(0)));
+    assert_eq!(
+        (answer["accepted"].as_u64(), answer["rejected"].as_u64()),
+        (Some(PUSHED as u64), Some(0))
+    );
     figures.ms("push of 1,000 creates, ms", took);
-    let updates: Vec<Value> = uuids.iter().map(|uuid| row(uuid, 1, "update", json!({ "c1": "updated", "title": "updated" }))).collect();
+    let updates: Vec<Value> = uuids
+        .iter()
+        .map(|uuid| row(uuid, 1, "update", json!({ "c1": "updated", "title": "updated" })))
+        .collect();
     let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": updates })).await;
-    assert_eq!((answer["accepted"].as_u64(), answer["conflicts"].as_array().map(Vec::len)), (Some(PUSHED as u64), Some(0)));
+    assert_eq!(
+        (answer["accepted"].as_u64(), answer["conflicts"].as_array().map(Vec::len)),
+        (Some(PUSHED as u64), Some(0))
+    );
     figures.ms("push of 1,000 updates, ms", took);
     desktop.app("UPDATE note SET c2 = 'the desktop' WHERE c1 = 'updated'");
     // The node has taken in what the app wrote before the phone comes home.
     std::thread::sleep(Duration::from_millis(500));
-    let clashes: Vec<Value> = uuids.iter().map(|uuid| row(uuid, 2, "update", json!({ "c2": "the phone" }))).collect();
+    let clashes: Vec<Value> =
+        uuids.iter().map(|uuid| row(uuid, 2, "update", json!({ "c2": "the phone" }))).collect();
     let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": clashes })).await;
     // A reply lists some 2 MiB of them; all are open.
-    assert!(answer["conflicts"].as_array().is_some_and(|listed| listed.len() > PUSHED / 2), "{}", answer["message"]);
+    assert!(
+        answer["conflicts"].as_array().is_some_and(|listed| listed.len() > PUSHED / 2),
+        "{}",
+        answer["message"]
+    );
     assert_eq!(desktop.run(&["status"]).0["conflicts"].as_u64(), Some(PUSHED as u64));
     figures.ms("push of 1,000 clashes, ms", took);
 }
@@ -382,7 +476,8 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     figures.ms("migrate, with backup and comparison, ms", migrated.wall);
     figures.ms("migrate, CPU ms", migrated.cpu);
     figures.add("migrate, peak MiB", migrated.peak_kib as f64 / 1024.0);
-    // On a copy: what is written once more counts as a save, and the sync that follows is one of rows as they were migrated.
+    // On a copy: what is written once more counts as a save, and the sync that follows is one of
+    // rows as they were migrated.
     let copy = desktop.folder.path().join("written.db");
     std::fs::copy(desktop.database(), &copy).unwrap();
     let after = app_writes(&copy);
@@ -393,7 +488,10 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     figures.add("idle node, resident MiB", kib(desktop.pid(), "VmRSS") as f64 / 1024.0);
     let (begun, used) = (Instant::now(), cpu(desktop.pid()));
     std::thread::sleep(Duration::from_secs(5));
-    figures.add("idle node, % of a core", 100.0 * (cpu(desktop.pid()) - used).as_secs_f64() / begun.elapsed().as_secs_f64());
+    figures.add(
+        "idle node, % of a core",
+        100.0 * (cpu(desktop.pid()) - used).as_secs_f64() / begun.elapsed().as_secs_f64(),
+    );
 
     let second = Node::of(empty);
     second.run(&["migrate"]);
@@ -410,11 +508,20 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     assert_eq!(peer["pulled"].as_i64(), Some(rows), "{report}");
     figures.ms("first sync, ms", first.wall);
     figures.ms("first sync, CPU ms of the calling process", first.cpu);
-    figures.ms("first sync, CPU ms of the serving process, with the statuses of another device", cpu(desktop.pid()) - before);
+    figures.ms(
+        "first sync, CPU ms of the serving process, with the statuses of another device",
+        cpu(desktop.pid()) - before,
+    );
     figures.add("first sync, µs a row", first.wall.as_secs_f64() * 1e6 / rows as f64);
-    figures.add("first sync, MB on the wire", (peer["bytes_sent"].as_f64().unwrap() + peer["bytes_received"].as_f64().unwrap()) / 1e6);
+    figures.add(
+        "first sync, MB on the wire",
+        (peer["bytes_sent"].as_f64().unwrap() + peer["bytes_received"].as_f64().unwrap()) / 1e6,
+    );
     figures.add("first sync, peak MiB of the calling process", first.peak_kib as f64 / 1024.0);
-    figures.add("first sync, peak MiB of the serving process", kib(desktop.pid(), "VmHWM") as f64 / 1024.0);
+    figures.add(
+        "first sync, peak MiB of the serving process",
+        kib(desktop.pid(), "VmHWM") as f64 / 1024.0,
+    );
     figures.ms("health meanwhile, longest ms", health.join().unwrap());
     figures.ms("another device's sealed status meanwhile, longest ms", others.join().unwrap());
 
@@ -424,18 +531,30 @@ fn measure(original: &Path, empty: &Path, rows: i64, figures: &mut Figures) {
     let peer = &report["peers"][0];
     assert_eq!(peer["pulled"].as_u64(), Some(10), "{report}");
     figures.ms("10 changed rows, ms (the whole command)", changed.wall);
-    figures.add("10 changed rows, KB on the wire", (peer["bytes_sent"].as_f64().unwrap() + peer["bytes_received"].as_f64().unwrap()) / 1e3);
+    figures.add(
+        "10 changed rows, KB on the wire",
+        (peer["bytes_sent"].as_f64().unwrap() + peer["bytes_received"].as_f64().unwrap()) / 1e3,
+    );
     second.app("UPDATE note SET c4 = 'changed here' WHERE id <= 1000");
     let (report, pushed) = second.run(&["sync"]);
     assert_eq!(report["peers"][0]["pushed"].as_i64(), Some(rows.min(1_000)), "{report}");
-    figures.ms("1,000 edits captured and pushed by another desktop, ms (the whole command)", pushed.wall);
+    figures.ms(
+        "1,000 edits captured and pushed by another desktop, ms (the whole command)",
+        pushed.wall,
+    );
     of_one_thread().block_on(pushes(&desktop, figures));
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let as_json = arguments.iter().any(|argument| argument == "--json");
-    let number = |name: &str| arguments.iter().position(|argument| argument == name).and_then(|place| arguments.get(place + 1)?.parse::<usize>().ok());
+    let number = |name: &str| {
+        arguments
+            .iter()
+            .position(|argument| argument == name)
+            .and_then(|place| arguments.get(place + 1)?.parse::<usize>().ok())
+    };
     let runs = number("--runs").unwrap_or(3);
     let rows = arguments.first().and_then(|argument| argument.parse().ok()).unwrap_or(10_000_i64);
     let folder = tempfile::TempDir::new().unwrap();
@@ -447,7 +566,11 @@ fn main() {
         measure(&original, &empty, rows, &mut figures);
         history(&mut figures);
     }
-    let medians: BTreeMap<&str, f64> = figures.0.keys().map(|name| (*name, (figures.median(name) * 100.0).round() / 100.0)).collect();
+    let medians: BTreeMap<&str, f64> = figures
+        .0
+        .keys()
+        .map(|name| (*name, (figures.median(name) * 100.0).round() / 100.0))
+        .collect();
     if as_json {
         println!("{}", json!({ "rows": rows, "runs": runs, "medians": medians }));
         return;

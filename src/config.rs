@@ -82,17 +82,20 @@ pub struct Config {
     pub conflict_resolution: Option<ConflictResolution>,
     /// Whether devices are looked for on the network; unless said otherwise they are.
     pub discovery: Option<bool>,
-    /// Whether a serving node stays in step with paired devices by itself; unless said otherwise it does.
+    /// Whether a serving node stays in step with paired devices by itself; unless said otherwise it
+    /// does.
     pub live: Option<bool>,
     /// How two files meet for the first time: judge, copies, unrelated, or ask.
     pub first_contact: Option<FirstContactSetting>,
 }
 
-/// What becomes of clashes in rows that clients without automerge push. Edits that do not clash merge, whatever is said here.
+/// What becomes of clashes in rows that clients without automerge push. Edits that do not clash
+/// merge, whatever is said here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConflictResolution {
-    /// What is left after merging waits for a decision. `version` is the word of Storymaster's own server for it.
+    /// What is left after merging waits for a decision. `version` is the word of Storymaster's own
+    /// server for it.
     #[default]
     #[serde(alias = "version")]
     Merge,
@@ -119,10 +122,14 @@ impl ConflictResolution {
     }
 }
 
-fn rows_of_a_page<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+fn rows_of_a_page<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<usize>, D::Error> {
     match usize::deserialize(deserializer)? {
         rows @ 1..=PAGE_ENTITIES_MAX => Ok(Some(rows)),
-        rows => Err(serde::de::Error::custom(format!("batch_size can't be {rows}: a page holds 1 to {PAGE_ENTITIES_MAX} rows"))),
+        rows => Err(serde::de::Error::custom(format!(
+            "batch_size can't be {rows}: a page holds 1 to {PAGE_ENTITIES_MAX} rows"
+        ))),
     }
 }
 
@@ -158,12 +165,15 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Whether this may be the address of a device: where the configuration names one, only of that.
+    /// Whether this may be the address of a device: where the configuration names one, only of
+    /// that.
     #[must_use]
     pub fn may_be(&self, device_id: &str, name: &str) -> bool {
         match self {
             Self::Address(_) | Self::Table { device: None, .. } => true,
-            Self::Table { device: Some(device), .. } => device == name || device_id.starts_with(device.as_str()),
+            Self::Table { device: Some(device), .. } => {
+                device == name || device_id.starts_with(device.as_str())
+            }
         }
     }
 
@@ -208,7 +218,9 @@ impl Config {
 /// # Errors
 /// When the system names no home.
 pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
-    directories::ProjectDirs::from("", "", "storysync").map(|dirs| dirs.data_dir().to_owned()).ok_or(ConfigError::NoHome)
+    directories::ProjectDirs::from("", "", "storysync")
+        .map(|dirs| dirs.data_dir().to_owned())
+        .ok_or(ConfigError::NoHome)
 }
 
 /// Storymaster's own database.

@@ -6,8 +6,8 @@
 //!          └────────project───────────┴────────────merge + conflicts◀───────open─────────────┘
 //! ```
 //!
-//! Arrows point one way: `trust` → `store`, `app` → `sync` → `net` → `node` → `cli`. `store` (our tables)
-//! and `app` (the app's) never name each other; `sync` joins them.
+//! Arrows point one way: `trust` → `store`, `app` → `sync` → `net` → `node` → `cli`. `store` (our
+//! tables) and `app` (the app's) never name each other; `sync` joins them.
 
 pub mod app;
 pub mod cli;

@@ -8,7 +8,10 @@ fn main() -> ExitCode {
         Err(error) => {
             let sentence = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
             // Nothing is left to tell when stderr is gone, too.
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("storysync: {sentence}\n").as_bytes());
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("storysync: {sentence}\n").as_bytes(),
+            );
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,5 @@
-//! Assembly of a serving node: keys, Engine, listeners, watch; its start, its line on stdout, its end.
+//! Assembly of a serving node: keys, Engine, listeners, watch; its start, its line on stdout, its
+//! end.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -64,10 +65,12 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// Another node serves from the same data directory.
-    #[error("a node is already serving from {}: stop it first, or give this one its own --data-dir and pair it as another device", .0.display())]
+    #[error("a node is already serving from {}: stop it first, or give this one its own --data-dir \
+        and pair it as another device", .0.display())]
     AlreadyServing(PathBuf),
     /// Another node serves the same file.
-    #[error("{} is served already, by the node of {}: one file has one node; stop that one, or give this one its own copy of the file", database.display(), by.as_deref().map_or("another data directory".into(), Path::to_string_lossy))]
+    #[error("{} is served already, by the node of {}: one file has one node; stop that one, or \
+        give this one its own copy of the file", database.display(), by.as_deref().map_or("another data directory".into(), Path::to_string_lossy))]
     FileIsServed {
         /// The file.
         database: PathBuf,
@@ -97,7 +100,11 @@ pub struct AdminFile {
 
 impl std::fmt::Debug for AdminFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdminFile").field("url", &self.url).field("pid", &self.pid).field("lan_port", &self.lan_port).finish_non_exhaustive()
+        f.debug_struct("AdminFile")
+            .field("url", &self.url)
+            .field("pid", &self.pid)
+            .field("lan_port", &self.lan_port)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,7 +132,8 @@ pub struct ServeOptions {
     pub host: IpAddr,
     /// Port of the LAN listener; 0 for any free one.
     pub port: u16,
-    /// Whether somebody chose this port: it is then served on or not at all. Otherwise the next free one will do.
+    /// Whether somebody chose this port: it is then served on or not at all. Otherwise the next
+    /// free one will do.
     pub port_is_chosen: bool,
     /// The same of the port of the loopback listener.
     pub admin_port_is_chosen: bool,
@@ -166,14 +174,24 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(source) if source.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(ServeError::PortTaken { ip: address.ip(), port: address.port(), flag, holder: who_holds(address).await })
+            Err(ServeError::PortTaken {
+                ip: address.ip(),
+                port: address.port(),
+                flag,
+                holder: who_holds(address).await,
+            })
         }
         Err(source) => Err(ServeError::Bind { address, source }),
     }
 }
 
 /// Binds a port; where nobody chose it and it is taken, the next that is free.
-async fn bind_or_next(address: SocketAddr, flag: &'static str, is_chosen: bool, kept_for_others: u16) -> Result<TcpListener, ServeError> {
+async fn bind_or_next(
+    address: SocketAddr,
+    flag: &'static str,
+    is_chosen: bool,
+    kept_for_others: u16,
+) -> Result<TcpListener, ServeError> {
     let (taken, by) = match bind(address, flag).await {
         Err(ServeError::PortTaken { ip, port, flag, holder }) if !is_chosen => {
             let by = holder.clone().unwrap_or_else(|| "another program".to_owned());
@@ -181,9 +199,16 @@ async fn bind_or_next(address: SocketAddr, flag: &'static str, is_chosen: bool, 
         }
         other => return other,
     };
-    for port in (1..=PORTS_TRIED_MAX).filter_map(|step| address.port().checked_add(step)).filter(|port| *port != kept_for_others) {
+    for port in (1..=PORTS_TRIED_MAX)
+        .filter_map(|step| address.port().checked_add(step))
+        .filter(|port| *port != kept_for_others)
+    {
         if let Ok(listener) = TcpListener::bind(SocketAddr::new(address.ip(), port)).await {
-            tracing::warn!("port {} is taken by {by}, which goes on; serving on {port} instead (choose another with {flag})", address.port());
+            tracing::warn!(
+                "port {} is taken by {by}, which goes on; serving on {port} instead (choose \
+                    another with {flag})",
+                address.port()
+            );
             return Ok(listener);
         }
     }
@@ -195,22 +220,56 @@ impl Node {
     ///
     /// # Errors
     /// See [`ServeError`].
-    pub async fn start(mut engine: Engine, trust: TrustStore, identity: Identity, data_dir: &Path, options: ServeOptions) -> Result<Self, ServeError> {
-        let serving = key_file::lock_serving(data_dir)?.ok_or_else(|| ServeError::AlreadyServing(data_dir.to_owned()))?;
+    pub async fn start(
+        mut engine: Engine,
+        trust: TrustStore,
+        identity: Identity,
+        data_dir: &Path,
+        options: ServeOptions,
+    ) -> Result<Self, ServeError> {
+        let serving = key_file::lock_serving(data_dir)?
+            .ok_or_else(|| ServeError::AlreadyServing(data_dir.to_owned()))?;
         let file_lock = match file_lock::lock(engine.database(), data_dir) {
             Locking::Held(lock) => Some(lock),
-            Locking::Other(by) => return Err(ServeError::FileIsServed { database: engine.database().to_owned(), by }),
+            Locking::Other(by) => {
+                return Err(ServeError::FileIsServed {
+                    database: engine.database().to_owned(),
+                    by,
+                });
+            }
             Locking::Impossible => None,
         };
-        let lan = bind_or_next(SocketAddr::new(options.host, options.port), "--port", options.port_is_chosen, options.admin_port).await?;
+        let lan = bind_or_next(
+            SocketAddr::new(options.host, options.port),
+            "--port",
+            options.port_is_chosen,
+            options.admin_port,
+        )
+        .await?;
         let admin_address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port);
-        let admin = bind_or_next(admin_address, "--admin-port", options.admin_port_is_chosen, options.port).await?;
-        let port_of = |listener: &TcpListener, asked: u16| listener.local_addr().map_or(asked, |address| address.port());
-        let (lan_port, admin_port) = (port_of(&lan, options.port), port_of(&admin, options.admin_port));
-        let reachable = crate::net::addresses::reachable(options.host).first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let ready = Ready { url: format!("http://{}", SocketAddr::new(reachable, lan_port)), admin_url: format!("http://127.0.0.1:{admin_port}") };
+        let admin =
+            bind_or_next(admin_address, "--admin-port", options.admin_port_is_chosen, options.port)
+                .await?;
+        let port_of = |listener: &TcpListener, asked: u16| {
+            listener.local_addr().map_or(asked, |address| address.port())
+        };
+        let (lan_port, admin_port) =
+            (port_of(&lan, options.port), port_of(&admin, options.admin_port));
+        let reachable = crate::net::addresses::reachable(options.host)
+            .first()
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let ready = Ready {
+            url: format!("http://{}", SocketAddr::new(reachable, lan_port)),
+            admin_url: format!("http://127.0.0.1:{admin_port}"),
+        };
         let admin_token = Secret::random(&mut system_rng());
-        let file = AdminFile { url: ready.admin_url.clone(), token: to_base64url(admin_token.expose()), pid: std::process::id(), lan_port };
+        let file = AdminFile {
+            url: ready.admin_url.clone(),
+            token: to_base64url(admin_token.expose()),
+            pid: std::process::id(),
+            lan_port,
+        };
         let path = data_dir.join(ADMIN_FILE);
         serde_json::to_vec(&file)
             .map_err(std::io::Error::other)
@@ -223,7 +282,8 @@ impl Node {
             tracing::warn!(%error, "the name could not be remembered");
         }
         let database = engine.database().to_owned();
-        // Whoever meets a lock steps back and lets the others have their turn: see EngineHandle::call.
+        // Whoever meets a lock steps back and lets the others have their turn: see
+        // EngineHandle::call.
         engine.wait_for_writers(BUSY_TIMEOUT);
         let engine = EngineHandle::spawn(engine).map_err(ServeError::Thread)?;
         let settings = NodeSettings {
@@ -236,9 +296,21 @@ impl Node {
             installation: key_file::installation(data_dir),
             asks_at_first_contact: options.asks_at_first_contact,
         };
-        let state = Arc::new(NodeState::new(engine, trust, identity, admin_token, &database, settings));
+        let state =
+            Arc::new(NodeState::new(engine, trust, identity, admin_token, &database, settings));
         let (discovery, live) = (options.discovery, options.live);
-        Ok(Self { state, ready, lan, admin, database, data_dir: data_dir.to_owned(), discovery, live, _serving: serving, _file_lock: file_lock })
+        Ok(Self {
+            state,
+            ready,
+            lan,
+            admin,
+            database,
+            data_dir: data_dir.to_owned(),
+            discovery,
+            live,
+            _serving: serving,
+            _file_lock: file_lock,
+        })
     }
 
     /// The READY line's content.
@@ -279,8 +351,18 @@ impl Node {
             discovering,
             staying_in_step,
             lan::mirror_devices(&self.state),
-            server::serve(self.lan, lan::router(Arc::clone(&self.state)), Arc::clone(&self.state.connections), stop.clone()),
-            server::serve(self.admin, admin::router(Arc::clone(&self.state)), Connections::new(Limits::LOOPBACK), stop.clone()),
+            server::serve(
+                self.lan,
+                lan::router(Arc::clone(&self.state)),
+                Arc::clone(&self.state.connections),
+                stop.clone()
+            ),
+            server::serve(
+                self.admin,
+                admin::router(Arc::clone(&self.state)),
+                Connections::new(Limits::LOOPBACK),
+                stop.clone()
+            ),
             file_watch::run(Arc::clone(&self.state), self.database, stop.clone()),
         );
         // Another node may have taken over meanwhile: its file is not ours to remove.
@@ -296,13 +378,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_port_nobody_chose_gives_way_to_the_next_and_a_chosen_one_is_told_with_who_holds_it() {
+    async fn a_taken_port_nobody_chose_gives_way_to_the_next_and_a_chosen_one_is_told_with_who_holds_it()
+     {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let given = bind_or_next(address, "--port", false, 0).await.unwrap();
         assert!(given.local_addr().unwrap().port() > address.port());
         let refused = bind_or_next(address, "--port", true, 0).await.unwrap_err().to_string();
-        assert!(refused.contains(&format!("(process {})", std::process::id())) && refused.contains("--port"), "{refused}");
+        assert!(
+            refused.contains(&format!("(process {})", std::process::id()))
+                && refused.contains("--port"),
+            "{refused}"
+        );
         let skipped = address.port().saturating_add(1);
         let given = bind_or_next(address, "--port", false, skipped).await.unwrap();
         assert_ne!(given.local_addr().unwrap().port(), skipped, "kept for the other listener");

@@ -16,5 +16,11 @@ pub(crate) fn start(verbose: u8, serving: bool) {
         tracing::error!(place, "something broke off inside");
     }));
     // A second start (in tests) keeps the first.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init());
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .try_init(),
+    );
 }

@@ -13,8 +13,9 @@ const BLOB_KEY: &str = "$base64";
 /// Key of the JSON object that stands for a double JSON can't spell (infinities).
 const REAL_KEY: &str = "$real";
 
-/// Opens the bytes that stand for TEXT which is not UTF-8 (half an emoji, cut by an app that counts in UTF-16): documents hold
-/// UTF-8 only, and both the bytes and their storage class must come through. No picture or archive begins so.
+/// Opens the bytes that stand for TEXT which is not UTF-8 (half an emoji, cut by an app that counts
+/// in UTF-16): documents hold UTF-8 only, and both the bytes and their storage class must come
+/// through. No picture or archive begins so.
 const ILL_FORMED_TEXT: &[u8] = b"\0storysync: TEXT that is not UTF-8\0";
 
 /// Reads a column.
@@ -60,12 +61,16 @@ pub fn to_json(value: &Value) -> serde_json::Value {
     }
 }
 
-/// The JSON that stands for a value of a column: 0 and 1 are false and true where the app declares the column so. Any other
-/// number stays one.
+/// The JSON that stands for a value of a column: 0 and 1 are false and true where the app declares
+/// the column so. Any other number stays one.
 #[must_use]
 pub fn to_json_of(table: Option<&Table>, column: &str, value: &Value) -> serde_json::Value {
     match value {
-        Value::Integer(bit @ (0 | 1)) if table.and_then(|table| table.column(column)).is_some_and(Column::is_boolean) => json!(*bit == 1),
+        Value::Integer(bit @ (0 | 1))
+            if table.and_then(|table| table.column(column)).is_some_and(Column::is_boolean) =>
+        {
+            json!(*bit == 1)
+        }
         value => to_json(value),
     }
 }
@@ -82,7 +87,9 @@ pub fn from_json(json: &serde_json::Value) -> Option<Value> {
         },
         serde_json::Value::String(text) => Some(Value::Text(text.clone())),
         serde_json::Value::Object(object) => match (object.get(BLOB_KEY), object.get(REAL_KEY)) {
-            (Some(serde_json::Value::String(text)), None) => STANDARD.decode(text).ok().map(Value::Blob),
+            (Some(serde_json::Value::String(text)), None) => {
+                STANDARD.decode(text).ok().map(Value::Blob)
+            }
             (None, Some(serde_json::Value::String(text))) => text.parse().ok().map(Value::Real),
             _ => None,
         },

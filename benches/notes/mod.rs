@@ -27,13 +27,20 @@ pub(crate) fn make(path: &Path, rows: i64) {
     let connection = Connection::open(path).unwrap();
     let columns: Vec<String> = (1..=14).map(|column| format!("c{column} TEXT")).collect();
     let sql = format!(
-        "CREATE TABLE note (id INTEGER PRIMARY KEY, {}, n1 INTEGER, n2 INTEGER, r1 REAL, r2 REAL, title TEXT, flag INTEGER, note TEXT)",
+        "CREATE TABLE note (id INTEGER PRIMARY KEY, {}, n1 INTEGER, n2 INTEGER, r1 REAL, r2 REAL, \
+            title TEXT, flag INTEGER, note TEXT)",
         columns.join(", ")
     );
     connection.execute_batch(&format!("{sql}; BEGIN")).unwrap();
-    let values: Vec<String> = (1..=14).map(|column| format!("'value {column} of row ' || ?1")).collect();
-    let mut insert =
-        connection.prepare(&format!("INSERT INTO note VALUES (?1, {}, ?1, ?1 * 7, ?1 / 3.0, ?1 / 7.0, 'Title ' || ?1, 1, ?2)", values.join(", "))).unwrap();
+    let values: Vec<String> =
+        (1..=14).map(|column| format!("'value {column} of row ' || ?1")).collect();
+    let mut insert = connection
+        .prepare(&format!(
+            "INSERT INTO note VALUES (?1, {}, ?1, ?1 * 7, ?1 / 3.0, ?1 / \
+            7.0, 'Title ' || ?1, 1, ?2)",
+            values.join(", ")
+        ))
+        .unwrap();
     for row in 1..=rows {
         insert.execute(params![row, text(row.unsigned_abs(), 500)]).unwrap();
     }

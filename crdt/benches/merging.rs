@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use divan::Bencher;
-use storysync_crdt::{Actor, Document, EditPurpose, Heads, Value, conflicts, key, merge_prose, row};
+use storysync_crdt::{
+    Actor, Document, EditPurpose, Heads, Value, conflicts, key, merge_prose, row,
+};
 
 fn main() {
     divan::main();
@@ -50,7 +52,9 @@ fn edited_row(edits: usize) -> Document {
     for edit in 0..=edits {
         let actor = Actor::of_device(&[u8::from(edit % 2 == 0); 32], [7; 8]);
         let columns = if edit == 0 { 0..20 } else { edit % 20..edit % 20 + 1 };
-        let mut puts: BTreeMap<String, Value> = columns.map(|column| (format!("column_{column}"), Value::from(format!("value {edit}")))).collect();
+        let mut puts: BTreeMap<String, Value> = columns
+            .map(|column| (format!("column_{column}"), Value::from(format!("value {edit}"))))
+            .collect();
         puts.insert(key::UPDATED_AT.to_owned(), Value::from("2026-01-01 00:00:00"));
         puts.insert(key::VERSION.to_owned(), Value::Integer(1));
         let change = document.edit(puts, EditPurpose::Edit, None, &actor, 0).unwrap();
@@ -72,8 +76,12 @@ fn conflicts_after_edits(bencher: Bencher<'_, '_>, edits: usize) {
     let mut document = edited_row(edits);
     let base: Heads = document.heads().clone();
     for device in [3, 4] {
-        let puts = (0..20).map(|column| (format!("column_{column}"), Value::from(format!("by {device}")))).collect();
-        let change = document.edit(puts, EditPurpose::Edit, Some(&base), &Actor::of_device(&[device; 32], [1; 8]), 0).unwrap();
+        let puts = (0..20)
+            .map(|column| (format!("column_{column}"), Value::from(format!("by {device}"))))
+            .collect();
+        let change = document
+            .edit(puts, EditPurpose::Edit, Some(&base), &Actor::of_device(&[device; 32], [1; 8]), 0)
+            .unwrap();
         document.apply(change).unwrap();
     }
     bencher.bench(|| conflicts(divan::black_box(&document)));

@@ -1,7 +1,8 @@
 //! One automerge change of an entity document: its bytes, and what they say.
 //!
 //! Owns the encoding and the shape every change must have (root-level keys, scalar puts, bounded
-//! sizes, canonical bytes). Refuses to know what other changes exist: that is [`crate::Document`]'s.
+//! sizes, canonical bytes). Refuses to know what other changes exist: that is
+//! [`crate::Document`]'s.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
@@ -20,8 +21,8 @@ use crate::{Actor, ChangeHash, EntityId, Value, key};
 pub const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Highest `version` taken from another device: the largest integer JavaScript holds exactly.
 pub const VERSION_MAX: i64 = (1 << 53) - 1;
-/// Highest `version` a row may start with when it comes from another device: whatever is written on it stays
-/// below [`VERSION_MAX`].
+/// Highest `version` a row may start with when it comes from another device: whatever is written on
+/// it stays below [`VERSION_MAX`].
 pub const FIRST_VERSION_MAX: i64 = 1 << 52;
 /// Highest Lamport counter: automerge keeps them in 32 bits, and breaks on what lies above.
 pub(crate) const COUNTER_MAX: u64 = u32::MAX as u64;
@@ -95,10 +96,12 @@ impl Change {
             return Ok(Self::of(read.draft, read.hash, bytes.to_vec()));
         }
         // automerge 0.12 panics on some well-formed bytes; what is half read is dropped whole.
-        catch_unwind(AssertUnwindSafe(|| Self::decode_inspected(bytes))).unwrap_or(Err(DecodeError::Breaks))
+        catch_unwind(AssertUnwindSafe(|| Self::decode_inspected(bytes)))
+            .unwrap_or(Err(DecodeError::Breaks))
     }
 
-    /// Reads a change from our own log, whose bytes were checked when they came: only the checksum is compared again.
+    /// Reads a change from our own log, whose bytes were checked when they came: only the checksum
+    /// is compared again.
     ///
     /// # Errors
     /// See [`DecodeError`].
@@ -111,11 +114,21 @@ impl Change {
 
     fn of(draft: Draft, hash: ChangeHash, bytes: Vec<u8>) -> Self {
         let Draft { actor, seq, start_op, unix_seconds, message, deps, ops } = draft;
-        Self(Arc::new(Content { hash, actor, seq, start_op: start_op.get(), unix_seconds, deps, message, ops, bytes }))
+        Self(Arc::new(Content {
+            hash,
+            actor,
+            seq,
+            start_op: start_op.get(),
+            unix_seconds,
+            deps,
+            message,
+            ops,
+            bytes,
+        }))
     }
 
-    /// Reads a change another device made: as [`Self::decode`], and within limits that keep what devices
-    /// write after it within theirs.
+    /// Reads a change another device made: as [`Self::decode`], and within limits that keep what
+    /// devices write after it within theirs.
     ///
     /// # Errors
     /// See [`DecodeError`].
@@ -126,7 +139,8 @@ impl Change {
             return Err(DecodeError::Shape("it writes one key twice"));
         }
         if let Some(Value::Integer(version)) = change.value(key::VERSION)
-            && !(0..=if change.is_genesis() { FIRST_VERSION_MAX } else { VERSION_MAX }).contains(version)
+            && !(0..=if change.is_genesis() { FIRST_VERSION_MAX } else { VERSION_MAX })
+                .contains(version)
         {
             return Err(DecodeError::Shape("its version is out of range"));
         }
@@ -134,7 +148,8 @@ impl Change {
     }
 
     fn decode_inspected(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let encoded = automerge::Change::try_from(bytes).map_err(|error| DecodeError::Unreadable(error.to_string()))?;
+        let encoded = automerge::Change::try_from(bytes)
+            .map_err(|error| DecodeError::Unreadable(error.to_string()))?;
         let hash = encoded.hash();
         // automerge does not compare the checksum itself.
         if bytes.get(4..8) != hash.0.get(..4) {
@@ -151,7 +166,11 @@ impl Change {
         Ok(change)
     }
 
-    fn from_expanded(expanded: &ExpandedChange, hash: ChangeHash, bytes: &[u8]) -> Result<Self, DecodeError> {
+    fn from_expanded(
+        expanded: &ExpandedChange,
+        hash: ChangeHash,
+        bytes: &[u8],
+    ) -> Result<Self, DecodeError> {
         if !expanded.extra_bytes.is_empty() {
             return Err(DecodeError::Shape("it carries extra bytes"));
         }
@@ -181,7 +200,13 @@ impl Change {
                 .iter()
                 .map(|pred| {
                     let bytes = pred.actor().to_bytes();
-                    OpId { counter: pred.counter(), actor: actors.entry(bytes).or_insert_with(|| Actor::from_bytes(bytes)).clone() }
+                    OpId {
+                        counter: pred.counter(),
+                        actor: actors
+                            .entry(bytes)
+                            .or_insert_with(|| Actor::from_bytes(bytes))
+                            .clone(),
+                    }
                 })
                 .collect();
             ops.push(Op { key: key.as_str().into(), value, predecessors });
@@ -253,8 +278,8 @@ impl Change {
         self.0.deps.is_empty()
     }
 
-    /// Whether it may be the first change of `entity`: it names the row itself, or follows from the row's name
-    /// and content alone. Anything else is another row's, sent under this one's name.
+    /// Whether it may be the first change of `entity`: it names the row itself, or follows from the
+    /// row's name and content alone. Anything else is another row's, sent under this one's name.
     #[must_use]
     pub fn starts(&self, entity: &EntityId) -> bool {
         match self.value(key::ROW) {
@@ -265,7 +290,8 @@ impl Change {
                     && (self.0.seq, self.0.start_op, self.0.unix_seconds) == (1, 1, 0)
                     && self.0.message.is_none()
                     && self.0.ops.is_sorted_by(|a, b| a.key < b.key)
-                    && self.0.actor == genesis_actor(entity, self.0.ops.iter().map(|op| (&*op.key, &op.value)))
+                    && self.0.actor
+                        == genesis_actor(entity, self.0.ops.iter().map(|op| (&*op.key, &op.value)))
             }
         }
     }

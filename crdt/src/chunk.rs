@@ -1,8 +1,10 @@
-//! The bytes of a change chunk, written and read without automerge (its binary format, "Change chunks" and "Columns").
+//! The bytes of a change chunk, written and read without automerge (its binary format, "Change
+//! chunks" and "Columns").
 //!
-//! A change of an entity document is a list of puts of scalars at the root, and of such lists the format is a few run-length
-//! encoded columns: reading one so takes a tenth of the time automerge takes to read any change. What is written is byte for
-//! byte what automerge writes, which tests hold; what is not exactly that is not read here, and left to automerge to judge.
+//! A change of an entity document is a list of puts of scalars at the root, and of such lists the
+//! format is a few run-length encoded columns: reading one so takes a tenth of the time automerge
+//! takes to read any change. What is written is byte for byte what automerge writes, which tests
+//! hold; what is not exactly that is not read here, and left to automerge to judge.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -10,7 +12,9 @@ use std::num::NonZeroU64;
 use sha2::{Digest as _, Sha256};
 
 use crate::change::{COUNTER_MAX, Draft};
-use crate::guard::{CHUNK_TYPE_CHANGE, Cursor, DecodeError, HASH_BYTES, KEY_BYTES_MAX, MAGIC, column};
+use crate::guard::{
+    CHUNK_TYPE_CHANGE, Cursor, DecodeError, HASH_BYTES, KEY_BYTES_MAX, MAGIC, column,
+};
 use crate::{Actor, ChangeHash, Op, OpId, VALUE_BYTES_MAX, Value};
 
 /// Bytes before what the checksum covers: the magic, and the checksum itself.
@@ -41,7 +45,8 @@ fn length_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Run-length encoding: equal neighbours as a count and the value, others as a negative count and each of them.
+/// Run-length encoding: equal neighbours as a count and the value, others as a negative count and
+/// each of them.
 fn runs<T: PartialEq>(out: &mut Vec<u8>, values: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     let mut rest = values;
     while let Some(first) = rest.first() {
@@ -53,7 +58,8 @@ fn runs<T: PartialEq>(out: &mut Vec<u8>, values: &[T], write: impl Fn(&mut Vec<u
             continue;
         }
         // Up to the next pair of equal neighbours.
-        let literal = rest.windows(2).position(|pair| matches!(pair, [a, b] if a == b)).unwrap_or(rest.len());
+        let literal =
+            rest.windows(2).position(|pair| matches!(pair, [a, b] if a == b)).unwrap_or(rest.len());
         let (literals, after) = rest.split_at_checked(literal).unwrap_or((rest, &[]));
         signed(out, -i64::try_from(literals.len()).unwrap_or(i64::MAX));
         literals.iter().for_each(|value| write(out, value));
@@ -63,21 +69,49 @@ fn runs<T: PartialEq>(out: &mut Vec<u8>, values: &[T], write: impl Fn(&mut Vec<u
 
 /// Writes a change. The hash is its name.
 pub(crate) fn write(draft: &Draft) -> (ChangeHash, Vec<u8>) {
-    let body = body(draft.actor.as_bytes(), draft.seq, draft.start_op.get(), draft.unix_seconds, draft.message.as_deref(), &draft.deps, &draft.ops);
+    let body = body(
+        draft.actor.as_bytes(),
+        draft.seq,
+        draft.start_op.get(),
+        draft.unix_seconds,
+        draft.message.as_deref(),
+        &draft.deps,
+        &draft.ops,
+    );
     let mut chunk = Vec::with_capacity(CHECKED_FROM + 6 + body.len());
     chunk.extend_from_slice(&MAGIC);
     chunk.extend_from_slice(&[0; 4]);
     chunk.push(CHUNK_TYPE_CHANGE);
     length_prefixed(&mut chunk, &body);
-    let hash: [u8; HASH_BYTES] = Sha256::digest(chunk.get(CHECKED_FROM..).unwrap_or_default()).into();
+    let hash: [u8; HASH_BYTES] =
+        Sha256::digest(chunk.get(CHECKED_FROM..).unwrap_or_default()).into();
     chunk.iter_mut().skip(MAGIC.len()).zip(hash.iter().take(4)).for_each(|(to, from)| *to = *from);
     (ChangeHash(hash), chunk)
 }
 
-fn body(actor: &[u8], seq: u64, start_op: u64, unix_seconds: i64, message: Option<&str>, deps: &[ChangeHash], ops: &[Op]) -> Vec<u8> {
-    let others: BTreeSet<&[u8]> = ops.iter().flat_map(|op| &op.predecessors).map(|pred| pred.actor.as_bytes()).filter(|other| *other != actor).collect();
+fn body(
+    actor: &[u8],
+    seq: u64,
+    start_op: u64,
+    unix_seconds: i64,
+    message: Option<&str>,
+    deps: &[ChangeHash],
+    ops: &[Op],
+) -> Vec<u8> {
+    let others: BTreeSet<&[u8]> = ops
+        .iter()
+        .flat_map(|op| &op.predecessors)
+        .map(|pred| pred.actor.as_bytes())
+        .filter(|other| *other != actor)
+        .collect();
     let others: Vec<&[u8]> = others.into_iter().collect();
-    let place = |other: &[u8]| if other == actor { 0 } else { others.binary_search(&other).map_or(0, |place| place as u64 + 1) };
+    let place = |other: &[u8]| {
+        if other == actor {
+            0
+        } else {
+            others.binary_search(&other).map_or(0, |place| place as u64 + 1)
+        }
+    };
     let mut columns: Vec<(u64, Vec<u8>)> = Vec::with_capacity(8);
     let mut add = |specification: u64, write: &dyn Fn(&mut Vec<u8>)| {
         let mut data = Vec::new();
@@ -87,11 +121,15 @@ fn body(actor: &[u8], seq: u64, start_op: u64, unix_seconds: i64, message: Optio
         }
     };
     let keys: Vec<&str> = ops.iter().map(|op| &*op.key).collect();
-    add(column::KEY_STRING, &|out| runs(out, &keys, |out, key| length_prefixed(out, key.as_bytes())));
+    add(column::KEY_STRING, &|out| {
+        runs(out, &keys, |out, key| length_prefixed(out, key.as_bytes()))
+    });
     if !ops.is_empty() {
         add(column::INSERT, &|out| unsigned(out, ops.len() as u64));
     }
-    add(column::ACTION, &|out| runs(out, &vec![PUT; ops.len()], |out, action| unsigned(out, *action)));
+    add(column::ACTION, &|out| {
+        runs(out, &vec![PUT; ops.len()], |out, action| unsigned(out, *action))
+    });
     let mut metadata = Vec::with_capacity(ops.len());
     let mut values = Vec::new();
     for op in ops {
@@ -117,7 +155,9 @@ fn body(actor: &[u8], seq: u64, start_op: u64, unix_seconds: i64, message: Optio
         };
         metadata.push(((values.len() - before) as u64) << 4 | kind);
     }
-    add(column::VALUE_METADATA, &|out| runs(out, &metadata, |out, metadata| unsigned(out, *metadata)));
+    add(column::VALUE_METADATA, &|out| {
+        runs(out, &metadata, |out, metadata| unsigned(out, *metadata))
+    });
     add(column::VALUE, &|out| out.extend_from_slice(&values));
     let counts: Vec<u64> = ops.iter().map(|op| op.predecessors.len() as u64).collect();
     add(column::PREDECESSOR_COUNT, &|out| runs(out, &counts, |out, count| unsigned(out, *count)));
@@ -136,7 +176,12 @@ fn body(actor: &[u8], seq: u64, start_op: u64, unix_seconds: i64, message: Optio
         .collect();
     add(column::PREDECESSOR_COUNTER, &|out| runs(out, &steps, |out, step| signed(out, *step)));
 
-    let mut body = Vec::with_capacity(deps.len() * HASH_BYTES + values.len() + keys.iter().map(|key| key.len() + 1).sum::<usize>() + 256);
+    let mut body = Vec::with_capacity(
+        deps.len() * HASH_BYTES
+            + values.len()
+            + keys.iter().map(|key| key.len() + 1).sum::<usize>()
+            + 256,
+    );
     unsigned(&mut body, deps.len() as u64);
     deps.iter().for_each(|dep| body.extend_from_slice(&dep.0));
     length_prefixed(&mut body, actor);
@@ -170,15 +215,18 @@ pub(crate) enum Canonical {
     Known,
 }
 
-/// Reads an inspected chunk; `None` for whatever is not plainly a canonical change of an entity document with the right
-/// checksum, which automerge may judge.
+/// Reads an inspected chunk; `None` for whatever is not plainly a canonical change of an entity
+/// document with the right checksum, which automerge may judge.
 pub(crate) fn read(bytes: &[u8], canonical: Canonical) -> Option<Read> {
     let hash: [u8; HASH_BYTES] = Sha256::digest(bytes.get(CHECKED_FROM..)?).into();
     if bytes.get(MAGIC.len()..CHECKED_FROM) != hash.get(..4) {
         return None;
     }
     let draft = parse(bytes).ok()??;
-    if draft.seq == 0 || !is_ascending(&draft.deps) || !draft.ops.iter().all(|op| is_ascending(&op.predecessors)) {
+    if draft.seq == 0
+        || !is_ascending(&draft.deps)
+        || !draft.ops.iter().all(|op| is_ascending(&op.predecessors))
+    {
         return None;
     }
     let end = draft.start_op.get().checked_add(draft.ops.len() as u64)?;
@@ -198,7 +246,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Draft>, DecodeError> {
     chunk.take(CHECKED_FROM + 1)?;
     chunk.unsigned()?;
     let count = chunk.length()?;
-    let deps: Option<Vec<ChangeHash>> = (0..count).map(|_| chunk.take(HASH_BYTES).ok().and_then(ChangeHash::from_slice)).collect();
+    let deps: Option<Vec<ChangeHash>> =
+        (0..count).map(|_| chunk.take(HASH_BYTES).ok().and_then(ChangeHash::from_slice)).collect();
     let actor = Actor::from_bytes(chunk.prefixed()?);
     let (seq, start_op, unix_seconds) = (chunk.unsigned()?, chunk.unsigned()?, chunk.signed()?);
     let message = std::str::from_utf8(chunk.prefixed()?).map_err(|_| DecodeError::NotAChange)?;
@@ -227,7 +276,10 @@ fn parse(bytes: &[u8]) -> Result<Option<Draft>, DecodeError> {
         };
         *place = data;
     }
-    let (Some(deps), Some(start_op), true) = (deps, NonZeroU64::new(start_op), chunk.0.is_empty()) else { return Ok(None) };
+    let (Some(deps), Some(start_op), true) = (deps, NonZeroU64::new(start_op), chunk.0.is_empty())
+    else {
+        return Ok(None);
+    };
     let Some(ops) = columns.ops(&actors)? else { return Ok(None) };
     let message = (!message.is_empty()).then(|| message.to_owned());
     Ok(Some(Draft { actor, seq, start_op, unix_seconds, message, deps, ops }))
@@ -245,7 +297,8 @@ struct Columns<'a> {
     counters: &'a [u8],
 }
 
-/// Walks a run-length encoded column without nulls. Runs were counted when the change was inspected.
+/// Walks a run-length encoded column without nulls. Runs were counted when the change was
+/// inspected.
 struct Runs<'a, T> {
     data: Cursor<'a>,
     left: u64,
@@ -257,7 +310,10 @@ impl<'a, T: Clone> Runs<'a, T> {
         Self { data: Cursor(data), left: 0, repeated: None }
     }
 
-    fn next(&mut self, read: impl Fn(&mut Cursor<'a>) -> Result<T, DecodeError>) -> Result<Option<T>, DecodeError> {
+    fn next(
+        &mut self,
+        read: impl Fn(&mut Cursor<'a>) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
         if self.left == 0 {
             if self.data.0.is_empty() {
                 return Ok(None);
@@ -280,14 +336,19 @@ impl<'a, T: Clone> Runs<'a, T> {
 
 impl Columns<'_> {
     fn ops(&self, actors: &[Actor]) -> Result<Option<Vec<Op>>, DecodeError> {
-        let (mut keys, mut actions, mut metadata) = (Runs::of(self.keys), Runs::of(self.action), Runs::of(self.metadata));
-        let (mut counts, mut places, mut steps) = (Runs::of(self.counts), Runs::of(self.actors), Runs::of(self.counters));
+        let (mut keys, mut actions, mut metadata) =
+            (Runs::of(self.keys), Runs::of(self.action), Runs::of(self.metadata));
+        let (mut counts, mut places, mut steps) =
+            (Runs::of(self.counts), Runs::of(self.actors), Runs::of(self.counters));
         let mut values = Cursor(self.values);
         let mut counter = 0_i64;
         let mut ops = Vec::new();
         while let Some(action) = actions.next(Cursor::unsigned)? {
-            let (Some(key), Some(metadata), Some(count)) = (keys.next(Cursor::prefixed)?, metadata.next(Cursor::unsigned)?, counts.next(Cursor::unsigned)?)
-            else {
+            let (Some(key), Some(metadata), Some(count)) = (
+                keys.next(Cursor::prefixed)?,
+                metadata.next(Cursor::unsigned)?,
+                counts.next(Cursor::unsigned)?,
+            ) else {
                 return Ok(None);
             };
             let Ok(key) = std::str::from_utf8(key) else { return Ok(None) };
@@ -298,10 +359,16 @@ impl Columns<'_> {
             let Some(value) = value(metadata & 15, values.take(length)?) else { return Ok(None) };
             let mut predecessors = Vec::new();
             for _ in 0..count {
-                let (Some(place), Some(step)) = (places.next(Cursor::unsigned)?, steps.next(Cursor::signed)?) else { return Ok(None) };
+                let (Some(place), Some(step)) =
+                    (places.next(Cursor::unsigned)?, steps.next(Cursor::signed)?)
+                else {
+                    return Ok(None);
+                };
                 counter = counter.saturating_add(step);
                 let actor = usize::try_from(place).ok().and_then(|place| actors.get(place));
-                let (Some(actor), Ok(counter)) = (actor, u64::try_from(counter)) else { return Ok(None) };
+                let (Some(actor), Ok(counter)) = (actor, u64::try_from(counter)) else {
+                    return Ok(None);
+                };
                 predecessors.push(OpId { counter, actor: actor.clone() });
             }
             ops.push(Op { key: key.into(), value, predecessors });

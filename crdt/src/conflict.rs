@@ -1,12 +1,14 @@
-//! What clashed: found in a document, never written into it. A conflict ends when someone writes the
-//! field, because that change replaces every value that was visible.
+//! What clashed: found in a document, never written into it. A conflict ends when someone writes
+//! the field, because that change replaces every value that was visible.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
 use crate::document::Visible;
-use crate::row::{common_base, contenders, deletion, reading, shown, uncovered_edits, visible_deletes, written_at};
+use crate::row::{
+    common_base, contenders, deletion, reading, shown, uncovered_edits, visible_deletes, written_at,
+};
 use crate::value::write_length_prefixed;
 use crate::{Change, ChangeHash, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
 
@@ -105,15 +107,27 @@ pub struct Conflict {
 /// Finds the clashes of a document. Pure, and the same on every device that holds the same changes.
 #[must_use]
 pub fn conflicts(document: &Document) -> Vec<Conflict> {
-    // A row whose deletion stands: values that whoever deleted it had seen need no decision any more.
+    // A row whose deletion stands: values that whoever deleted it had seen need no decision any
+    // more.
     let seen = deletion(document).map(|_| {
-        let deletes: Vec<ChangeHash> = visible_deletes(document).iter().filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
+        let deletes: Vec<ChangeHash> = visible_deletes(document)
+            .iter()
+            .filter_map(|put| document.changes().get(put.change))
+            .map(Change::hash)
+            .collect();
         document.ancestors(&deletes)
     });
-    let is_seen = |put: &Visible| document.changes().get(put.change).is_some_and(|change| seen.as_ref().is_some_and(|seen| seen.contains(&change.hash())));
+    let is_seen = |put: &Visible| {
+        document
+            .changes()
+            .get(put.change)
+            .is_some_and(|change| seen.as_ref().is_some_and(|seen| seen.contains(&change.hash())))
+    };
     let clashing: Vec<FieldClash> = document
         .registers()
-        .filter(|(name, register)| !key::is_bookkeeping(name) && !register.visible().iter().all(is_seen))
+        .filter(|(name, register)| {
+            !key::is_bookkeeping(name) && !register.visible().iter().all(is_seen)
+        })
         .filter_map(|(name, register)| field_clash(document, name, register))
         .collect();
     let mut found = Vec::new();
@@ -139,7 +153,12 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
         values.retain(|known| known.value != *put.value());
         values.push(attributed(document, put));
     }
-    Some(FieldClash { name: name.to_owned(), base: common_base(document, name, &visible), values, shown: shown.value().clone() })
+    Some(FieldClash {
+        name: name.to_owned(),
+        base: common_base(document, name, &visible),
+        values,
+        shown: shown.value().clone(),
+    })
 }
 
 pub(crate) fn attributed(document: &Document, put: &Visible) -> ConflictValue {
@@ -162,11 +181,22 @@ pub(crate) fn deletion_values(document: &Document) -> Option<(Vec<ConflictValue>
 fn delete_edit_clash(document: &Document) -> Option<Conflict> {
     let (mut values, deletes) = deletion_values(document)?;
     // The latest of them; the order of arrival differs from device to device and must not count.
-    let edit: &Change = uncovered_edits(document, &deletes).max_by_key(|edit| (written_at(edit), edit.hash()))?;
-    values.push(ConflictValue { value: Value::Null, device: edit.actor().device(), at: written_at(edit), change: Some(edit.hash()) });
+    let edit: &Change =
+        uncovered_edits(document, &deletes).max_by_key(|edit| (written_at(edit), edit.hash()))?;
+    values.push(ConflictValue {
+        value: Value::Null,
+        device: edit.actor().device(),
+        at: written_at(edit),
+        change: Some(edit.hash()),
+    });
     Some(Conflict {
         kind: ConflictKind::DeleteEdit,
-        fields: vec![FieldClash { name: key::DELETED_AT.to_owned(), base: Value::Null, values, shown: Value::Null }],
+        fields: vec![FieldClash {
+            name: key::DELETED_AT.to_owned(),
+            base: Value::Null,
+            values,
+            shown: Value::Null,
+        }],
         others: Vec::new(),
     })
 }

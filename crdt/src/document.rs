@@ -67,8 +67,8 @@ impl Register {
 pub struct Base {
     /// The changes it builds on directly.
     pub heads: Heads,
-    /// Changes among those it builds on whose values its author had not seen: it replaces none of them, so that they
-    /// stand beside what it puts.
+    /// Changes among those it builds on whose values its author had not seen: it replaces none of
+    /// them, so that they stand beside what it puts.
     pub unseen: HashSet<ChangeHash>,
 }
 
@@ -87,7 +87,8 @@ pub enum EditPurpose {
     NewColumns,
     /// The app wrote the row once more and changed nothing in it: it counts in `version`.
     Rewrite,
-    /// Somebody decided a conflict or took changes back, beside the app: an edit whose result no form of the app had read.
+    /// Somebody decided a conflict or took changes back, beside the app: an edit whose result no
+    /// form of the app had read.
     Decision,
 }
 
@@ -147,23 +148,26 @@ pub enum ApplyError {
     Predecessor,
 }
 
-/// Most changes of a row that may stand side by side: each is a device that wrote without knowing the others.
+/// Most changes of a row that may stand side by side: each is a device that wrote without knowing
+/// the others.
 const HEADS_MAX: usize = 512;
 /// Most values of one key that may stand side by side.
 const VISIBLE_PER_KEY_MAX: usize = 512;
-/// Most values that may stand beside others, over all keys: an edit of them all still fits into one change.
+/// Most values that may stand beside others, over all keys: an edit of them all still fits into one
+/// change.
 const VISIBLE_MAX: usize = 12_288;
 /// Most keys of a row, those of columns it once had included.
 const KEYS_MAX: usize = 4_096;
 
-/// How far a change's first counter may lie above the highest counter it builds on, while counters are low.
+/// How far a change's first counter may lie above the highest counter it builds on, while counters
+/// are low.
 const COUNTER_GAP_MAX: u64 = 1 << 20;
-/// Counters from here on must follow one by one: what automerge can count to is then used up by gigabytes of
-/// puts only, never by gaps.
+/// Counters from here on must follow one by one: what automerge can count to is then used up by
+/// gigabytes of puts only, never by gaps.
 const COUNTER_HIGH: u64 = 1 << 30;
 
-/// How far the first counter may lie above `highest`: a function of what a change builds on alone, so that all
-/// devices agree.
+/// How far the first counter may lie above `highest`: a function of what a change builds on alone,
+/// so that all devices agree.
 fn gap_max(highest: u64) -> u64 {
     if highest < COUNTER_HIGH { COUNTER_GAP_MAX } else { 1 }
 }
@@ -201,7 +205,10 @@ impl Document {
             register.visible.retain(|visible| !replaced.contains(&visible.op_id));
             let op_id = change.op_id(op_index);
             let place = register.visible.partition_point(|visible| visible.op_id < op_id);
-            register.visible.insert(place, Visible { op_id, change: position, written_in: change.clone(), place: op_index });
+            register.visible.insert(
+                place,
+                Visible { op_id, change: position, written_in: change.clone(), place: op_index },
+            );
         }
         for dep in change.deps() {
             self.heads.remove(dep);
@@ -225,12 +232,19 @@ impl Document {
         if !missing.is_empty() {
             return Err(ApplyError::MissingDependencies(missing));
         }
-        let last = self.by_actor.get(change.actor()).and_then(|own| own.last()).and_then(|last| self.changes.get(*last));
+        let last = self
+            .by_actor
+            .get(change.actor())
+            .and_then(|own| own.last())
+            .and_then(|last| self.changes.get(*last));
         let last_seq = last.map_or(0, Change::seq);
         if change.seq() <= last_seq {
             return Err(ApplyError::Equivocation);
         }
-        if change.seq() != last_seq + 1 || change.start_op() <= highest || change.start_op() - highest > gap_max(highest) {
+        if change.seq() != last_seq + 1
+            || change.start_op() <= highest
+            || change.start_op() - highest > gap_max(highest)
+        {
             return Err(ApplyError::Counters);
         }
         if let Some(last) = last
@@ -249,7 +263,8 @@ impl Document {
         self.check_room(change)
     }
 
-    /// What is shown must stay readable, and writable: whoever edits next names every head, and every put it replaces.
+    /// What is shown must stay readable, and writable: whoever edits next names every head, and
+    /// every put it replaces.
     fn check_room(&self, change: &Change) -> Result<(), ApplyError> {
         let replaced_heads = change.deps().iter().filter(|dep| self.heads.contains(*dep)).count();
         if replaced_heads == 0 && self.heads.len() >= HEADS_MAX {
@@ -262,7 +277,11 @@ impl Document {
                 continue;
             };
             let replaced: HashSet<&OpId> = op.predecessors.iter().collect();
-            let mut standing = register.visible.iter().filter(|visible| !replaced.contains(&visible.op_id)).peekable();
+            let mut standing = register
+                .visible
+                .iter()
+                .filter(|visible| !replaced.contains(&visible.op_id))
+                .peekable();
             if standing.peek().is_none() {
                 fewer += register.visible.len().saturating_sub(1);
                 continue;
@@ -281,7 +300,8 @@ impl Document {
             more += count + 1;
             fewer += register.visible.len();
         }
-        let surplus: usize = self.registers.values().map(|register| register.visible.len().saturating_sub(1)).sum();
+        let surplus: usize =
+            self.registers.values().map(|register| register.visible.len().saturating_sub(1)).sum();
         let crowded = more > fewer && surplus + more - fewer > VISIBLE_MAX;
         if crowded || (new_keys > 0 && self.registers.len() + new_keys > KEYS_MAX) {
             return Err(ApplyError::Crowded);
@@ -289,12 +309,13 @@ impl Document {
         Ok(())
     }
 
-    /// Whether `deps`, or anything they build on, is `earlier`. Dependencies were admitted before what builds on
-    /// them, so nothing admitted before `earlier` needs a look.
+    /// Whether `deps`, or anything they build on, is `earlier`. Dependencies were admitted before
+    /// what builds on them, so nothing admitted before `earlier` needs a look.
     fn builds_on(&self, deps: &[ChangeHash], earlier: &ChangeHash) -> bool {
         let Some(target) = self.index.get(earlier).copied() else { return false };
         let mut seen = HashSet::new();
-        let mut waiting: Vec<usize> = deps.iter().filter_map(|dep| self.index.get(dep).copied()).collect();
+        let mut waiting: Vec<usize> =
+            deps.iter().filter_map(|dep| self.index.get(dep).copied()).collect();
         while let Some(position) = waiting.pop() {
             if position == target {
                 return true;
@@ -309,21 +330,32 @@ impl Document {
         false
     }
 
-    /// Writes a change that puts `puts` on top of `base` (or of everything here), without applying it.
+    /// Writes a change that puts `puts` on top of `base` (or of everything here), without applying
+    /// it.
     ///
     /// `actor` must not be used for this document by any other process, ever. Where `base` does not
     /// include the actor's own last change, a branch of the actor is used: an actor's changes must
-    /// form a chain. `None` when there is nothing to put, `base` is not known here, or its counters are used up.
+    /// form a chain. `None` when there is nothing to put, `base` is not known here, or its counters
+    /// are used up.
     #[must_use]
-    pub fn edit(&self, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Heads>, actor: &Actor, unix_ms: i64) -> Option<Change> {
+    pub fn edit(
+        &self,
+        puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Heads>,
+        actor: &Actor,
+        unix_ms: i64,
+    ) -> Option<Change> {
         match base {
-            Some(base) if *base != self.heads => self.edit_of(&self.at(base)?, puts, purpose, actor, unix_ms, &HashSet::new()),
+            Some(base) if *base != self.heads => {
+                self.edit_of(&self.at(base)?, puts, purpose, actor, unix_ms, &HashSet::new())
+            }
             _ => self.edit_of(self, puts, purpose, actor, unix_ms, &HashSet::new()),
         }
     }
 
-    /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself. Values of `unseen` changes
-    /// are not replaced: see [`Base::unseen`].
+    /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself.
+    /// Values of `unseen` changes are not replaced: see [`Base::unseen`].
     #[must_use]
     pub fn edit_of(
         &self,
@@ -337,16 +369,19 @@ impl Document {
         if puts.is_empty() {
             return None;
         }
-        let highest = state.changes.iter().map(|change| change.end_op().saturating_sub(1)).max().unwrap_or(0);
+        let highest =
+            state.changes.iter().map(|change| change.end_op().saturating_sub(1)).max().unwrap_or(0);
         if highest.saturating_add(puts.len() as u64) >= COUNTER_MAX {
-            // Nothing can be written any more: better this row stands still than a log nobody can read.
+            // Nothing can be written any more: better this row stands still than a log nobody can
+            // read.
             return None;
         }
         let none = &HashSet::new();
         let ops: Vec<Op> = puts
             .into_iter()
             .map(|(key, value)| {
-                // What describes the row itself is no text of anybody's: it is replaced, seen or not.
+                // What describes the row itself is no text of anybody's: it is replaced, seen or
+                // not.
                 let unseen = if key::is_bookkeeping(&key) { none } else { unseen };
                 let predecessors = state.seen_puts(&key, unseen);
                 Op { key: key.into(), value, predecessors }
@@ -354,12 +389,19 @@ impl Document {
             .collect();
         let own_here = self.by_actor.get(actor).map_or(0, Vec::len);
         let own_there = state.by_actor.get(actor).map_or(0, Vec::len);
-        // An actor has seen what it wrote itself: where its own put shall stand beside the new one, it is a branch that writes.
+        // An actor has seen what it wrote itself: where its own put shall stand beside the new one,
+        // it is a branch that writes.
         let leaves_own = ops.iter().any(|op| {
             let visible = self.registers.get(&op.key).map_or(&[][..], Register::visible);
-            visible.iter().any(|put| put.op_id.actor == *actor && !op.predecessors.contains(&put.op_id))
+            visible
+                .iter()
+                .any(|put| put.op_id.actor == *actor && !op.predecessors.contains(&put.op_id))
         });
-        let actor = if own_here == own_there && !leaves_own { actor.clone() } else { self.branch(actor, own_here) };
+        let actor = if own_here == own_there && !leaves_own {
+            actor.clone()
+        } else {
+            self.branch(actor, own_here)
+        };
         let seq = state.by_actor.get(&actor).map_or(0, Vec::len) as u64 + 1;
         Some(
             Draft {
@@ -375,7 +417,8 @@ impl Document {
         )
     }
 
-    /// The puts of a key that stand for whoever has not seen some changes: in place of theirs, those they replaced.
+    /// The puts of a key that stand for whoever has not seen some changes: in place of theirs,
+    /// those they replaced.
     fn seen_puts(&self, key: &str, unseen: &HashSet<ChangeHash>) -> Vec<OpId> {
         let visible = self.registers.get(key).map_or(&[][..], |register| register.visible());
         let mut waiting: Vec<OpId> = visible.iter().map(|put| put.op_id.clone()).collect();
@@ -385,7 +428,9 @@ impl Document {
         let mut found = BTreeSet::new();
         while let Some(id) = waiting.pop() {
             match self.put(&id) {
-                Some((change, put)) if unseen.contains(&change.hash()) => waiting.extend(put.predecessors.iter().cloned()),
+                Some((change, put)) if unseen.contains(&change.hash()) => {
+                    waiting.extend(put.predecessors.iter().cloned())
+                }
                 _ => drop(found.insert(id)),
             }
         }
@@ -399,7 +444,11 @@ impl Document {
         let Some(device) = actor.device() else { return actor.clone() };
         let mut step = own_changes as u64;
         loop {
-            let digest = Sha256::new().chain_update(b"storysync/1 branch\0").chain_update(actor.as_bytes()).chain_update(step.to_be_bytes()).finalize();
+            let digest = Sha256::new()
+                .chain_update(b"storysync/1 branch\0")
+                .chain_update(actor.as_bytes())
+                .chain_update(step.to_be_bytes())
+                .finalize();
             let mut run = [0; crate::ACTOR_RUN_BYTES];
             run.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
             let candidate = Actor::of_device(&device, run);
@@ -469,7 +518,10 @@ impl Document {
         match written.as_slice() {
             [] => Value::Null,
             [(_, value)] => (*value).clone(),
-            _ => self.at(&self.heads_after(count)).and_then(|state| crate::field(&state, name)).unwrap_or(Value::Null),
+            _ => self
+                .at(&self.heads_after(count))
+                .and_then(|state| crate::field(&state, name))
+                .unwrap_or(Value::Null),
         }
     }
 
@@ -494,14 +546,20 @@ impl Document {
     /// The change of an actor with a sequence number.
     #[must_use]
     pub fn change_of(&self, actor: &Actor, seq: u64) -> Option<&Change> {
-        self.by_actor.get(actor)?.iter().filter_map(|position| self.changes.get(*position)).find(|change| change.seq() == seq)
+        self.by_actor
+            .get(actor)?
+            .iter()
+            .filter_map(|position| self.changes.get(*position))
+            .find(|change| change.seq() == seq)
     }
 
     /// The put of that name and the change that made it.
     #[must_use]
     pub fn put(&self, op_id: &OpId) -> Option<(&Change, &Op)> {
         let own = self.by_actor.get(&op_id.actor)?;
-        let after = own.partition_point(|position| self.changes.get(*position).is_some_and(|change| change.start_op() <= op_id.counter));
+        let after = own.partition_point(|position| {
+            self.changes.get(*position).is_some_and(|change| change.start_op() <= op_id.counter)
+        });
         let change = self.changes.get(*own.get(after.checked_sub(1)?)?)?;
         let offset = usize::try_from(op_id.counter.checked_sub(change.start_op())?).ok()?;
         Some((change, change.ops().get(offset)?))

@@ -1,14 +1,18 @@
 //! What an app wrote into a row, sorted by what it can have read before.
 //!
-//! At one desk nothing the app writes is ever taken for old: what the same file's app wrote is known to it. Only what came
-//! from elsewhere may be unread, and is then kept beside what the app wrote. Two things tell what was read: the `version` a
-//! form writes back, and values that are exactly what a column showed before something arrived.
+//! At one desk nothing the app writes is ever taken for old: what the same file's app wrote is
+//! known to it. Only what came from elsewhere may be unread, and is then kept beside what the app
+//! wrote. Two things tell what was read: the `version` a form writes back, and values that are
+//! exactly what a column showed before something arrived.
 //!
 //! Owns that judgement, as a function of the row's document. Refuses to know tables and clocks.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::{Base, Change, ChangeHash, Document, Seen, Unread, Value, is_kept_by_app, is_prose, keeps_changes, key, says_nothing, says_the_same};
+use crate::{
+    Base, Change, ChangeHash, Document, Seen, Unread, Value, is_kept_by_app, is_prose,
+    keeps_changes, key, says_nothing, says_the_same,
+};
 
 /// A column the app wrote, and what stands in it now.
 #[derive(Debug, Clone)]
@@ -28,7 +32,9 @@ pub struct Written {
 impl Written {
     /// Whether a text was written over a text, or emptied.
     fn is_text(&self) -> bool {
-        self.is_field && (self.value.as_text().is_some() || says_nothing(&self.value)) && self.document.as_text().is_some()
+        self.is_field
+            && (self.value.as_text().is_some() || says_nothing(&self.value))
+            && self.document.as_text().is_some()
     }
 }
 
@@ -46,8 +52,8 @@ pub enum Form<'a> {
 /// When what came from elsewhere came.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrivals<'a> {
-    /// When each change of the document was admitted here, in the order of [`Document::changes`] (any unit, the same for all
-    /// changes of one transaction).
+    /// When each change of the document was admitted here, in the order of [`Document::changes`]
+    /// (any unit, the same for all changes of one transaction).
     pub admitted: &'a [i64],
     /// What was admitted before counts as read.
     pub since: i64,
@@ -79,22 +85,36 @@ impl Edits {
         edits
     }
 
-    /// Puts a column on top of everything. Texts that stood beside the shown one, in a conflict, give way with it, and whoever
-    /// saved the row had not seen them there.
+    /// Puts a column on top of everything. Texts that stood beside the shown one, in a conflict,
+    /// give way with it, and whoever saved the row had not seen them there.
     fn put(&mut self, document: &Document, column: Written) {
-        let hidden = document.register(&column.name).into_iter().flat_map(|register| register.visible());
-        let hidden = hidden.filter(|put| !says_the_same(put.value(), &column.document)).filter_map(|put| document.changes().get(put.change));
+        let hidden =
+            document.register(&column.name).into_iter().flat_map(|register| register.visible());
+        let hidden = hidden
+            .filter(|put| !says_the_same(put.value(), &column.document))
+            .filter_map(|put| document.changes().get(put.change));
         let hidden: Vec<ChangeHash> = hidden.map(Change::hash).collect();
         self.note_replaced(document, &column, &hidden);
         self.puts.insert(column.name, column.value);
     }
 
-    fn note_replaced<'a>(&mut self, document: &Document, column: &Written, changes: impl IntoIterator<Item = &'a ChangeHash>) {
+    fn note_replaced<'a>(
+        &mut self,
+        document: &Document,
+        column: &Written,
+        changes: impl IntoIterator<Item = &'a ChangeHash>,
+    ) {
         let gives_way = |change: &&ChangeHash| {
             let text = document.change(change).and_then(|change| change.value(&column.name));
-            column.is_field && text.is_some_and(|text| text.as_text().is_some_and(|text| !text.is_empty()) && !says_the_same(text, &column.value))
+            column.is_field
+                && text.is_some_and(|text| {
+                    text.as_text().is_some_and(|text| !text.is_empty())
+                        && !says_the_same(text, &column.value)
+                })
         };
-        self.replaced.extend(changes.into_iter().filter(gives_way).map(|change| (column.name.clone(), *change)));
+        self.replaced.extend(
+            changes.into_iter().filter(gives_way).map(|change| (column.name.clone(), *change)),
+        );
     }
 
     fn put_beside(&mut self, column: Written, unread: &Unread) {
@@ -114,7 +134,12 @@ impl Edits {
 
 /// Sorts what an app wrote. `own` tells the changes the same file's app has written.
 #[must_use]
-pub fn edits(document: &Document, form: &Form<'_>, written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
+pub fn edits(
+    document: &Document,
+    form: &Form<'_>,
+    written: Vec<Written>,
+    own: &dyn Fn(&Change) -> bool,
+) -> Edits {
     match form {
         Form::Everything => Edits::plain(document, written),
         Form::Earlier(seen, arrivals) => of_form(document, seen, *arrivals, written, own),
@@ -123,19 +148,32 @@ pub fn edits(document: &Document, form: &Form<'_>, written: Vec<Written>, own: &
     }
 }
 
-/// What a form merely still holds was not typed: where something came from elsewhere meanwhile, that stays.
-fn of_form(document: &Document, seen: &Seen, arrivals: Arrivals<'_>, written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
-    let typed = |column: &Written| !says_the_same(&seen.value(&column.name), &column.value) || says_the_same(&column.document, &column.value);
+/// What a form merely still holds was not typed: where something came from elsewhere meanwhile,
+/// that stays.
+fn of_form(
+    document: &Document,
+    seen: &Seen,
+    arrivals: Arrivals<'_>,
+    written: Vec<Written>,
+    own: &dyn Fn(&Change) -> bool,
+) -> Edits {
+    let typed = |column: &Written| {
+        !says_the_same(&seen.value(&column.name), &column.value)
+            || says_the_same(&column.document, &column.value)
+    };
     let written: Vec<Written> = written.into_iter().filter(typed).collect();
-    let deletes = |change: &Change| seen.unseen().contains(&change.hash()) && change.value(key::DELETED_AT).is_some();
+    let deletes = |change: &Change| {
+        seen.unseen().contains(&change.hash()) && change.value(key::DELETED_AT).is_some()
+    };
     if document.changes().iter().any(deletes) {
         return Edits { base: Some(seen.base()), ..Edits::plain(document, written) };
     }
     let mut edits = Edits::default();
     for column in written {
-        // Its version may be one the app gave the row before anybody looked, with an older text put back by a panel.
-        let put_back =
-            Unread::of(document, &column.name, arrivals.admitted, arrivals.since, own).filter(|unread| column.is_text() && unread.showed(&column.value));
+        // Its version may be one the app gave the row before anybody looked, with an older text put
+        // back by a panel.
+        let put_back = Unread::of(document, &column.name, arrivals.admitted, arrivals.since, own)
+            .filter(|unread| column.is_text() && unread.showed(&column.value));
         let lacks = seen.lacks(document, &column.name);
         if lacks {
             edits.unread.extend(seen.unseen());
@@ -149,7 +187,12 @@ fn of_form(document: &Document, seen: &Seen, arrivals: Arrivals<'_>, written: Ve
     edits
 }
 
-fn of_panel(document: &Document, arrivals: Arrivals<'_>, written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
+fn of_panel(
+    document: &Document,
+    arrivals: Arrivals<'_>,
+    written: Vec<Written>,
+    own: &dyn Fn(&Change) -> bool,
+) -> Edits {
     let since = arrivals.since;
     let unread = |name: &str, since: i64| Unread::of(document, name, arrivals.admitted, since, own);
     let found: Vec<(Written, Option<Unread>)> = written
@@ -159,14 +202,21 @@ fn of_panel(document: &Document, arrivals: Arrivals<'_>, written: Vec<Written>, 
             (column, unread)
         })
         .collect();
-    let restores = found.iter().any(|(column, unread)| column.is_text() && unread.as_ref().is_some_and(|unread| unread.showed(&column.value)));
+    let restores = found.iter().any(|(column, unread)| {
+        column.is_text() && unread.as_ref().is_some_and(|unread| unread.showed(&column.value))
+    });
     let untouched = || {
-        let names = document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name) && !is_kept_by_app(name));
-        names.filter(|name| !found.iter().any(|(column, _)| column.name == *name)).any(|name| unread(name, since).is_some())
+        let names = document
+            .registers()
+            .map(|(name, _)| name)
+            .filter(|name| !key::is_bookkeeping(name) && !is_kept_by_app(name));
+        names
+            .filter(|name| !found.iter().any(|(column, _)| column.name == *name))
+            .any(|name| unread(name, since).is_some())
     };
-    // Several fields back to what they showed before, or one of them and another written anew, and nothing left that came
-    // since: a panel that was open all the while. Nobody types an old text back to the letter in passing; a number may be the
-    // same by chance.
+    // Several fields back to what they showed before, or one of them and another written anew, and
+    // nothing left that came since: a panel that was open all the while. Nobody types an old text
+    // back to the letter in passing; a number may be the same by chance.
     let is_panel = restores && found.len() > 1 && !untouched();
     let mut edits = Edits::default();
     for (column, unread) in found {
@@ -206,6 +256,11 @@ fn of_panel(document: &Document, arrivals: Arrivals<'_>, written: Vec<Written>, 
 
 /// Whether a text of prose shows that its author had read what stands there.
 fn has_read(column: &Written, unread: &Unread) -> bool {
-    let (Some(text), Some(standing)) = (column.value.as_text(), column.document.as_text()) else { return true };
-    unread.showed.iter().all(|earlier| keeps_changes(earlier.as_text().unwrap_or_default(), standing, text))
+    let (Some(text), Some(standing)) = (column.value.as_text(), column.document.as_text()) else {
+        return true;
+    };
+    unread
+        .showed
+        .iter()
+        .all(|earlier| keeps_changes(earlier.as_text().unwrap_or_default(), standing, text))
 }

@@ -14,15 +14,16 @@ use crate::{Actor, Change, EntityId, Op, SyncUuid, TableName, Value};
 /// Bytes of a genesis actor id.
 const GENESIS_ACTOR_BYTES: usize = 16;
 
-/// UUIDv5 namespace of the rows storysync names (RFC 9562 §5.5): v5 of the DNS namespace and `storysync.row`.
+/// UUIDv5 namespace of the rows storysync names (RFC 9562 §5.5): v5 of the DNS namespace and
+/// `storysync.row`.
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_2a54_9d1b_5c87_8f4e_31d0_b7a2_96e5);
 
 /// The change that creates a row which existed before any device could have written it: the same
 /// entity and values give the same bytes and hash everywhere, at any time.
 ///
 /// The actor is a hash of the entity and its values: were it a function of the uuid alone, two
-/// devices whose rows differ could never merge (automerge refuses a second change with the same actor
-/// and sequence number).
+/// devices whose rows differ could never merge (automerge refuses a second change with the same
+/// actor and sequence number).
 #[must_use]
 pub fn genesis(entity: &EntityId, puts: BTreeMap<String, Value>) -> Change {
     Draft {
@@ -32,13 +33,20 @@ pub fn genesis(entity: &EntityId, puts: BTreeMap<String, Value>) -> Change {
         unix_seconds: 0,
         message: None,
         deps: Vec::new(),
-        ops: puts.into_iter().map(|(key, value)| Op { key: key.into(), value, predecessors: Vec::new() }).collect(),
+        ops: puts
+            .into_iter()
+            .map(|(key, value)| Op { key: key.into(), value, predecessors: Vec::new() })
+            .collect(),
     }
     .encode()
 }
 
-/// The actor of a row's first change: a hash of the entity and what the change puts, in the order of its keys.
-pub(crate) fn genesis_actor<'a>(entity: &EntityId, puts: impl Iterator<Item = (&'a str, &'a Value)>) -> Actor {
+/// The actor of a row's first change: a hash of the entity and what the change puts, in the order
+/// of its keys.
+pub(crate) fn genesis_actor<'a>(
+    entity: &EntityId,
+    puts: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> Actor {
     let mut content = b"storysync/1 genesis\0".to_vec();
     write_length_prefixed(entity.table.as_str().as_bytes(), &mut content);
     write_length_prefixed(entity.uuid.as_str().as_bytes(), &mut content);
@@ -54,7 +62,11 @@ pub(crate) fn genesis_actor<'a>(entity: &EntityId, puts: impl Iterator<Item = (&
 /// that two copies of one file, migrated apart, name it alike. `columns` are in the table's order
 /// and hold no sync columns; references are the local ids they hold.
 #[must_use]
-pub fn derived_uuid<'a>(table: &TableName, local_id: i64, columns: impl Iterator<Item = (&'a str, &'a Value)>) -> SyncUuid {
+pub fn derived_uuid<'a>(
+    table: &TableName,
+    local_id: i64,
+    columns: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> SyncUuid {
     let mut content = b"row\0".to_vec();
     write_length_prefixed(table.as_str().as_bytes(), &mut content);
     content.extend_from_slice(&local_id.to_be_bytes());
@@ -66,7 +78,10 @@ pub fn derived_uuid<'a>(table: &TableName, local_id: i64, columns: impl Iterator
 /// UUIDv5 over the table and the key as documents hold it, so that the same key is the same row on
 /// every device.
 #[must_use]
-pub fn key_uuid<'a>(table: &TableName, key: impl Iterator<Item = (&'a str, &'a Value)>) -> SyncUuid {
+pub fn key_uuid<'a>(
+    table: &TableName,
+    key: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> SyncUuid {
     let mut content = b"key\0".to_vec();
     write_length_prefixed(table.as_str().as_bytes(), &mut content);
     write_columns(key, &mut content);

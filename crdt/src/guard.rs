@@ -1,9 +1,10 @@
-//! The first look at a change from outside: is this a small, plain automerge change at all? Reads the
-//! chunk's frame and adds up the run lengths of its columns, so that bytes which claim a hundred million
-//! operations are refused before anything expands them.
+//! The first look at a change from outside: is this a small, plain automerge change at all? Reads
+//! the chunk's frame and adds up the run lengths of its columns, so that bytes which claim a
+//! hundred million operations are refused before anything expands them.
 //!
-//! Owns the limits on size, the words for what is refused, and the layout of a change chunk (automerge binary format, "Change chunk" and
-//! "Columns"). Refuses to know what a change means: that is [`crate::Change::decode`]'s.
+//! Owns the limits on size, the words for what is refused, and the layout of a change chunk
+//! (automerge binary format, "Change chunk" and "Columns"). Refuses to know what a change means:
+//! that is [`crate::Change::decode`]'s.
 
 /// Longest change admitted, in bytes. A page holds 4 MiB, so any change fits into one.
 pub const CHANGE_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -11,8 +12,8 @@ pub const CHANGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const PUTS_PER_CHANGE_MAX: usize = 2_100;
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
-/// Most predecessors all puts of one change may name, and never more than it has bytes: each of its columns written
-/// by several devices at once.
+/// Most predecessors all puts of one change may name, and never more than it has bytes: each of its
+/// columns written by several devices at once.
 pub const PREDECESSORS_PER_CHANGE_MAX: usize = 16_384;
 /// Most changes one change may build on directly: one for each device that wrote at the same time.
 pub const DEPENDENCIES_PER_CHANGE_MAX: usize = 4_096;
@@ -21,8 +22,8 @@ pub const ACTOR_BYTES_MAX: usize = 64;
 /// Longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1_024;
 
-/// The chunk type byte of an uncompressed change. Documents (0), deflated changes (2) and bundles (3) are
-/// never taken: each of them can claim more than it carries.
+/// The chunk type byte of an uncompressed change. Documents (0), deflated changes (2) and bundles
+/// (3) are never taken: each of them can claim more than it carries.
 pub(crate) const CHUNK_TYPE_CHANGE: u8 = 1;
 /// `85 6f 4a 83` opens every chunk.
 pub(crate) const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
@@ -85,7 +86,10 @@ impl<'a> Cursor<'a> {
     /// A length, in bytes or items, that may lie ahead.
     pub(crate) fn length(&mut self) -> Result<usize, DecodeError> {
         let length = self.unsigned()?;
-        usize::try_from(length).ok().filter(|length| *length <= self.0.len()).ok_or(DecodeError::NotAChange)
+        usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= self.0.len())
+            .ok_or(DecodeError::NotAChange)
     }
 
     /// Bytes after their length.
@@ -95,7 +99,10 @@ impl<'a> Cursor<'a> {
     }
 
     fn count(&mut self, limit: usize, what: &'static str) -> Result<usize, DecodeError> {
-        usize::try_from(self.unsigned()?).ok().filter(|count| *count <= limit).ok_or(DecodeError::Shape(what))
+        usize::try_from(self.unsigned()?)
+            .ok()
+            .filter(|count| *count <= limit)
+            .ok_or(DecodeError::Shape(what))
     }
 
     fn bytes(&mut self, limit: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
@@ -104,15 +111,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// When a change was made by its author's clock, in Unix seconds, read from the first bytes of its chunk; 0 for a genesis,
-/// and where the bytes given do not reach so far. Proves nothing: it only orders.
+/// When a change was made by its author's clock, in Unix seconds, read from the first bytes of its
+/// chunk; 0 for a genesis, and where the bytes given do not reach so far. Proves nothing: it only
+/// orders.
 #[must_use]
 pub fn change_time(bytes: &[u8]) -> u64 {
     let read = || -> Result<i64, DecodeError> {
         let mut chunk = Cursor(bytes);
         chunk.take(MAGIC.len() + CHECKSUM_BYTES + 1)?;
         chunk.unsigned()?;
-        let dependencies = chunk.count(DEPENDENCIES_PER_CHANGE_MAX, "it builds on too many changes")?;
+        let dependencies =
+            chunk.count(DEPENDENCIES_PER_CHANGE_MAX, "it builds on too many changes")?;
         chunk.take(dependencies.saturating_mul(HASH_BYTES))?;
         chunk.bytes(ACTOR_BYTES_MAX, "its actor is too long")?;
         chunk.unsigned()?;
@@ -122,8 +131,8 @@ pub fn change_time(bytes: &[u8]) -> u64 {
     read().map_or(0, |time| u64::try_from(time).unwrap_or(0))
 }
 
-/// Refuses what is no plain change, or claims to be larger than a change may be. Takes time and memory in
-/// proportion to the bytes given, whatever they claim.
+/// Refuses what is no plain change, or claims to be larger than a change may be. Takes time and
+/// memory in proportion to the bytes given, whatever they claim.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<(), DecodeError> {
     if bytes.len() > CHANGE_BYTES_MAX {
         return Err(DecodeError::TooLarge(bytes.len()));
@@ -162,32 +171,53 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<(), DecodeError> {
     if chunk.0.is_empty() { Ok(()) } else { Err(DecodeError::Shape("it carries extra bytes")) }
 }
 
-fn inspect_column(specification: u64, data: Cursor<'_>, change_bytes: usize) -> Result<(), DecodeError> {
+fn inspect_column(
+    specification: u64,
+    data: Cursor<'_>,
+    change_bytes: usize,
+) -> Result<(), DecodeError> {
     const PUTS: usize = PUTS_PER_CHANGE_MAX;
     // Honest ones each cost a byte at least: in the key of their put, or in their actor or counter.
     let predecessors = PREDECESSORS_PER_CHANGE_MAX.min(change_bytes);
     match specification {
-        column::KEY_STRING => runs(data, PUTS, |cursor, _| cursor.bytes(KEY_BYTES_MAX, "a key is empty or too long").map(drop)),
+        column::KEY_STRING => runs(data, PUTS, |cursor, _| {
+            cursor.bytes(KEY_BYTES_MAX, "a key is empty or too long").map(drop)
+        }),
         column::INSERT => booleans(data),
-        column::ACTION | column::VALUE_METADATA => runs(data, PUTS, |cursor, _| cursor.unsigned().map(drop)),
+        column::ACTION | column::VALUE_METADATA => {
+            runs(data, PUTS, |cursor, _| cursor.unsigned().map(drop))
+        }
         column::VALUE => Ok(()),
         column::PREDECESSOR_COUNT => {
             let mut all = 0_u64;
             runs(data, PUTS, |cursor, repeated| {
                 all = all.saturating_add(cursor.unsigned()?.saturating_mul(repeated));
-                if all > predecessors as u64 { Err(DecodeError::Shape("it replaces too many values")) } else { Ok(()) }
+                if all > predecessors as u64 {
+                    Err(DecodeError::Shape("it replaces too many values"))
+                } else {
+                    Ok(())
+                }
             })
         }
-        column::PREDECESSOR_ACTOR => runs(data, predecessors, |cursor, _| cursor.unsigned().map(drop)),
-        column::PREDECESSOR_COUNTER => runs(data, predecessors, |cursor, _| cursor.signed().map(drop)),
+        column::PREDECESSOR_ACTOR => {
+            runs(data, predecessors, |cursor, _| cursor.unsigned().map(drop))
+        }
+        column::PREDECESSOR_COUNTER => {
+            runs(data, predecessors, |cursor, _| cursor.signed().map(drop))
+        }
         _ if data.0.is_empty() => Ok(()),
         _ => Err(DecodeError::Shape("it touches something below the root")),
     }
 }
 
-/// Walks a run-length encoded column: a positive length repeats one value, a negative one stands before as
-/// many literal values, zero before a count of nulls. `value` reads one value and is told how often it counts.
-fn runs(mut data: Cursor<'_>, limit: usize, mut value: impl FnMut(&mut Cursor<'_>, u64) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
+/// Walks a run-length encoded column: a positive length repeats one value, a negative one stands
+/// before as many literal values, zero before a count of nulls. `value` reads one value and is told
+/// how often it counts.
+fn runs(
+    mut data: Cursor<'_>,
+    limit: usize,
+    mut value: impl FnMut(&mut Cursor<'_>, u64) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     let mut left = limit as u64;
     while !data.0.is_empty() {
         let length = data.signed()?;
@@ -212,7 +242,9 @@ fn runs(mut data: Cursor<'_>, limit: usize, mut value: impl FnMut(&mut Cursor<'_
 fn booleans(mut data: Cursor<'_>) -> Result<(), DecodeError> {
     let mut left = PUTS_PER_CHANGE_MAX as u64;
     while !data.0.is_empty() {
-        left = left.checked_sub(data.unsigned()?).ok_or(DecodeError::Shape("it has too many operations"))?;
+        left = left
+            .checked_sub(data.unsigned()?)
+            .ok_or(DecodeError::Shape("it has too many operations"))?;
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
-//! Who wrote what, and when; and what would take it back. Read off the changes, never kept beside them.
+//! Who wrote what, and when; and what would take it back. Read off the changes, never kept beside
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::document::Visible;
 use crate::row::{deletion, reading, shown, written_at};
-use crate::{Change, ChangeHash, Deletion, DeletionKind, DeviceKey, Document, EditPurpose, Stamp, Value, key};
+use crate::{
+    Change, ChangeHash, Deletion, DeletionKind, DeviceKey, Document, EditPurpose, Stamp, Value, key,
+};
 
 /// What a change did to its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +97,11 @@ fn entry(before: &Document, change: &Change) -> Entry {
         .ops()
         .iter()
         .filter(|op| !key::is_bookkeeping(&op.key))
-        .map(|op| FieldChange { name: (*op.key).to_owned(), old: value_at(before, &op.key), new: op.value.clone() })
+        .map(|op| FieldChange {
+            name: (*op.key).to_owned(),
+            old: value_at(before, &op.key),
+            new: op.value.clone(),
+        })
         .collect();
     let action = match (EditPurpose::of(change), change.value(key::DELETED_AT)) {
         _ if change.is_genesis() && change.actor().device().is_none() => Action::Existed,
@@ -105,11 +112,20 @@ fn entry(before: &Document, change: &Change) -> Entry {
         (EditPurpose::Edit | EditPurpose::Decision, Some(_)) => Action::Deleted,
         (EditPurpose::Edit | EditPurpose::Decision, None) => Action::Edited,
     };
-    Entry { hash: change.hash(), device: change.actor().device(), at: written_at(change), action, fields }
+    Entry {
+        hash: change.hash(),
+        device: change.actor().device(),
+        at: written_at(change),
+        action,
+        fields,
+    }
 }
 
 fn value_at(document: &Document, name: &str) -> Value {
-    document.register(name).and_then(|register| reading(document, name, register)).map_or(Value::Null, |reading| reading.value)
+    document
+        .register(name)
+        .and_then(|register| reading(document, name, register))
+        .map_or(Value::Null, |reading| reading.value)
 }
 
 /// What takes changes back.
@@ -145,19 +161,25 @@ impl Undo {
     }
 }
 
-/// What would take `undone` back: each field shows what it showed before them. A field somebody else has
-/// written since stays as it is.
+/// What would take `undone` back: each field shows what it showed before them. A field somebody
+/// else has written since stays as it is.
 #[must_use]
 pub fn undo(document: &Document, undone: &HashSet<ChangeHash>) -> Undo {
     let mut found = Undo::default();
-    let changes: Vec<&Change> = document.changes().iter().filter(|change| undone.contains(&change.hash())).collect();
+    let changes: Vec<&Change> =
+        document.changes().iter().filter(|change| undone.contains(&change.hash())).collect();
     if changes.iter().any(|change| change.is_genesis() && change.actor().device().is_some()) {
         if deletion(document).is_none() {
             found.row = UndoRow::Goes;
         }
         return found;
     }
-    let names: BTreeSet<&str> = changes.iter().filter(|change| !change.is_genesis()).flat_map(|change| change.ops()).map(|op| &*op.key).collect();
+    let names: BTreeSet<&str> = changes
+        .iter()
+        .filter(|change| !change.is_genesis())
+        .flat_map(|change| change.ops())
+        .map(|op| &*op.key)
+        .collect();
     for name in names.iter().filter(|name| !key::is_bookkeeping(name)) {
         match before(document, name, undone) {
             Some(earlier) => {
@@ -185,14 +207,17 @@ pub fn undo(document: &Document, undone: &HashSet<ChangeHash>) -> Undo {
     found
 }
 
-/// The document as the first of the `undone` changes in a row of them found a field; `None` when what the
-/// field shows was written by another.
+/// The document as the first of the `undone` changes in a row of them found a field; `None` when
+/// what the field shows was written by another.
 fn before(document: &Document, name: &str, undone: &HashSet<ChangeHash>) -> Option<Document> {
     let mut state = None;
     loop {
         let current = state.as_ref().unwrap_or(document);
-        let put: Option<&Visible> = current.register(name).and_then(|register| shown(current, name, register));
-        let change = put.and_then(|put| current.changes().get(put.change)).filter(|change| undone.contains(&change.hash()) && !change.is_genesis());
+        let put: Option<&Visible> =
+            current.register(name).and_then(|register| shown(current, name, register));
+        let change = put
+            .and_then(|put| current.changes().get(put.change))
+            .filter(|change| undone.contains(&change.hash()) && !change.is_genesis());
         let Some(change) = change else { return state };
         state = Some(document.at(&change.deps().iter().copied().collect())?);
     }
@@ -201,8 +226,12 @@ fn before(document: &Document, name: &str, undone: &HashSet<ChangeHash>) -> Opti
 /// The puts that make a row deleted or alive again.
 #[must_use]
 pub fn deletion_puts(row: &UndoRow, at: &Value) -> BTreeMap<String, Value> {
-    let deleted =
-        |at: &Value, kind: DeletionKind| BTreeMap::from([(key::DELETED_AT.to_owned(), at.clone()), (key::DELETE_KIND.to_owned(), Value::from(kind.as_str()))]);
+    let deleted = |at: &Value, kind: DeletionKind| {
+        BTreeMap::from([
+            (key::DELETED_AT.to_owned(), at.clone()),
+            (key::DELETE_KIND.to_owned(), Value::from(kind.as_str())),
+        ])
+    };
     match row {
         UndoRow::Stays => BTreeMap::new(),
         UndoRow::Goes => deleted(at, DeletionKind::Hard),
@@ -214,13 +243,23 @@ pub fn deletion_puts(row: &UndoRow, at: &Value) -> BTreeMap<String, Value> {
 /// The newest change of a row that undoing one step takes back: the last that wrote something.
 #[must_use]
 pub fn newest_edit(document: &Document) -> Option<ChangeHash> {
-    document.changes().iter().rfind(|change| EditPurpose::of(change).is_edit() && !(change.is_genesis() && change.actor().device().is_none())).map(Change::hash)
+    document
+        .changes()
+        .iter()
+        .rfind(|change| {
+            EditPurpose::of(change).is_edit()
+                && !(change.is_genesis() && change.actor().device().is_none())
+        })
+        .map(Change::hash)
 }
 
 /// The changes of a document that `device` says it wrote at `since` or later.
 #[must_use]
 pub fn written_since(document: &Document, device: &DeviceKey, since: Stamp) -> HashSet<ChangeHash> {
-    let written = |change: &&Change| change.actor().device().as_ref() == Some(device) && written_at(change).is_some_and(|at| at >= since);
+    let written = |change: &&Change| {
+        change.actor().device().as_ref() == Some(device)
+            && written_at(change).is_some_and(|at| at >= since)
+    };
     document.changes().iter().filter(written).map(Change::hash).collect()
 }
 
@@ -231,9 +270,19 @@ mod tests {
 
     fn write(document: &mut Document, device: u8, puts: &[(&str, Value)]) -> Option<ChangeHash> {
         let at = i64::try_from(document.changes().len()).ok()?;
-        let mut puts: BTreeMap<String, Value> = puts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        puts.insert(key::UPDATED_AT.to_owned(), Value::from(Stamp::from_unix_ms(1_000 * (at + 1)).to_table_text()));
-        let change = document.edit(puts, EditPurpose::Edit, None, &Actor::of_device(&[device; 32], [1; 8]), at)?;
+        let mut puts: BTreeMap<String, Value> =
+            puts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        puts.insert(
+            key::UPDATED_AT.to_owned(),
+            Value::from(Stamp::from_unix_ms(1_000 * (at + 1)).to_table_text()),
+        );
+        let change = document.edit(
+            puts,
+            EditPurpose::Edit,
+            None,
+            &Actor::of_device(&[device; 32], [1; 8]),
+            at,
+        )?;
         let hash = change.hash();
         document.apply(change).ok()?;
         Some(hash)
@@ -250,22 +299,50 @@ mod tests {
         let actions: Vec<&str> = told.iter().map(|entry| entry.action.as_str()).collect();
         assert_eq!(actions, ["created", "edited", "deleted", "restored"]);
         let edited = told.get(1).map(|entry| (entry.device, entry.fields.clone()));
-        assert_eq!(edited, Some((Some([2; 32]), vec![FieldChange { name: "name".to_owned(), old: Value::from("Ada"), new: Value::from("Bea") }])));
+        assert_eq!(
+            edited,
+            Some((
+                Some([2; 32]),
+                vec![FieldChange {
+                    name: "name".to_owned(),
+                    old: Value::from("Ada"),
+                    new: Value::from("Bea")
+                }]
+            ))
+        );
     }
 
     #[test]
     fn undo_takes_back_what_nobody_wrote_over() {
         let mut document = Document::new();
-        let created = write(&mut document, 1, &[("name", Value::from("Ada")), ("age", Value::from(36)), (key::DELETED_AT, Value::Null)]);
-        let both = write(&mut document, 2, &[("name", Value::from("Bea")), ("age", Value::from(37))]);
+        let created = write(
+            &mut document,
+            1,
+            &[
+                ("name", Value::from("Ada")),
+                ("age", Value::from(36)),
+                (key::DELETED_AT, Value::Null),
+            ],
+        );
+        let both =
+            write(&mut document, 2, &[("name", Value::from("Bea")), ("age", Value::from(37))]);
         let again = write(&mut document, 2, &[("age", Value::from(38))]);
         let name = write(&mut document, 1, &[("name", Value::from("Cid"))]);
-        let taken = |hashes: &[Option<ChangeHash>]| undo(&document, &hashes.iter().copied().flatten().collect());
+        let taken = |hashes: &[Option<ChangeHash>]| {
+            undo(&document, &hashes.iter().copied().flatten().collect())
+        };
         let two = taken(&[both, again]);
-        assert_eq!(two.fields, BTreeMap::from([("age".to_owned(), Value::from(36))]), "back beyond both");
+        assert_eq!(
+            two.fields,
+            BTreeMap::from([("age".to_owned(), Value::from(36))]),
+            "back beyond both"
+        );
         assert_eq!(two.overwritten, ["name"]);
         assert_eq!(taken(&[again]).fields, BTreeMap::from([("age".to_owned(), Value::from(37))]));
-        assert_eq!(taken(&[name]).fields, BTreeMap::from([("name".to_owned(), Value::from("Bea"))]));
+        assert_eq!(
+            taken(&[name]).fields,
+            BTreeMap::from([("name".to_owned(), Value::from("Bea"))])
+        );
         assert_eq!(taken(&[created]).row, UndoRow::Goes);
         assert_eq!(newest_edit(&document), name);
     }
@@ -274,12 +351,24 @@ mod tests {
     fn undoing_a_deletion_brings_the_row_back() {
         let mut document = Document::new();
         write(&mut document, 1, &[("name", Value::from("Ada")), (key::DELETED_AT, Value::Null)]);
-        let deleted = write(&mut document, 2, &[(key::DELETED_AT, Value::from("2026-01-01 00:00:00")), (key::DELETE_KIND, Value::from("hard"))]);
+        let deleted = write(
+            &mut document,
+            2,
+            &[
+                (key::DELETED_AT, Value::from("2026-01-01 00:00:00")),
+                (key::DELETE_KIND, Value::from("hard")),
+            ],
+        );
         assert!(row(&document).deletion.is_some());
         let taken = undo(&document, &deleted.into_iter().collect());
         assert_eq!(taken.row, UndoRow::ComesBack);
-        let puts: Vec<(String, Value)> = deletion_puts(&taken.row, &Value::Null).into_iter().collect();
-        write(&mut document, 1, &puts.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>());
+        let puts: Vec<(String, Value)> =
+            deletion_puts(&taken.row, &Value::Null).into_iter().collect();
+        write(
+            &mut document,
+            1,
+            &puts.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>(),
+        );
         assert!(row(&document).deletion.is_none());
     }
 }

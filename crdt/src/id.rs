@@ -28,7 +28,8 @@ impl TableName {
     }
 }
 
-/// The `sync_uuid` of a row: usually a UUID in text, but any short text the app chose is kept as is.
+/// The `sync_uuid` of a row: usually a UUID in text, but any short text the app chose is kept as
+/// is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SyncUuid(Arc<str>);
 
@@ -146,10 +147,12 @@ impl Actor {
 }
 
 impl SyncUuid {
-    /// Whether this may be a name derived from a row's content (UUIDv5, RFC 9562 §5.5), and not one somebody chose.
+    /// Whether this may be a name derived from a row's content (UUIDv5, RFC 9562 §5.5), and not one
+    /// somebody chose.
     #[must_use]
     pub fn is_derived(&self) -> bool {
-        uuid::Uuid::try_parse(&self.0).is_ok_and(|uuid| uuid.get_version() == Some(uuid::Version::Sha1))
+        uuid::Uuid::try_parse(&self.0)
+            .is_ok_and(|uuid| uuid.get_version() == Some(uuid::Version::Sha1))
     }
 
     pub(crate) fn from_uuid(uuid: uuid::Uuid) -> Self {

@@ -17,8 +17,9 @@
 //! changes shows the same rows and the same conflicts, whatever the order in which they came.
 //!
 //! The bytes are automerge's own: [`save()`] gives a document that any automerge implementation
-//! opens. Reading and writing changes is ours: a flat map of registers needs a few lines, while a loaded automerge
-//! document costs 17–50 KiB and is not safe on hostile bytes. What our own reader does not plainly know, automerge judges.
+//! opens. Reading and writing changes is ours: a flat map of registers needs a few lines, while a
+//! loaded automerge document costs 17–50 KiB and is not safe on hostile bytes. What our own reader
+//! does not plainly know, automerge judges.
 //!
 //! This crate refuses to know disks, sockets, clocks and randomness: actors and times are
 //! arguments.
@@ -48,18 +49,29 @@ pub use document::{ApplyError, Base, Document, EditPurpose, Heads, Register};
 pub use form::{Arrivals, Edits, Form, Written, edits};
 pub use genesis::{derived_uuid, genesis, key_uuid};
 pub use guard::{
-    ACTOR_BYTES_MAX, CHANGE_BYTES_MAX, DEPENDENCIES_PER_CHANGE_MAX, DecodeError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX,
-    PUTS_PER_CHANGE_MAX, change_time,
+    ACTOR_BYTES_MAX, CHANGE_BYTES_MAX, DEPENDENCIES_PER_CHANGE_MAX, DecodeError, KEY_BYTES_MAX,
+    MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX, PUTS_PER_CHANGE_MAX, change_time,
 };
-pub use history::{Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo, written_since};
+pub use history::{
+    Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo,
+    written_since,
+};
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::{keeps_changes, merge_prose};
-pub use ring::{Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_clash, way_back};
-pub use row::{Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, is_prose, row, row_head, version};
+pub use ring::{
+    Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_clash, way_back,
+};
+pub use row::{
+    Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, is_prose, row, row_head,
+    version,
+};
 pub use sameness::{is_kept_by_app, says_nothing, says_the_same};
 pub use save::{SaveError, save};
 pub use seen::{Seen, Unread};
-pub use shown::{LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, are_twins, left_name, orphan_clash, shown, stands, target, unique_clash};
+pub use shown::{
+    LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, are_twins, left_name,
+    orphan_clash, shown, stands, target, unique_clash,
+};
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};
 
@@ -75,20 +87,23 @@ pub mod key {
     pub const VERSION: &str = "version";
     /// `hard` when the app removed the row, `soft` when it set `deleted_at`.
     pub const DELETE_KIND: &str = "$delete";
-    /// `sync_uuid` of the row, in the first change of a row somebody wrote: two rows inserted alike in the same
-    /// instant would otherwise be one change.
+    /// `sync_uuid` of the row, in the first change of a row somebody wrote: two rows inserted alike
+    /// in the same instant would otherwise be one change.
     pub const ROW: &str = "$row";
-    /// Comma-separated `table/uuid` of the rows that still referred to a deleted row; [`crate::LEFT_ALL`] for all there were.
+    /// Comma-separated `table/uuid` of the rows that still referred to a deleted row;
+    /// [`crate::LEFT_ALL`] for all there were.
     pub const LEFT_BEHIND: &str = "$left";
     /// Comma-separated names of the columns that merge as prose; written once, at creation.
     pub const PROSE: &str = "$prose";
 
-    /// How often the app saved the row for this one change, where that is more than once: so far it raises [`VERSION`].
+    /// How often the app saved the row for this one change, where that is more than once: so far it
+    /// raises [`VERSION`].
     pub const SAVES: &str = "$saves";
-    /// Comma-separated names of the columns in this change that hold what they held before something came from elsewhere: written
-    /// back all the same, they count as typed.
+    /// Comma-separated names of the columns in this change that hold what they held before
+    /// something came from elsewhere: written back all the same, they count as typed.
     pub const TYPED: &str = "$typed";
-    /// Comma-separated names of the references in this change that lead to no row: there [`crate::NOWHERE`] is a mark, and nobody's text.
+    /// Comma-separated names of the references in this change that lead to no row: there
+    /// [`crate::NOWHERE`] is a mark, and nobody's text.
     pub const NOWHERE: &str = "$nowhere";
 
     /// Opens the key of a column of the app's that bears the name of one of our own keys.

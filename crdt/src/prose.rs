@@ -1,10 +1,11 @@
-//! Three-way merge of prose: two texts that grew from one. Deterministic, and never a mangled mix: edits
-//! that overlap or touch are a clash, and the caller shows one text whole.
+//! Three-way merge of prose: two texts that grew from one. Deterministic, and never a mangled mix:
+//! edits that overlap or touch are a clash, and the caller shows one text whole.
 //!
-//! Texts are compared by words and the blanks and marks between them (UAX #29 word boundaries, so no
-//! grapheme, emoji sequence or CR LF is ever cut): words that both texts hold exactly once pin them to each
-//! other (patience diff), and imara-diff compares what lies between, as far as a budget of work goes. Its
-//! own worst case, texts of few different words, grows with the product of their lengths.
+//! Texts are compared by words and the blanks and marks between them (UAX #29 word boundaries, so
+//! no grapheme, emoji sequence or CR LF is ever cut): words that both texts hold exactly once pin
+//! them to each other (patience diff), and imara-diff compares what lies between, as far as a
+//! budget of work goes. Its own worst case, texts of few different words, grows with the product of
+//! their lengths.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -15,7 +16,8 @@ use unicode_segmentation::UnicodeSegmentation as _;
 /// Longest text that is merged, in bytes; longer ones that differ on both sides clash.
 const MERGED_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most pairs of words compared for one side; about a nanosecond each. What lies beyond counts as rewritten.
+/// Most pairs of words compared for one side; about a nanosecond each. What lies beyond counts as
+/// rewritten.
 const WORD_PAIRS_MAX: usize = 8_000_000;
 
 /// One place where a side differs from the base: these tokens became that text.
@@ -28,8 +30,9 @@ struct Edit {
 /// Merges `ours` and `theirs`, which both grew from `base`. `None` when an edit of one overlaps or
 /// touches a different edit of the other. Symmetric: the order of the sides does not matter.
 ///
-/// Where one of them spells its letters otherwise than the rest (UAX #15; macOS takes accents apart), each such word
-/// would count as rewritten: then all three are compared, and merged, in normal form C.
+/// Where one of them spells its letters otherwise than the rest (UAX #15; macOS takes accents
+/// apart), each such word would count as rewritten: then all three are compared, and merged, in
+/// normal form C.
 #[must_use]
 pub fn merge_prose(base: &str, ours: &str, theirs: &str) -> Option<String> {
     if let Some(merged) = merge_as_spelled(base, ours, theirs) {
@@ -40,11 +43,16 @@ pub fn merge_prose(base: &str, ours: &str, theirs: &str) -> Option<String> {
         return None;
     }
     let [in_base, in_ours, in_theirs] = composed;
-    merge_as_spelled(in_base.as_deref().unwrap_or(base), in_ours.as_deref().unwrap_or(ours), in_theirs.as_deref().unwrap_or(theirs))
+    merge_as_spelled(
+        in_base.as_deref().unwrap_or(base),
+        in_ours.as_deref().unwrap_or(ours),
+        in_theirs.as_deref().unwrap_or(theirs),
+    )
 }
 
-/// Whether `text` shows that its author had `after` before them, and not only `before`: it keeps at least a fifth of the words
-/// that `after` has more than `before`, or, where `after` only lacks words, still lacks one of them.
+/// Whether `text` shows that its author had `after` before them, and not only `before`: it keeps at
+/// least a fifth of the words that `after` has more than `before`, or, where `after` only lacks
+/// words, still lacks one of them.
 #[must_use]
 pub fn keeps_changes(before: &str, after: &str, text: &str) -> bool {
     fn words(text: &str) -> HashMap<&str, usize> {
@@ -59,7 +67,10 @@ pub fn keeps_changes(before: &str, after: &str, text: &str) -> bool {
         of.iter().fold((0, 0), |(all, kept), (word, count)| {
             let base = than.get(word).copied().unwrap_or(0);
             let extra = count.saturating_sub(base);
-            (all + extra, kept + text.get(word).copied().unwrap_or(0).saturating_sub(base).min(extra))
+            (
+                all + extra,
+                kept + text.get(word).copied().unwrap_or(0).saturating_sub(base).min(extra),
+            )
         })
     };
     let (added, kept) = more(&after, &before);
@@ -81,9 +92,12 @@ fn merge_as_spelled(base: &str, ours: &str, theirs: &str) -> Option<String> {
         return None;
     }
     let tokens: Vec<&str> = base.split_word_bounds().collect();
-    let edits: HashSet<Edit> = edits_of(&tokens, ours).into_iter().chain(edits_of(&tokens, theirs)).collect();
+    let edits: HashSet<Edit> =
+        edits_of(&tokens, ours).into_iter().chain(edits_of(&tokens, theirs)).collect();
     let mut edits: Vec<Edit> = edits.into_iter().collect();
-    edits.sort_by(|a, b| (a.base.start, a.base.end, &a.text).cmp(&(b.base.start, b.base.end, &b.text)));
+    edits.sort_by(|a, b| {
+        (a.base.start, a.base.end, &a.text).cmp(&(b.base.start, b.base.end, &b.text))
+    });
     let mut merged = String::with_capacity(ours.len().max(theirs.len()));
     let mut reached = 0;
     let mut last_end = None;
@@ -101,34 +115,55 @@ fn merge_as_spelled(base: &str, ours: &str, theirs: &str) -> Option<String> {
     Some(merged)
 }
 
-/// How a side differs from the base, in order. Differences with little unchanged between them are one:
-/// two rewrites of a paragraph share many small words by chance, and must not be woven together.
+/// How a side differs from the base, in order. Differences with little unchanged between them are
+/// one: two rewrites of a paragraph share many small words by chance, and must not be woven
+/// together.
 fn edits_of(base: &[&str], side: &str) -> Vec<Edit> {
     let side: Vec<&str> = side.split_word_bounds().collect();
     let mut hunks: Vec<(Range<usize>, Range<usize>)> = Vec::new();
     for (before, after) in differences(base, &side) {
         match hunks.last_mut() {
-            Some((known_before, known_after)) if before.start - known_before.end < reach(known_before, known_after).max(reach(&before, &after)) => {
+            Some((known_before, known_after))
+                if before.start - known_before.end
+                    < reach(known_before, known_after).max(reach(&before, &after)) =>
+            {
                 known_before.end = before.end;
                 known_after.end = after.end;
             }
             _ => hunks.push((before, after)),
         }
     }
-    hunks.into_iter().filter_map(|(before, after)| Some(Edit { text: side.get(after)?.concat(), base: before })).collect()
+    hunks
+        .into_iter()
+        .filter_map(|(before, after)| Some(Edit { text: side.get(after)?.concat(), base: before }))
+        .collect()
 }
 
 /// Where two lists of tokens differ, in order: these of the one stand for those of the other.
 fn differences(base: &[&str], side: &[&str]) -> Vec<(Range<usize>, Range<usize>)> {
     let prefix = base.iter().zip(side).take_while(|(a, b)| a == b).count();
-    let suffix = base.iter().skip(prefix).rev().zip(side.iter().skip(prefix).rev()).take_while(|(a, b)| a == b).count();
+    let suffix = base
+        .iter()
+        .skip(prefix)
+        .rev()
+        .zip(side.iter().skip(prefix).rev())
+        .take_while(|(a, b)| a == b)
+        .count();
     let (base_end, side_end) = (base.len() - suffix, side.len() - suffix);
     let mut found = Vec::new();
     let mut budget = WORD_PAIRS_MAX;
     let (mut from_base, mut from_side) = (prefix, prefix);
-    let pins = pins(base.get(prefix..base_end).unwrap_or_default(), side.get(prefix..side_end).unwrap_or_default());
-    for (pin_base, pin_side) in pins.into_iter().map(|(a, b)| (a + prefix, b + prefix)).chain([(base_end, side_end)]) {
-        let (gap_base, gap_side) = (base.get(from_base..pin_base).unwrap_or_default(), side.get(from_side..pin_side).unwrap_or_default());
+    let pins = pins(
+        base.get(prefix..base_end).unwrap_or_default(),
+        side.get(prefix..side_end).unwrap_or_default(),
+    );
+    for (pin_base, pin_side) in
+        pins.into_iter().map(|(a, b)| (a + prefix, b + prefix)).chain([(base_end, side_end)])
+    {
+        let (gap_base, gap_side) = (
+            base.get(from_base..pin_base).unwrap_or_default(),
+            side.get(from_side..pin_side).unwrap_or_default(),
+        );
         let pairs = gap_base.len().saturating_mul(gap_side.len());
         if gap_base.is_empty() || gap_side.is_empty() || pairs > budget {
             if !(gap_base.is_empty() && gap_side.is_empty()) {
@@ -143,24 +178,32 @@ fn differences(base: &[&str], side: &[&str]) -> Vec<(Range<usize>, Range<usize>)
                 let range = widen(range);
                 range.start + by..range.end + by
             };
-            found.extend(Diff::compute(Algorithm::Histogram, &input).hunks().map(|hunk| (shift(&hunk.before, from_base), shift(&hunk.after, from_side))));
+            found.extend(
+                Diff::compute(Algorithm::Histogram, &input)
+                    .hunks()
+                    .map(|hunk| (shift(&hunk.before, from_base), shift(&hunk.after, from_side))),
+            );
         }
         (from_base, from_side) = (pin_base + 1, pin_side + 1);
     }
     found
 }
 
-/// The tokens that occur exactly once in either list, as places in both, in an order both agree on (the
-/// longest there is).
+/// The tokens that occur exactly once in either list, as places in both, in an order both agree on
+/// (the longest there is).
 fn pins(base: &[&str], side: &[&str]) -> Vec<(usize, usize)> {
     let in_side = once(side);
-    let mut common: Vec<(usize, usize)> = once(base).into_iter().filter_map(|(token, place)| Some((place?, (*in_side.get(token)?)?))).collect();
+    let mut common: Vec<(usize, usize)> = once(base)
+        .into_iter()
+        .filter_map(|(token, place)| Some((place?, (*in_side.get(token)?)?)))
+        .collect();
     common.sort_unstable();
     // Longest increasing subsequence of the places in `side` (patience sorting).
     let mut piles: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(common.len());
     for (number, (_, place)) in common.iter().enumerate() {
-        let pile = piles.partition_point(|top| common.get(*top).is_some_and(|(_, known)| known < place));
+        let pile =
+            piles.partition_point(|top| common.get(*top).is_some_and(|(_, known)| known < place));
         before.push(pile.checked_sub(1).and_then(|previous| piles.get(previous)).copied());
         match piles.get_mut(pile) {
             Some(top) => *top = number,
@@ -188,7 +231,8 @@ fn once<'a>(tokens: &[&'a str]) -> HashMap<&'a str, Option<usize>> {
 
 fn widen(range: &Range<u32>) -> Range<usize> {
     // u32 always fits into usize here: texts of 1 MiB have fewer tokens.
-    usize::try_from(range.start).unwrap_or(usize::MAX)..usize::try_from(range.end).unwrap_or(usize::MAX)
+    usize::try_from(range.start).unwrap_or(usize::MAX)
+        ..usize::try_from(range.end).unwrap_or(usize::MAX)
 }
 
 /// How many unchanged tokens a difference swallows: as many as it is long, at least one.
@@ -225,13 +269,19 @@ mod tests {
 
     #[test]
     fn a_text_rewritten_on_both_sides_clashes_soon() {
-        let words = |seed: u64| (0..10_000_u64).map(|n| format!("w{} ", (n * seed) % 4_999)).collect::<String>();
+        let words = |seed: u64| {
+            (0..10_000_u64).map(|n| format!("w{} ", (n * seed) % 4_999)).collect::<String>()
+        };
         assert_eq!(merge_prose(&words(3), &words(5), &words(7)), None);
     }
 
     #[test]
     fn a_long_text_of_few_words_is_merged_or_clashes_but_never_stalls() {
-        let words = |seed: u64| (0..20_000_u64).map(|n| if (n * seed) % 7 < 3 { "la " } else { "lo " }).collect::<String>();
+        let words = |seed: u64| {
+            (0..20_000_u64)
+                .map(|n| if (n * seed) % 7 < 3 { "la " } else { "lo " })
+                .collect::<String>()
+        };
         assert_eq!(merge_prose(&words(3), &words(5), &words(11)), None);
         let base = words(3);
         let (ours, theirs) = (format!("Begin. {base}"), format!("{base}End."));
@@ -242,7 +292,12 @@ mod tests {
     fn the_same_edit_on_both_sides_is_made_once() {
         let base = "hello world, how are you today my old friend";
         assert_eq!(
-            merge_prose(base, "Hello world, how are you today my old friend", "Hello world, how are you today my new friend").as_deref(),
+            merge_prose(
+                base,
+                "Hello world, how are you today my old friend",
+                "Hello world, how are you today my new friend"
+            )
+            .as_deref(),
             Some("Hello world, how are you today my new friend")
         );
     }
@@ -252,16 +307,30 @@ mod tests {
         let base = "family 👩‍👩‍👧 here, שלום עולם there and e\u{301}te\u{301} everywhere";
         let ours = "family 👩‍👩‍👦 here, שלום עולם there and e\u{301}te\u{301} everywhere";
         let theirs = "family 👩‍👩‍👧 here, שלום עולם there and e\u{301}te\u{301} nowhere";
-        assert_eq!(merge_prose(base, ours, theirs).as_deref(), Some("family 👩‍👩‍👦 here, שלום עולם there and e\u{301}te\u{301} nowhere"));
+        assert_eq!(
+            merge_prose(base, ours, theirs).as_deref(),
+            Some("family 👩‍👩‍👦 here, שלום עולם there and e\u{301}te\u{301} nowhere")
+        );
     }
 
     #[test]
     fn a_text_tells_which_state_its_author_had_read() {
-        let (before, after) = ("He lives in the tower.", "He lives in the tower. Nobody knows why he left the court.");
+        let (before, after) = (
+            "He lives in the tower.",
+            "He lives in the tower. Nobody knows why he left the court.",
+        );
         assert!(!keeps_changes(before, after, "He lives in the high tower."));
-        assert!(keeps_changes(before, after, "He lives in the tower. Nobody knows why he left the court, or when."));
+        assert!(keeps_changes(
+            before,
+            after,
+            "He lives in the tower. Nobody knows why he left the court, or when."
+        ));
         assert!(keeps_changes(before, after, "He left the court. Nobody knows why."));
-        assert!(!keeps_changes(after, before, "He lives in the tower. Nobody knows why he left the court for good."));
+        assert!(!keeps_changes(
+            after,
+            before,
+            "He lives in the tower. Nobody knows why he left the court for good."
+        ));
         assert!(keeps_changes(after, before, "He lives in the tower, alone."));
     }
 
@@ -270,14 +339,20 @@ mod tests {
         let base = "café, naïve, déjà vu, and the rest of it";
         let ours = "cafe\u{301}, nai\u{308}ve, de\u{301}ja\u{300} vu, and the rest of it all";
         let theirs = "café, naïve, never déjà vu, and the rest of it";
-        assert_eq!(merge_prose(base, ours, theirs).as_deref(), Some("café, naïve, never déjà vu, and the rest of it all"));
+        assert_eq!(
+            merge_prose(base, ours, theirs).as_deref(),
+            Some("café, naïve, never déjà vu, and the rest of it all")
+        );
     }
 
     #[test]
     fn two_rewrites_of_a_paragraph_are_not_woven_together() {
-        let base = "The ship sailed at dawn and the crew was silent because the storm had taken the mast.";
-        let ours = "At dawn the ship left, and because of the storm that took the mast the crew said nothing.";
-        let theirs = "Nobody of the crew spoke when the ship sailed: the mast was gone, and the dawn was red.";
+        let base =
+            "The ship sailed at dawn and the crew was silent because the storm had taken the mast.";
+        let ours = "At dawn the ship left, and because of the storm that took the mast the crew \
+            said nothing.";
+        let theirs = "Nobody of the crew spoke when the ship sailed: the mast was gone, and the \
+            dawn was red.";
         assert_eq!(merge_prose(base, ours, theirs), None);
     }
 }

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::document::Visible;
 use crate::sameness::{is_kept_by_app, says_nothing, says_the_same};
-use crate::{Change, ChangeHash, Document, EditPurpose, NOWHERE, Op, OpId, Register, Stamp, UNKNOWN_STAMP, Value, key};
+use crate::{
+    Change, ChangeHash, Document, EditPurpose, NOWHERE, Op, OpId, Register, Stamp, UNKNOWN_STAMP,
+    Value, key,
+};
 
 /// How a row was deleted. It travels: an app that removes rows makes them disappear elsewhere, an
 /// app that sets `deleted_at` gets `deleted_at` set elsewhere.
@@ -50,7 +53,8 @@ pub struct Row {
     pub updated_at: Value,
     /// Set when the row is deleted.
     pub deletion: Option<Deletion>,
-    /// Highest version any genesis carries, plus one for each save that the other changes stand for.
+    /// Highest version any genesis carries, plus one for each save that the other changes stand
+    /// for.
     pub version: i64,
 }
 
@@ -60,7 +64,9 @@ pub fn row(document: &Document) -> Row {
     let fields = document
         .registers()
         .filter(|(name, _)| !key::is_bookkeeping(name))
-        .filter_map(|(name, register)| Some((name.to_owned(), reading(document, name, register)?.value)))
+        .filter_map(|(name, register)| {
+            Some((name.to_owned(), reading(document, name, register)?.value))
+        })
         .collect();
     Row {
         fields,
@@ -101,18 +107,25 @@ pub fn row_head(document: &Document) -> RowHead {
     }
 }
 
-/// The head of a document that is one first change, without making the document; `None` when that change deletes the row, or
-/// is none. The same as [`row_head`] gives; the columns are what [`Change::value`] gives.
+/// The head of a document that is one first change, without making the document; `None` when that
+/// change deletes the row, or is none. The same as [`row_head`] gives; the columns are what
+/// [`Change::value`] gives.
 #[must_use]
 pub fn head_of_first(change: &Change) -> Option<RowHead> {
     if !change.is_genesis() || change.value(key::DELETED_AT).is_some_and(|at| !at.is_null()) {
         return None;
     }
     let time = |name: &str| {
-        let known = change.value(name).filter(|value| value.as_text().and_then(Stamp::parse).is_some());
+        let known =
+            change.value(name).filter(|value| value.as_text().and_then(Stamp::parse).is_some());
         known.cloned().unwrap_or_else(|| Value::from(UNKNOWN_STAMP))
     };
-    Some(RowHead { created_at: time(key::CREATED_AT), updated_at: time(key::UPDATED_AT), deletion: None, version: 1.max(genesis_version(change)) })
+    Some(RowHead {
+        created_at: time(key::CREATED_AT),
+        updated_at: time(key::UPDATED_AT),
+        deletion: None,
+        version: 1.max(genesis_version(change)),
+    })
 }
 
 /// What a register reads as, and whether somebody must decide.
@@ -121,16 +134,26 @@ pub(crate) struct Reading {
     pub(crate) clashes: bool,
 }
 
-/// Reads a register: one value, equal values, prose that merges, or a winner among values that clash.
+/// Reads a register: one value, equal values, prose that merges, or a winner among values that
+/// clash.
 pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> Option<Reading> {
     let winner = shown(document, name, register)?;
     if register.visible().len() == 1 {
         return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     let contenders = contenders(document, register);
-    // What apps filled in by themselves when they gained a column was typed by nobody, whatever it says.
-    let filled = |put: &&Visible| document.changes().get(put.change).is_some_and(|change| EditPurpose::of(change) == EditPurpose::NewColumns);
-    if is_kept_by_app(name) || contenders.iter().all(filled) || contenders.iter().all(|put| says_the_same(put.value(), winner.value())) {
+    // What apps filled in by themselves when they gained a column was typed by nobody, whatever it
+    // says.
+    let filled = |put: &&Visible| {
+        document
+            .changes()
+            .get(put.change)
+            .is_some_and(|change| EditPurpose::of(change) == EditPurpose::NewColumns)
+    };
+    if is_kept_by_app(name)
+        || contenders.iter().all(filled)
+        || contenders.iter().all(|put| says_the_same(put.value(), winner.value()))
+    {
         return Some(Reading { value: winner.value().clone(), clashes: false });
     }
     match merged_prose(document, name, &contenders) {
@@ -158,13 +181,18 @@ fn merged_prose(document: &Document, name: &str, contenders: &[&Visible]) -> Opt
 /// Whether a column merges as prose, as the document noted at its creation.
 #[must_use]
 pub fn is_prose(document: &Document, name: &str) -> bool {
-    document
-        .register(key::PROSE)
-        .is_some_and(|register| register.visible().iter().filter_map(|put| put.value().as_text()).any(|names| names.split(',').any(|prose| prose == name)))
+    document.register(key::PROSE).is_some_and(|register| {
+        register
+            .visible()
+            .iter()
+            .filter_map(|put| put.value().as_text())
+            .any(|names| names.split(',').any(|prose| prose == name))
+    })
 }
 
-/// What a field read as before its writers went apart: in the puts that every one of them replaced, directly or by way of others.
-/// What somebody had not read they did not replace, also where their change builds on it.
+/// What a field read as before its writers went apart: in the puts that every one of them replaced,
+/// directly or by way of others. What somebody had not read they did not replace, also where their
+/// change builds on it.
 pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) -> Value {
     let mut common: Option<HashSet<OpId>> = None;
     for put in puts {
@@ -176,7 +204,8 @@ pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) ->
         });
     }
     let common = common.unwrap_or_default();
-    let ops: Vec<(&OpId, &Op)> = common.iter().filter_map(|id| Some((id, document.put(id)?.1))).collect();
+    let ops: Vec<(&OpId, &Op)> =
+        common.iter().filter_map(|id| Some((id, document.put(id)?.1))).collect();
     let replaced: HashSet<&OpId> = ops.iter().flat_map(|(_, op)| &op.predecessors).collect();
     let mut last = ops.iter().filter(|(id, _)| !replaced.contains(id));
     match (last.next(), last.next()) {
@@ -184,8 +213,10 @@ pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) ->
         (Some((_, op)), None) => return op.value.clone(),
         _ => {}
     }
-    // Several stood side by side then: read as they read together, in the changes all of it builds on.
-    let hashes: Vec<ChangeHash> = common.iter().filter_map(|id| Some(document.put(id)?.0.hash())).collect();
+    // Several stood side by side then: read as they read together, in the changes all of it builds
+    // on.
+    let hashes: Vec<ChangeHash> =
+        common.iter().filter_map(|id| Some(document.put(id)?.0.hash())).collect();
     let wanted = document.ancestors(&hashes);
     let mut state = Document::new();
     for change in document.changes().iter().filter(|change| wanted.contains(&change.hash())) {
@@ -193,13 +224,17 @@ pub(crate) fn common_base(document: &Document, name: &str, puts: &[&Visible]) ->
             return Value::Null;
         }
     }
-    state.register(name).and_then(|register| reading(&state, name, register)).map_or(Value::Null, |reading| reading.value)
+    state
+        .register(name)
+        .and_then(|register| reading(&state, name, register))
+        .map_or(Value::Null, |reading| reading.value)
 }
 
 /// The puts of one register that a change replaces there, directly or by way of others.
 pub(crate) fn replaced_by(document: &Document, change: &Change, name: &str) -> HashSet<OpId> {
     let mut found = HashSet::new();
-    let mut waiting: Vec<&OpId> = change.ops().iter().filter(|op| *op.key == *name).flat_map(|op| &op.predecessors).collect();
+    let mut waiting: Vec<&OpId> =
+        change.ops().iter().filter(|op| *op.key == *name).flat_map(|op| &op.predecessors).collect();
     while let Some(id) = waiting.pop() {
         if let Some((_, op)) = document.put(id)
             && found.insert(id.clone())
@@ -211,25 +246,35 @@ pub(crate) fn replaced_by(document: &Document, change: &Change, name: &str) -> H
 }
 
 /// The put whose value a register shows: automerge's winner, but between two geneses (both devices
-/// had the row before storysync came, with other values) the one with the later `updated_at`, then hash.
+/// had the row before storysync came, with other values) the one with the later `updated_at`, then
+/// hash.
 ///
 /// Of what an app keeps by itself, the latest writer's stands.
-pub(crate) fn shown<'a>(document: &Document, name: &str, register: &'a Register) -> Option<&'a Visible> {
+pub(crate) fn shown<'a>(
+    document: &Document,
+    name: &str,
+    register: &'a Register,
+) -> Option<&'a Visible> {
     let contenders = contenders(document, register);
     let winner = contenders.last().copied()?;
     if contenders.len() > 1 && is_kept_by_app(name) {
-        let writer = |put: &Visible| document.changes().get(put.change).map(|change| (written_at(change), change.hash()));
+        let writer = |put: &Visible| {
+            document.changes().get(put.change).map(|change| (written_at(change), change.hash()))
+        };
         return contenders.into_iter().max_by_key(|put| writer(put));
     }
-    let genesis_of = |put: &Visible| document.changes().get(put.change).filter(|change| change.is_genesis());
+    let genesis_of =
+        |put: &Visible| document.changes().get(put.change).filter(|change| change.is_genesis());
     if contenders.len() == 1 || contenders.iter().any(|put| genesis_of(put).is_none()) {
         return Some(winner);
     }
-    contenders.into_iter().max_by_key(|put| genesis_of(put).map(|change| (written_at(change), Reverse(change.hash()))))
+    contenders.into_iter().max_by_key(|put| {
+        genesis_of(put).map(|change| (written_at(change), Reverse(change.hash())))
+    })
 }
 
-/// The visible puts that count against each other, in ascending order: what an app filled into columns
-/// it gained, and what nobody typed, step back behind anything somebody wrote.
+/// The visible puts that count against each other, in ascending order: what an app filled into
+/// columns it gained, and what nobody typed, step back behind anything somebody wrote.
 pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec<&'a Visible> {
     let visible = register.visible();
     if visible.len() < 2 {
@@ -238,7 +283,9 @@ pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec
     let mut typed: Vec<&Visible> = Vec::new();
     let mut echoes: Vec<(&Visible, Vec<OpId>)> = Vec::new();
     for put in visible {
-        let (Some(change), Some(op)) = (document.changes().get(put.change), put.op()) else { continue };
+        let (Some(change), Some(op)) = (document.changes().get(put.change), put.op()) else {
+            continue;
+        };
         if EditPurpose::of(change) == EditPurpose::NewColumns {
             continue;
         }
@@ -247,10 +294,13 @@ pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec
             Some(origins) => echoes.push((put, origins)),
         }
     }
-    // Who says what was there before speaks for whoever wrote that, and only to those who did not know of it.
+    // Who says what was there before speaks for whoever wrote that, and only to those who did not
+    // know of it.
     for (put, origins) in echoes.into_iter().filter(|(_, origins)| !origins.is_empty()) {
         let known = |other: &&Visible| {
-            let Some((change, op)) = document.changes().get(other.change).zip(other.op()) else { return false };
+            let Some((change, op)) = document.changes().get(other.change).zip(other.op()) else {
+                return false;
+            };
             let replaced = replaced_by(document, change, &op.key);
             origins.iter().all(|origin| replaced.contains(origin))
         };
@@ -265,15 +315,19 @@ pub(crate) fn contenders<'a>(document: &Document, register: &'a Register) -> Vec
     typed
 }
 
-/// Where a put says what stood there before already (an empty text for NULL, as forms write it back, or the same letters
-/// otherwise composed): the puts in which somebody wrote that; none when nobody ever did. `None` when the put says
-/// something new.
+/// Where a put says what stood there before already (an empty text for NULL, as forms write it
+/// back, or the same letters otherwise composed): the puts in which somebody wrote that; none when
+/// nobody ever did. `None` when the put says something new.
 fn echoed(document: &Document, change: &Change, id: &OpId, op: &Op) -> Option<Vec<OpId>> {
     let says_new = |change: &Change, op: &Op| {
         let echoes = if op.predecessors.is_empty() {
             says_nothing(&op.value)
         } else {
-            op.predecessors.iter().all(|replaced| document.put(replaced).is_some_and(|(_, before)| says_the_same(&before.value, &op.value)))
+            op.predecessors.iter().all(|replaced| {
+                document
+                    .put(replaced)
+                    .is_some_and(|(_, before)| says_the_same(&before.value, &op.value))
+            })
         };
         !echoes || lists(change, key::TYPED, &op.key)
     };
@@ -284,7 +338,9 @@ fn echoed(document: &Document, change: &Change, id: &OpId, op: &Op) -> Option<Ve
     while let Some((_, op)) = waiting.pop() {
         for replaced in &op.predecessors {
             match document.put(replaced) {
-                Some((change, before)) if says_new(change, before) => origins.push(replaced.clone()),
+                Some((change, before)) if says_new(change, before) => {
+                    origins.push(replaced.clone())
+                }
                 Some((_, before)) => waiting.push((replaced, before)),
                 None => {}
             }
@@ -321,7 +377,8 @@ fn stamp(document: &Document, name: &str, pick: Pick) -> Value {
     picked.map_or_else(|| Value::from(UNKNOWN_STAMP), |(_, value)| value.clone())
 }
 
-/// Highest version any genesis carries, plus what the other changes count for: [`Row::version`] alone.
+/// Highest version any genesis carries, plus what the other changes count for: [`Row::version`]
+/// alone.
 #[must_use]
 pub fn version(document: &Document) -> i64 {
     let mut others = 0_i64;
@@ -339,7 +396,8 @@ pub fn version(document: &Document) -> i64 {
 /// Most saves one change counts for.
 const SAVES_MAX: i64 = 1 << 20;
 
-/// How far a change raises the version: once, or as often as the app saved the row before anybody looked.
+/// How far a change raises the version: once, or as often as the app saved the row before anybody
+/// looked.
 fn saves(change: &Change) -> i64 {
     change.value(key::SAVES).and_then(Value::as_integer).unwrap_or(1).clamp(1, SAVES_MAX)
 }
@@ -375,11 +433,13 @@ impl Document {
     }
 }
 
-/// A row is deleted when a delete is visible and every edit is an ancestor of a visible delete, or was
-/// made to the row while it was marked as deleted: whoever typed something into it without knowing of the delete keeps it alive.
+/// A row is deleted when a delete is visible and every edit is an ancestor of a visible delete, or
+/// was made to the row while it was marked as deleted: whoever typed something into it without
+/// knowing of the delete keeps it alive.
 ///
-/// Between concurrent deletes of both kinds the row is removed only if the removals alone cover every
-/// edit: what somebody typed into a row marked as deleted, which apps still show, stays readable.
+/// Between concurrent deletes of both kinds the row is removed only if the removals alone cover
+/// every edit: what somebody typed into a row marked as deleted, which apps still show, stays
+/// readable.
 #[must_use]
 pub fn deletion(document: &Document) -> Option<Deletion> {
     let deletes = visible_deletes(document);
@@ -387,7 +447,8 @@ pub fn deletion(document: &Document) -> Option<Deletion> {
     if uncovered_edits(document, &deletes).next().is_some() {
         return None;
     }
-    let (hard, soft): (Vec<&Visible>, Vec<&Visible>) = deletes.iter().copied().partition(|put| is_hard(document, put));
+    let (hard, soft): (Vec<&Visible>, Vec<&Visible>) =
+        deletes.iter().copied().partition(|put| is_hard(document, put));
     match soft.last() {
         Some(soft) if hard.is_empty() || uncovered_edits(document, &hard).next().is_some() => {
             Some(Deletion { at: soft.value().clone(), kind: DeletionKind::Soft })
@@ -397,29 +458,62 @@ pub fn deletion(document: &Document) -> Option<Deletion> {
 }
 
 fn is_hard(document: &Document, delete: &Visible) -> bool {
-    let kind = document.changes().get(delete.change).and_then(|change| change.value(key::DELETE_KIND)).and_then(Value::as_text);
+    let kind = document
+        .changes()
+        .get(delete.change)
+        .and_then(|change| change.value(key::DELETE_KIND))
+        .and_then(Value::as_text);
     kind == Some(DeletionKind::Hard.as_str())
 }
 
 /// The deletes nobody has replaced, in ascending order.
 pub(crate) fn visible_deletes(document: &Document) -> Vec<&Visible> {
-    document.register(key::DELETED_AT).into_iter().flat_map(Register::visible).filter(|put| !put.value().is_null()).collect()
+    document
+        .register(key::DELETED_AT)
+        .into_iter()
+        .flat_map(Register::visible)
+        .filter(|put| !put.value().is_null())
+        .collect()
 }
 
-/// The edits that no visible delete knew, and that were not made to a row marked as deleted. Who writes
-/// into a row that was removed sees it alive for some other reason, so the removal does not speak for them.
-pub(crate) fn uncovered_edits<'a>(document: &'a Document, deletes: &[&Visible]) -> impl Iterator<Item = &'a Change> {
-    let delete_hashes: Vec<ChangeHash> = deletes.iter().filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
+/// The edits that no visible delete knew, and that were not made to a row marked as deleted. Who
+/// writes into a row that was removed sees it alive for some other reason, so the removal does not
+/// speak for them.
+pub(crate) fn uncovered_edits<'a>(
+    document: &'a Document,
+    deletes: &[&Visible],
+) -> impl Iterator<Item = &'a Change> {
+    let delete_hashes: Vec<ChangeHash> = deletes
+        .iter()
+        .filter_map(|put| document.changes().get(put.change))
+        .map(Change::hash)
+        .collect();
     let known_to_deletes = document.ancestors(&delete_hashes);
-    let marked: Vec<ChangeHash> =
-        deletes.iter().filter(|put| !is_hard(document, put)).filter_map(|put| document.changes().get(put.change)).map(Change::hash).collect();
+    let marked: Vec<ChangeHash> = deletes
+        .iter()
+        .filter(|put| !is_hard(document, put))
+        .filter_map(|put| document.changes().get(put.change))
+        .map(Change::hash)
+        .collect();
     let knows_delete = descendants(document, &marked);
-    let known_geneses: Vec<&Change> = document.changes().iter().filter(|change| change.is_genesis() && known_to_deletes.contains(&change.hash())).collect();
+    let known_geneses: Vec<&Change> = document
+        .changes()
+        .iter()
+        .filter(|change| change.is_genesis() && known_to_deletes.contains(&change.hash()))
+        .collect();
     document
         .changes()
         .iter()
-        .filter(move |change| !known_to_deletes.contains(&change.hash()) && !knows_delete.contains(&change.hash()))
-        .filter(move |change| if change.is_genesis() { !known_geneses.iter().any(|known| same_columns(known, change)) } else { is_edit(document, change) })
+        .filter(move |change| {
+            !known_to_deletes.contains(&change.hash()) && !knows_delete.contains(&change.hash())
+        })
+        .filter(move |change| {
+            if change.is_genesis() {
+                !known_geneses.iter().any(|known| same_columns(known, change))
+            } else {
+                is_edit(document, change)
+            }
+        })
 }
 
 fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
@@ -433,27 +527,40 @@ fn descendants(document: &Document, of: &[ChangeHash]) -> HashSet<ChangeHash> {
     found
 }
 
-/// Whether somebody wrote something: changes only to version, times and what the app keeps by itself, references that lead
-/// nowhere, columns the app gained and values nobody typed are no edits. Bringing a row back is one.
+/// Whether somebody wrote something: changes only to version, times and what the app keeps by
+/// itself, references that lead nowhere, columns the app gained and values nobody typed are no
+/// edits. Bringing a row back is one.
 fn is_edit(document: &Document, change: &Change) -> bool {
-    let leads_nowhere = |op: &Op| op.value.as_text() == Some(NOWHERE) && lists(change, key::NOWHERE, &op.key);
+    let leads_nowhere =
+        |op: &Op| op.value.as_text() == Some(NOWHERE) && lists(change, key::NOWHERE, &op.key);
     EditPurpose::of(change).is_edit()
         && change.ops().iter().enumerate().any(|(place, op)| {
             if *op.key == *key::DELETED_AT {
                 return op.value.is_null();
             }
-            !key::is_bookkeeping(&op.key) && !is_kept_by_app(&op.key) && !leads_nowhere(op) && echoed(document, change, &change.op_id(place), op).is_none()
+            !key::is_bookkeeping(&op.key)
+                && !is_kept_by_app(&op.key)
+                && !leads_nowhere(op)
+                && echoed(document, change, &change.op_id(place), op).is_none()
         })
 }
 
 /// Whether a change names a column under one of our own keys.
 fn lists(change: &Change, list: &str, column: &str) -> bool {
-    change.value(list).and_then(Value::as_text).is_some_and(|names| names.split(',').any(|name| name == column))
+    change
+        .value(list)
+        .and_then(Value::as_text)
+        .is_some_and(|names| names.split(',').any(|name| name == column))
 }
 
 fn same_columns(a: &Change, b: &Change) -> bool {
     fn columns(change: &Change) -> BTreeMap<&str, &Value> {
-        change.ops().iter().filter(|op| !key::is_bookkeeping(&op.key)).map(|op| (&*op.key, &op.value)).collect()
+        change
+            .ops()
+            .iter()
+            .filter(|op| !key::is_bookkeeping(&op.key))
+            .map(|op| (&*op.key, &op.value))
+            .collect()
     }
     columns(a) == columns(b)
 }

@@ -13,8 +13,8 @@ pub fn says_nothing(value: &Value) -> bool {
     value.is_null() || value.as_text() == Some("")
 }
 
-/// Whether two values say the same to a person: equal, both empty, or the same letters (Unicode canonical
-/// equivalence, UAX #15): macOS writes `é` as two code points where others write one.
+/// Whether two values say the same to a person: equal, both empty, or the same letters (Unicode
+/// canonical equivalence, UAX #15): macOS writes `é` as two code points where others write one.
 #[must_use]
 pub fn says_the_same(a: &Value, b: &Value) -> bool {
     if a == b || (says_nothing(a) && says_nothing(b)) {
@@ -120,13 +120,15 @@ const KEPT_BY_APPS: &[&str] = &[
     "wordcount",
 ];
 
-/// Whether a column holds what the app itself keeps about a row (when it was last opened or modified, how many words it
-/// has), told by its name alone, so that every device says the same. Nobody types into it: it never conflicts, the
-/// latest writer's value stands, and writing it is no edit.
+/// Whether a column holds what the app itself keeps about a row (when it was last opened or
+/// modified, how many words it has), told by its name alone, so that every device says the same.
+/// Nobody types into it: it never conflicts, the latest writer's value stands, and writing it is no
+/// edit.
 #[must_use]
 pub fn is_kept_by_app(column: &str) -> bool {
     let column = column.strip_prefix(key::APP_COLUMN).unwrap_or(column);
-    let name: String = column.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    let name: String =
+        column.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
     KEPT_BY_APPS.binary_search(&name.as_str()).is_ok()
 }
 
@@ -141,7 +143,9 @@ mod tests {
 
     #[test]
     fn bookkeeping_is_told_by_name_however_it_is_spelled() {
-        for name in ["modified", "lastOpened", "word_count", "last-modified-at", "LAST_SEEN", "mtime"] {
+        for name in
+            ["modified", "lastOpened", "word_count", "last-modified-at", "LAST_SEEN", "mtime"]
+        {
             assert!(is_kept_by_app(name), "{name}");
         }
         for name in ["title", "mood", "modifier", "words", "count", "opening", "updates"] {

@@ -1,9 +1,9 @@
-//! What the tables show, all documents taken together: rows, and the rules that reach across rows. A row
-//! that needs a deleted parent keeps it, two rows with one unique name do not both stand.
+//! What the tables show, all documents taken together: rows, and the rules that reach across rows.
+//! A row that needs a deleted parent keeps it, two rows with one unique name do not both stand.
 //!
-//! Owns those rules as pure functions. [`shown`] applies them to everything at once, which is how they
-//! are defined and tested; a node applies the same pieces to the rows at hand. Refuses to know how a
-//! table is written.
+//! Owns those rules as pure functions. [`shown`] applies them to everything at once, which is how
+//! they are defined and tested; a node applies the same pieces to the rows at hand. Refuses to know
+//! how a table is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
@@ -12,14 +12,16 @@ use crate::conflict::{attributed, deletion_values};
 use crate::document::Visible;
 use crate::row::{shown as shown_put, visible_deletes, written_at};
 use crate::{
-    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, Move, Row, Stamp, SyncUuid, TableName, Value, conflicts, gives_way,
-    is_kept_by_app, is_tree_column, key, leads_to, moved, ring, ring_clash, row, says_the_same, way_back,
+    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, Move, Row,
+    Stamp, SyncUuid, TableName, Value, conflicts, gives_way, is_kept_by_app, is_tree_column, key,
+    leads_to, moved, ring, ring_clash, row, says_the_same, way_back,
 };
 
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
 pub const LEFT_ALL: &str = "*";
 
-/// A row as [`key::LEFT_BEHIND`] names it: `table/uuid`, with `%` and `,` as in a URL (RFC 3986 §2.1).
+/// A row as [`key::LEFT_BEHIND`] names it: `table/uuid`, with `%` and `,` as in a URL (RFC 3986
+/// §2.1).
 #[must_use]
 pub fn left_name(entity: &EntityId) -> String {
     entity.to_string().replace('%', "%25").replace(',', "%2C")
@@ -78,11 +80,14 @@ pub struct Shown {
     pub conflicts: BTreeMap<EntityId, Vec<Conflict>>,
 }
 
-/// Applies all rules to all documents. Pure: the same changes show the same, in whatever order they came.
+/// Applies all rules to all documents. Pure: the same changes show the same, in whatever order they
+/// came.
 #[must_use]
 pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
-    let documents: BTreeMap<&EntityId, &Document> = documents.iter().filter(|(_, document)| !document.is_empty()).collect();
-    let mut rows: BTreeMap<&EntityId, Row> = documents.iter().map(|(id, document)| (*id, row(document))).collect();
+    let documents: BTreeMap<&EntityId, &Document> =
+        documents.iter().filter(|(_, document)| !document.is_empty()).collect();
+    let mut rows: BTreeMap<&EntityId, Row> =
+        documents.iter().map(|(id, document)| (*id, row(document))).collect();
     let mut found = Shown::default();
     for (id, document) in &documents {
         let clashes = conflicts(document);
@@ -94,11 +99,19 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
     for (parent, children) in needed {
         if let (Some(row), Some(document)) = (rows.get_mut(parent), documents.get(parent)) {
             row.deletion = None;
-            let children: Vec<(&EntityId, &Document)> = children.iter().filter_map(|child| Some((*child, *documents.get(child)?))).collect();
-            found.conflicts.entry(parent.clone()).or_default().extend(orphan_clash(document, &children));
+            let children: Vec<(&EntityId, &Document)> = children
+                .iter()
+                .filter_map(|child| Some((*child, *documents.get(child)?)))
+                .collect();
+            found
+                .conflicts
+                .entry(parent.clone())
+                .or_default()
+                .extend(orphan_clash(document, &children));
         }
     }
-    let mut standing: BTreeSet<&EntityId> = rows.iter().filter(|(_, row)| row.stands()).map(|(id, _)| *id).collect();
+    let mut standing: BTreeSet<&EntityId> =
+        rows.iter().filter(|(_, row)| row.stands()).map(|(id, _)| *id).collect();
     let yielding = rings(&standing, &documents, &rows, shape);
     for (id, clashes) in &yielding {
         for clash in &clashes.fields {
@@ -113,15 +126,22 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
     for (loser, (winner, columns)) in &behind {
         let (Some(waiting), Some(staying)) = (rows.get(loser), rows.get(winner)) else { continue };
         let stand_in = |column: &str, uuid: &SyncUuid| {
-            let reference = shape.get(&loser.table).and_then(|table| table.references.iter().find(|reference| reference.column == column));
-            let target = reference.map(|reference| EntityId { table: reference.table.clone(), uuid: uuid.clone() });
+            let reference = shape.get(&loser.table).and_then(|table| {
+                table.references.iter().find(|reference| reference.column == column)
+            });
+            let target = reference
+                .map(|reference| EntityId { table: reference.table.clone(), uuid: uuid.clone() });
             target.and_then(|target| behind.get(&target).map(|(winner, _)| winner.uuid.clone()))
         };
         if are_twins(waiting, staying, stand_in) {
             continue;
         }
         if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
-            found.conflicts.entry((*loser).clone()).or_default().push(unique_clash(losing, winner, winning, columns));
+            found
+                .conflicts
+                .entry((*loser).clone())
+                .or_default()
+                .push(unique_clash(losing, winner, winning, columns));
         }
     }
     for (id, conflict) in yielding {
@@ -172,7 +192,8 @@ pub fn target(row: &Row, reference: &Reference) -> Option<EntityId> {
     leads_to(&reference.table, row.fields.get(&reference.column)?)
 }
 
-/// What the deletions of a row knew of the rows that would stay without it. Read once, because they may be many.
+/// What the deletions of a row knew of the rows that would stay without it. Read once, because they
+/// may be many.
 #[derive(Debug, Clone, Default)]
 pub struct LeftBehind {
     names: HashSet<String>,
@@ -185,7 +206,9 @@ impl LeftBehind {
     #[must_use]
     pub fn of(parent: &Document) -> Self {
         let mut found = Self::default();
-        for delete in visible_deletes(parent).into_iter().filter_map(|put| parent.changes().get(put.change)) {
+        for delete in
+            visible_deletes(parent).into_iter().filter_map(|put| parent.changes().get(put.change))
+        {
             let left = delete.value(key::LEFT_BEHIND).and_then(Value::as_text).unwrap_or_default();
             found.all |= left == LEFT_ALL;
             found.names.extend(left.split(',').map(str::to_owned));
@@ -200,22 +223,31 @@ impl LeftBehind {
         self.all || self.names.contains(&left_name(child))
     }
 
-    /// Whether whoever deleted the row knew that `child` would stay without it: the deletion names it, or the
-    /// child's reference was written later by the very device that deleted.
+    /// Whether whoever deleted the row knew that `child` would stay without it: the deletion names
+    /// it, or the child's reference was written later by the very device that deleted.
     #[must_use]
     pub fn knew(&self, child: &EntityId, child_document: &Document, column: &str) -> bool {
         if self.names(child) {
             return true;
         }
-        let reference = child_document.register(column).and_then(|register| shown_put(child_document, column, register));
-        reference.and_then(|put| child_document.changes().get(put.change)).is_some_and(|reference| {
-            let device = reference.actor().device();
-            device.is_some() && self.deleted.iter().any(|(deleter, at)| *deleter == device && written_at(reference) >= *at)
-        })
+        let reference = child_document
+            .register(column)
+            .and_then(|register| shown_put(child_document, column, register));
+        reference.and_then(|put| child_document.changes().get(put.change)).is_some_and(
+            |reference| {
+                let device = reference.actor().device();
+                device.is_some()
+                    && self
+                        .deleted
+                        .iter()
+                        .any(|(deleter, at)| *deleter == device && written_at(reference) >= *at)
+            },
+        )
     }
 }
 
-/// The deleted rows that live rows require, each with the live rows that do. A kept parent keeps its own.
+/// The deleted rows that live rows require, each with the live rows that do. A kept parent keeps
+/// its own.
 fn needed_parents<'a>(
     documents: &BTreeMap<&'a EntityId, &Document>,
     rows: &BTreeMap<&'a EntityId, Row>,
@@ -223,12 +255,22 @@ fn needed_parents<'a>(
 ) -> BTreeMap<&'a EntityId, BTreeSet<&'a EntityId>> {
     let mut needed: BTreeMap<&EntityId, BTreeSet<&EntityId>> = BTreeMap::new();
     let mut left: BTreeMap<&EntityId, LeftBehind> = BTreeMap::new();
-    let mut looking: Vec<(&EntityId, bool)> = rows.iter().filter(|(_, row)| row.deletion.is_none()).map(|(id, _)| (*id, false)).collect();
+    let mut looking: Vec<(&EntityId, bool)> =
+        rows.iter().filter(|(_, row)| row.deletion.is_none()).map(|(id, _)| (*id, false)).collect();
     while let Some((child, kept)) = looking.pop() {
-        let (Some(row), Some(child_document)) = (rows.get(child), documents.get(child)) else { continue };
-        for reference in shape.get(&child.table).into_iter().flat_map(|table| &table.references).filter(|reference| reference.required) {
+        let (Some(row), Some(child_document)) = (rows.get(child), documents.get(child)) else {
+            continue;
+        };
+        for reference in shape
+            .get(&child.table)
+            .into_iter()
+            .flat_map(|table| &table.references)
+            .filter(|reference| reference.required)
+        {
             let Some(target) = target(row, reference) else { continue };
-            let Some((parent, parent_document)) = documents.get_key_value(&target) else { continue };
+            let Some((parent, parent_document)) = documents.get_key_value(&target) else {
+                continue;
+            };
             if rows.get(parent).is_none_or(|row| row.deletion.is_none()) {
                 continue;
             }
@@ -254,24 +296,50 @@ fn rings<'a>(
     shape: &Shape,
 ) -> BTreeMap<&'a EntityId, Conflict> {
     let mut found: BTreeMap<&EntityId, Conflict> = BTreeMap::new();
-    let trees =
-        shape.iter().flat_map(|(table, shape)| shape.references.iter().filter(move |reference| reference.is_tree(table)).map(move |tree| (table, tree)));
+    let trees = shape.iter().flat_map(|(table, shape)| {
+        shape
+            .references
+            .iter()
+            .filter(move |reference| reference.is_tree(table))
+            .map(move |tree| (table, tree))
+    });
     for (table, tree) in trees {
         let up = |id: &EntityId| -> Result<Option<EntityId>, Infallible> {
-            Ok(rows.get(id).and_then(|row| target(row, tree)).filter(|target| standing.contains(target)))
+            Ok(rows
+                .get(id)
+                .and_then(|row| target(row, tree))
+                .filter(|target| standing.contains(target)))
         };
-        for (id, document) in documents.iter().filter(|(id, _)| id.table == *table && standing.contains(*id)) {
+        for (id, document) in
+            documents.iter().filter(|(id, _)| id.table == *table && standing.contains(*id))
+        {
             if moved(document, &tree.column).is_none() {
                 continue;
             }
             let Ok(Some(members)) = ring(id, up) else { continue };
-            let moves: Vec<Option<Move>> = members.iter().map(|member| documents.get(member).and_then(|document| moved(document, &tree.column))).collect();
+            let moves: Vec<Option<Move>> = members
+                .iter()
+                .map(|member| {
+                    documents.get(member).and_then(|document| moved(document, &tree.column))
+                })
+                .collect();
             let Some((0, counting)) = gives_way(&moves) else { continue };
             let Some(counting) = moves.into_iter().nth(counting).flatten() else { continue };
-            let Ok(Some(back)) = way_back(id, document, &tree.column, tree.required, |target| Ok::<_, Infallible>(standing.contains(target)), up) else {
+            let Ok(Some(back)) = way_back(
+                id,
+                document,
+                &tree.column,
+                tree.required,
+                |target| Ok::<_, Infallible>(standing.contains(target)),
+                up,
+            ) else {
                 continue;
             };
-            let conflict = found.entry(id).or_insert_with(|| Conflict { kind: ConflictKind::Ring, fields: Vec::new(), others: Vec::new() });
+            let conflict = found.entry(id).or_insert_with(|| Conflict {
+                kind: ConflictKind::Ring,
+                fields: Vec::new(),
+                others: Vec::new(),
+            });
             conflict.fields.push(ring_clash(&tree.column, document, &back, &counting));
             conflict.others.extend(members.into_iter().skip(1));
         }
@@ -280,7 +348,11 @@ fn rings<'a>(
 }
 
 /// The rows that must wait because a row they require, or one that row requires, is not known.
-fn without_parents<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a EntityId, Row>, shape: &Shape) -> BTreeSet<&'a EntityId> {
+fn without_parents<'a>(
+    standing: &BTreeSet<&'a EntityId>,
+    rows: &BTreeMap<&'a EntityId, Row>,
+    shape: &Shape,
+) -> BTreeSet<&'a EntityId> {
     let mut waiting: BTreeSet<&EntityId> = BTreeSet::new();
     loop {
         let more: Vec<&EntityId> = standing
@@ -289,8 +361,16 @@ fn without_parents<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a En
             .filter(|id| !waiting.contains(id))
             .filter(|id| {
                 let Some(row) = rows.get(id) else { return false };
-                let mut required = shape.get(&id.table).into_iter().flat_map(|table| &table.references).filter(|reference| reference.required);
-                required.any(|reference| target(row, reference).is_some_and(|target| !rows.contains_key(&target) || waiting.contains(&target)))
+                let mut required = shape
+                    .get(&id.table)
+                    .into_iter()
+                    .flat_map(|table| &table.references)
+                    .filter(|reference| reference.required);
+                required.any(|reference| {
+                    target(row, reference).is_some_and(|target| {
+                        !rows.contains_key(&target) || waiting.contains(&target)
+                    })
+                })
             })
             .collect();
         if more.is_empty() {
@@ -304,20 +384,40 @@ fn without_parents<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a En
 type Behind<'a> = BTreeMap<&'a EntityId, (&'a EntityId, Vec<String>)>;
 
 /// Who stays where two rows have the same unique values: the smaller uuid.
-fn contests<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a EntityId, Row>, shape: &Shape) -> Behind<'a> {
+fn contests<'a>(
+    standing: &BTreeSet<&'a EntityId>,
+    rows: &BTreeMap<&'a EntityId, Row>,
+    shape: &Shape,
+) -> Behind<'a> {
     let mut behind: Behind<'_> = BTreeMap::new();
     for table in tables_in_order(shape) {
-        let Some(table_shape) = shape.get(table).filter(|shape| !shape.uniques.is_empty()) else { continue };
+        let Some(table_shape) = shape.get(table).filter(|shape| !shape.uniques.is_empty()) else {
+            continue;
+        };
         let mut held: BTreeMap<(usize, Vec<KeyPart>), &EntityId> = BTreeMap::new();
         // Entities are sorted by table and uuid, so the smallest uuid comes first.
         for id in standing.iter().copied().filter(|id| id.table == *table) {
             let Some(row) = rows.get(id) else { continue };
-            let stand_in = |target: &EntityId| behind.get(target).map_or_else(|| target.clone(), |(winner, _)| (*winner).clone());
+            let stand_in = |target: &EntityId| {
+                behind.get(target).map_or_else(|| target.clone(), |(winner, _)| (*winner).clone())
+            };
             let keys: Vec<(usize, Vec<KeyPart>)> = table_shape
                 .uniques
                 .iter()
                 .enumerate()
-                .filter_map(|(number, columns)| Some((number, unique_key(id, row, table_shape, columns, |target| standing.contains(target), stand_in)?)))
+                .filter_map(|(number, columns)| {
+                    Some((
+                        number,
+                        unique_key(
+                            id,
+                            row,
+                            table_shape,
+                            columns,
+                            |target| standing.contains(target),
+                            stand_in,
+                        )?,
+                    ))
+                })
                 .collect();
             let winner = keys.iter().filter_map(|key| Some((*held.get(key)?, key.0))).min();
             match winner {
@@ -332,23 +432,33 @@ fn contests<'a>(standing: &BTreeSet<&'a EntityId>, rows: &BTreeMap<&'a EntityId,
     behind
 }
 
-/// Whether two rows with the same unique values say the same in everything: made on two devices, they are one to whoever reads
-/// them, and nobody need be asked. `stand_in` tells which row stands in the place of one that is referred to by a column.
+/// Whether two rows with the same unique values say the same in everything: made on two devices,
+/// they are one to whoever reads them, and nobody need be asked. `stand_in` tells which row stands
+/// in the place of one that is referred to by a column.
 #[must_use]
-pub fn are_twins(one: &Row, other: &Row, stand_in: impl Fn(&str, &SyncUuid) -> Option<SyncUuid>) -> bool {
+pub fn are_twins(
+    one: &Row,
+    other: &Row,
+    stand_in: impl Fn(&str, &SyncUuid) -> Option<SyncUuid>,
+) -> bool {
     let names: BTreeSet<&String> = one.fields.keys().chain(other.fields.keys()).collect();
     let value = |row: &Row, name: &str| {
         let value = row.fields.get(name).cloned().unwrap_or(Value::Null);
-        let stands = value.as_text().and_then(SyncUuid::parse).and_then(|uuid| stand_in(name, &uuid));
+        let stands =
+            value.as_text().and_then(SyncUuid::parse).and_then(|uuid| stand_in(name, &uuid));
         stands.map_or(value, |uuid| Value::from(uuid.as_str()))
     };
-    names.into_iter().filter(|name| !is_kept_by_app(name)).all(|name| says_the_same(&value(one, name), &value(other, name)))
+    names
+        .into_iter()
+        .filter(|name| !is_kept_by_app(name))
+        .all(|name| says_the_same(&value(one, name), &value(other, name)))
 }
 
 /// One column of a unique key, comparable.
 type KeyPart = Vec<u8>;
 
-/// The values a row holds under a unique constraint; `None` when one is NULL, which clashes with nothing.
+/// The values a row holds under a unique constraint; `None` when one is NULL, which clashes with
+/// nothing.
 fn unique_key(
     id: &EntityId,
     row: &Row,
@@ -366,10 +476,16 @@ fn unique_key(
             (None, None) => return None,
             (Some(value), None) => value.write_canonical(&mut part),
             (_, Some(reference)) => match target(row, reference) {
-                Some(target) if stands(&target) => Value::from(stand_in(&target).uuid.as_str()).write_canonical(&mut part),
-                Some(target) if reference.required => Value::from(target.uuid.as_str()).write_canonical(&mut part),
+                Some(target) if stands(&target) => {
+                    Value::from(stand_in(&target).uuid.as_str()).write_canonical(&mut part)
+                }
+                Some(target) if reference.required => {
+                    Value::from(target.uuid.as_str()).write_canonical(&mut part)
+                }
                 // Leads nowhere: no other row leads to the same nowhere.
-                None if reference.required => Value::from(id.uuid.as_str()).write_canonical(&mut part),
+                None if reference.required => {
+                    Value::from(id.uuid.as_str()).write_canonical(&mut part)
+                }
                 _ => return None,
             },
         }
@@ -378,16 +494,24 @@ fn unique_key(
     Some(parts)
 }
 
-/// The tables, those before others whose unique keys refer to them; a circle is entered anywhere, the
-/// same everywhere.
+/// The tables, those before others whose unique keys refer to them; a circle is entered anywhere,
+/// the same everywhere.
 fn tables_in_order(shape: &Shape) -> Vec<&TableName> {
-    fn enter<'a>(table: &'a TableName, shape: &'a Shape, entered: &mut HashSet<&'a TableName>, order: &mut Vec<&'a TableName>) {
+    fn enter<'a>(
+        table: &'a TableName,
+        shape: &'a Shape,
+        entered: &mut HashSet<&'a TableName>,
+        order: &mut Vec<&'a TableName>,
+    ) {
         if !entered.insert(table) {
             return;
         }
         if let Some(table_shape) = shape.get(table) {
-            let keyed = |column: &String| table_shape.uniques.iter().any(|unique| unique.contains(column));
-            for reference in table_shape.references.iter().filter(|reference| keyed(&reference.column)) {
+            let keyed =
+                |column: &String| table_shape.uniques.iter().any(|unique| unique.contains(column));
+            for reference in
+                table_shape.references.iter().filter(|reference| keyed(&reference.column))
+            {
                 if let Some((target, _)) = shape.get_key_value(&reference.table) {
                     enter(target, shape, entered, order);
                 }
@@ -403,7 +527,8 @@ fn tables_in_order(shape: &Shape) -> Vec<&TableName> {
     order
 }
 
-/// The clash of a deleted row that others still require: the deletion, and who writes in what requires it.
+/// The clash of a deleted row that others still require: the deletion, and who writes in what
+/// requires it.
 #[must_use]
 pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> Option<Conflict> {
     let (mut values, _) = deletion_values(parent)?;
@@ -420,24 +545,43 @@ pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> O
     });
     Some(Conflict {
         kind: ConflictKind::Orphan,
-        fields: vec![FieldClash { name: key::DELETED_AT.to_owned(), base: Value::Null, values, shown: Value::Null }],
+        fields: vec![FieldClash {
+            name: key::DELETED_AT.to_owned(),
+            base: Value::Null,
+            values,
+            shown: Value::Null,
+        }],
         others: children.iter().map(|(id, _)| (*id).clone()).collect(),
     })
 }
 
-/// The clash of a row that waits behind another with the same unique values. Its own value comes first,
-/// the value of the row that stays last.
+/// The clash of a row that waits behind another with the same unique values. Its own value comes
+/// first, the value of the row that stays last.
 #[must_use]
-pub fn unique_clash(waiting: &Document, winner: &EntityId, winning: &Document, columns: &[String]) -> Conflict {
+pub fn unique_clash(
+    waiting: &Document,
+    winner: &EntityId,
+    winning: &Document,
+    columns: &[String],
+) -> Conflict {
     let value_of = |document: &Document, column: &str| -> ConflictValue {
-        let put: Option<&Visible> = document.register(column).and_then(|register| shown_put(document, column, register));
-        put.map_or(ConflictValue { value: Value::Null, device: None, at: None, change: None }, |put| attributed(document, put))
+        let put: Option<&Visible> =
+            document.register(column).and_then(|register| shown_put(document, column, register));
+        put.map_or(
+            ConflictValue { value: Value::Null, device: None, at: None, change: None },
+            |put| attributed(document, put),
+        )
     };
     let fields = columns
         .iter()
         .map(|column| {
             let (waits, stays) = (value_of(waiting, column), value_of(winning, column));
-            FieldClash { name: column.clone(), base: Value::Null, shown: stays.value.clone(), values: vec![waits, stays] }
+            FieldClash {
+                name: column.clone(),
+                base: Value::Null,
+                shown: stays.value.clone(),
+                values: vec![waits, stays],
+            }
         })
         .collect();
     Conflict { kind: ConflictKind::Unique, fields, others: vec![winner.clone()] }

@@ -8,9 +8,10 @@ pub const UNKNOWN_STAMP: &str = "1970-01-01 00:00:00.000000";
 
 /// A time as found in a table or a document.
 ///
-/// Storymaster writes `YYYY-MM-DD HH:MM:SS` and `YYYY-MM-DD HH:MM:SS.ffffff`, both UTC; files its old
-/// scripts migrated hold `YYYY-MM-DDTHH:MM:SS.ffffff` in a local zone nobody recorded, which is read
-/// as UTC because every device must read it alike. Text with an offset (RFC 3339) is taken at its word.
+/// Storymaster writes `YYYY-MM-DD HH:MM:SS` and `YYYY-MM-DD HH:MM:SS.ffffff`, both UTC; files its
+/// old scripts migrated hold `YYYY-MM-DDTHH:MM:SS.ffffff` in a local zone nobody recorded, which is
+/// read as UTC because every device must read it alike. Text with an offset (RFC 3339) is taken at
+/// its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(Timestamp);
 
@@ -59,7 +60,12 @@ mod tests {
     fn three_dialects_and_rfc3339_name_the_same_instant() {
         let plain = Stamp::parse("2026-11-22 08:25:57");
         assert!(plain.is_some());
-        for text in ["2026-11-22 08:25:57.000000", "2026-11-22T08:25:57.000000", "2026-11-22T09:25:57+01:00", "2026-11-22T08:25:57Z"] {
+        for text in [
+            "2026-11-22 08:25:57.000000",
+            "2026-11-22T08:25:57.000000",
+            "2026-11-22T09:25:57+01:00",
+            "2026-11-22T08:25:57Z",
+        ] {
             assert_eq!(Stamp::parse(text), plain, "{text}");
         }
     }

@@ -8,7 +8,9 @@ use automerge::{
     transaction::{CommitOptions, Transactable},
 };
 use proptest::prelude::*;
-use storysync_crdt::{Actor, Change, Document, EditPurpose, EntityId, SyncUuid, TableName, Value, genesis, row, save};
+use storysync_crdt::{
+    Actor, Change, Document, EditPurpose, EntityId, SyncUuid, TableName, Value, genesis, row, save,
+};
 
 fn entity() -> EntityId {
     EntityId { table: TableName::parse("actor").unwrap(), uuid: SyncUuid::parse("0f3b").unwrap() }
@@ -42,7 +44,15 @@ fn a_change_encoded_without_a_document_has_automerges_own_hash() {
     let mut document = Document::new();
     document.apply(ours).unwrap();
     let actor = Actor::of_device(&[7; 32], [1; 8]);
-    let edit = document.edit(puts(&[("age", Value::from(37)), ("note", Value::from("x"))]), EditPurpose::Edit, None, &actor, 5_000).unwrap();
+    let edit = document
+        .edit(
+            puts(&[("age", Value::from(37)), ("note", Value::from("x"))]),
+            EditPurpose::Edit,
+            None,
+            &actor,
+            5_000,
+        )
+        .unwrap();
     let mut theirs = theirs.with_actor(ActorId::from(actor.as_bytes()));
     let mut transaction = theirs.transaction();
     transaction.put(automerge::ROOT, "age", 37_i64).unwrap();
@@ -58,14 +68,20 @@ fn bytes_that_are_no_canonical_change_are_refused() {
     for position in 0..change.bytes().len() {
         let mut bytes = change.bytes().to_vec();
         bytes[position] ^= 1;
-        assert!(Change::decode(&bytes).is_err(), "flipping a bit of byte {position} went unnoticed");
+        assert!(
+            Change::decode(&bytes).is_err(),
+            "flipping a bit of byte {position} went unnoticed"
+        );
     }
     let mut document = AutoCommit::new();
     document.put(automerge::ROOT, "a", 1_i64).unwrap();
     assert!(Change::decode(&document.save()).is_err(), "a whole document is no change");
     let mut counter = AutoCommit::new();
     counter.put(automerge::ROOT, "a", ScalarValue::counter(1)).unwrap();
-    assert!(Change::decode(counter.get_changes(&[])[0].raw_bytes()).is_err(), "counters are refused");
+    assert!(
+        Change::decode(counter.get_changes(&[])[0].raw_bytes()).is_err(),
+        "counters are refused"
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -145,7 +161,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// What we write is, byte for byte, what automerge writes for what it reads there; and we read the same there.
+    /// What we write is, byte for byte, what automerge writes for what it reads there; and we read
+    /// the same there.
     #[test]
     fn any_change_is_written_and_read_as_automerge_writes_and_reads_it(
         rounds in proptest::collection::vec((0..3_usize, proptest::collection::btree_map("[a-z$]{1,12}|[a-c]", value(), 1..12), 0..3_i64, any::<bool>()), 1..8),

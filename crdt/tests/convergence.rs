@@ -1,6 +1,13 @@
 //! The scripts of `fuzz/src/convergence.rs`, from seeds and from bytes that proptest shrinks.
 //! `STORYSYNC_SCRIPTS=n` plays more of them, `STORYSYNC_SEED=n` replays one.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 #![expect(unreachable_pub, reason = "shared with the fuzz targets")]
 
 #[path = "../../fuzz/src/choices.rs"]
@@ -48,7 +55,14 @@ fn found_after<M: Merge>() -> Option<u64> {
 
 #[test]
 fn a_broken_merge_is_found() {
-    let found = [found_after::<broken::ByArrival>(), found_after::<broken::Silent>(), found_after::<broken::DeleteWins>()];
-    println!("found after so many scripts: by arrival {:?}, silent {:?}, delete wins {:?}", found[0], found[1], found[2]);
+    let found = [
+        found_after::<broken::ByArrival>(),
+        found_after::<broken::Silent>(),
+        found_after::<broken::DeleteWins>(),
+    ];
+    println!(
+        "found after so many scripts: by arrival {:?}, silent {:?}, delete wins {:?}",
+        found[0], found[1], found[2]
+    );
     assert!(found.iter().all(Option::is_some), "{found:?}");
 }

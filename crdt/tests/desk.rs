@@ -1,5 +1,12 @@
-//! The scripts of `fuzz/src/desk.rs`, from seeds: P1 (at one desk nothing is changed) and P3 (what disappears is told).
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+//! The scripts of `fuzz/src/desk.rs`, from seeds: P1 (at one desk nothing is changed) and P3 (what
+//! disappears is told).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 #![expect(unreachable_pub, reason = "shared with the fuzz targets")]
 
 #[expect(dead_code, reason = "shared with the fuzz targets, which use all of it")]

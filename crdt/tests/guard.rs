@@ -1,5 +1,5 @@
-//! Changes nobody honest writes, built byte by byte: each is refused before it costs anything, and the document
-//! it was meant for stays as it was, and writable.
+//! Changes nobody honest writes, built byte by byte: each is refused before it costs anything, and
+//! the document it was meant for stays as it was, and writable.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -7,8 +7,9 @@ use std::io::Write as _;
 
 use sha2::{Digest as _, Sha256};
 use storysync_crdt::{
-    ACTOR_BYTES_MAX, Actor, ApplyError, CHANGE_BYTES_MAX, Change, DecodeError, Document, EditPurpose, EntityId, FIRST_VERSION_MAX, PREDECESSORS_PER_CHANGE_MAX,
-    PUTS_PER_CHANGE_MAX, SyncUuid, TableName, VERSION_MAX, Value, genesis, key, row, save,
+    ACTOR_BYTES_MAX, Actor, ApplyError, CHANGE_BYTES_MAX, Change, DecodeError, Document,
+    EditPurpose, EntityId, FIRST_VERSION_MAX, PREDECESSORS_PER_CHANGE_MAX, PUTS_PER_CHANGE_MAX,
+    SyncUuid, TableName, VERSION_MAX, Value, genesis, key, row, save,
 };
 
 const CHANGE: u8 = 1;
@@ -93,7 +94,10 @@ fn claiming(count: i64, predecessors: u64) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn live() -> Document {
-    let entity = EntityId { table: TableName::parse("actor").unwrap(), uuid: SyncUuid::parse("0f3b").unwrap() };
+    let entity = EntityId {
+        table: TableName::parse("actor").unwrap(),
+        uuid: SyncUuid::parse("0f3b").unwrap(),
+    };
     let mut document = Document::new();
     document.apply(genesis(&entity, puts("title", "Captain"))).unwrap();
     document
@@ -118,10 +122,15 @@ fn assert_alive(document: &mut Document) {
 
 #[test]
 fn an_op_bomb_is_refused_by_what_it_claims() {
-    for count in [i64::try_from(PUTS_PER_CHANGE_MAX).unwrap() + 1, 10_000_000, 100_000_000, i64::MAX] {
+    for count in
+        [i64::try_from(PUTS_PER_CHANGE_MAX).unwrap() + 1, 10_000_000, 100_000_000, i64::MAX]
+    {
         let bomb = Forged::new(claiming(count, 0)).bytes();
         assert!(bomb.len() < 128, "{} bytes", bomb.len());
-        assert!(matches!(Change::decode(&bomb), Err(DecodeError::Shape("it has too many operations"))), "{count}");
+        assert!(
+            matches!(Change::decode(&bomb), Err(DecodeError::Shape("it has too many operations"))),
+            "{count}"
+        );
     }
     // The same claimed by nulls, by literals that are not there, or by one column alone.
     let nulls = vec![(column::ACTION, [signed(0), unsigned(u64::MAX)].concat())];
@@ -139,12 +148,18 @@ fn a_bomb_of_predecessors_is_refused_by_what_it_claims() {
     let most = PREDECESSORS_PER_CHANGE_MAX as u64;
     for predecessors in [most + 1, 100_000_000, u64::MAX] {
         let bomb = Forged::new(claiming(1, predecessors)).bytes();
-        assert!(matches!(Change::decode(&bomb), Err(DecodeError::Shape("it replaces too many values"))), "{predecessors}");
+        assert!(
+            matches!(Change::decode(&bomb), Err(DecodeError::Shape("it replaces too many values"))),
+            "{predecessors}"
+        );
     }
     // Honest ones cost a byte each: a few bytes can't name thousands.
     for (puts, predecessors) in [(1, 200), (2_000, 8), (1, most)] {
         let bomb = Forged::new(claiming(puts, predecessors)).bytes();
-        assert!(matches!(Change::decode(&bomb), Err(DecodeError::Shape("it replaces too many values"))), "{puts} {predecessors}");
+        assert!(
+            matches!(Change::decode(&bomb), Err(DecodeError::Shape("it replaces too many values"))),
+            "{puts} {predecessors}"
+        );
     }
     let mut columns = claiming(1, 1);
     columns.push((column::PREDECESSOR_ACTOR, [signed(100_000_000), unsigned(0)].concat()));
@@ -162,7 +177,10 @@ fn a_deflate_bomb_and_a_bundle_are_refused_by_their_kind() {
     assert!(bomb.len() < 128 * 1024);
     assert!(matches!(Change::decode(&bomb), Err(DecodeError::NotAChange)));
     for kind in [0, BUNDLE, 4, 255] {
-        assert!(matches!(Change::decode(&chunk(kind, &[1; 300])), Err(DecodeError::NotAChange)), "{kind}");
+        assert!(
+            matches!(Change::decode(&chunk(kind, &[1; 300])), Err(DecodeError::NotAChange)),
+            "{kind}"
+        );
     }
     // A deflated column inside a plain change.
     let deflated = Forged::new(vec![(column::ACTION | 0x08, vec![1, 2, 3])]).bytes();
@@ -186,19 +204,26 @@ fn a_start_op_that_would_poison_the_document_is_refused() {
 
 #[test]
 fn counters_can_not_be_driven_to_their_end_by_leaps() {
-    // Each leap builds on the last one, as far as it may. What is allowed shrinks long before automerge's 32 bits end.
+    // Each leap builds on the last one, as far as it may. What is allowed shrinks long before
+    // automerge's 32 bits end.
     let mut document = live();
     let mut leaps = 0;
     let mut highest = 1_u64;
     while leaps < 5_000 {
         let gap = if highest < 1 << 30 { 1 << 20 } else { 1 };
         let edit = document.edit(puts("note", "x"), EditPurpose::Edit, None, &me(), 0).unwrap();
-        assert_eq!(document.apply(leap(&edit, highest + gap + 1).unwrap()), Err(ApplyError::Counters));
+        assert_eq!(
+            document.apply(leap(&edit, highest + gap + 1).unwrap()),
+            Err(ApplyError::Counters)
+        );
         document.apply(leap(&edit, highest + gap).unwrap()).unwrap();
         highest += gap;
         leaps += 1;
     }
-    assert!(highest < (1 << 30) + (1 << 20) + 5_000, "five thousand changes can not use up half of it: {highest}");
+    assert!(
+        highest < (1 << 30) + (1 << 20) + 5_000,
+        "five thousand changes can not use up half of it: {highest}"
+    );
     assert_alive(&mut document);
 }
 
@@ -240,20 +265,32 @@ fn what_no_row_can_hold_is_refused_by_name() {
     let mut list = put();
     list.insert(0, (0x02, [signed(1), unsigned(1)].concat()));
     refused(Forged::new(list), "below the root");
-    assert!(matches!(Change::decode(&vec![0; CHANGE_BYTES_MAX + 1]), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(
+        Change::decode(&vec![0; CHANGE_BYTES_MAX + 1]),
+        Err(DecodeError::TooLarge(_))
+    ));
 }
 
 #[test]
 fn a_version_beyond_all_counting_is_not_taken_from_others() {
     let put = |version: i64| BTreeMap::from([(key::VERSION.to_owned(), Value::from(version))]);
-    let entity = EntityId { table: TableName::parse("actor").unwrap(), uuid: SyncUuid::parse("0f3b").unwrap() };
-    for (version, taken) in [(0, true), (VERSION_MAX, true), (VERSION_MAX + 1, false), (i64::MAX, false), (-1, false)] {
+    let entity = EntityId {
+        table: TableName::parse("actor").unwrap(),
+        uuid: SyncUuid::parse("0f3b").unwrap(),
+    };
+    for (version, taken) in
+        [(0, true), (VERSION_MAX, true), (VERSION_MAX + 1, false), (i64::MAX, false), (-1, false)]
+    {
         let edit = live().edit(put(version), EditPurpose::Edit, None, &me(), 0).unwrap();
         assert_eq!(Change::decode_received(edit.bytes()).is_ok(), taken, "{version}");
     }
     // A first change sets where counting starts: what is written after it must still fit.
     for (version, taken) in [(FIRST_VERSION_MAX, true), (FIRST_VERSION_MAX + 1, false)] {
-        assert_eq!(Change::decode_received(genesis(&entity, put(version)).bytes()).is_ok(), taken, "{version}");
+        assert_eq!(
+            Change::decode_received(genesis(&entity, put(version)).bytes()).is_ok(),
+            taken,
+            "{version}"
+        );
     }
 }
 
@@ -265,7 +302,10 @@ const BREAKING: &str = "856f4a8347f7703a01d701025cbca16c061eb0ab38f8fa495c57430d
 #[test]
 fn a_change_that_breaks_automerge_is_refused_and_harms_nobody() {
     let digits: Vec<u8> = BREAKING.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
     assert!(matches!(Change::decode_received(&bytes), Err(DecodeError::Breaks)));
     assert_alive(&mut live());
 }
@@ -276,7 +316,8 @@ fn side_by_side(document: &mut Document, count: u64) -> u64 {
     let mut taken = 0;
     for n in 0..count {
         let actor = Actor::of_device(&[9; 32], n.to_be_bytes());
-        let edit = base.edit(puts("title", &n.to_string()), EditPurpose::Edit, None, &actor, 0).unwrap();
+        let edit =
+            base.edit(puts("title", &n.to_string()), EditPurpose::Edit, None, &actor, 0).unwrap();
         taken += u64::from(document.apply(edit) == Ok(true));
     }
     taken
@@ -289,7 +330,10 @@ fn a_crowded_row_can_still_be_written_by_whoever_comes_next() {
     let edit = document.edit(puts("title", "mine"), EditPurpose::Edit, None, &me(), 0).unwrap();
     assert!(Change::decode_received(edit.bytes()).is_ok(), "others take it");
     document.apply(edit).unwrap();
-    assert_eq!((document.heads().len(), row(&document).fields.get("title")), (1, Some(&Value::from("mine"))));
+    assert_eq!(
+        (document.heads().len(), row(&document).fields.get("title")),
+        (1, Some(&Value::from("mine")))
+    );
     assert!(save(&document).is_ok());
 }
 
@@ -302,18 +346,32 @@ fn whoever_writes_a_field_again_must_replace_what_it_wrote_there() {
     let mut expanded = automerge::Change::try_from(again.bytes()).unwrap().decode();
     expanded.operations[0].pred = Vec::new().into();
     let forged = Change::decode_received(automerge::Change::from(expanded).raw_bytes()).unwrap();
-    assert_eq!(document.apply(forged), Err(ApplyError::Predecessor), "a thousand of these would never go away");
+    assert_eq!(
+        document.apply(forged),
+        Err(ApplyError::Predecessor),
+        "a thousand of these would never go away"
+    );
     assert_eq!(document.apply(again), Ok(true));
 }
 
 #[test]
 fn a_first_change_belongs_to_one_row() {
-    let entity = |uuid: &str| EntityId { table: TableName::parse("actor").unwrap(), uuid: SyncUuid::parse(uuid).unwrap() };
+    let entity = |uuid: &str| EntityId {
+        table: TableName::parse("actor").unwrap(),
+        uuid: SyncUuid::parse(uuid).unwrap(),
+    };
     let old = genesis(&entity("a"), puts("title", "Captain"));
-    assert!(old.starts(&entity("a")) && !old.starts(&entity("b")), "it follows from the row's name");
-    let named = BTreeMap::from([(key::ROW.to_owned(), Value::from("a")), ("title".to_owned(), Value::from("Captain"))]);
+    assert!(
+        old.starts(&entity("a")) && !old.starts(&entity("b")),
+        "it follows from the row's name"
+    );
+    let named = BTreeMap::from([
+        (key::ROW.to_owned(), Value::from("a")),
+        ("title".to_owned(), Value::from("Captain")),
+    ]);
     let new = Document::new().edit(named, EditPurpose::Edit, None, &me(), 0).unwrap();
     assert!(new.starts(&entity("a")) && !new.starts(&entity("b")), "it names the row");
-    let nameless = Document::new().edit(puts("title", "Captain"), EditPurpose::Edit, None, &me(), 0).unwrap();
+    let nameless =
+        Document::new().edit(puts("title", "Captain"), EditPurpose::Edit, None, &me(), 0).unwrap();
     assert!(!nameless.starts(&entity("a")));
 }

@@ -29,7 +29,8 @@ impl Choices<'_> {
         }
         match self {
             Self::Bytes(bytes) => {
-                let (first, rest) = bytes.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
+                let (first, rest) =
+                    bytes.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
                 *bytes = rest;
                 usize::from(first) % sides
             }

@@ -1,14 +1,16 @@
-//! Merging under any script, without files: two to five replicas write, delete, restore and resolve; what
-//! they send is dropped, repeated, reordered and regrouped. When everyone has everything, all show the same,
-//! and every value anybody typed is shown, reported, or was overwritten by someone who had seen it.
+//! Merging under any script, without files: two to five replicas write, delete, restore and
+//! resolve; what they send is dropped, repeated, reordered and regrouped. When everyone has
+//! everything, all show the same, and every value anybody typed is shown, reported, or was
+//! overwritten by someone who had seen it.
 //!
 //! What was typed, and who knew of it, is remembered here on its own, not read back from documents.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Change, ChangeHash, Conflict, ConflictKind, Document, EditPurpose, EntityId, Heads, NOWHERE, Reference, Row, Shape,
-    Shown, Stamp, Standing, SyncUuid, TableName, TableShape, Value, genesis, key, row,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Change, ChangeHash, Conflict, ConflictKind, Document,
+    EditPurpose, EntityId, Heads, NOWHERE, Reference, Row, Shape, Shown, Stamp, Standing, SyncUuid,
+    TableName, TableShape, Value, genesis, key, row,
 };
 
 use crate::choices::Choices;
@@ -40,7 +42,8 @@ type Puts = BTreeMap<String, Value>;
 struct Typed {
     entity: EntityId,
     field: &'static str,
-    /// What must be found in the value shown: the value itself, or a word of prose nobody else types.
+    /// What must be found in the value shown: the value itself, or a word of prose nobody else
+    /// types.
     token: Value,
     change: ChangeHash,
 }
@@ -78,19 +81,46 @@ fn table(name: &str) -> TableName {
 }
 
 fn shape() -> Shape {
-    let reference = |column: &str, to: &str, required: bool| Reference { column: column.to_owned(), table: table(to), required };
-    let unique = |columns: &[&str]| columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>();
+    let reference = |column: &str, to: &str, required: bool| Reference {
+        column: column.to_owned(),
+        table: table(to),
+        required,
+    };
+    let unique =
+        |columns: &[&str]| columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>();
     BTreeMap::from([
-        (table("place"), TableShape { references: vec![reference("inside", "place", false)], uniques: vec![unique(&["name"])] }),
-        (table("person"), TableShape { references: vec![reference("home", "place", true), reference("friend", "person", false)], uniques: Vec::new() }),
+        (
+            table("place"),
+            TableShape {
+                references: vec![reference("inside", "place", false)],
+                uniques: vec![unique(&["name"])],
+            },
+        ),
+        (
+            table("person"),
+            TableShape {
+                references: vec![
+                    reference("home", "place", true),
+                    reference("friend", "person", false),
+                ],
+                uniques: Vec::new(),
+            },
+        ),
         (
             table("visit"),
-            TableShape { references: vec![reference("who", "person", true), reference("where", "place", true)], uniques: vec![unique(&["who", "where"])] },
+            TableShape {
+                references: vec![
+                    reference("who", "person", true),
+                    reference("where", "place", true),
+                ],
+                uniques: vec![unique(&["who", "where"])],
+            },
         ),
     ])
 }
 
-const FIELDS: [(&str, &[&str]); 3] = [("place", &["name", "note"]), ("person", &["name", "note", "age"]), ("visit", &["note"])];
+const FIELDS: [(&str, &[&str]); 3] =
+    [("place", &["name", "note"]), ("person", &["name", "note", "age"]), ("visit", &["note"])];
 
 /// Plays one script; what went wrong, in words.
 ///
@@ -121,7 +151,15 @@ impl<'a, M: Merge> World<'a, M> {
         for number in 0..count {
             let device = u8::try_from(number + 1).unwrap_or(u8::MAX);
             let actor = world.fresh_actor(device);
-            world.replicas.push(Replica { device, actor, documents: BTreeMap::new(), log: Vec::new(), pending: Vec::new(), inbox: Vec::new(), backup: 0 });
+            world.replicas.push(Replica {
+                device,
+                actor,
+                documents: BTreeMap::new(),
+                log: Vec::new(),
+                pending: Vec::new(),
+                inbox: Vec::new(),
+                backup: 0,
+            });
         }
         world
     }
@@ -160,7 +198,11 @@ impl<'a, M: Merge> World<'a, M> {
     /// A name whose place in the order of uuids says nothing of when it was given.
     fn new_entity(&mut self, name: &str) -> EntityId {
         self.rows += 1;
-        let uuid = format!("{:08x}-row-{}", (self.rows.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) & 0xffff_ffff, self.rows);
+        let uuid = format!(
+            "{:08x}-row-{}",
+            (self.rows.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) & 0xffff_ffff,
+            self.rows
+        );
         EntityId { table: table(name), uuid: SyncUuid::parse(&uuid).expect("a uuid") }
     }
 
@@ -171,7 +213,12 @@ impl<'a, M: Merge> World<'a, M> {
     /// The rows a person at this replica sees.
     fn standing(&self, who: usize) -> Vec<(EntityId, Row)> {
         let rows = self.shown(who).rows.into_iter();
-        rows.filter_map(|(id, standing)| if let Standing::Stands(row) = standing { Some((id, row)) } else { None }).collect()
+        rows.filter_map(
+            |(id, standing)| {
+                if let Standing::Stands(row) = standing { Some((id, row)) } else { None }
+            },
+        )
+        .collect()
     }
 
     fn a_row(&mut self, who: usize) -> Option<(EntityId, Row)> {
@@ -180,7 +227,12 @@ impl<'a, M: Merge> World<'a, M> {
     }
 
     fn a_reference(&mut self, who: usize, to: &str) -> Value {
-        let rows: Vec<EntityId> = self.replicas[who].documents.keys().filter(|id| id.table.as_str() == to).cloned().collect();
+        let rows: Vec<EntityId> = self.replicas[who]
+            .documents
+            .keys()
+            .filter(|id| id.table.as_str() == to)
+            .cloned()
+            .collect();
         match self.choices.roll(6) {
             0 => Value::Null,
             1 if self.choices.one_in(3) => Value::from(NOWHERE),
@@ -202,19 +254,34 @@ impl<'a, M: Merge> World<'a, M> {
                 (name.clone(), name)
             }
             _ => {
-                let text = standing.and_then(Value::as_text).unwrap_or("one two three four five six seven eight nine ten eleven twelve thirteen");
+                let text = standing.and_then(Value::as_text).unwrap_or(
+                    "one two three four five six seven eight nine ten eleven twelve thirteen",
+                );
                 let words: Vec<&str> = text.split(' ').collect();
                 let place = self.choices.roll(words.len() + 1);
                 let (before, after) = words.split_at(place.min(words.len()));
                 let dropped = self.choices.roll(3).min(after.len());
-                let written: Vec<&str> = before.iter().copied().chain([word.as_str()]).chain(after[dropped..].iter().copied()).collect();
+                let written: Vec<&str> = before
+                    .iter()
+                    .copied()
+                    .chain([word.as_str()])
+                    .chain(after[dropped..].iter().copied())
+                    .collect();
                 (Value::from(written.join(" ")), Value::from(word.as_str()))
             }
         }
     }
 
     /// Writes a change as this replica would, and remembers what its author knew.
-    fn write(&mut self, who: usize, entity: &EntityId, mut puts: Puts, base: Option<&Heads>, tokens: &[(&'static str, Value)], purpose: EditPurpose) {
+    fn write(
+        &mut self,
+        who: usize,
+        entity: &EntityId,
+        mut puts: Puts,
+        base: Option<&Heads>,
+        tokens: &[(&'static str, Value)],
+        purpose: EditPurpose,
+    ) {
         let at = self.now();
         let replica = &mut self.replicas[who];
         let document = replica.documents.entry(entity.clone()).or_default();
@@ -231,7 +298,8 @@ impl<'a, M: Merge> World<'a, M> {
         let fields: Vec<String> = puts.keys().cloned().collect();
         let deletes = puts.get(key::DELETED_AT).is_some_and(|value| !value.is_null());
         let actor = replica.actor.clone();
-        let change = document.edit(puts, purpose, base, &actor, at.unix_ms()).expect("something to write");
+        let change =
+            document.edit(puts, purpose, base, &actor, at.unix_ms()).expect("something to write");
         let hash = change.hash();
         assert_eq!(document.apply(change.clone()), Ok(true), "an edit fits its own document");
         replica.log.push((entity.clone(), change));
@@ -243,14 +311,24 @@ impl<'a, M: Merge> World<'a, M> {
             self.wrote.push((entity.clone(), key::DELETED_AT.to_owned(), hash));
         }
         for (field, token) in tokens {
-            self.typed.push(Typed { entity: entity.clone(), field, token: token.clone(), change: hash });
+            self.typed.push(Typed {
+                entity: entity.clone(),
+                field,
+                token: token.clone(),
+                change: hash,
+            });
         }
     }
 
-    fn first_values(&mut self, who: usize, entity: &EntityId) -> (Puts, Vec<(&'static str, Value)>) {
+    fn first_values(
+        &mut self,
+        who: usize,
+        entity: &EntityId,
+    ) -> (Puts, Vec<(&'static str, Value)>) {
         let mut puts = Puts::from([(key::PROSE.to_owned(), Value::from("note"))]);
         let mut tokens = Vec::new();
-        let (_, fields) = FIELDS.iter().find(|(name, _)| *name == entity.table.as_str()).expect("a table");
+        let (_, fields) =
+            FIELDS.iter().find(|(name, _)| *name == entity.table.as_str()).expect("a table");
         for field in *fields {
             let (value, token) = self.typing(field, None);
             puts.insert((*field).to_owned(), value);
@@ -277,7 +355,9 @@ impl<'a, M: Merge> World<'a, M> {
     /// Two replicas find the same row when storysync comes to them, perhaps with other values.
     fn both_had_it(&mut self, who: usize) {
         let entity = self.new_entity("place");
-        for (replica, differs) in [(who, false), ((who + 1) % self.replicas.len(), self.choices.one_in(2))] {
+        for (replica, differs) in
+            [(who, false), ((who + 1) % self.replicas.len(), self.choices.one_in(2))]
+        {
             let note = if differs { "changed before" } else { "as it was" };
             let name = format!("old {entity}");
             let puts = Puts::from([
@@ -285,15 +365,29 @@ impl<'a, M: Merge> World<'a, M> {
                 ("note".to_owned(), Value::from(note)),
                 (key::PROSE.to_owned(), Value::from("note")),
                 (key::DELETED_AT.to_owned(), Value::Null),
-                (key::UPDATED_AT.to_owned(), Value::from(if differs { "2020-01-02 00:00:00" } else { "2020-01-01 00:00:00" })),
+                (
+                    key::UPDATED_AT.to_owned(),
+                    Value::from(if differs {
+                        "2020-01-02 00:00:00"
+                    } else {
+                        "2020-01-01 00:00:00"
+                    }),
+                ),
             ]);
             let change = genesis(&entity, puts);
             let hash = change.hash();
             let holder = &mut self.replicas[replica];
-            holder.documents.entry(entity.clone()).or_default().apply(change.clone()).expect("a genesis fits");
+            holder
+                .documents
+                .entry(entity.clone())
+                .or_default()
+                .apply(change.clone())
+                .expect("a genesis fits");
             holder.log.push((entity.clone(), change));
             self.knew.entry(hash).or_default();
-            for (field, token) in [("name", Value::from(name.as_str())), ("note", Value::from(note))] {
+            for (field, token) in
+                [("name", Value::from(name.as_str())), ("note", Value::from(note))]
+            {
                 self.typed.push(Typed { entity: entity.clone(), field, token, change: hash });
                 self.wrote.push((entity.clone(), field.to_owned(), hash));
             }
@@ -311,7 +405,8 @@ impl<'a, M: Merge> World<'a, M> {
             seen = row(&document.at(&heads).expect("heads of its own"));
             base = Some(heads);
         }
-        let (_, fields) = FIELDS.iter().find(|(name, _)| *name == entity.table.as_str()).expect("a table");
+        let (_, fields) =
+            FIELDS.iter().find(|(name, _)| *name == entity.table.as_str()).expect("a table");
         let mut puts = Puts::new();
         let mut tokens = Vec::new();
         for _ in 0..=self.choices.roll(2) {
@@ -335,14 +430,20 @@ impl<'a, M: Merge> World<'a, M> {
             return;
         }
         self.want(who, &entity, base.as_ref(), &mut puts);
-        self.story.push(format!("{who} edits {entity}{}: {puts:?}", if stale { " from an old form" } else { "" }));
+        self.story.push(format!(
+            "{who} edits {entity}{}: {puts:?}",
+            if stale { " from an old form" } else { "" }
+        ));
         self.write(who, &entity, puts, base.as_ref(), &tokens, EditPurpose::Edit);
     }
 
-    /// A row that is shown though it was removed, because others require it: whoever writes into it wants it.
+    /// A row that is shown though it was removed, because others require it: whoever writes into it
+    /// wants it.
     fn want(&self, who: usize, entity: &EntityId, base: Option<&Heads>, puts: &mut Puts) {
         let document = &self.replicas[who].documents[entity];
-        let seen = base.and_then(|heads| document.at(heads)).map_or_else(|| row(document), |earlier| row(&earlier));
+        let seen = base
+            .and_then(|heads| document.at(heads))
+            .map_or_else(|| row(document), |earlier| row(&earlier));
         if !seen.stands() {
             puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
@@ -359,12 +460,17 @@ impl<'a, M: Merge> World<'a, M> {
             .iter()
             .filter(|(id, row)| {
                 let mut references = self.shape[&id.table].references.iter();
-                references.any(|reference| storysync_crdt::target(row, reference).as_ref() == Some(entity))
+                references.any(|reference| {
+                    storysync_crdt::target(row, reference).as_ref() == Some(entity)
+                })
             })
             .map(|(id, _)| id.to_string())
             .collect();
         let kind = if self.choices.one_in(5) { "soft" } else { "hard" };
-        let mut puts = Puts::from([(key::DELETED_AT.to_owned(), Value::from(self.now().to_table_text())), (key::DELETE_KIND.to_owned(), Value::from(kind))]);
+        let mut puts = Puts::from([
+            (key::DELETED_AT.to_owned(), Value::from(self.now().to_table_text())),
+            (key::DELETE_KIND.to_owned(), Value::from(kind)),
+        ]);
         if !left.is_empty() {
             puts.insert(key::LEFT_BEHIND.to_owned(), Value::from(left.join(",")));
         }
@@ -373,11 +479,22 @@ impl<'a, M: Merge> World<'a, M> {
     }
 
     fn undelete(&mut self, who: usize) {
-        let deleted: Vec<EntityId> =
-            self.replicas[who].documents.iter().filter(|(_, document)| row(document).deletion.is_some()).map(|(id, _)| id.clone()).collect();
+        let deleted: Vec<EntityId> = self.replicas[who]
+            .documents
+            .iter()
+            .filter(|(_, document)| row(document).deletion.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
         let Some(entity) = self.choices.pick(&deleted).cloned() else { return };
         self.story.push(format!("{who} brings {entity} back"));
-        self.write(who, &entity, Puts::from([(key::DELETED_AT.to_owned(), Value::Null)]), None, &[], EditPurpose::Edit);
+        self.write(
+            who,
+            &entity,
+            Puts::from([(key::DELETED_AT.to_owned(), Value::Null)]),
+            None,
+            &[],
+            EditPurpose::Edit,
+        );
     }
 
     /// `INSERT OR REPLACE`, or a reused id: one row goes, another of the same name comes.
@@ -397,19 +514,28 @@ impl<'a, M: Merge> World<'a, M> {
     }
 
     fn resolve(&mut self, who: usize) {
-        let clashes: Vec<(EntityId, Conflict)> =
-            self.shown(who).conflicts.into_iter().flat_map(|(id, clashes)| clashes.into_iter().map(move |clash| (id.clone(), clash))).collect();
+        let clashes: Vec<(EntityId, Conflict)> = self
+            .shown(who)
+            .conflicts
+            .into_iter()
+            .flat_map(|(id, clashes)| clashes.into_iter().map(move |clash| (id.clone(), clash)))
+            .collect();
         let Some((entity, clash)) = self.choices.pick(&clashes).cloned() else { return };
         let mut puts = Puts::new();
         let mut tokens = Vec::new();
         match clash.kind {
             ConflictKind::Field => {
                 for field in &clash.fields {
-                    let value = self.choices.pick(&field.values).map(|value| value.value.clone()).expect("a clash has values");
+                    let value = self
+                        .choices
+                        .pick(&field.values)
+                        .map(|value| value.value.clone())
+                        .expect("a clash has values");
                     puts.insert(field.name.clone(), value);
                 }
             }
-            ConflictKind::Ring => puts.extend(clash.fields.iter().map(|field| (field.name.clone(), field.shown.clone()))),
+            ConflictKind::Ring => puts
+                .extend(clash.fields.iter().map(|field| (field.name.clone(), field.shown.clone()))),
             ConflictKind::DeleteEdit | ConflictKind::Orphan => {
                 if self.choices.one_in(2) {
                     return self.delete_row(who, &entity);
@@ -451,7 +577,12 @@ impl<'a, M: Merge> World<'a, M> {
                 replica.pending.clear();
                 replica.documents.clear();
                 for (id, change) in &replica.log {
-                    replica.documents.entry(id.clone()).or_default().apply(change.clone()).expect("a log is its own proof");
+                    replica
+                        .documents
+                        .entry(id.clone())
+                        .or_default()
+                        .apply(change.clone())
+                        .expect("a log is its own proof");
                 }
             }
             // The app rewrites a row, or fills a column it gained.
@@ -472,8 +603,12 @@ impl<'a, M: Merge> World<'a, M> {
         let log = &self.replicas[who].log;
         let start = self.choices.roll(log.len() + 1);
         let lost = self.choices.roll(4);
-        let sent: Vec<(EntityId, Change)> =
-            log[start.min(log.len()) / 2..].iter().enumerate().filter(|(place, _)| lost == 0 || place % 5 != lost).map(|(_, sent)| sent.clone()).collect();
+        let sent: Vec<(EntityId, Change)> = log[start.min(log.len()) / 2..]
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| lost == 0 || place % 5 != lost)
+            .map(|(_, sent)| sent.clone())
+            .collect();
         self.story.push(format!("{who} sends {} changes to {to}", sent.len()));
         self.replicas[to].inbox.extend(sent);
     }
@@ -498,7 +633,11 @@ impl<'a, M: Merge> World<'a, M> {
 
     /// Everyone gets everything, each in an order of its own.
     fn settle(&mut self) -> Result<(), String> {
-        let everything: Vec<(EntityId, Change)> = self.replicas.iter().flat_map(|replica| replica.log.iter().chain(&replica.pending).cloned()).collect();
+        let everything: Vec<(EntityId, Change)> = self
+            .replicas
+            .iter()
+            .flat_map(|replica| replica.log.iter().chain(&replica.pending).cloned())
+            .collect();
         for (number, replica) in self.replicas.iter_mut().enumerate() {
             let mut order = everything.clone();
             match number % 3 {
@@ -510,10 +649,14 @@ impl<'a, M: Merge> World<'a, M> {
                 replica.receive(id, change);
             }
             // What it builds on may have gone with a restored backup, for everybody.
-            let held: HashSet<ChangeHash> = replica.log.iter().map(|(_, change)| change.hash()).collect();
+            let held: HashSet<ChangeHash> =
+                replica.log.iter().map(|(_, change)| change.hash()).collect();
             let waits = |change: &Change| change.deps().iter().all(|dep| held.contains(dep));
             if let Some((id, change)) = replica.pending.iter().find(|(_, change)| waits(change)) {
-                return Err(format!("replica {number} still waits with {} of {id}", change.hash().to_hex()));
+                return Err(format!(
+                    "replica {number} still waits with {} of {id}",
+                    change.hash().to_hex()
+                ));
             }
         }
         Ok(())
@@ -526,11 +669,17 @@ impl<'a, M: Merge> World<'a, M> {
             let other = self.shown(who);
             for (id, standing) in &first.rows {
                 if other.rows.get(id) != Some(standing) {
-                    return Err(format!("replicas 0 and {who} show {id} differently:\n{standing:?}\n{:?}", other.rows.get(id)));
+                    return Err(format!(
+                        "replicas 0 and {who} show {id} differently:\n{standing:?}\n{:?}",
+                        other.rows.get(id)
+                    ));
                 }
             }
             if other != first {
-                return Err(format!("replicas 0 and {who} differ in rows or clashes:\n{:?}\n{:?}", first.conflicts, other.conflicts));
+                return Err(format!(
+                    "replicas 0 and {who} differ in rows or clashes:\n{:?}\n{:?}",
+                    first.conflicts, other.conflicts
+                ));
             }
         }
         let all = self.replicas[0].log.clone();
@@ -546,7 +695,8 @@ impl<'a, M: Merge> World<'a, M> {
     }
 
     fn nothing_typed_is_lost(&self, shown: &Shown) -> Result<(), String> {
-        let alive: HashSet<ChangeHash> = self.replicas[0].log.iter().map(|(_, change)| change.hash()).collect();
+        let alive: HashSet<ChangeHash> =
+            self.replicas[0].log.iter().map(|(_, change)| change.hash()).collect();
         for typed in self.typed.iter().filter(|typed| alive.contains(&typed.change)) {
             let overwritten = self.wrote.iter().any(|(entity, field, change)| {
                 *entity == typed.entity
@@ -562,21 +712,35 @@ impl<'a, M: Merge> World<'a, M> {
                     || matches!((value.as_text(), typed.token.as_text()), (Some(text), Some(word)) if text.split(' ').any(|part| part == word))
             };
             let clashes = shown.conflicts.get(&typed.entity).map_or(&[][..], Vec::as_slice);
-            let reported =
-                clashes.iter().flat_map(|clash| &clash.fields).any(|field| field.name == typed.field && field.values.iter().any(|value| holds(&value.value)));
+            let reported = clashes.iter().flat_map(|clash| &clash.fields).any(|field| {
+                field.name == typed.field && field.values.iter().any(|value| holds(&value.value))
+            });
             let visible = match shown.rows.get(&typed.entity) {
                 Some(Standing::Stands(row)) => row.fields.get(typed.field).is_some_and(holds),
                 // Not in the table, but told: its document says what it holds.
                 Some(Standing::Behind(_)) => {
                     // Without a clash it says the same as the row that stands.
-                    (clashes.iter().any(|clash| clash.kind == ConflictKind::Unique) || self.says_what_stands(&typed.entity, shown))
-                        && row(&self.replicas[0].documents[&typed.entity]).fields.get(typed.field).is_some_and(holds)
+                    (clashes.iter().any(|clash| clash.kind == ConflictKind::Unique)
+                        || self.says_what_stands(&typed.entity, shown))
+                        && row(&self.replicas[0].documents[&typed.entity])
+                            .fields
+                            .get(typed.field)
+                            .is_some_and(holds)
                 }
-                Some(Standing::WaitsForParent) => row(&self.replicas[0].documents[&typed.entity]).fields.get(typed.field).is_some_and(holds),
+                Some(Standing::WaitsForParent) => row(&self.replicas[0].documents[&typed.entity])
+                    .fields
+                    .get(typed.field)
+                    .is_some_and(holds),
                 Some(Standing::Gone) | None => false,
             };
             if !visible && !reported {
-                return Err(format!("{:?}, typed into {} of {}, is lost: {:?}", typed.token, typed.field, typed.entity, shown.rows.get(&typed.entity)));
+                return Err(format!(
+                    "{:?}, typed into {} of {}, is lost: {:?}",
+                    typed.token,
+                    typed.field,
+                    typed.entity,
+                    shown.rows.get(&typed.entity)
+                ));
             }
         }
         Ok(())
@@ -587,8 +751,13 @@ impl<M: Merge> World<'_, M> {
     /// Whether the fields of a row that waits are those of the row in its place.
     fn says_what_stands(&self, entity: &EntityId, shown: &Shown) -> bool {
         let Some(Standing::Behind(winner)) = shown.rows.get(entity) else { return false };
-        let fields = |entity: &EntityId| self.replicas[0].documents.get(entity).map(|document| row(document).fields);
-        let own = FIELDS.iter().find(|(name, _)| *name == entity.table.as_str()).map_or(&[][..], |(_, fields)| *fields);
+        let fields = |entity: &EntityId| {
+            self.replicas[0].documents.get(entity).map(|document| row(document).fields)
+        };
+        let own = FIELDS
+            .iter()
+            .find(|(name, _)| *name == entity.table.as_str())
+            .map_or(&[][..], |(_, fields)| *fields);
         matches!((fields(entity), fields(winner)), (Some(one), Some(other)) if own.iter().all(|field| one.get(*field) == other.get(*field)))
     }
 }
@@ -612,7 +781,9 @@ impl Replica {
                     break;
                 }
             }
-        } else if new.is_none() && !self.pending.iter().any(|(_, known)| known.hash() == change.hash()) {
+        } else if new.is_none()
+            && !self.pending.iter().any(|(_, known)| known.hash() == change.hash())
+        {
             self.pending.push((id, change));
         }
         new == Some(true)
@@ -649,7 +820,11 @@ pub mod broken {
         fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
             rewritten(documents, shape, |document, name| {
                 let register = document.register(name)?;
-                register.visible().iter().max_by_key(|put| put.change).map(|put| put.value().clone())
+                register
+                    .visible()
+                    .iter()
+                    .max_by_key(|put| put.change)
+                    .map(|put| put.value().clone())
             })
         }
     }
@@ -676,7 +851,11 @@ pub mod broken {
         fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
             let mut shown = storysync_crdt::shown(documents, shape);
             for (id, document) in documents {
-                if document.register(key::DELETED_AT).and_then(|register| register.winner()).is_some_and(|put| !put.value().is_null()) {
+                if document
+                    .register(key::DELETED_AT)
+                    .and_then(|register| register.winner())
+                    .is_some_and(|put| !put.value().is_null())
+                {
                     shown.rows.insert(id.clone(), Standing::Gone);
                     shown.conflicts.remove(id);
                 }
@@ -685,7 +864,11 @@ pub mod broken {
         }
     }
 
-    fn rewritten(documents: &BTreeMap<EntityId, Document>, shape: &Shape, read: impl Fn(&Document, &str) -> Option<Value>) -> Shown {
+    fn rewritten(
+        documents: &BTreeMap<EntityId, Document>,
+        shape: &Shape,
+        read: impl Fn(&Document, &str) -> Option<Value>,
+    ) -> Shown {
         let mut shown = storysync_crdt::shown(documents, shape);
         for (id, standing) in &mut shown.rows {
             if let Standing::Stands(row) = standing {

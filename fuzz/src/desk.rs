@@ -1,14 +1,15 @@
-//! A writer at her desks, without files: pages that are merged again and again as they were opened, panels that set every
-//! field they hold, single edits; and what arrives from the other desks in between. At one desk nothing she wrote is changed, and
-//! no word from elsewhere disappears untold.
+//! A writer at her desks, without files: pages that are merged again and again as they were opened,
+//! panels that set every field they hold, single edits; and what arrives from the other desks in
+//! between. At one desk nothing she wrote is changed, and no word from elsewhere disappears untold.
 //!
 //! Who had read what is remembered here on its own, not read back from documents.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, Arrivals, Base, Change, ChangeHash, Document, EditPurpose, Edits, EntityId, Form, Seen, Stamp, SyncUuid, TableName, Value, Written,
-    conflicts, edits, key, row, says_the_same,
+    ACTOR_RUN_BYTES, Actor, Arrivals, Base, Change, ChangeHash, Document, EditPurpose, Edits,
+    EntityId, Form, Seen, Stamp, SyncUuid, TableName, Value, Written, conflicts, edits, key, row,
+    says_the_same,
 };
 
 use crate::choices::Choices;
@@ -22,10 +23,17 @@ const COLUMNS: [&str; 5] = ["note", "outline", "name", "motto", "age"];
 /// How far back what arrived may be unread: longer than any script.
 const SINCE: i64 = i64::MIN;
 
-/// How what an app wrote is captured. The real one is [`Real`]; broken ones prove that scripts find what is broken.
+/// How what an app wrote is captured. The real one is [`Real`]; broken ones prove that scripts find
+/// what is broken.
 pub trait Capture {
     /// Sorts what was written by a form that had read `version`, or nobody knows what.
-    fn edits(document: &Document, version: Option<i64>, admitted: &[i64], written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits;
+    fn edits(
+        document: &Document,
+        version: Option<i64>,
+        admitted: &[i64],
+        written: Vec<Written>,
+        own: &dyn Fn(&Change) -> bool,
+    ) -> Edits;
 }
 
 /// The rules that ship.
@@ -33,7 +41,13 @@ pub trait Capture {
 pub struct Real;
 
 impl Capture for Real {
-    fn edits(document: &Document, version: Option<i64>, admitted: &[i64], written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
+    fn edits(
+        document: &Document,
+        version: Option<i64>,
+        admitted: &[i64],
+        written: Vec<Written>,
+        own: &dyn Fn(&Change) -> bool,
+    ) -> Edits {
         let seen = version.and_then(|version| Seen::at_version(document, version, own));
         let arrivals = Arrivals { admitted, since: SINCE };
         let form = match &seen {
@@ -71,7 +85,8 @@ struct Desk {
     /// What the triggers noted since the last capture.
     updates: i64,
     base_version: Option<i64>,
-    /// The columns saved since, and whether something had come into them that the form had not read.
+    /// The columns saved since, and whether something had come into them that the form had not
+    /// read.
     saved: BTreeMap<&'static str, bool>,
     /// When something from elsewhere last changed a column.
     arrived: BTreeMap<&'static str, usize>,
@@ -107,18 +122,29 @@ pub fn play<C: Capture>(choices: Choices<'_>) -> Result<(), String> {
 }
 
 fn words_of(value: &Value) -> Vec<String> {
-    value.as_text().map(|text| text.split(' ').filter(|word| word.starts_with('t')).map(str::to_owned).collect()).unwrap_or_default()
+    value
+        .as_text()
+        .map(|text| {
+            text.split(' ').filter(|word| word.starts_with('t')).map(str::to_owned).collect()
+        })
+        .unwrap_or_default()
 }
 
 fn shown(document: &Document) -> Fields {
     let row = row(document);
-    COLUMNS.iter().map(|column| (*column, row.fields.get(*column).cloned().unwrap_or(Value::Null))).collect()
+    COLUMNS
+        .iter()
+        .map(|column| (*column, row.fields.get(*column).cloned().unwrap_or(Value::Null)))
+        .collect()
 }
 
 impl<'a, C: Capture> World<'a, C> {
     fn new(mut choices: Choices<'a>) -> Self {
         let count = 1 + choices.roll(3);
-        let entity = EntityId { table: TableName::parse("chapter").expect("a name"), uuid: SyncUuid::parse("a-row").expect("a uuid") };
+        let entity = EntityId {
+            table: TableName::parse("chapter").expect("a name"),
+            uuid: SyncUuid::parse("a-row").expect("a uuid"),
+        };
         let prose = "one two three four five six seven eight nine ten eleven twelve";
         let first = BTreeMap::from([
             ("note".to_owned(), Value::from(prose)),
@@ -132,7 +158,9 @@ impl<'a, C: Capture> World<'a, C> {
             (key::DELETED_AT.to_owned(), Value::Null),
         ]);
         let actor = |device: u8| Actor::of_device(&[device; 32], [device; ACTOR_RUN_BYTES]);
-        let created = Document::new().edit(first, EditPurpose::Edit, None, &actor(1), 0).expect("something to write");
+        let created = Document::new()
+            .edit(first, EditPurpose::Edit, None, &actor(1), 0)
+            .expect("something to write");
         let desks = (1..=count)
             .map(|number| {
                 let device = u8::try_from(number).unwrap_or(u8::MAX);
@@ -176,7 +204,8 @@ impl<'a, C: Capture> World<'a, C> {
             let who = self.choices.roll(self.desks.len());
             match self.choices.roll(12) {
                 0 | 1 => {
-                    // Of a row with unread arrivals, a form opened between a save and the look at it reads what no version names.
+                    // Of a row with unread arrivals, a form opened between a save and the look at
+                    // it reads what no version names.
                     if !self.desks[who].arrived.is_empty() {
                         self.capture(who)?;
                     }
@@ -210,12 +239,23 @@ impl<'a, C: Capture> World<'a, C> {
         let mut read = desk.table.clone();
         if is_page {
             // A page shows the empty text where nothing is.
-            read.values_mut().filter(|value| value.is_null()).for_each(|value| *value = Value::from(""));
+            read.values_mut()
+                .filter(|value| value.is_null())
+                .for_each(|value| *value = Value::from(""));
         }
-        self.story.push(format!("{who} opens a {} at version {}", if is_page { "page" } else { "panel" }, desk.version));
+        self.story.push(format!(
+            "{who} opens a {} at version {}",
+            if is_page { "page" } else { "panel" },
+            desk.version
+        ));
         // Before anybody looked, a form may read what another form of the desk put back unread.
         let opened = if desk.updates > 0 { 0 } else { self.step };
-        desk.forms.push(OpenForm { version: is_page.then_some(desk.version), held: read.clone(), read, opened });
+        desk.forms.push(OpenForm {
+            version: is_page.then_some(desk.version),
+            held: read.clone(),
+            read,
+            opened,
+        });
     }
 
     /// Something typed over a value.
@@ -226,7 +266,8 @@ impl<'a, C: Capture> World<'a, C> {
             "age" => Value::from(i64::try_from(self.choices.roll(4)).unwrap_or(0)),
             "name" | "motto" => Value::from(word),
             _ => {
-                let mut words: Vec<&str> = before.as_text().unwrap_or_default().split(' ').collect();
+                let mut words: Vec<&str> =
+                    before.as_text().unwrap_or_default().split(' ').collect();
                 let place = self.choices.roll(words.len() + 1);
                 words.insert(place, &word);
                 Value::from(words.join(" "))
@@ -268,15 +309,24 @@ impl<'a, C: Capture> World<'a, C> {
         let column = COLUMNS[self.choices.roll(COLUMNS.len())];
         let before = self.desks[who].table[column].clone();
         let value = self.typing(column, &before);
-        let form = OpenForm { version: None, read: Fields::from([(column, before)]), held: Fields::from([(column, value)]), opened: self.step };
+        let form = OpenForm {
+            version: None,
+            read: Fields::from([(column, before)]),
+            held: Fields::from([(column, value)]),
+            opened: self.step,
+        };
         self.save(who, &form)
     }
 
     /// The app's UPDATE, and what our triggers do with it.
     fn save(&mut self, who: usize, form: &OpenForm) -> Result<(), String> {
         let desk = &mut self.desks[who];
-        let changed: Vec<(&'static str, Value)> =
-            form.held.iter().filter(|(column, value)| desk.table[*column] != **value).map(|(column, value)| (*column, value.clone())).collect();
+        let changed: Vec<(&'static str, Value)> = form
+            .held
+            .iter()
+            .filter(|(column, value)| desk.table[*column] != **value)
+            .map(|(column, value)| (*column, value.clone()))
+            .collect();
         let writes_version = form.version.filter(|version| *version != desk.version);
         if changed.is_empty() && writes_version.is_none() {
             return Ok(());
@@ -284,7 +334,8 @@ impl<'a, C: Capture> World<'a, C> {
         match writes_version {
             Some(version) => {
                 if version < desk.version {
-                    desk.base_version = Some(desk.base_version.map_or(version, |known| known.min(version)));
+                    desk.base_version =
+                        Some(desk.base_version.map_or(version, |known| known.min(version)));
                 }
                 desk.version = version;
             }
@@ -337,10 +388,15 @@ impl<'a, C: Capture> World<'a, C> {
             .collect();
         let device = desk.device;
         let own = move |change: &Change| change.actor().device() == Some([device; 32]);
-        let Edits { puts, base, mut beside, put_back, unread, replaced } = C::edits(&desk.document, desk.base_version, &desk.admitted, written, &own);
+        let Edits { puts, base, mut beside, put_back, unread, replaced } =
+            C::edits(&desk.document, desk.base_version, &desk.admitted, written, &own);
         let saves = desk.updates;
         let at = i64::try_from(step).unwrap_or(0);
-        let purpose = if puts.is_empty() && beside.is_empty() { EditPurpose::Rewrite } else { EditPurpose::Edit };
+        let purpose = if puts.is_empty() && beside.is_empty() {
+            EditPurpose::Rewrite
+        } else {
+            EditPurpose::Edit
+        };
         if !puts.is_empty() || beside.is_empty() {
             desk.put(puts, purpose, base.as_ref(), saves, at)?;
         }
@@ -361,18 +417,32 @@ impl<'a, C: Capture> World<'a, C> {
             return Err(format!("{who} shows version {} after {shown_before}", desk.version));
         }
         for (column, had_unread) in saved {
-            // A number may be what it was before by chance, in the same save as a text that a panel put back.
-            if !had_unread && !mixed && column != "age" && !says_the_same(&desk.table[column], &stood[column]) {
-                return Err(format!("{who} wrote {:?} into {column}, which nobody else had touched since, and sees {:?}", stood[column], desk.table[column]));
+            // A number may be what it was before by chance, in the same save as a text that a panel
+            // put back.
+            if !had_unread
+                && !mixed
+                && column != "age"
+                && !says_the_same(&desk.table[column], &stood[column])
+            {
+                return Err(format!(
+                    "{who} wrote {:?} into {column}, which nobody else had touched since, and sees \
+                        {:?}",
+                    stood[column], desk.table[column]
+                ));
             }
         }
         self.no_conflict_with_oneself(who)
     }
 
     fn no_conflict_with_oneself(&self, who: usize) -> Result<(), String> {
-        for field in conflicts(&self.desks[who].document).iter().flat_map(|conflict| &conflict.fields) {
+        for field in
+            conflicts(&self.desks[who].document).iter().flat_map(|conflict| &conflict.fields)
+        {
             if self.writers.get(field.name.as_str()).is_none_or(|writers| writers.len() < 2) {
-                return Err(format!("{who} has a conflict in {}, which one desk wrote alone", field.name));
+                return Err(format!(
+                    "{who} has a conflict in {}, which one desk wrote alone",
+                    field.name
+                ));
             }
         }
         Ok(())
@@ -391,11 +461,19 @@ impl<'a, C: Capture> World<'a, C> {
         let desk = &mut self.desks[to];
         let mut new = 0;
         for change in changes {
-            if desk.document.apply(change.clone()).map_err(|error| format!("a change of {from} does not fit at {to}: {error}"))? {
+            if desk
+                .document
+                .apply(change.clone())
+                .map_err(|error| format!("a change of {from} does not fit at {to}: {error}"))?
+            {
                 desk.admitted.push(at);
                 new += 1;
                 // It may stand beside what is shown, and be shown only later.
-                for column in COLUMNS.iter().filter(|column| change.value(column).is_some_and(|value| !says_the_same(value, &desk.table[*column]))) {
+                for column in COLUMNS.iter().filter(|column| {
+                    change
+                        .value(column)
+                        .is_some_and(|value| !says_the_same(value, &desk.table[*column]))
+                }) {
                     desk.arrived.insert(*column, step);
                 }
             }
@@ -427,14 +505,26 @@ impl<'a, C: Capture> World<'a, C> {
         }
         for (column, word) in &self.typed {
             let holds = |value: &Value| words_of(value).contains(word);
-            let told =
-                clashes.iter().flat_map(|clash| &clash.fields).any(|field| field.name == *column && field.values.iter().any(|value| holds(&value.value)));
+            let told = clashes.iter().flat_map(|clash| &clash.fields).any(|field| {
+                field.name == *column && field.values.iter().any(|value| holds(&value.value))
+            });
             let noticed = self.desks.iter().any(|desk| {
-                let gave_way = desk.notices.iter().filter(|(name, _)| name == column).filter_map(|(_, hash)| desk.document.change(hash)?.value(column));
+                let gave_way = desk
+                    .notices
+                    .iter()
+                    .filter(|(name, _)| name == column)
+                    .filter_map(|(_, hash)| desk.document.change(hash)?.value(column));
                 gave_way.into_iter().any(&holds)
             });
-            if !holds(&first[column]) && !told && !noticed && !self.taken_out.contains(&(*column, word.clone())) {
-                return Err(format!("{word}, typed into {column}, is gone untold; the row says {:?}", first[column]));
+            if !holds(&first[column])
+                && !told
+                && !noticed
+                && !self.taken_out.contains(&(*column, word.clone()))
+            {
+                return Err(format!(
+                    "{word}, typed into {column}, is gone untold; the row says {:?}",
+                    first[column]
+                ));
             }
         }
         Ok(())
@@ -442,9 +532,19 @@ impl<'a, C: Capture> World<'a, C> {
 }
 
 impl Desk {
-    fn put(&mut self, mut puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Base>, saves: i64, at: i64) -> Result<(), String> {
+    fn put(
+        &mut self,
+        mut puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Base>,
+        saves: i64,
+        at: i64,
+    ) -> Result<(), String> {
         puts.insert(key::VERSION.to_owned(), Value::Integer(row(&self.document).version + saves));
-        puts.insert(key::UPDATED_AT.to_owned(), Value::from(Stamp::from_unix_ms(1_700_000_000_000 + at * 1_000).to_table_text()));
+        puts.insert(
+            key::UPDATED_AT.to_owned(),
+            Value::from(Stamp::from_unix_ms(1_700_000_000_000 + at * 1_000).to_table_text()),
+        );
         if saves > 1 {
             puts.insert(key::SAVES.to_owned(), Value::Integer(saves));
         }
@@ -452,11 +552,20 @@ impl Desk {
         let state = base.and_then(|base| self.document.at(&base.heads));
         let change = self
             .document
-            .edit_of(state.as_ref().unwrap_or(&self.document), puts, purpose, &self.actor, at * 1_000, base.map_or(&everything, |base| &base.unseen))
+            .edit_of(
+                state.as_ref().unwrap_or(&self.document),
+                puts,
+                purpose,
+                &self.actor,
+                at * 1_000,
+                base.map_or(&everything, |base| &base.unseen),
+            )
             .ok_or("nothing to write")?;
         // As it would come over the wire.
         let change = Change::decode(change.bytes()).expect("our own bytes");
-        self.document.apply(change).map_err(|error| format!("an edit of {} does not fit its own document: {error}", self.device))?;
+        self.document.apply(change).map_err(|error| {
+            format!("an edit of {} does not fit its own document: {error}", self.device)
+        })?;
         self.admitted.push(at * 10);
         Ok(())
     }
@@ -487,7 +596,13 @@ pub mod broken {
     pub struct OwnIsForeign;
 
     impl Capture for OwnIsForeign {
-        fn edits(document: &Document, version: Option<i64>, admitted: &[i64], written: Vec<Written>, _: &dyn Fn(&Change) -> bool) -> Edits {
+        fn edits(
+            document: &Document,
+            version: Option<i64>,
+            admitted: &[i64],
+            written: Vec<Written>,
+            _: &dyn Fn(&Change) -> bool,
+        ) -> Edits {
             Real::edits(document, version, admitted, written, &|_| false)
         }
     }
@@ -497,10 +612,20 @@ pub mod broken {
     pub struct TakingBackIsNoEdit;
 
     impl Capture for TakingBackIsNoEdit {
-        fn edits(document: &Document, version: Option<i64>, admitted: &[i64], mut written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
-            if let Some(earlier) = version.and_then(|version| document.at(&document.heads_at_version(version))) {
+        fn edits(
+            document: &Document,
+            version: Option<i64>,
+            admitted: &[i64],
+            mut written: Vec<Written>,
+            own: &dyn Fn(&Change) -> bool,
+        ) -> Edits {
+            if let Some(earlier) =
+                version.and_then(|version| document.at(&document.heads_at_version(version)))
+            {
                 let read = row(&earlier).fields;
-                written.retain(|column| read.get(&column.name).unwrap_or(&Value::Null) != &column.value);
+                written.retain(|column| {
+                    read.get(&column.name).unwrap_or(&Value::Null) != &column.value
+                });
             }
             Real::edits(document, version, admitted, written, own)
         }
@@ -511,7 +636,13 @@ pub mod broken {
     pub struct EveryFormIsNew;
 
     impl Capture for EveryFormIsNew {
-        fn edits(document: &Document, _: Option<i64>, _: &[i64], written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
+        fn edits(
+            document: &Document,
+            _: Option<i64>,
+            _: &[i64],
+            written: Vec<Written>,
+            own: &dyn Fn(&Change) -> bool,
+        ) -> Edits {
             edits(document, &Form::Everything, written, own)
         }
     }
@@ -521,7 +652,13 @@ pub mod broken {
     pub struct PanelsAreRead;
 
     impl Capture for PanelsAreRead {
-        fn edits(document: &Document, version: Option<i64>, admitted: &[i64], written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
+        fn edits(
+            document: &Document,
+            version: Option<i64>,
+            admitted: &[i64],
+            written: Vec<Written>,
+            own: &dyn Fn(&Change) -> bool,
+        ) -> Edits {
             if version.is_none() {
                 return edits(document, &Form::Everything, written, own);
             }
@@ -534,7 +671,13 @@ pub mod broken {
     pub struct Untold;
 
     impl Capture for Untold {
-        fn edits(document: &Document, version: Option<i64>, admitted: &[i64], written: Vec<Written>, own: &dyn Fn(&Change) -> bool) -> Edits {
+        fn edits(
+            document: &Document,
+            version: Option<i64>,
+            admitted: &[i64],
+            written: Vec<Written>,
+            own: &dyn Fn(&Change) -> bool,
+        ) -> Edits {
             Edits { replaced: Vec::new(), ..Real::edits(document, version, admitted, written, own) }
         }
     }

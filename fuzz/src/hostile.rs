@@ -1,5 +1,6 @@
-//! What strangers and hostile devices send: sealed bodies that were tampered with, and changes mutated with
-//! their checksum put right. Counts what was tried and what got through; one seed gives the same run again.
+//! What strangers and hostile devices send: sealed bodies that were tampered with, and changes
+//! mutated with their checksum put right. Counts what was tried and what got through; one seed
+//! gives the same run again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +9,10 @@ use rand_core::UnwrapErr;
 use storysync::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
 use storysync::trust::identity::{Identity, Secret};
 use storysync::trust::pairing::{Approval, Attempt, Joining, PairingWindow};
-use storysync_crdt::{Actor, ApplyError, Change, ChangeHash, Document, EditPurpose, EntityId, SyncUuid, TableName, Value, conflicts, genesis, key, row, save};
+use storysync_crdt::{
+    Actor, ApplyError, Change, ChangeHash, Document, EditPurpose, EntityId, SyncUuid, TableName,
+    Value, conflicts, genesis, key, row, save,
+};
 
 /// Repeatable randomness: SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Debug)]
@@ -42,7 +46,8 @@ impl Dice {
     }
 }
 
-/// Alters bytes in one of the ways a forger or a broken disk would; `others` are there to splice from.
+/// Alters bytes in one of the ways a forger or a broken disk would; `others` are there to splice
+/// from.
 fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Dice) {
     let place = dice.below(bytes.len());
     match dice.below(9) {
@@ -68,7 +73,8 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Dice) {
             bytes.splice(place..place, extreme.iter().copied());
         }
         _ => {
-            let again: Vec<u8> = bytes[place..(place + 1 + dice.below(40)).min(bytes.len())].to_vec();
+            let again: Vec<u8> =
+                bytes[place..(place + 1 + dice.below(40)).min(bytes.len())].to_vec();
             bytes.splice(place..place, again);
         }
     }
@@ -103,19 +109,31 @@ const SEALED_UNTIL_MS: u64 = 1_000;
 
 impl Correspondence {
     fn new() -> Self {
-        let (client, server) = (Identity::from_secrets(&[1; 32], &[2; 32]), Identity::from_secrets(&[3; 32], &[4; 32]));
+        let (client, server) = (
+            Identity::from_secrets(&[1; 32], &[2; 32]),
+            Identity::from_secrets(&[3; 32], &[4; 32]),
+        );
         let pair = PairSecret { secret: Secret::from_bytes([9; 32]), epoch: 1 };
         let mut rng = UnwrapErr(getrandom::SysRng);
         let window = PairingWindow::open(&server, Vec::new(), Approval::None, 0, &mut rng);
         let offer = window.offer().clone();
         let registrations = (0..4)
             .map(|_| {
-                Joining::start(&offer, &client, "phone", None, &Attempt::new(&mut UnwrapErr(getrandom::SysRng)), SEALED_UNTIL_MS, &mut rng)
-                    .expect("our own offer")
-                    .0
+                Joining::start(
+                    &offer,
+                    &client,
+                    "phone",
+                    None,
+                    &Attempt::new(&mut UnwrapErr(getrandom::SysRng)),
+                    SEALED_UNTIL_MS,
+                    &mut rng,
+                )
+                .expect("our own offer")
+                .0
             })
             .collect();
-        let mut correspondence = Self { client, server, pair, window, requests: Vec::new(), registrations };
+        let mut correspondence =
+            Self { client, server, pair, window, requests: Vec::new(), registrations };
         for length in [0, 1, 40, 300, 1_000, 4_000, 65_400, 70_000] {
             let body = vec![b'x'; length];
             let envelope = correspondence.seal(&body).0;
@@ -128,13 +146,29 @@ impl Correspondence {
         let (client, server) = (self.client.public_key(), self.server.public_key());
         let route = Route { method: "POST", target: TARGET, client: &client, server: &server };
         let recipient = crate::x25519_public(&PREKEY);
-        envelope::seal_request(route, &self.pair, &recipient, 7, 1, SEALED_UNTIL_MS, body, &self.client, &mut UnwrapErr(getrandom::SysRng))
-            .expect("our own keys")
+        envelope::seal_request(
+            route,
+            &self.pair,
+            &recipient,
+            7,
+            1,
+            SEALED_UNTIL_MS,
+            body,
+            &self.client,
+            &mut UnwrapErr(getrandom::SysRng),
+        )
+        .expect("our own keys")
     }
 
     fn opens_request(&self, bytes: &[u8], method: &str, target: &str) -> bool {
         let (client, server) = (self.client.public_key(), self.server.public_key());
-        envelope::open_request(Route { method, target, client: &client, server: &server }, &self.pair, &crate::x25519(&PREKEY), bytes).is_ok()
+        envelope::open_request(
+            Route { method, target, client: &client, server: &server },
+            &self.pair,
+            &crate::x25519(&PREKEY),
+            bytes,
+        )
+        .is_ok()
     }
 
     /// One envelope that must not open; `None` when the dice changed nothing.
@@ -146,19 +180,29 @@ impl Correspondence {
                 for _ in 0..=dice.below(3) {
                     mutate(&mut bytes, &self.requests, dice);
                 }
-                (!self.requests.contains(&bytes)).then(|| self.opens_request(&bytes, "POST", TARGET))
+                (!self.requests.contains(&bytes))
+                    .then(|| self.opens_request(&bytes, "POST", TARGET))
             }
             10 => {
                 // The right bytes for another request.
-                let (method, target) =
-                    *dice.pick(&[("GET", TARGET), ("POST", "/api/sync/pull"), ("POST", "/api/sync/push?"), ("DELETE", TARGET), ("POST", "")]);
+                let (method, target) = *dice.pick(&[
+                    ("GET", TARGET),
+                    ("POST", "/api/sync/pull"),
+                    ("POST", "/api/sync/push?"),
+                    ("DELETE", TARGET),
+                    ("POST", ""),
+                ]);
                 Some(self.opens_request(&dice.pick(&self.requests).clone(), method, target))
             }
             11..=13 => {
                 let length = dice.below(400);
                 let garbage: Vec<u8> = (0..length).map(|_| dice.byte()).collect();
                 let framed = [b"SSY1\x01\x01\0\0".as_slice(), &garbage].concat();
-                Some(self.opens_request(if dice.below(2) == 0 { &garbage } else { &framed }, "POST", TARGET))
+                Some(self.opens_request(
+                    if dice.below(2) == 0 { &garbage } else { &framed },
+                    "POST",
+                    TARGET,
+                ))
             }
             14..=16 => {
                 let mut bytes = dice.pick(&self.registrations).clone();
@@ -167,14 +211,24 @@ impl Correspondence {
                     return None;
                 }
                 let mut rng = UnwrapErr(getrandom::SysRng);
-                Some(self.window.admit(&bytes, &self.server, "desktop", |_| Some(0), &mut rng).is_ok())
+                Some(
+                    self.window
+                        .admit(&bytes, &self.server, "desktop", |_| Some(0), &mut rng)
+                        .is_ok(),
+                )
             }
             _ => {
                 let (envelope, awaited) = self.seal(b"ask");
                 let (client, server) = (self.client.public_key(), self.server.public_key());
-                let route = Route { method: "POST", target: TARGET, client: &client, server: &server };
-                let opened = envelope::open_request(route, &self.pair, &crate::x25519(&PREKEY), &envelope).expect("untouched");
-                let original = opened.responder.seal(200, b"an answer of some length", &mut UnwrapErr(getrandom::SysRng)).expect("our own keys");
+                let route =
+                    Route { method: "POST", target: TARGET, client: &client, server: &server };
+                let opened =
+                    envelope::open_request(route, &self.pair, &crate::x25519(&PREKEY), &envelope)
+                        .expect("untouched");
+                let original = opened
+                    .responder
+                    .seal(200, b"an answer of some length", &mut UnwrapErr(getrandom::SysRng))
+                    .expect("our own keys");
                 let mut bytes = original.clone();
                 let status = if dice.below(4) == 0 {
                     *dice.pick(&[201, 401, 409, 500])
@@ -221,12 +275,13 @@ pub struct Mutated {
     pub broke_automerge: u64,
     /// One of those, to look at.
     pub breaking: Option<Vec<u8>>,
-    /// Taken: the mutation made another right change. The document could be written on and opened by automerge.
+    /// Taken: the mutation made another right change. The document could be written on and opened
+    /// by automerge.
     pub admitted: u64,
     /// Panics that got out of the guard.
     pub escaped: u64,
-    /// What must not be: a document that changed although the change was refused, or one that automerge can't
-    /// open or that can't be written on after a change was admitted.
+    /// What must not be: a document that changed although the change was refused, or one that
+    /// automerge can't open or that can't be written on after a change was admitted.
     pub findings: Vec<String>,
 }
 
@@ -236,7 +291,10 @@ fn puts(pairs: &[(&str, Value)]) -> BTreeMap<String, Value> {
 
 /// A document several devices wrote, and all its changes.
 fn pristine() -> (Document, Vec<Vec<u8>>) {
-    let entity = EntityId { table: TableName::parse("actor").expect("a name"), uuid: SyncUuid::parse("0f3b").expect("a uuid") };
+    let entity = EntityId {
+        table: TableName::parse("actor").expect("a name"),
+        uuid: SyncUuid::parse("0f3b").expect("a uuid"),
+    };
     let mut document = Document::new();
     let first = puts(&[
         ("first_name", Value::from("Ada 🦊")),
@@ -248,17 +306,29 @@ fn pristine() -> (Document, Vec<Vec<u8>>) {
         (key::DELETED_AT, Value::Null),
     ]);
     document.apply(genesis(&entity, first)).expect("a genesis");
-    let actors: Vec<Actor> = (1..=4).map(|device| Actor::of_device(&[device; 32], [device; 8])).collect();
+    let actors: Vec<Actor> =
+        (1..=4).map(|device| Actor::of_device(&[device; 32], [device; 8])).collect();
     for round in 0..6_i64 {
         let base = document.clone();
-        for (index, actor) in actors.iter().enumerate().take(1 + usize::try_from(round % 4).expect("small")) {
+        for (index, actor) in
+            actors.iter().enumerate().take(1 + usize::try_from(round % 4).expect("small"))
+        {
             let edit = match index {
                 0 => puts(&[("age", Value::from(round)), (key::VERSION, Value::from(round + 2))]),
-                1 => puts(&[("first_name", Value::from("Grace")), ("age", Value::from(-round)), ("new", Value::Null)]),
-                2 => puts(&[(key::DELETED_AT, Value::from("2026-01-01 00:00:00")), (key::DELETE_KIND, Value::from("hard"))]),
+                1 => puts(&[
+                    ("first_name", Value::from("Grace")),
+                    ("age", Value::from(-round)),
+                    ("new", Value::Null),
+                ]),
+                2 => puts(&[
+                    (key::DELETED_AT, Value::from("2026-01-01 00:00:00")),
+                    (key::DELETE_KIND, Value::from("hard")),
+                ]),
                 _ => puts(&[("notes", Value::from("Never says so. ".repeat(4).as_str()))]),
             };
-            let change = base.edit(edit, EditPurpose::Edit, None, actor, round * 1_000).expect("something to put");
+            let change = base
+                .edit(edit, EditPurpose::Edit, None, actor, round * 1_000)
+                .expect("something to put");
             document.apply(change).expect("made from the document");
         }
     }
@@ -350,13 +420,16 @@ enum Tried {
     Admitted,
 }
 
-/// After a change was admitted: everything can be read, somebody goes on writing, and automerge opens it all.
+/// After a change was admitted: everything can be read, somebody goes on writing, and automerge
+/// opens it all.
 fn still_usable(document: &Document) -> Result<(), &'static str> {
     let _ = (row(document), conflicts(document));
     save(document).map_err(|_| "automerge does not open what was admitted")?;
     let mut written = document.clone();
     let me = Actor::of_device(&[77; 32], [7; 8]);
-    let edit = written.edit(puts(&[("notes", Value::from("mine"))]), EditPurpose::Edit, None, &me, 0).ok_or("it can't be written on")?;
+    let edit = written
+        .edit(puts(&[("notes", Value::from("mine"))]), EditPurpose::Edit, None, &me, 0)
+        .ok_or("it can't be written on")?;
     written.apply(edit).map_err(|_| "what is written on it does not fit")?;
     save(&written).map_err(|_| "automerge does not open what was written on it")?;
     Ok(())

@@ -1,5 +1,6 @@
-//! The fuzz targets as plain functions: each takes bytes and panics when a promise is broken. cargo-fuzz
-//! drives them (`fuzz_targets/`), `tests/replay.rs` replays the committed corpora through them.
+//! The fuzz targets as plain functions: each takes bytes and panics when a promise is broken.
+//! cargo-fuzz drives them (`fuzz_targets/`), `tests/replay.rs` replays the committed corpora
+//! through them.
 
 pub mod choices;
 pub mod convergence;
@@ -33,7 +34,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("prose_merge", prose_merge),
 ];
 
-/// Any bytes as changes of a document: never a panic; what is taken reads back, and automerge agrees.
+/// Any bytes as changes of a document: never a panic; what is taken reads back, and automerge
+/// agrees.
 pub fn change_set(data: &[u8]) {
     let mut document = Document::new();
     let mut rest = data;
@@ -66,12 +68,21 @@ pub fn qr_text(data: &[u8]) {
 
 /// Any bytes as a sealed request: nobody without the keys gets in.
 pub fn sealed_body(data: &[u8]) {
-    let (client, server) = (Identity::from_secrets(&[1; 32], &[2; 32]), Identity::from_secrets(&[3; 32], &[4; 32]));
+    let (client, server) =
+        (Identity::from_secrets(&[1; 32], &[2; 32]), Identity::from_secrets(&[3; 32], &[4; 32]));
     let (client_key, server_key) = (client.public_key(), server.public_key());
     let pair = PairSecret { secret: Secret::from_bytes([9; 32]), epoch: 1 };
-    let route = Route { method: "POST", target: "/api/sync/push", client: &client_key, server: &server_key };
+    let route = Route {
+        method: "POST",
+        target: "/api/sync/push",
+        client: &client_key,
+        server: &server_key,
+    };
     let secret = x25519(&[5; 32]);
-    assert!(envelope::open_request(route, &pair, &secret, data).is_err(), "a forged request was opened");
+    assert!(
+        envelope::open_request(route, &pair, &secret, data).is_err(),
+        "a forged request was opened"
+    );
 }
 
 fn x25519(bytes: &[u8; 32]) -> storysync::trust::agreement::AgreementKey {
@@ -87,7 +98,10 @@ pub fn register_body(data: &[u8]) {
     let desktop = Identity::from_secrets(&[3; 32], &[4; 32]);
     let mut rng = UnwrapErr(getrandom::SysRng);
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::None, 0, &mut rng);
-    assert!(window.admit(data, &desktop, "desktop", |_| Some(0), &mut rng).is_err(), "a forged registration was admitted");
+    assert!(
+        window.admit(data, &desktop, "desktop", |_| Some(0), &mut rng).is_err(),
+        "a forged registration was admitted"
+    );
     assert!(window.claim().is_none());
 }
 
@@ -105,12 +119,13 @@ pub fn desk_of_bytes(data: &[u8]) {
     }
 }
 
-/// Any three texts: the sides may change places, an untouched side yields to the other, and nothing comes
-/// out that nobody wrote.
+/// Any three texts: the sides may change places, an untouched side yields to the other, and nothing
+/// comes out that nobody wrote.
 pub fn prose_merge(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut parts = text.splitn(3, '\u{1}');
-    let (base, ours, theirs) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let (base, ours, theirs) =
+        (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     let merged = merge_prose(base, ours, theirs);
     assert_eq!(merged, merge_prose(base, theirs, ours), "the order of the sides decides nothing");
     assert_eq!(merge_prose(base, ours, ours).as_deref(), Some(ours));
@@ -118,7 +133,10 @@ pub fn prose_merge(data: &[u8]) {
     let Some(merged) = merged else { return };
     let count = |text: &str, wanted: char| text.chars().filter(|char| *char == wanted).count();
     for wanted in merged.chars().collect::<std::collections::BTreeSet<char>>() {
-        assert!(count(&merged, wanted) <= count(ours, wanted) + count(theirs, wanted), "{wanted:?} came from nowhere");
+        assert!(
+            count(&merged, wanted) <= count(ours, wanted) + count(theirs, wanted),
+            "{wanted:?} came from nowhere"
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plays scripts from seeds for a given time, on all cores, and prints how many and what was found.
 //!
-//! `seeds MODEL SECONDS [FIRST SEED]`, where MODEL is `convergence`, `convergence_sqlite` or `desk`.
+//! `seeds MODEL SECONDS [FIRST SEED]`, where MODEL is `convergence`, `convergence_sqlite` or
+//! `desk`.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,9 @@ const FINDINGS_MAX: usize = 5;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (Some(model), Some(seconds)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse().ok())) else {
+    let (Some(model), Some(seconds)) =
+        (arguments.first(), arguments.get(1).and_then(|text| text.parse().ok()))
+    else {
         eprintln!("usage: seeds convergence|convergence_sqlite|desk SECONDS [FIRST SEED]");
         std::process::exit(2);
     };
@@ -38,7 +41,9 @@ fn main() {
                 while begun.elapsed() < Duration::from_secs(seconds) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let outcome = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|panic| {
-                        let words = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                        let words = panic.downcast_ref::<String>().cloned().or_else(|| {
+                            panic.downcast_ref::<&str>().map(|text| (*text).to_owned())
+                        });
                         Err(format!("it panicked: {}", words.unwrap_or_default()))
                     });
                     if let Err(finding) = outcome {
@@ -57,6 +62,11 @@ fn main() {
         println!("STORYSYNC_SEED={seed} replays this:\n{finding}\n");
     }
     let played = next.load(Ordering::Relaxed) - first;
-    println!("{model}: {played} scripts (seeds {first} to {}) in {:.0} s, {} findings", first + played - 1, begun.elapsed().as_secs_f64(), findings.len());
+    println!(
+        "{model}: {played} scripts (seeds {first} to {}) in {:.0} s, {} findings",
+        first + played - 1,
+        begun.elapsed().as_secs_f64(),
+        findings.len()
+    );
     std::process::exit(i32::from(!findings.is_empty()));
 }

@@ -21,7 +21,8 @@ const BUSY_WAITS_MAX: u32 = 400;
 #[non_exhaustive]
 pub enum BackupError {
     /// The disk is too full.
-    #[error("a backup needs {needed} bytes in {}, and {available} are free: make room there, or choose another place with --data-dir", folder.display())]
+    #[error("a backup needs {needed} bytes in {}, and {available} are free: make room there, or \
+        choose another place with --data-dir", folder.display())]
     NoRoom {
         /// Bytes needed.
         needed: u64,
@@ -42,30 +43,46 @@ pub enum BackupError {
     #[error("the backup failed: {0}")]
     Copy(#[from] rusqlite::Error),
     /// The copy is not sound.
-    #[error("the database is damaged (integrity check: {0}); restore a good copy first, nothing was changed")]
+    #[error(
+        "the database is damaged (integrity check: {0}); restore a good copy first, nothing was \
+            changed"
+    )]
     Damaged(String),
 }
 
-/// Copies the database of `source` into `folder` as `STEM-YYYYMMDDTHHMMSS.ffffffZ.db` and verifies the copy.
+/// Copies the database of `source` into `folder` as `STEM-YYYYMMDDTHHMMSS.ffffffZ.db` and verifies
+/// the copy.
 ///
 /// Holds no write lock: SQLite's backup API reads, and starts over when somebody writes meanwhile.
 ///
 /// # Errors
 /// See [`BackupError`].
-pub fn create(source: &Connection, database: &Path, folder: &Path, now: Stamp) -> Result<PathBuf, BackupError> {
+pub fn create(
+    source: &Connection,
+    database: &Path,
+    folder: &Path,
+    now: Stamp,
+) -> Result<PathBuf, BackupError> {
     let write_error = |path: &Path| {
         let path = path.to_owned();
         move |source| BackupError::Write { path, source }
     };
     fs::create_dir_all(folder).map_err(write_error(folder))?;
-    let bytes: i64 = source.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
+    let bytes: i64 = source.query_row(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        [],
+        |row| row.get(0),
+    )?;
     let needed = bytes.unsigned_abs() + ROOM_TO_SPARE_BYTES;
     let available = fs4::available_space(folder).map_err(write_error(folder))?;
     if available < needed {
         return Err(BackupError::NoRoom { needed, available, folder: folder.to_owned() });
     }
-    let stem = database.file_stem().map_or_else(|| "database".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let time: String = now.to_rfc3339().chars().filter(|character| !matches!(character, '-' | ':')).collect();
+    let stem = database
+        .file_stem()
+        .map_or_else(|| "database".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let time: String =
+        now.to_rfc3339().chars().filter(|character| !matches!(character, '-' | ':')).collect();
     let path = folder.join(format!("{stem}-{time}.db"));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -76,7 +93,8 @@ pub fn create(source: &Connection, database: &Path, folder: &Path, now: Stamp) -
     if let Err(error) = copied {
         // A backup that is not one must not look like one.
         if let Err(error) = fs::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "an unfinished backup could not be removed");
+            tracing::warn!(path = %path.display(), %error, "an unfinished backup could not be \
+                removed");
         }
         return Err(error);
     }
@@ -96,7 +114,10 @@ fn copy(source: &Connection, path: &Path) -> Result<(), BackupError> {
                 std::thread::sleep(std::time::Duration::from_millis(BUSY_WAIT_MS));
             }
             StepResult::Busy | StepResult::Locked => {
-                return Err(BackupError::Copy(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)));
+                return Err(BackupError::Copy(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                    None,
+                )));
             }
             _ => {}
         }
@@ -116,7 +137,10 @@ fn verify(path: &Path) -> Result<(), BackupError> {
 /// # Errors
 /// When SQLite can't open it.
 pub fn open(path: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
 }
 
 /// What SQLite's integrity check complains about first; `None` when it is content.
@@ -125,13 +149,15 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
 /// When the check can't run.
 pub fn integrity(connection: &Connection) -> rusqlite::Result<Option<String>> {
     match complaint(connection, "PRAGMA integrity_check(1)") {
-        // An index of a table that is left out uses a function only the app has: the pages are looked at all the same.
+        // An index of a table that is left out uses a function only the app has: the pages are
+        // looked at all the same.
         Ok(Checked::Impossible) => quick_check(connection),
         checked => Ok(checked?.complaint()),
     }
 }
 
-/// What SQLite's quick check complains about first; `None` when it is content, or needs a collation or function only the app has.
+/// What SQLite's quick check complains about first; `None` when it is content, or needs a collation
+/// or function only the app has.
 ///
 /// # Errors
 /// When the check can't run.
@@ -155,7 +181,11 @@ impl Checked {
 }
 
 fn complaint(connection: &Connection, check: &str) -> rusqlite::Result<Checked> {
-    let needs_the_app = |message: &str| ["unknown function", "no such function", "no such collation"].iter().any(|words| message.contains(words));
+    let needs_the_app = |message: &str| {
+        ["unknown function", "no such function", "no such collation"]
+            .iter()
+            .any(|words| message.contains(words))
+    };
     match connection.query_row(check, [], |row| row.get::<_, String>(0)) {
         Ok(verdict) if verdict == "ok" => Ok(Checked::Sound),
         Ok(verdict) => Ok(Checked::Complaint(verdict)),

@@ -1,6 +1,6 @@
-//! The app's own tables: foreign ground. What they look like, how their writes are noticed, how rows
-//! are read and written, how the file is backed up. Knows nothing of documents, peers or our tables
-//! beyond the outbox and the writer flag its triggers use.
+//! The app's own tables: foreign ground. What they look like, how their writes are noticed, how
+//! rows are read and written, how the file is backed up. Knows nothing of documents, peers or our
+//! tables beyond the outbox and the writer flag its triggers use.
 
 pub mod backup;
 pub mod profile;

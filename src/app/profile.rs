@@ -69,12 +69,20 @@ const STORYMASTER_PROSE: &[&str] = &[
     "weaknesses",
 ];
 
-/// Columns of Storymaster whose values it reads as an enumeration: any other value crashes it. By table,
-/// column and values, the one that stands for nothing in particular first.
+/// Columns of Storymaster whose values it reads as an enumeration: any other value crashes it. By
+/// table, column and values, the one that stands for nothing in particular first.
 const STORYMASTER_ENUMS: &[(&str, &str, &[&str])] = &[
-    ("litography_node", "node_type", &["other", "exposition", "action", "reaction", "twist", "development"]),
+    (
+        "litography_node",
+        "node_type",
+        &["other", "exposition", "action", "reaction", "twist", "development"],
+    ),
     ("litography_notes", "note_type", &["other", "what", "why", "how", "when", "where"]),
-    ("litography_plot_section", "plot_section_type", &["Tension Sustains", "Tension Lowers", "Tension Increases", "Singular Moment"]),
+    (
+        "litography_plot_section",
+        "plot_section_type",
+        &["Tension Sustains", "Tension Lowers", "Tension Increases", "Singular Moment"],
+    ),
 ];
 
 /// In an app nobody described, text longer than this many characters is taken for prose.
@@ -94,18 +102,25 @@ impl Prose {
         if !column.is_text() {
             return false;
         }
-        if self.configured.iter().any(|name| *name == column.name || name.strip_suffix(&column.name) == Some(&format!("{table}."))) {
+        if self.configured.iter().any(|name| {
+            *name == column.name || name.strip_suffix(&column.name) == Some(&format!("{table}."))
+        }) {
             return true;
         }
         if is_storymaster(schema) {
             return STORYMASTER_PROSE.binary_search(&column.name.as_str()).is_ok();
         }
-        value.as_text().is_some_and(|text| text.contains('\n') || text.chars().count() > PROSE_CHARS_MIN)
+        value
+            .as_text()
+            .is_some_and(|text| text.contains('\n') || text.chars().count() > PROSE_CHARS_MIN)
     }
 }
 
 fn enumeration(table: &str, column: &str) -> Option<&'static [&'static str]> {
-    STORYMASTER_ENUMS.iter().find(|(of, name, _)| *of == table && *name == column).map(|(_, _, values)| *values)
+    STORYMASTER_ENUMS
+        .iter()
+        .find(|(of, name, _)| *of == table && *name == column)
+        .map(|(_, _, values)| *values)
 }
 
 /// Whether the app can read a value in a column. What is known of no app is SQLite's to say.
@@ -120,7 +135,9 @@ pub fn takes(schema: &Schema, table: &str, column: &Column, value: &Value) -> bo
     match column.declared.as_str() {
         "INTEGER" | "BOOLEAN" => matches!(value, Value::Integer(_)),
         "FLOAT" => matches!(value, Value::Integer(_) | Value::Real(_)),
-        "DATETIME" | "TIMESTAMP" => value.as_text().is_some_and(|text| Stamp::parse(text).is_some() || text.starts_with("1970-01-01")),
+        "DATETIME" | "TIMESTAMP" => value
+            .as_text()
+            .is_some_and(|text| Stamp::parse(text).is_some() || text.starts_with("1970-01-01")),
         _ => column.affinity == Affinity::Blob || !matches!(value, Value::Blob(_)),
     }
 }
@@ -138,17 +155,38 @@ pub fn is_storymaster(schema: &Schema) -> bool {
 }
 
 /// Columns by which people know a row, best first. A person's title is not what they are called.
-const NAME_COLUMNS: &[&str] =
-    &["name", "first_name", "last_name", "title", "label", "username", "heading", "subject", "caption", "key", "body", "text", "description", "note"];
+const NAME_COLUMNS: &[&str] = &[
+    "name",
+    "first_name",
+    "last_name",
+    "title",
+    "label",
+    "username",
+    "heading",
+    "subject",
+    "caption",
+    "key",
+    "body",
+    "text",
+    "description",
+    "note",
+];
 /// Characters of a long text that name a row.
 const NAME_CHARS_MAX: usize = 60;
 
-/// What people call a row, by its columns: a name or a title, first and last name, else how its text begins.
+/// What people call a row, by its columns: a name or a title, first and last name, else how its
+/// text begins.
 #[must_use]
 pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<String> {
-    let text = |column: &str| fields.get(column).and_then(Value::as_text).map(str::trim).filter(|text| !text.is_empty());
+    let text = |column: &str| {
+        fields.get(column).and_then(Value::as_text).map(str::trim).filter(|text| !text.is_empty())
+    };
     let name = NAME_COLUMNS.iter().find_map(|column| Some((*column, text(column)?)));
-    let any = || fields.iter().find_map(|(column, _)| Some((column.as_str(), text(column).filter(|text| !is_uuid(text))?)));
+    let any = || {
+        fields.iter().find_map(|(column, _)| {
+            Some((column.as_str(), text(column).filter(|text| !is_uuid(text))?))
+        })
+    };
     let (column, first) = name.or_else(any)?;
     let whole = match (column, text("last_name")) {
         ("first_name", Some(last)) => format!("{first} {last}"),
@@ -165,11 +203,17 @@ pub fn row_name(fields: &std::collections::BTreeMap<String, Value>) -> Option<St
 /// Whether a text names something for machines only (RFC 9562 §4).
 fn is_uuid(text: &str) -> bool {
     text.len() == 36
-        && text.chars().enumerate().all(|(at, character)| if matches!(at, 8 | 13 | 18 | 23) { character == '-' } else { character.is_ascii_hexdigit() })
+        && text.chars().enumerate().all(|(at, character)| {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                character == '-'
+            } else {
+                character.is_ascii_hexdigit()
+            }
+        })
 }
 
-/// The table an `entity_type` of the documented interface means: Storymaster documents `location` for its table `location_`. A
-/// table that really is called so is meant before.
+/// The table an `entity_type` of the documented interface means: Storymaster documents `location`
+/// for its table `location_`. A table that really is called so is meant before.
 #[must_use]
 pub fn table_of_entity_type<'a>(schema: &Schema, entity_type: &'a str) -> &'a str {
     let documented = match entity_type {
@@ -177,7 +221,11 @@ pub fn table_of_entity_type<'a>(schema: &Schema, entity_type: &'a str) -> &'a st
         "object" => "object_",
         other => return other,
     };
-    if schema.table(entity_type).is_none() && schema.table(documented).is_some() { documented } else { entity_type }
+    if schema.table(entity_type).is_none() && schema.table(documented).is_some() {
+        documented
+    } else {
+        entity_type
+    }
 }
 
 #[cfg(test)]

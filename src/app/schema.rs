@@ -1,5 +1,5 @@
-//! What the app's tables look like, found by introspection. No table is left out by a hand-kept list:
-//! what can't be synced is refused by name.
+//! What the app's tables look like, found by introspection. No table is left out by a hand-kept
+//! list: what can't be synced is refused by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,8 @@ pub enum Role {
         /// The table referred to.
         table: String,
     },
-    /// A foreign key to the local id of a table that is left alone here: it means something in this file only, and stays.
+    /// A foreign key to the local id of a table that is left alone here: it means something in this
+    /// file only, and stays.
     Local,
     /// Content that travels as it is.
     Field,
@@ -70,8 +71,8 @@ impl Affinity {
 /// One column of a content table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Its name in documents: that in the table, but for columns of the app's that bear a name of our bookkeeping
-    /// ([`storysync_crdt::key::of_column`]).
+    /// Its name in documents: that in the table, but for columns of the app's that bear a name of
+    /// our bookkeeping ([`storysync_crdt::key::of_column`]).
     pub name: String,
     /// Its name in the table.
     pub sql_name: String,
@@ -119,7 +120,8 @@ impl Column {
 /// One content table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its name in documents and in our tables: that in the file, but for tables the app has renamed.
+    /// Its name in documents and in our tables: that in the file, but for tables the app has
+    /// renamed.
     pub name: TableName,
     /// Its name in the file.
     pub sql_name: String,
@@ -135,16 +137,19 @@ pub struct Table {
     pub rules: Vec<UniqueRule>,
     /// Whether the table settles conflicts by itself, without an error.
     pub settles_conflicts: bool,
-    /// Whether a migration tool of the app's keeps the version of its schema in it. What it says is true of one file: a device that has
-    /// no row in it is given one, and none is changed or removed from elsewhere.
+    /// Whether a migration tool of the app's keeps the version of its schema in it. What it says is
+    /// true of one file: a device that has no row in it is given one, and none is changed or
+    /// removed from elsewhere.
     pub is_local: bool,
     /// Whether it is a STRICT table, which takes only SQLite's own types.
     pub strict: bool,
     /// Whether `sync_uuid` is unique by an index already.
     pub uuid_is_unique: bool,
-    /// Names no column of ours can have, in lower case: those of all columns, generated ones included.
+    /// Names no column of ours can have, in lower case: those of all columns, generated ones
+    /// included.
     pub taken_names: BTreeSet<String>,
-    /// Whether a trigger of the app's looks at updates that touch our columns only: it must not see any.
+    /// Whether a trigger of the app's looks at updates that touch our columns only: it must not see
+    /// any.
     pub watches_updates: bool,
     /// The triggers of ours that stand on it.
     pub own_triggers: BTreeSet<String>,
@@ -172,7 +177,13 @@ impl Table {
 
     fn rename(&mut self, before: &str, name: &str) {
         let ruled = self.rules.iter_mut().flat_map(|rule| &mut rule.columns);
-        let names = self.uniques.iter_mut().flatten().chain(ruled).chain(&mut self.natural_key).chain(self.columns.iter_mut().map(|column| &mut column.name));
+        let names = self
+            .uniques
+            .iter_mut()
+            .flatten()
+            .chain(ruled)
+            .chain(&mut self.natural_key)
+            .chain(self.columns.iter_mut().map(|column| &mut column.name));
         for known in names.filter(|known| **known == before) {
             name.clone_into(known);
         }
@@ -193,13 +204,17 @@ impl Table {
     /// What documents call what people call `told`: the other way round.
     #[must_use]
     pub fn name_told<'a>(&'a self, told: &'a str) -> &'a str {
-        self.columns.iter().find(|column| self.told_name(&column.name) == told).map_or(told, |column| column.name.as_str())
+        self.columns
+            .iter()
+            .find(|column| self.told_name(&column.name) == told)
+            .map_or(told, |column| column.name.as_str())
     }
 
     /// Whether the table has a column of ours with this role, or will be given one.
     #[must_use]
     pub fn has_or_gets(&self, role: &Role) -> bool {
-        self.with_role(role).is_some() || missing_sync_columns(self).iter().any(|missing| missing.role == *role)
+        self.with_role(role).is_some()
+            || missing_sync_columns(self).iter().any(|missing| missing.role == *role)
     }
 
     /// The column with a role.
@@ -223,13 +238,17 @@ impl Table {
     /// Whether a column has a part in what must be unique.
     #[must_use]
     pub fn is_contested(&self, column: &str) -> bool {
-        self.uniques.iter().chain(self.rules.iter().map(|rule| &rule.columns)).any(|unique| unique.iter().any(|name| name == column))
+        self.uniques
+            .iter()
+            .chain(self.rules.iter().map(|rule| &rule.columns))
+            .any(|unique| unique.iter().any(|name| name == column))
     }
 
     /// Whether a column says which row of this table a row is a part of.
     #[must_use]
     pub fn is_tree(&self, column: &Column) -> bool {
-        matches!(&column.role, Role::Reference { table } if *table == self.name()) && storysync_crdt::is_tree_column(&self.name, &column.name)
+        matches!(&column.role, Role::Reference { table } if *table == self.name())
+            && storysync_crdt::is_tree_column(&self.name, &column.name)
     }
 
     /// The references to other tables.
@@ -269,7 +288,8 @@ impl Schema {
         self.tables.get(name)
     }
 
-    /// From here on documents call a table `name`, as long as no other table of the file is called so.
+    /// From here on documents call a table `name`, as long as no other table of the file is called
+    /// so.
     pub fn call_table(&mut self, sql_name: &str, name: &TableName) {
         if self.tables.contains_key(name.as_str()) {
             return;
@@ -292,15 +312,21 @@ impl Schema {
         self.tables.values().find(|table| table.sql_name == sql_name)
     }
 
-    /// From here on documents call a column of a table `name`. Another column that has been given that name in the table meanwhile
-    /// is told from it as those are that bear a name of our bookkeeping.
+    /// From here on documents call a column of a table `name`. Another column that has been given
+    /// that name in the table meanwhile is told from it as those are that bear a name of our
+    /// bookkeeping.
     pub fn call(&mut self, table: &str, column: &str, name: &str) {
         let Some(table) = self.tables.get_mut(table) else { return };
         if !table.columns.iter().any(|known| known.sql_name == column && known.is_content()) {
             return;
         }
         table.rename(name, &format!("{}{name}", storysync_crdt::key::APP_COLUMN));
-        if let Some(before) = table.columns.iter().find(|known| known.sql_name == column).map(|known| known.name.clone()) {
+        if let Some(before) = table
+            .columns
+            .iter()
+            .find(|known| known.sql_name == column)
+            .map(|known| known.name.clone())
+        {
             table.rename(&before, name);
         }
     }
@@ -311,8 +337,15 @@ impl Schema {
     }
 
     /// The references to `table`, as (referring table, column).
-    pub fn references_to<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a Table, &'a Column)> {
-        self.tables().flat_map(move |from| from.references().filter(move |(_, to)| *to == table).map(move |(column, _)| (from, column)))
+    pub fn references_to<'a>(
+        &'a self,
+        table: &'a str,
+    ) -> impl Iterator<Item = (&'a Table, &'a Column)> {
+        self.tables().flat_map(move |from| {
+            from.references()
+                .filter(move |(_, to)| *to == table)
+                .map(move |(column, _)| (from, column))
+        })
     }
 
     /// Looks at a file. `excluded` tables are left alone: neither synced nor refused.
@@ -323,19 +356,30 @@ impl Schema {
         let mut schema = Self { version: version(connection)?, ..Self::default() };
         let mut names = Vec::new();
         let mut left_alone = Vec::new();
-        let mut list = connection.prepare("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name")?;
+        let mut list = connection.prepare(
+            "SELECT name, type, wr, strict FROM pragma_table_list \
+            WHERE schema = 'main' ORDER BY name",
+        )?;
         let mut rows = list.query([])?;
         while let Some(row) = rows.next()? {
-            let (name, kind, without_rowid, strict): (String, String, bool, bool) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let (name, kind, without_rowid, strict): (String, String, bool, bool) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             if kind != "table" || name.starts_with("sqlite_") || name.starts_with("sync_") {
                 continue;
             }
             if excluded.contains(&name) {
-                left_alone.extend(if without_rowid { None } else { read_table(connection, &name, strict)?.ok() });
+                left_alone.extend(if without_rowid {
+                    None
+                } else {
+                    read_table(connection, &name, strict)?.ok()
+                });
                 continue;
             }
             if without_rowid {
-                schema.refused.push(Refused { table: name, reason: "it is a WITHOUT ROWID table".to_owned() });
+                schema.refused.push(Refused {
+                    table: name,
+                    reason: "it is a WITHOUT ROWID table".to_owned(),
+                });
             } else {
                 names.push((name, strict));
             }
@@ -349,10 +393,12 @@ impl Schema {
             }
         }
         schema.resolve_references(connection, &left_alone)?;
-        let mut triggers = connection.prepare("SELECT tbl_name, name, sql FROM sqlite_schema WHERE type = 'trigger'")?;
+        let mut triggers = connection
+            .prepare("SELECT tbl_name, name, sql FROM sqlite_schema WHERE type = 'trigger'")?;
         let mut rows = triggers.query([])?;
         while let Some(row) = rows.next()? {
-            let (table, name, sql): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (table, name, sql): (String, String, Option<String>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
             if name.starts_with(super::triggers::PREFIX) {
                 if let Some(table) = schema.tables.get_mut(&table) {
                     table.own_triggers.insert(name);
@@ -360,11 +406,17 @@ impl Schema {
             } else {
                 schema.has_foreign_triggers = true;
                 let sql = sql.unwrap_or_default();
-                if let Some(table) = schema.tables.values_mut().find(|known| known.name().eq_ignore_ascii_case(&table)) {
+                if let Some(table) = schema
+                    .tables
+                    .values_mut()
+                    .find(|known| known.name().eq_ignore_ascii_case(&table))
+                {
                     table.watches_updates |= watches_updates(&sql, table);
                     if rolls_back(&sql) {
-                        let reason =
-                            format!("its trigger {name} says RAISE(ROLLBACK), which would undo whole exchanges; RAISE(ABORT) refuses a statement as well");
+                        let reason = format!(
+                            "its trigger {name} says RAISE(ROLLBACK), which would undo whole \
+                                exchanges; RAISE(ABORT) refuses a statement as well"
+                        );
                         schema.refused.push(Refused { table: table.name().to_owned(), reason });
                     }
                 }
@@ -373,17 +425,25 @@ impl Schema {
         Ok(schema)
     }
 
-    /// Foreign keys to the local id of a content table become references, those to a column that is a reference lead where it
-    /// leads; all others hold values that mean the same everywhere and travel as they are. Keys of several columns are looked
-    /// at column by column.
-    fn resolve_references(&mut self, connection: &Connection, left_alone: &[Table]) -> rusqlite::Result<()> {
+    /// Foreign keys to the local id of a content table become references, those to a column that is
+    /// a reference lead where it leads; all others hold values that mean the same everywhere and
+    /// travel as they are. Keys of several columns are looked at column by column.
+    fn resolve_references(
+        &mut self,
+        connection: &Connection,
+        left_alone: &[Table],
+    ) -> rusqlite::Result<()> {
         // (table, column, table referred to, column referred to)
         let mut keys = Vec::new();
         for name in self.tables.keys() {
-            let mut list = connection.prepare("SELECT \"from\", \"table\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq")?;
+            let mut list = connection.prepare(
+                "SELECT \"from\", \"table\", \"to\" FROM \
+                pragma_foreign_key_list(?1) ORDER BY id, seq",
+            )?;
             let mut rows = list.query([name])?;
             while let Some(row) = rows.next()? {
-                let (from, to_table, to): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let (from, to_table, to): (String, String, Option<String>) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
                 keys.push((name.clone(), from, to_table, to));
             }
         }
@@ -393,26 +453,43 @@ impl Schema {
         while learned {
             learned = false;
             for (name, from, to_table, to) in &keys {
-                let target = self.tables.values().find(|table| table.name().eq_ignore_ascii_case(to_table));
+                let target =
+                    self.tables.values().find(|table| table.name().eq_ignore_ascii_case(to_table));
                 let role = match target {
-                    Some(target) if leads_to_local_id(target, to.as_deref()) => Role::Reference { table: target.name().to_owned() },
-                    Some(target) => match to.as_deref().and_then(|to| target.columns.iter().find(|column| column.sql_name.eq_ignore_ascii_case(to))) {
-                        Some(Column { role: role @ (Role::Reference { .. } | Role::Local), .. }) => role.clone(),
+                    Some(target) if leads_to_local_id(target, to.as_deref()) => {
+                        Role::Reference { table: target.name().to_owned() }
+                    }
+                    Some(target) => match to.as_deref().and_then(|to| {
+                        target
+                            .columns
+                            .iter()
+                            .find(|column| column.sql_name.eq_ignore_ascii_case(to))
+                    }) {
+                        Some(Column {
+                            role: role @ (Role::Reference { .. } | Role::Local),
+                            ..
+                        }) => role.clone(),
                         _ => continue,
                     },
-                    None => match left_alone.iter().find(|table| table.name().eq_ignore_ascii_case(to_table)) {
+                    None => match left_alone
+                        .iter()
+                        .find(|table| table.name().eq_ignore_ascii_case(to_table))
+                    {
                         Some(target) if leads_to_local_id(target, to.as_deref()) => Role::Local,
                         _ => continue,
                     },
                 };
                 let Some(table) = self.tables.get_mut(name) else { continue };
                 if from.eq_ignore_ascii_case(&table.local_id) {
-                    let reason = format!("its primary key {from} is also a foreign key to {to_table}");
+                    let reason =
+                        format!("its primary key {from} is also a foreign key to {to_table}");
                     let refusal = Refused { table: name.clone(), reason };
                     if !refused.contains(&refusal) {
                         refused.push(refusal);
                     }
-                } else if let Some(column) = table.columns.iter_mut().find(|column| column.sql_name.eq_ignore_ascii_case(from) && column.role == Role::Field) {
+                } else if let Some(column) = table.columns.iter_mut().find(|column| {
+                    column.sql_name.eq_ignore_ascii_case(from) && column.role == Role::Field
+                }) {
                     column.role = role;
                     learned = true;
                 }
@@ -427,29 +504,45 @@ impl Schema {
 }
 
 fn leads_to_local_id(target: &Table, to: Option<&str>) -> bool {
-    target.natural_key.is_empty() && target.local_id != "rowid" && to.is_none_or(|column| column.eq_ignore_ascii_case(&target.local_id))
+    target.natural_key.is_empty()
+        && target.local_id != "rowid"
+        && to.is_none_or(|column| column.eq_ignore_ascii_case(&target.local_id))
 }
 
-/// Whether a trigger's SQL says that it fires with updates that touch columns of ours only. In doubt, it does.
+/// Whether a trigger's SQL says that it fires with updates that touch columns of ours only. In
+/// doubt, it does.
 fn watches_updates(sql: &str, table: &Table) -> bool {
-    let words: Vec<String> = sql.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).map(str::to_ascii_uppercase).collect();
-    let head = words.iter().position(|word| word == "ON").map_or(words.as_slice(), |end| words.get(..end).unwrap_or_default());
+    let words: Vec<String> = sql
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_uppercase)
+        .collect();
+    let head = words
+        .iter()
+        .position(|word| word == "ON")
+        .map_or(words.as_slice(), |end| words.get(..end).unwrap_or_default());
     let Some(update) = head.iter().rposition(|word| word == "UPDATE") else { return false };
     let columns = head.get(update + 1..).unwrap_or_default();
     let Some((of, named)) = columns.split_first() else { return true };
     let ours = |name: &String| {
         let name = name.trim_matches(['"', '`', '[', ']', '\'']);
-        table.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case(name) && !column.is_content() && column.role != Role::Local)
+        table.columns.iter().any(|column| {
+            column.sql_name.eq_ignore_ascii_case(name)
+                && !column.is_content()
+                && column.role != Role::Local
+        })
     };
     of != "OF" || named.iter().any(ours)
 }
 
 fn rolls_back(sql: &str) -> bool {
-    let plain: String = sql.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect();
+    let plain: String =
+        sql.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect();
     plain.contains("RAISE(ROLLBACK")
 }
 
-/// Tables in which migration tools keep the version of the schema they made: what it says is true of one file only.
+/// Tables in which migration tools keep the version of the schema they made: what it says is true
+/// of one file only.
 const SCHEMA_VERSION_TABLES: &[&str] = &[
     "__diesel_schema_migrations",
     "__drizzle_migrations",
@@ -506,7 +599,11 @@ pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))
 }
 
-fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Result<Result<Table, String>> {
+fn read_table(
+    connection: &Connection,
+    name: &str,
+    strict: bool,
+) -> rusqlite::Result<Result<Table, String>> {
     let Some(table_name) = TableName::parse(name) else {
         return Ok(Err("its name is too long or holds control characters".to_owned()));
     };
@@ -514,7 +611,10 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
     let mut key: Vec<(i64, String, String)> = Vec::new();
     let mut taken_names = BTreeSet::new();
     let mut generated = Vec::new();
-    let mut info = connection.prepare("SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+    let mut info = connection.prepare(
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM \
+        pragma_table_xinfo(?1) ORDER BY cid",
+    )?;
     let mut rows = info.query([name])?;
     while let Some(row) = rows.next()? {
         let (column, declared): (String, String) = (row.get(0)?, row.get(1)?);
@@ -529,13 +629,21 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
             // Generated columns follow from the others on every device.
             continue;
         }
-        if column.len() > storysync_crdt::KEY_BYTES_MAX || column.starts_with('$') || column.starts_with(storysync_crdt::key::APP_COLUMN) {
+        if column.len() > storysync_crdt::KEY_BYTES_MAX
+            || column.starts_with('$')
+            || column.starts_with(storysync_crdt::key::APP_COLUMN)
+        {
             return Ok(Err(format!("its column {column:?} has a name that can't travel")));
         }
         if key_position > 0 {
             key.push((key_position, column.clone(), declared.clone()));
         }
-        declared_columns.push(Declared { name: column, declared: declared.to_ascii_uppercase(), not_null, default });
+        declared_columns.push(Declared {
+            name: column,
+            declared: declared.to_ascii_uppercase(),
+            not_null,
+            default,
+        });
     }
     let mut columns: Vec<Column> = Vec::new();
     let roles = roles(&declared_columns, strict);
@@ -546,7 +654,15 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
             Role::Field => storysync_crdt::key::of_column(&sql_name),
             _ => sql_name.to_ascii_lowercase(),
         };
-        columns.push(Column { name, sql_name, affinity: Affinity::of(&declared), declared, not_null, default, role });
+        columns.push(Column {
+            name,
+            sql_name,
+            affinity: Affinity::of(&declared),
+            declared,
+            not_null,
+            default,
+            role,
+        });
     }
     key.sort();
     let integer_key = match key.as_slice() {
@@ -554,18 +670,24 @@ fn read_table(connection: &Connection, name: &str, strict: bool) -> rusqlite::Re
         _ => None,
     };
     if let Some(column) = &integer_key {
-        let has_index: bool =
-            connection.prepare("SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')")?.query_row([name], |row| row.get(0))?;
+        let has_index: bool = connection
+            .prepare("SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')")?
+            .query_row([name], |row| row.get(0))?;
         if has_index {
             return Ok(Err(format!(
-                "its key {column} is an INTEGER PRIMARY KEY DESC, which SQLite gives no numbers of its own; declare it INTEGER PRIMARY KEY"
+                "its key {column} is an INTEGER PRIMARY KEY DESC, which SQLite gives no numbers of \
+                    its own; declare it INTEGER PRIMARY KEY"
             )));
         }
         columns.retain(|other| other.sql_name != *column);
     } else if columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case("rowid")) {
         return Ok(Err("it has a column named rowid and no integer primary key".to_owned()));
     }
-    let natural_key = if integer_key.is_some() { Vec::new() } else { key.into_iter().map(|(_, column, _)| key_name(&columns, column)).collect() };
+    let natural_key = if integer_key.is_some() {
+        Vec::new()
+    } else {
+        key.into_iter().map(|(_, column, _)| key_name(&columns, column)).collect()
+    };
     let mut uniques = Vec::new();
     let mut uuid_is_unique = false;
     for unique in uniques::column_lists(connection, name)? {
@@ -629,14 +751,21 @@ impl Declared {
 }
 
 /// The columns of ours beside `sync_uuid`.
-const BOOKKEEPING: [(Role, &str); 4] =
-    [(Role::CreatedAt, "created_at"), (Role::UpdatedAt, "updated_at"), (Role::DeletedAt, "deleted_at"), (Role::Version, "version")];
+const BOOKKEEPING: [(Role, &str); 4] = [
+    (Role::CreatedAt, "created_at"),
+    (Role::UpdatedAt, "updated_at"),
+    (Role::DeletedAt, "deleted_at"),
+    (Role::Version, "version"),
+];
 
-/// Which columns are ours. What stood in a table before `sync_uuid` came, or is declared otherwise than we would, means something
-/// to the app: it is content, whatever its name. Old scripts of Storymaster's added `sync_uuid` last, as TEXT, where we add VARCHAR(36).
+/// Which columns are ours. What stood in a table before `sync_uuid` came, or is declared otherwise
+/// than we would, means something to the app: it is content, whatever its name. Old scripts of
+/// Storymaster's added `sync_uuid` last, as TEXT, where we add VARCHAR(36).
 fn roles(columns: &[Declared], strict: bool) -> Vec<Role> {
     let uuid = columns.iter().position(|column| column.is_named("sync_uuid"));
-    let place_of = |(role, name): &(Role, &str)| columns.iter().position(|column| column.is_named(name) && column.may_be(role));
+    let place_of = |(role, name): &(Role, &str)| {
+        columns.iter().position(|column| column.is_named(name) && column.may_be(role))
+    };
     let places: Vec<Option<usize>> = BOOKKEEPING.iter().map(place_of).collect();
     let by_old_scripts = uuid.is_some_and(|uuid| {
         let is_text = columns.get(uuid).is_some_and(|column| column.declared == "TEXT");
@@ -648,7 +777,10 @@ fn roles(columns: &[Declared], strict: bool) -> Vec<Role> {
         *role = Role::SyncUuid;
     }
     for ((role, _), place) in BOOKKEEPING.iter().zip(places) {
-        if let Some(own) = place.filter(|place| *place > uuid || by_old_scripts).and_then(|place| roles.get_mut(place)) {
+        if let Some(own) = place
+            .filter(|place| *place > uuid || by_old_scripts)
+            .and_then(|place| roles.get_mut(place))
+        {
             *own = role.clone();
         }
     }
@@ -657,7 +789,10 @@ fn roles(columns: &[Declared], strict: bool) -> Vec<Role> {
 
 /// What documents call a column of the table.
 fn key_name(columns: &[Column], sql_name: String) -> String {
-    columns.iter().find(|column| column.sql_name == sql_name).map_or(sql_name, |column| column.name.clone())
+    columns
+        .iter()
+        .find(|column| column.sql_name == sql_name)
+        .map_or(sql_name, |column| column.name.clone())
 }
 
 /// A column of ours that a table lacks.
@@ -671,7 +806,8 @@ pub struct Missing {
     pub sql: String,
 }
 
-/// The sync columns a table lacks. Where the app has a column of that name with a meaning of its own, the table does without ours.
+/// The sync columns a table lacks. Where the app has a column of that name with a meaning of its
+/// own, the table does without ours.
 #[must_use]
 pub fn missing_sync_columns(table: &Table) -> Vec<Missing> {
     let wanted = [
@@ -685,8 +821,19 @@ pub fn missing_sync_columns(table: &Table) -> Vec<Missing> {
         .into_iter()
         .filter(|(_, name, _)| !table.taken_names.contains(*name))
         .map(|(role, name, declaration)| {
-            let declaration = if table.strict && declaration.starts_with(['V', 'D']) { "TEXT" } else { declaration };
-            Missing { role, name, sql: format!("ALTER TABLE {} ADD COLUMN {name} {declaration}", quote(&table.sql_name)) }
+            let declaration = if table.strict && declaration.starts_with(['V', 'D']) {
+                "TEXT"
+            } else {
+                declaration
+            };
+            Missing {
+                role,
+                name,
+                sql: format!(
+                    "ALTER TABLE {} ADD COLUMN {name} {declaration}",
+                    quote(&table.sql_name)
+                ),
+            }
         })
         .collect()
 }

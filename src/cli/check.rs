@@ -58,11 +58,18 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
     if let Some(words) = device {
         let device = trust.find_by_words(words)?;
         if !device.is_active() {
-            bail!("{} is not paired with this device any more; pair it again to compare the two", device.name);
+            bail!(
+                "{} is not paired with this device any more; pair it again to compare the two",
+                device.name
+            );
         }
         let pending = engine.pending_for(device.device_id.as_str())?;
         let engine = EngineHandle::spawn(engine).context("the system refuses another thread")?;
-        let (name, installation, static_addresses) = (context.name(None, &trust)?, key_file::installation(&context.data_dir), context.config.peer_addresses());
+        let (name, installation, static_addresses) = (
+            context.name(None, &trust)?,
+            key_file::installation(&context.data_dir),
+            context.config.peer_addresses(),
+        );
         let caller = Caller {
             identity: &identity,
             trust: &trust,
@@ -73,7 +80,12 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
             static_addresses: &static_addresses,
             contact: contact_choice(context.config.first_contact),
         };
-        let mut comparison = Comparison { device_id: device.device_id.to_string(), device_name: device.name.clone(), pending, ..Comparison::default() };
+        let mut comparison = Comparison {
+            device_id: device.device_id.to_string(),
+            device_name: device.name.clone(),
+            pending,
+            ..Comparison::default()
+        };
         runtime()?.block_on(async {
             let mut addresses = device.addresses.clone();
             addresses.extend(static_addresses.iter().cloned());
@@ -89,14 +101,24 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
             let _ = writeln!(text, "{complaint}");
         }
         if verdict.complaints.is_empty() {
-            text.push_str("This database is sound: SQLite, the change log and every row were checked.\n");
+            text.push_str(
+                "This database is sound: SQLite, the change log and every row were checked.\n",
+            );
         }
         let Some(device) = &verdict.device else { return };
         if device.differences.is_empty() {
-            let _ = writeln!(text, "{} shows the same: {} rows in {} tables.", device.device_name, device.rows, device.tables);
+            let _ = writeln!(
+                text,
+                "{} shows the same: {} rows in {} tables.",
+                device.device_name, device.rows, device.tables
+            );
         }
         for difference in &device.differences {
-            let row = row_words(&difference.entity_type, difference.row_name.as_deref(), &difference.sync_uuid);
+            let row = row_words(
+                &difference.entity_type,
+                difference.row_name.as_deref(),
+                &difference.sync_uuid,
+            );
             let _ = match (difference.here, difference.there) {
                 (true, false) => writeln!(text, "{row}: only here"),
                 (false, true) => writeln!(text, "{row}: only on {}", device.device_name),
@@ -106,7 +128,10 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
     })?;
     match (verdict.complaints.len(), differing, &verdict.device) {
         (0, 0, _) => Ok(()),
-        (0, differing, Some(device)) => bail!("{differing} rows differ from {}; run `storysync sync`, then verify again", device.device_name),
+        (0, differing, Some(device)) => bail!(
+            "{differing} rows differ from {}; run `storysync sync`, then verify again",
+            device.device_name
+        ),
         (complaints, ..) => bail!("{complaints} things are wrong with this database; see above"),
     }
 }
@@ -116,13 +141,21 @@ async fn ours(caller: &Caller<'_>, request: &DigestRequest) -> Result<Digests, C
     Ok(caller.engine.call(move |engine| engine.digests(&request, now())).await??)
 }
 
-async fn compare<'a>(caller: &Caller<'a>, line: &mut Line<'a>, comparison: &mut Comparison) -> Result<(), ClientError> {
+async fn compare<'a>(
+    caller: &Caller<'a>,
+    line: &mut Line<'a>,
+    comparison: &mut Comparison,
+) -> Result<(), ClientError> {
     let whole = DigestRequest::default();
-    let (here, there) = (ours(caller, &whole).await?.tables, caller.digests(line, &whole).await?.tables);
+    let (here, there) =
+        (ours(caller, &whole).await?.tables, caller.digests(line, &whole).await?.tables);
     comparison.tables = here.len();
     comparison.rows = here.values().map(|table| table.rows).sum();
     // A table one app lacks is carried along and shown nowhere: no difference.
-    let differing = here.iter().filter(|(name, digest)| there.get(*name).is_some_and(|other| other != *digest)).map(|(name, _)| name.clone());
+    let differing = here
+        .iter()
+        .filter(|(name, digest)| there.get(*name).is_some_and(|other| other != *digest))
+        .map(|(name, _)| name.clone());
     for table in differing.collect::<Vec<_>>() {
         compare_table(caller, line, table, comparison).await?;
         if comparison.differences.len() >= DIFFERENCES_MAX {
@@ -132,17 +165,32 @@ async fn compare<'a>(caller: &Caller<'a>, line: &mut Line<'a>, comparison: &mut 
     Ok(())
 }
 
-async fn compare_table<'a>(caller: &Caller<'a>, line: &mut Line<'a>, table: String, comparison: &mut Comparison) -> Result<(), ClientError> {
+async fn compare_table<'a>(
+    caller: &Caller<'a>,
+    line: &mut Line<'a>,
+    table: String,
+    comparison: &mut Comparison,
+) -> Result<(), ClientError> {
     let request = DigestRequest { entity_type: Some(table.clone()), rows: None };
-    let (here, there) = (ours(caller, &request).await?.rows, caller.digests(line, &request).await?.rows);
+    let (here, there) =
+        (ours(caller, &request).await?.rows, caller.digests(line, &request).await?.rows);
     let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
-    let differing: Vec<String> = names.into_iter().filter(|uuid| here.get(*uuid) != there.get(*uuid)).take(DIFFERENCES_MAX).cloned().collect();
+    let differing: Vec<String> = names
+        .into_iter()
+        .filter(|uuid| here.get(*uuid) != there.get(*uuid))
+        .take(DIFFERENCES_MAX)
+        .cloned()
+        .collect();
     for some in differing.chunks(ROWS_ASKED_MAX) {
         let request = DigestRequest { entity_type: Some(table.clone()), rows: Some(some.to_vec()) };
-        let (ours, theirs) = (ours(caller, &request).await?.columns, caller.digests(line, &request).await?.columns);
+        let (ours, theirs) =
+            (ours(caller, &request).await?.columns, caller.digests(line, &request).await?.columns);
         for uuid in some {
             let (entity_type, sync_uuid) = (table.clone(), uuid.clone());
-            let row_name = caller.engine.call(move |engine| engine.row_name(&entity_type, &sync_uuid)).await??;
+            let row_name = caller
+                .engine
+                .call(move |engine| engine.row_name(&entity_type, &sync_uuid))
+                .await??;
             comparison.differences.push(Difference {
                 entity_type: table.clone(),
                 sync_uuid: uuid.clone(),
@@ -156,7 +204,10 @@ async fn compare_table<'a>(caller: &Caller<'a>, line: &mut Line<'a>, table: Stri
     Ok(())
 }
 
-fn differing_columns(ours: Option<&BTreeMap<String, String>>, theirs: Option<&BTreeMap<String, String>>) -> Vec<String> {
+fn differing_columns(
+    ours: Option<&BTreeMap<String, String>>,
+    theirs: Option<&BTreeMap<String, String>>,
+) -> Vec<String> {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return Vec::new() };
     let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name)).cloned().collect()

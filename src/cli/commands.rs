@@ -1,5 +1,8 @@
 //! The commands, one function each.
-#![expect(clippy::indexing_slicing, reason = "a JSON value that lacks a key reads as null, it never panics")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value that lacks a key reads as null, it never panics"
+)]
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -33,7 +36,11 @@ const LIVE_WITHIN: Duration = Duration::from_secs(2);
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     let (identity, trust) = context.identity_and_trust()?;
     let name = context.name(args.name.as_deref(), &trust)?;
-    let approval = match args.pairing_approval.or(context.config.pairing_approval).unwrap_or(PairingApproval::Code) {
+    let approval = match args
+        .pairing_approval
+        .or(context.config.pairing_approval)
+        .unwrap_or(PairingApproval::Code)
+    {
         PairingApproval::Code => Approval::Code,
         PairingApproval::None => Approval::None,
     };
@@ -45,12 +52,17 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
         admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
         name,
         approval,
-        pairing_seconds: context.config.pairing_seconds.map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
+        pairing_seconds: context
+            .config
+            .pairing_seconds
+            .map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
         host_names: context.config.host_names.clone(),
         asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
         discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
-        live: (!args.no_live && context.config.live.unwrap_or(true))
-            .then(|| LiveOptions { peers: context.config.peers.clone(), contact: contact_choice(context.config.first_contact) }),
+        live: (!args.no_live && context.config.live.unwrap_or(true)).then(|| LiveOptions {
+            peers: context.config.peers.clone(),
+            contact: contact_choice(context.config.first_contact),
+        }),
     };
     let (engine, _) = context.engine(&identity)?;
     runtime()?.block_on(async {
@@ -69,7 +81,8 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("the system refuses to tell of signals")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("the system refuses to tell of signals")?;
     let parent_gone = async {
         if !exit_with_parent {
             return std::future::pending::<()>().await;
@@ -90,27 +103,47 @@ pub(super) fn init(context: &Context) -> anyhow::Result<()> {
     let identity = context.identity()?;
     Engine::init(context.engine_options(&identity), entropy(), now())?;
     context.print(&json!({ "db": context.database }), |text| {
-        let _ = writeln!(text, "Created {} with Storymaster's tables, ready for syncing.", context.database.display());
+        let _ = writeln!(
+            text,
+            "Created {} with Storymaster's tables, ready for syncing.",
+            context.database.display()
+        );
     })
 }
 
 pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
     let report = if dry_run {
-        let options =
-            crate::sync::EngineOptions { device_key: [0; 32], ..context.engine_options(&crate::trust::identity::Identity::from_secrets(&[0; 32], &[0; 32])) };
+        let options = crate::sync::EngineOptions {
+            device_key: [0; 32],
+            ..context
+                .engine_options(&crate::trust::identity::Identity::from_secrets(&[0; 32], &[0; 32]))
+        };
         Engine::plan_migration(&options)?
     } else {
         context.engine(&context.identity()?)?.1
     };
     context.print(&report, |text| {
         if report.is_empty() {
-            let _ = writeln!(text, "{} is prepared for syncing already; nothing to do.", context.database.display());
+            let _ = writeln!(
+                text,
+                "{} is prepared for syncing already; nothing to do.",
+                context.database.display()
+            );
             return;
         }
         let rows: usize = report.tables.iter().map(|table| table.rows).sum();
         let verb = if dry_run { "Would prepare" } else { "Prepared" };
-        let _ = writeln!(text, "{verb} {} tables with {rows} rows in {}.", report.tables.len(), context.database.display());
-        for table in report.tables.iter().filter(|table| !table.columns_added.is_empty() || table.uuids_derived > 0 || table.dangling_references > 0) {
+        let _ = writeln!(
+            text,
+            "{verb} {} tables with {rows} rows in {}.",
+            report.tables.len(),
+            context.database.display()
+        );
+        for table in report.tables.iter().filter(|table| {
+            !table.columns_added.is_empty()
+                || table.uuids_derived > 0
+                || table.dangling_references > 0
+        }) {
             let _ = write!(text, "  {}: {} rows", table.table, table.rows);
             if !table.columns_added.is_empty() {
                 let _ = write!(text, "; adds {}", table.columns_added.join(", "));
@@ -119,14 +152,22 @@ pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
                 let _ = write!(text, "; {} rows get a uuid", table.uuids_derived);
             }
             if table.dangling_references > 0 {
-                let _ = write!(text, "; {} references lead nowhere and stay as they are", table.dangling_references);
+                let _ = write!(
+                    text,
+                    "; {} references lead nowhere and stay as they are",
+                    table.dangling_references
+                );
             }
             text.push('\n');
         }
         if let Some(backup) = &report.backup {
             let _ = writeln!(text, "Every row was compared with the backup {}.", backup.display());
         } else {
-            let _ = writeln!(text, "A backup would be made in {} first.", context.data_dir.join("backups").display());
+            let _ = writeln!(
+                text,
+                "A backup would be made in {} first.",
+                context.data_dir.join("backups").display()
+            );
         }
     })
 }
@@ -141,14 +182,21 @@ pub(super) fn contact_choice(setting: Option<FirstContactSetting>) -> ContactCho
     }
 }
 
-pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Option<FirstContactSetting>) -> anyhow::Result<()> {
+pub(super) fn sync(
+    context: &Context,
+    device: Option<&str>,
+    first_contact: Option<FirstContactSetting>,
+) -> anyhow::Result<()> {
     let (identity, trust) = context.identity_and_trust()?;
     let devices: Vec<TrustedDevice> = match device {
         Some(words) => vec![trust.find_by_words(words)?],
         None => trust.devices()?.into_iter().filter(TrustedDevice::is_active).collect(),
     };
     if devices.is_empty() {
-        bail!("no device is paired with this one yet: run `storysync pair show` on one and `storysync pair join` on the other");
+        bail!(
+            "no device is paired with this one yet: run `storysync pair show` on one and \
+                `storysync pair join` on the other"
+        );
     }
     let own_port = Some(context.own_port(&trust)?);
     let name = context.name(None, &trust)?;
@@ -169,10 +217,20 @@ pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Optio
         };
         let mut reports = Vec::new();
         for device in &devices {
-            let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-            bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let bar = if std::io::stderr().is_terminal() {
+                ProgressBar::new(0)
+            } else {
+                ProgressBar::hidden()
+            };
+            bar.set_style(
+                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             let mut progress = |progress: Progress| {
-                bar.set_message(format!("{}: {} rows pulled, {} pushed", device.name, progress.pulled, progress.pushed));
+                bar.set_message(format!(
+                    "{}: {} rows pulled, {} pushed",
+                    device.name, progress.pulled, progress.pushed
+                ));
                 bar.set_length((progress.pulled + progress.pushed + progress.remaining) as u64);
                 bar.set_position((progress.pulled + progress.pushed) as u64);
             };
@@ -190,21 +248,34 @@ pub(super) fn sync(context: &Context, device: Option<&str>, first_contact: Optio
                 describe_question(question, text);
             }
             let _ = match &peer.error {
-                Some(error) => writeln!(text, "{}: failed after {} rows pulled, {} pushed.", peer.name, peer.pulled, peer.pushed)
-                    .and_then(|()| writeln!(text, "  {error}")),
-                None => writeln!(text, "{}: {} rows pulled, {} pushed, {} clashes open.", peer.name, peer.pulled, peer.pushed, peer.conflicts),
+                Some(error) => writeln!(
+                    text,
+                    "{}: failed after {} rows pulled, {} pushed.",
+                    peer.name, peer.pulled, peer.pushed
+                )
+                .and_then(|()| writeln!(text, "  {error}")),
+                None => writeln!(
+                    text,
+                    "{}: {} rows pulled, {} pushed, {} clashes open.",
+                    peer.name, peer.pulled, peer.pushed, peer.conflicts
+                ),
             };
         }
     })?;
     match reports.iter().filter(|peer| peer.error.is_some()).count() {
         0 => Ok(()),
-        failed => bail!("{failed} of {} devices could not be synced with; see above", reports.len()),
+        failed => {
+            bail!("{failed} of {} devices could not be synced with; see above", reports.len())
+        }
     }
 }
 
 /// What it would mean if two files were what they look like.
 fn describe_question(question: &ContactQuestion, text: &mut String) {
-    for (pairs, what) in [(&question.taken_for_one, "These rows would be taken for one"), (&question.stay_apart, "These rows would stay two")] {
+    for (pairs, what) in [
+        (&question.taken_for_one, "These rows would be taken for one"),
+        (&question.stay_apart, "These rows would stay two"),
+    ] {
         if pairs.is_empty() {
             continue;
         }
@@ -231,11 +302,19 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
     for device in devices.iter().filter(|device| device.is_active()) {
         pending = pending.max(engine.pending_for(device.device_id.as_str())?);
     }
-    let last_sync_at = devices.iter().filter_map(|device| device.last_sync_at).max().map(|at| storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339());
+    let last_sync_at = devices
+        .iter()
+        .filter_map(|device| device.last_sync_at)
+        .max()
+        .map(|at| storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339());
     let list = device_list_json(&devices, &engine.mirrored_devices()?);
     let serving = AdminFile::read(&context.data_dir).map(|file| file.lan_port);
     // Nothing when the node does not answer: the rest is known without it.
-    let live = serving.and_then(|_| super::pair::admin_call_within(context, "GET", "/api/live", None, LIVE_WITHIN).ok()).unwrap_or_default();
+    let live = serving
+        .and_then(|_| {
+            super::pair::admin_call_within(context, "GET", "/api/live", None, LIVE_WITHIN).ok()
+        })
+        .unwrap_or_default();
     let life = engine.life()?;
     let json = json!({
         "device_id": identity.device_id().as_str(),
@@ -257,11 +336,17 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
     context.print(&json, |text| {
         let _ = writeln!(text, "{name} ({})", identity.device_id());
         let _ = writeln!(text, "database   {}", context.database.display());
-        let _ = writeln!(text, "rows       {} ({} waiting for others)", status.entities, status.parked);
+        let _ =
+            writeln!(text, "rows       {} ({} waiting for others)", status.entities, status.parked);
         let _ = writeln!(text, "to send    {pending} changes");
         let _ = writeln!(text, "clashes    {}", status.conflicts);
         if status.quarantined > 0 {
-            let _ = writeln!(text, "refused    {} changes other devices sent; `storysync log` says whose", status.quarantined);
+            let _ = writeln!(
+                text,
+                "refused    {} changes other devices sent; `storysync log` says \
+                whose",
+                status.quarantined
+            );
         }
         let _ = writeln!(text, "last sync  {}", last_sync_at.as_deref().unwrap_or("never"));
         let _ = match serving {
@@ -280,13 +365,27 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
                         device.name, progress["pulled"], progress["pushed"], progress["remaining"]
                     )
                 }
-                Some(_) => writeln!(text, "away       {}: {}", device.name, exchanges["error"].as_str().unwrap_or("it was not reached yet")),
+                Some(_) => writeln!(
+                    text,
+                    "away       {}: {}",
+                    device.name,
+                    exchanges["error"].as_str().unwrap_or("it was not reached yet")
+                ),
                 None => Ok(()),
             };
         }
-        for device in live["nearby"].as_array().into_iter().flatten().filter(|device| device["is_paired"] == false) {
+        for device in live["nearby"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|device| device["is_paired"] == false)
+        {
             let name = device["device_name"].as_str().unwrap_or("a device without a name");
-            let _ = writeln!(text, "nearby     {name}, not paired: `storysync pair show` here or there");
+            let _ = writeln!(
+                text,
+                "nearby     {name}, not paired: `storysync pair show` here or \
+                there"
+            );
         }
         if let Some((life, _)) = life {
             let _ = writeln!(text, "note       {}", life.sentence());
@@ -294,7 +393,8 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         for brake in &brakes {
             let _ = writeln!(
                 text,
-                "waiting    {} in {} by {} since {}: `storysync approve {}`, or `storysync approve {} --refuse`",
+                "waiting    {} in {} by {} since {}: `storysync approve {}`, or `storysync approve \
+                    {} --refuse`",
                 brake.what(),
                 brake.entity_type,
                 brake.device_id,
@@ -315,10 +415,20 @@ pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
             text.push_str("No device is paired with this one.\n");
         }
         for device in devices {
-            let state = match (device["is_active"] == true, device["frozen"] == true, device["keys_in_use_twice_at"].is_string()) {
+            let state = match (
+                device["is_active"] == true,
+                device["frozen"] == true,
+                device["keys_in_use_twice_at"].is_string(),
+            ) {
                 (false, ..) => "not paired",
-                (true, true, _) => "paired, but nothing is taken from it: it sent two different changes under one name; pair it again",
-                (true, false, true) => "paired, but its keys are in use in two places: its data directory was copied, or stolen",
+                (true, true, _) => {
+                    "paired, but nothing is taken from it: it sent two different \
+                    changes under one name; pair it again"
+                }
+                (true, false, true) => {
+                    "paired, but its keys are in use in two places: its data \
+                    directory was copied, or stolen"
+                }
                 (true, false, false) => "paired",
             };
             let _ = writeln!(
@@ -336,10 +446,20 @@ pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
     let trust = context.trust()?;
     let device = trust.find_by_words(words)?;
     // The running node drops the device's keys from memory as well.
-    let told = super::pair::admin_call(context, "DELETE", &format!("/api/devices/{}", device.device_id), None);
+    let told = super::pair::admin_call(
+        context,
+        "DELETE",
+        &format!("/api/devices/{}", device.device_id),
+        None,
+    );
     if told.is_err() {
         trust.revoke(&device.device_id, RevokedBy::Here, now().unix_ms())?;
-        trust.note_event(EventKind::Revoke, Some(&device.device_id), "it was revoked here", now().unix_ms())?;
+        trust.note_event(
+            EventKind::Revoke,
+            Some(&device.device_id),
+            "it was revoked here",
+            now().unix_ms(),
+        )?;
         let (mut engine, _) = context.engine(&context.identity()?)?;
         engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
     }
@@ -359,22 +479,37 @@ pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
         let lines = log["log"].as_array().cloned().unwrap_or_default();
         if lines.is_empty() {
             text.push_str(if row.is_some() {
-                "No other device changed that row here. `storysync history` tells all of its changes.\n"
+                "No other device changed that row here. `storysync history` tells all of its \
+                    changes.\n"
             } else {
                 "Nothing has happened yet.\n"
             });
         }
         for line in lines {
             let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-            let device = if word("device_name").is_empty() { word("device_id") } else { word("device_name") };
+            let device = if word("device_name").is_empty() {
+                word("device_id")
+            } else {
+                word("device_name")
+            };
             let _ = match line["detail"].as_str() {
                 Some(detail) => {
-                    let times = line["times"].as_i64().filter(|times| *times > 1).map_or(String::new(), |times| format!(" ({times} times)"));
-                    writeln!(text, "{}  {device}  {}: {detail}{times}", word("at"), word("operation"))
+                    let times = line["times"]
+                        .as_i64()
+                        .filter(|times| *times > 1)
+                        .map_or(String::new(), |times| format!(" ({times} times)"));
+                    writeln!(
+                        text,
+                        "{}  {device}  {}: {detail}{times}",
+                        word("at"),
+                        word("operation")
+                    )
                 }
                 None => {
                     let row = match line["sync_uuid"].as_str() {
-                        Some(uuid) => row_words(&word("entity_type"), line["row_name"].as_str(), uuid),
+                        Some(uuid) => {
+                            row_words(&word("entity_type"), line["row_name"].as_str(), uuid)
+                        }
                         None => format!("{} {}", word("entity_type"), line["entity_id"]),
                     };
                     writeln!(text, "{}  {device}  {} {row}", word("at"), word("operation"))

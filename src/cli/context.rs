@@ -16,13 +16,16 @@ use crate::node::{AdminFile, LAN_PORT_SETTING};
 use crate::store::file_lock;
 use crate::store::key_file;
 use crate::store::trust::{EventKind, NAME_SETTING, TrustStore};
-use crate::sync::{Engine, EngineError, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX};
+use crate::sync::{
+    Engine, EngineError, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX,
+};
 use crate::trust::identity::Identity;
 use crate::trust::pairing::clean_name;
 
 /// How long a command waits for another writer. The app's own writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long tables the app has dropped may stay away, or empty, before a node that saw it takes that for a deletion.
+/// How long tables the app has dropped may stay away, or empty, before a node that saw it takes
+/// that for a deletion.
 const REBUILDING_WITHIN: Duration = Duration::from_secs(4);
 
 pub(super) struct Context {
@@ -34,7 +37,11 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
-        let database = match global.db.clone().or_else(|| std::env::var_os("STORYMASTER_DB_PATH").map(PathBuf::from)) {
+        let database = match global
+            .db
+            .clone()
+            .or_else(|| std::env::var_os("STORYMASTER_DB_PATH").map(PathBuf::from))
+        {
             Some(database) => database,
             None => config::default_database()?,
         };
@@ -46,7 +53,8 @@ impl Context {
         Ok(Self { database, data_dir, config, json: global.json })
     }
 
-    /// The keys of this device. Where they are not those the pairings were made with, the person is told.
+    /// The keys of this device. Where they are not those the pairings were made with, the person is
+    /// told.
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
         Ok(self.identity_and_trust()?.0)
     }
@@ -57,7 +65,8 @@ impl Context {
         let missing = !key_file::exists(&self.data_dir);
         if missing && key_file::lock_serving(&self.data_dir)?.is_none() {
             bail!(
-                "{} is missing while a node is serving with the keys it held: put it back, or stop the node first, if this device shall become a new one",
+                "{} is missing while a node is serving with the keys it held: put it back, or stop \
+                    the node first, if this device shall become a new one",
                 self.data_dir.join("identity.key").display()
             );
         }
@@ -65,14 +74,23 @@ impl Context {
         let (trust, own) = (self.trust()?, identity.device_id());
         if let Some(lost) = trust.settle_identity(&own)? {
             let words = format!(
-                "This device's keys are gone ({} was missing or is another), so it is a new device for the others: {own}, formerly {}. No row is lost, but its pairings ({}) rest: \
-                 put the file back and they are there again, or pair each device again (`storysync pair show` on one, `storysync pair join` on the other), and run `storysync devices revoke {}` there.",
+                "This device's keys are gone ({} was missing or is another), so it is a new device \
+                    for the others: {own}, formerly {}. No row is lost, but its pairings ({}) \
+                    rest: \
+                 put the file back and they are there again, or pair each device again (`storysync \
+                 pair show` on one, `storysync pair join` on the other), and run `storysync \
+                 devices revoke {}` there.",
                 self.data_dir.join("identity.key").display(),
                 lost.former,
                 lost.pairings,
                 lost.former
             );
-            trust.note_event(EventKind::NewIdentity, Some(&own), &format!("its keys were gone; it was {} before", lost.former), now().unix_ms())?;
+            trust.note_event(
+                EventKind::NewIdentity,
+                Some(&own),
+                &format!("its keys were gone; it was {} before", lost.former),
+                now().unix_ms(),
+            )?;
             let _ = writeln!(std::io::stderr(), "{words}");
         }
         Ok((identity, trust))
@@ -84,10 +102,16 @@ impl Context {
 
     /// Notes in the log that the person at this device decided something.
     pub(super) fn note_decision(&self, identity: &Identity, detail: &str) -> anyhow::Result<()> {
-        Ok(self.trust()?.note_event(EventKind::Resolve, Some(&identity.device_id()), detail, now().unix_ms())?)
+        Ok(self.trust()?.note_event(
+            EventKind::Resolve,
+            Some(&identity.device_id()),
+            detail,
+            now().unix_ms(),
+        )?)
     }
 
-    /// What this device is called: the flag, the configuration, what it was called before, the host.
+    /// What this device is called: the flag, the configuration, what it was called before, the
+    /// host.
     pub(super) fn name(&self, flag: Option<&str>, trust: &TrustStore) -> anyhow::Result<String> {
         let chosen = flag.map(str::to_owned).or_else(|| self.config.name.clone());
         if let Some(name) = chosen {
@@ -98,16 +122,23 @@ impl Context {
         if let Some(name) = trust.setting(NAME_SETTING)? {
             return Ok(name);
         }
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .or_else(|| std::env::var("HOSTNAME").ok());
         Ok(clean_name(host.as_deref().unwrap_or("this device")))
     }
 
     /// Whether the configuration gives this device another name than a person does now.
     pub(super) fn says_another_name(&self, flag: Option<&str>) -> bool {
-        self.config.name.as_deref().zip(flag).is_some_and(|(configured, flag)| clean_name(configured) != clean_name(flag))
+        self.config
+            .name
+            .as_deref()
+            .zip(flag)
+            .is_some_and(|(configured, flag)| clean_name(configured) != clean_name(flag))
     }
 
-    /// The port others reach this device at: of the running node, of the last one, or the configured one.
+    /// The port others reach this device at: of the running node, of the last one, or the
+    /// configured one.
     pub(super) fn own_port(&self, trust: &TrustStore) -> anyhow::Result<u16> {
         if let Some(file) = AdminFile::read(&self.data_dir) {
             return Ok(file.lan_port);
@@ -129,18 +160,28 @@ impl Context {
         }
     }
 
-    /// What a command needs that only reads: a file nobody has prepared is left as it is, and one that belongs to the node of another
-    /// data directory is looked at and not taken over.
+    /// What a command needs that only reads: a file nobody has prepared is left as it is, and one
+    /// that belongs to the node of another data directory is looked at and not taken over.
     pub(super) fn reading(&self) -> anyhow::Result<(Identity, TrustStore, Engine)> {
-        let Some(owner) = Engine::owner(&self.database, BUSY_TIMEOUT)? else { return Err(EngineError::NotMigrated(self.database.clone()).into()) };
+        let Some(owner) = Engine::owner(&self.database, BUSY_TIMEOUT)? else {
+            return Err(EngineError::NotMigrated(self.database.clone()).into());
+        };
         let (identity, trust) = self.identity_and_trust()?;
         let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
-        let (mut engine, _) = Engine::open_upgrade_or_migrate(self.engine_options(&identity), entropy(), now(), &mut |_, _| {}, &nobody_serves)?;
+        let (mut engine, _) = Engine::open_upgrade_or_migrate(
+            self.engine_options(&identity),
+            entropy(),
+            now(),
+            &mut |_, _| {},
+            &nobody_serves,
+        )?;
         // With new keys in the old data directory the file is still ours.
         if owner != identity.device_id().as_str() && !engine.has_been_here() {
             engine.look_only();
             let words = format!(
-                "{} belongs to the node of another data directory ({owner}); it is shown as that node left it. Give its --data-dir, or `storysync migrate` here if the file is a copy.",
+                "{} belongs to the node of another data directory ({owner}); it is shown as that \
+                    node left it. Give its --data-dir, or `storysync migrate` here if the file is \
+                    a copy.",
                 self.database.display()
             );
             let _ = writeln!(std::io::stderr(), "{words}");
@@ -151,9 +192,18 @@ impl Context {
     /// A file another data directory's node serves at this moment is not taken over.
     fn refuse_served_elsewhere(&self, identity: &Identity) -> anyhow::Result<()> {
         let Some(data_dir) = file_lock::holder(&self.database) else { return Ok(()) };
-        if Engine::owner(&self.database, BUSY_TIMEOUT)?.is_some_and(|owner| owner != identity.device_id().as_str()) {
-            let whose = data_dir.map_or_else(|| "another data directory".to_owned(), |data_dir| data_dir.display().to_string());
-            bail!("{} is served by the node of {whose}: give that --data-dir, or stop that node first", self.database.display());
+        if Engine::owner(&self.database, BUSY_TIMEOUT)?
+            .is_some_and(|owner| owner != identity.device_id().as_str())
+        {
+            let whose = data_dir.map_or_else(
+                || "another data directory".to_owned(),
+                |data_dir| data_dir.display().to_string(),
+            );
+            bail!(
+                "{} is served by the node of {whose}: give that --data-dir, or stop that node \
+                    first",
+                self.database.display()
+            );
         }
         Ok(())
     }
@@ -161,26 +211,45 @@ impl Context {
     /// Opens the database, preparing it first when needed.
     pub(super) fn engine(&self, identity: &Identity) -> anyhow::Result<(Engine, MigrationReport)> {
         self.refuse_served_elsewhere(identity)?;
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("preparing {wide_bar} {pos}/{len} rows").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(0)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("preparing {wide_bar} {pos}/{len} rows")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         let mut progress = |done, all| {
             bar.set_length(all);
             bar.set_position(done);
         };
         let nobody_serves = || !matches!(key_file::lock_serving(&self.data_dir), Ok(None));
-        let opened = Engine::open_upgrade_or_migrate(self.engine_options(identity), entropy(), now(), &mut progress, &nobody_serves);
+        let opened = Engine::open_upgrade_or_migrate(
+            self.engine_options(identity),
+            entropy(),
+            now(),
+            &mut progress,
+            &nobody_serves,
+        );
         bar.finish_and_clear();
         let (mut engine, report) = opened?;
         engine.limit_pages(self.config.batch_size.unwrap_or(PAGE_ENTITIES_MAX));
-        engine.decide_pushed_clashes(self.config.conflict_resolution.unwrap_or_default().of_pushes());
+        engine
+            .decide_pushed_clashes(self.config.conflict_resolution.unwrap_or_default().of_pushes());
         if let Some(backup) = &report.backup {
-            tracing::info!(backup = %backup.display(), locked_ms = report.locked_ms, "the database was prepared for syncing");
+            tracing::info!(backup = %backup.display(), locked_ms = report.locked_ms, "the database \
+                was prepared for syncing");
         }
         Ok((engine, report))
     }
 
     /// Prints the JSON, or what `words` writes.
-    pub(super) fn print(&self, json: &impl Serialize, words: impl FnOnce(&mut String)) -> anyhow::Result<()> {
+    pub(super) fn print(
+        &self,
+        json: &impl Serialize,
+        words: impl FnOnce(&mut String),
+    ) -> anyhow::Result<()> {
         let text = if self.json {
             format!("{}\n", serde_json::to_string(json)?)
         } else {
@@ -196,7 +265,9 @@ impl Context {
 pub(super) fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("can't write to stdout"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("can't write to stdout")
+        }
         _ => Ok(()),
     }
 }
@@ -208,5 +279,9 @@ pub(super) fn entropy() -> Entropy {
 
 /// A runtime for commands that talk to the network.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("the system refuses threads")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the system refuses threads")
 }

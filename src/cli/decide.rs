@@ -11,11 +11,14 @@ use super::{ResolveArgs, UndoArgs};
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
 use crate::net::node_state::now;
 use crate::store::trust::TrustStore;
-use crate::sync::{BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport};
+use crate::sync::{
+    BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport,
+};
 use crate::trust::identity::{DeviceId, Identity};
 use crate::trust::pairing::name_without_number;
 
-/// Characters of a device's id that tell it from another of its name: the first say that it is an id, the last which.
+/// Characters of a device's id that tell it from another of its name: the first say that it is an
+/// id, the last which.
 const ID_BEGINNING_CHARS: usize = 4;
 const ID_ENDING_CHARS: usize = 6;
 /// Characters of a value shown in a line.
@@ -33,7 +36,11 @@ fn told(value: &serde_json::Value) -> String {
     if text.chars().count() <= VALUE_CHARS_MAX {
         return text;
     }
-    format!("{}… ({} characters)", text.chars().take(VALUE_CHARS_MAX).collect::<String>(), text.chars().count())
+    format!(
+        "{}… ({} characters)",
+        text.chars().take(VALUE_CHARS_MAX).collect::<String>(),
+        text.chars().count()
+    )
 }
 
 /// What bytes are, by how they begin.
@@ -73,7 +80,11 @@ impl Names {
     }
 
     fn of(identity: &Identity, trust: &TrustStore) -> anyhow::Result<Self> {
-        let others = trust.devices()?.into_iter().map(|device| (device.device_id.to_string(), device.name)).collect();
+        let others = trust
+            .devices()?
+            .into_iter()
+            .map(|device| (device.device_id.to_string(), device.name))
+            .collect();
         Ok(Self { own: identity.device_id().to_string(), others })
     }
 
@@ -83,10 +94,26 @@ impl Names {
             Some(id) if id == self.own => "this device".to_owned(),
             Some(id) => match self.others.iter().find(|(known, _)| known == id) {
                 None => id.to_owned(),
-                // Numbers behind a name are this device's own: where several call themselves alike, ids tell them apart for good.
-                Some((_, name)) if self.others.iter().filter(|(_, other)| name_without_number(other) == name_without_number(name)).count() > 1 => {
-                    let ending: String = id.chars().skip(id.chars().count().saturating_sub(ID_ENDING_CHARS)).collect();
-                    format!("{name} ({}…{ending})", id.chars().take(ID_BEGINNING_CHARS).collect::<String>())
+                // Numbers behind a name are this device's own: where several call themselves alike,
+                // ids tell them apart for good.
+                Some((_, name))
+                    if self
+                        .others
+                        .iter()
+                        .filter(|(_, other)| {
+                            name_without_number(other) == name_without_number(name)
+                        })
+                        .count()
+                        > 1 =>
+                {
+                    let ending: String = id
+                        .chars()
+                        .skip(id.chars().count().saturating_sub(ID_ENDING_CHARS))
+                        .collect();
+                    format!(
+                        "{name} ({}…{ending})",
+                        id.chars().take(ID_BEGINNING_CHARS).collect::<String>()
+                    )
                 }
                 Some((_, name)) => name.clone(),
             },
@@ -106,7 +133,9 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
         }
         for clash in &ended {
             let word = |key: &str| clash[key].as_str().unwrap_or_default().to_owned();
-            let by = clash["ended_by"].as_str().map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
+            let by = clash["ended_by"]
+                .as_str()
+                .map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
             let _ = writeln!(
                 text,
                 "{}  {} clash in {}: {}{by}",
@@ -133,7 +162,8 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
             let by = names.name(Some(&brake.device_id));
             let _ = writeln!(
                 text,
-                "{0} in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, `storysync approve {2} --refuse` takes them back everywhere",
+                "{0} in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, \
+                    `storysync approve {2} --refuse` takes them back everywhere",
                 brake.what(),
                 brake.entity_type,
                 brake.id
@@ -154,7 +184,8 @@ fn describe_notice(notice: &NoticeReport, names: &Names, text: &mut String) {
     let by = names.name(device.as_deref());
     let _ = writeln!(
         text,
-        "{id}  {field} in {row}: what {by} wrote gave way to what was saved here, {at}\n    {value}\n  \
+        "{id}  {field} in {row}: what {by} wrote gave way to what was saved here, \
+            {at}\n    {value}\n  \
          `storysync conflicts resolve {id} --take theirs` puts it back, `--take mine` lets it go"
     );
 }
@@ -167,13 +198,19 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
         let (decided, left) = engine.resolve_all(&take, None, now())?;
         context.note_decision(&identity, &format!("{decided} clashes were decided: {all}"))?;
         context.print(&json!({ "resolved": decided, "left": left }), |text| {
-            let _ = writeln!(text, "{decided} clashes decided; the decision travels with the next sync.");
+            let _ = writeln!(
+                text,
+                "{decided} clashes decided; the decision travels with the next sync."
+            );
             for reason in &left {
                 let _ = writeln!(text, "one is left: {reason}");
             }
         })?;
         if !left.is_empty() {
-            bail!("{} clashes could not be decided so; `storysync conflicts` lists them", left.len());
+            bail!(
+                "{} clashes could not be decided so; `storysync conflicts` lists them",
+                left.len()
+            );
         }
         return Ok(());
     }
@@ -187,25 +224,36 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
     };
     let mut fields = BTreeMap::new();
     for (name, text) in &args.field {
-        let parsed = serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
-        fields.insert(name.clone(), parsed.unwrap_or_else(|| storysync_crdt::Value::from(text.as_str())));
+        let parsed =
+            serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
+        fields.insert(
+            name.clone(),
+            parsed.unwrap_or_else(|| storysync_crdt::Value::from(text.as_str())),
+        );
     }
     engine.resolve(id, &Choice { take, fields }, None, now())?;
     context.note_decision(&identity, &format!("clash {id} was decided"))?;
-    context.print(&json!({ "resolved": 1 }), |text| text.push_str("Decided; the decision travels with the next sync.\n"))
+    context.print(&json!({ "resolved": 1 }), |text| {
+        text.push_str("Decided; the decision travels with the next sync.\n")
+    })
 }
 
 pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut String) {
     let row = row_words(&conflict.entity_type, conflict.row_name.as_deref(), &conflict.sync_uuid);
     let _ = writeln!(text, "{}  {} clash in {row}", conflict.id, conflict.kind.replace('_', "/"));
     if let Some(reason) = &conflict.reason {
-        let _ = writeln!(text, "  this device's table refuses it: {reason}; change the value in the app, or give one with --field NAME=VALUE");
+        let _ = writeln!(
+            text,
+            "  this device's table refuses it: {reason}; change the value in the app, or give one \
+                with --field NAME=VALUE"
+        );
     }
     for field in &conflict.fields {
         let _ = writeln!(text, "  {} (was {})", field.name, told(&field.base));
         for value in &field.values {
             let shown = if value.value == field.shown { "  ← shown" } else { "" };
-            let leads_to = value.row_name.as_ref().map(|name| format!("“{name}” ")).unwrap_or_default();
+            let leads_to =
+                value.row_name.as_ref().map(|name| format!("“{name}” ")).unwrap_or_default();
             let _ = writeln!(
                 text,
                 "    {leads_to}{}  by {}, {}{shown}",
@@ -216,7 +264,11 @@ pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut Stri
         }
     }
     for row in &conflict.rows {
-        let _ = writeln!(text, "  about {}", row_words(&row.entity_type, row.row_name.as_deref(), &row.sync_uuid));
+        let _ = writeln!(
+            text,
+            "  about {}",
+            row_words(&row.entity_type, row.row_name.as_deref(), &row.sync_uuid)
+        );
     }
 }
 
@@ -232,7 +284,9 @@ pub(super) fn describe_entry(entry: &EntryReport, names: &Names, text: &mut Stri
     for field in &entry.fields {
         let _ = match field.old.is_null() {
             true => writeln!(text, "    {}: {}", field.name, told(&field.new)),
-            false => writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new)),
+            false => {
+                writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new))
+            }
         };
     }
 }
@@ -243,17 +297,24 @@ pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Res
     let uuid = &engine.row_by_words(table, uuid, now())?;
     let entries = engine.history(table, uuid, now())?;
     let name = engine.row_name(table, uuid)?;
-    context.print(&json!({ "entity_type": table, "sync_uuid": uuid, "row_name": name, "history": entries }), |text| {
-        let _ = writeln!(text, "{}", row_words(table, name.as_deref(), uuid));
-        for entry in &entries {
-            describe_entry(entry, &names, text);
-        }
-    })
+    context.print(
+        &json!({ "entity_type": table, "sync_uuid": uuid, "row_name": name, "history": entries }),
+        |text| {
+            let _ = writeln!(text, "{}", row_words(table, name.as_deref(), uuid));
+            for entry in &entries {
+                describe_entry(entry, &names, text);
+            }
+        },
+    )
 }
 
 fn describe_undo(undo: &UndoReport, text: &mut String) {
     let row = row_words(&undo.entity_type, undo.row_name.as_deref(), &undo.sync_uuid);
-    let _ = writeln!(text, "{row}{}", if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) });
+    let _ = writeln!(
+        text,
+        "{row}{}",
+        if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) }
+    );
     for field in &undo.fields {
         let _ = writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new));
     }
@@ -274,7 +335,9 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
             text.push_str("Taken back; it travels with the next sync, and can be undone itself.\n");
         });
     }
-    let (Some(words), Some(since)) = (&args.device, &args.since) else { bail!("name a row, or a device with --device and --since") };
+    let (Some(words), Some(since)) = (&args.device, &args.since) else {
+        bail!("name a row, or a device with --device and --since")
+    };
     let device = match words.as_str() {
         "this" => identity.public_key(),
         words => match DeviceId::parse(words).and_then(|id| id.key()) {
@@ -284,18 +347,32 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
     };
     let since = *since;
     let (mut engine, _) = context.engine(&identity)?;
-    let undone = if args.yes { engine.undo_device(&device, since, now())? } else { engine.plan_undo(&device, since, now())? };
+    let undone = if args.yes {
+        engine.undo_device(&device, since, now())?
+    } else {
+        engine.plan_undo(&device, since, now())?
+    };
     if args.yes {
-        context.note_decision(&identity, &format!("what {} wrote was taken back, in {} rows", DeviceId::of_key(&device), undone.len()))?;
+        context.note_decision(
+            &identity,
+            &format!(
+                "what {} wrote was taken back, in {} rows",
+                DeviceId::of_key(&device),
+                undone.len()
+            ),
+        )?;
     }
     context.print(&json!({ "undone": undone, "done": args.yes }), |text| {
         for undo in &undone {
             describe_undo(undo, text);
         }
-        let changed = undone.iter().filter(|undo| !undo.fields.is_empty() || undo.row != "stays").count();
+        let changed =
+            undone.iter().filter(|undo| !undo.fields.is_empty() || undo.row != "stays").count();
         let _ = match (changed, args.yes) {
             (0, _) => writeln!(text, "Nothing that device wrote since then is left to take back."),
-            (rows, true) => writeln!(text, "{rows} rows taken back; it travels with the next sync."),
+            (rows, true) => {
+                writeln!(text, "{rows} rows taken back; it travels with the next sync.")
+            }
             (rows, false) => writeln!(text, "{rows} rows would be taken back; add --yes to do it."),
         };
     })
@@ -306,7 +383,13 @@ pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Resu
     let (mut engine, _) = context.engine(&identity)?;
     let decision = if refuse { BrakeDecision::Refuse } else { BrakeDecision::Approve };
     let rows = engine.decide_brake(id, decision, now())?;
-    context.note_decision(&identity, &format!("deletions that waited ({id}) were {}", if refuse { "refused" } else { "approved" }))?;
+    context.note_decision(
+        &identity,
+        &format!(
+            "deletions that waited ({id}) were {}",
+            if refuse { "refused" } else { "approved" }
+        ),
+    )?;
     context.print(&json!({ "id": id, "rows": rows, "approved": !refuse }), |text| {
         let _ = match refuse {
             false => writeln!(text, "{rows} rows are deleted here, too."),

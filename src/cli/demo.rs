@@ -1,5 +1,6 @@
-//! `storysync demo`: a desktop and a phone in a temporary folder, real files, real HTTP on loopback. What
-//! the "app" does here is plain SQL on its own connection, as any program would do it.
+//! `storysync demo`: a desktop and a phone in a temporary folder, real files, real HTTP on
+//! loopback. What the "app" does here is plain SQL on its own connection, as any program would do
+//! it.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -75,13 +76,18 @@ impl Device {
     }
 
     fn actors(&self) -> anyhow::Result<i64> {
-        Ok(Connection::open(self.database())?.query_row("SELECT count(*) FROM actor", [], |row| row.get(0))?)
+        Ok(Connection::open(self.database())?.query_row(
+            "SELECT count(*) FROM actor",
+            [],
+            |row| row.get(0),
+        )?)
     }
 }
 
 const WORLD: &str = "
     INSERT INTO user (username, sync_uuid, version) VALUES ('writer', 'demo-user', 1);
-    INSERT INTO setting (name, user_id, sync_uuid, version) SELECT 'The Drowned Coast', id, 'demo-setting', 1 FROM user;
+    INSERT INTO setting (name, user_id, sync_uuid, version) SELECT 'The Drowned Coast', id, \
+    'demo-setting', 1 FROM user;
     INSERT INTO actor (first_name, title, job, notes, setting_id, sync_uuid, version)
         SELECT 'Ada', 'Captain', 'pirate', 'Afraid of the sea.', id, 'demo-actor', 1 FROM setting;";
 
@@ -92,22 +98,37 @@ fn say(text: &str) -> anyhow::Result<()> {
 pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     let root = std::env::temp_dir().join(format!("storysync-demo-{}", std::process::id()));
     key_file::prepare_directory(&root)?;
-    let told = if context.json { runtime()?.block_on(play(&root, &mut |_| Ok(()))) } else { runtime()?.block_on(play(&root, &mut say)) };
+    let told = if context.json {
+        runtime()?.block_on(play(&root, &mut |_| Ok(())))
+    } else {
+        runtime()?.block_on(play(&root, &mut say))
+    };
     let removed = std::fs::remove_dir_all(&root);
     let result = told?;
     removed.with_context(|| format!("{} could not be removed", root.display()))?;
     context.print(&result, |text| {
-        let _ = writeln!(text, "\nThat is all. Prepare your own database with `storysync migrate`, then `storysync serve`.");
+        let _ = writeln!(
+            text,
+            "\nThat is all. Prepare your own database with `storysync migrate`, \
+            then `storysync serve`."
+        );
     })
 }
 
-async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + Send)) -> anyhow::Result<serde_json::Value> {
+async fn play(
+    root: &Path,
+    tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + Send),
+) -> anyhow::Result<serde_json::Value> {
     tell("── A desktop with a story world, and a phone with an empty one")?;
     let (desktop, phone) = (Device::new(root, "desktop")?, Device::new(root, "phone")?);
     let desktop_engine = desktop.init()?;
     let phone_engine = EngineHandle::spawn(phone.init()?)?;
     desktop.app(WORLD)?;
-    tell(&format!("   desktop has {} character, the phone {}", desktop.actors()?, phone.actors()?))?;
+    tell(&format!(
+        "   desktop has {} character, the phone {}",
+        desktop.actors()?,
+        phone.actors()?
+    ))?;
 
     tell("\n── The desktop serves; the phone scans its code")?;
     let options = ServeOptions {
@@ -124,10 +145,23 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
         discovery: false,
         live: None,
     };
-    let node = Node::start(desktop_engine, desktop.trust()?, desktop.identity.clone(), &desktop.folder, options).await?;
+    let node = Node::start(
+        desktop_engine,
+        desktop.trust()?,
+        desktop.identity.clone(),
+        &desktop.folder,
+        options,
+    )
+    .await?;
     let state = std::sync::Arc::clone(node.state());
     let address = ("127.0.0.1".parse()?, state.settings.lan_port);
-    let window = PairingWindow::open(&desktop.identity, vec![address], Approval::None, now_ms(), &mut system_rng());
+    let window = PairingWindow::open(
+        &desktop.identity,
+        vec![address],
+        Approval::None,
+        now_ms(),
+        &mut system_rng(),
+    );
     let text = window.offer().to_text();
     state.show_window(window);
     let code = qrcode::QrCode::with_error_correction_level(&text, qrcode::EcLevel::M)?;
@@ -137,7 +171,8 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
 
     let trust = phone.trust()?;
     let offer = Offer::parse(&text)?;
-    let desktop_id = client::join(&offer, &phone.identity, phone.name, None, &trust, &mut |_| {}).await?;
+    let desktop_id =
+        client::join(&offer, &phone.identity, phone.name, None, &trust, &mut |_| {}).await?;
     let caller = Caller {
         identity: &phone.identity,
         trust: &trust,
@@ -176,7 +211,10 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     tell(&format!("   phone   {}", phone.row()?))?;
     let merged = phone.row()?;
     let clashes = phone_engine.call(|engine| engine.conflicts(now())).await??;
-    let others = [(desktop.identity.device_id().to_string(), "desktop".to_owned()), (phone.identity.device_id().to_string(), "phone".to_owned())];
+    let others = [
+        (desktop.identity.device_id().to_string(), "desktop".to_owned()),
+        (phone.identity.device_id().to_string(), "phone".to_owned()),
+    ];
     let names = Names::new(String::new(), others.to_vec());
     for clash in &clashes {
         let mut text = String::new();
@@ -191,7 +229,8 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     tell(&format!("   desktop {}, {} clashes open", desktop.row()?, open.len()))?;
     let decided = desktop.row()?;
     tell("\n── And who wrote what stays known, on both")?;
-    let history = state.engine.call(|engine| engine.history("actor", "demo-actor", now())).await??;
+    let history =
+        state.engine.call(|engine| engine.history("actor", "demo-actor", now())).await??;
     for entry in &history {
         let mut text = String::new();
         describe_entry(entry, &names, &mut text);
@@ -201,5 +240,7 @@ async fn play(root: &Path, tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + S
     tell(&format!("   one more sync: {} rows pushed, {} pulled", quiet.pushed, quiet.pulled))?;
     stop.send_replace(true);
     serving.await?;
-    Ok(json!({ "merged": merged, "conflicts": clashes, "resolved": decided, "open_conflicts": open.len(), "history": history }))
+    Ok(
+        json!({ "merged": merged, "conflicts": clashes, "resolved": decided, "open_conflicts": open.len(), "history": history }),
+    )
 }

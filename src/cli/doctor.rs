@@ -1,6 +1,9 @@
-//! `doctor`: looks at everything syncing needs, from the file to the other device, and says in words what is wrong and what
-//! to do. Changes nothing.
-#![expect(clippy::indexing_slicing, reason = "a JSON value that lacks a key reads as null, it never panics")]
+//! `doctor`: looks at everything syncing needs, from the file to the other device, and says in
+//! words what is wrong and what to do. Changes nothing.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value that lacks a key reads as null, it never panics"
+)]
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -73,15 +76,30 @@ impl Findings {
         self.findings.push(Finding { code, level, device_id: None, sentence: sentence.into() });
     }
 
-    fn of_device(&mut self, level: Level, code: &'static str, device: &TrustedDevice, sentence: impl Into<String>) {
-        self.findings.push(Finding { code, level, device_id: Some(device.device_id.to_string()), sentence: sentence.into() });
+    fn of_device(
+        &mut self,
+        level: Level,
+        code: &'static str,
+        device: &TrustedDevice,
+        sentence: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            code,
+            level,
+            device_id: Some(device.device_id.to_string()),
+            sentence: sentence.into(),
+        });
     }
 }
 
 pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     let mut findings = Findings::default();
     if now_ms() < CLOCK_SET_AFTER_MS {
-        findings.add(Level::Problem, "clock", "this machine's clock is not set; set it, or edits get times of long ago");
+        findings.add(
+            Level::Problem,
+            "clock",
+            "this machine's clock is not set; set it, or edits get times of long ago",
+        );
     }
     disks(context, &mut findings);
     let live = node(context, &mut findings);
@@ -94,7 +112,8 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
         findings.add(
             Level::Problem,
             "no_devices",
-            "this device was never paired: run `storysync serve`, then `storysync pair show`, and scan the code on the other device",
+            "this device was never paired: run `storysync serve`, then `storysync pair show`, and \
+                scan the code on the other device",
         );
     }
     let is_ok = findings.findings.iter().all(|finding| finding.level != Level::Problem);
@@ -114,17 +133,30 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
 }
 
 fn disks(context: &Context, findings: &mut Findings) {
-    let folders = [context.database.parent().filter(|folder| !folder.as_os_str().is_empty()), Some(context.data_dir.as_path())];
+    let folders = [
+        context.database.parent().filter(|folder| !folder.as_os_str().is_empty()),
+        Some(context.data_dir.as_path()),
+    ];
     for folder in folders.into_iter().flatten().filter(|folder| folder.exists()) {
         if fs4::available_space(folder).is_ok_and(|room| room < ROOM_BYTES_MIN) {
-            findings.add(Level::Problem, "disk_full", format!("the disk of {} is nearly full; make room, or nothing can be written", folder.display()));
+            findings.add(
+                Level::Problem,
+                "disk_full",
+                format!(
+                    "the disk of {} is nearly full; make room, or nothing can be written",
+                    folder.display()
+                ),
+            );
         }
     }
 }
 
 /// Looks at the file as it is: nothing is migrated.
 fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> Option<Engine> {
-    let options = crate::sync::EngineOptions { busy_timeout: LOCK_WITHIN, ..context.engine_options(identity) };
+    let options = crate::sync::EngineOptions {
+        busy_timeout: LOCK_WITHIN,
+        ..context.engine_options(identity)
+    };
     let code_of = |error: &EngineError| match error {
         EngineError::NoSuchFile(_) => "no_database",
         EngineError::NotADatabase(_) => "not_a_database",
@@ -147,12 +179,20 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     if let Err(error) = engine.check_writable() {
         findings.add(Level::Problem, code_of(&error), error.to_string());
     } else {
-        findings.add(Level::Fine, "database", format!("the database {} is prepared and can be written", context.database.display()));
+        findings.add(
+            Level::Fine,
+            "database",
+            format!("the database {} is prepared and can be written", context.database.display()),
+        );
     }
     match engine.parked() {
         Ok(parked) => {
             for (table, reason, rows) in parked {
-                findings.add(Level::Note, "parked", format!("{rows} rows of table {table} are not shown: {reason}"));
+                findings.add(
+                    Level::Note,
+                    "parked",
+                    format!("{rows} rows of table {table} are not shown: {reason}"),
+                );
             }
         }
         Err(error) => findings.add(Level::Problem, code_of(&error), error.to_string()),
@@ -160,7 +200,8 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     if let Ok(brakes) = engine.brakes(now()) {
         for brake in brakes {
             let sentence = format!(
-                "{} in {} wait for a yes: `storysync approve {}`, or `storysync approve {} --refuse`",
+                "{} in {} wait for a yes: `storysync approve {}`, or `storysync approve {} \
+                    --refuse`",
                 brake.what(),
                 brake.entity_type,
                 brake.id,
@@ -177,27 +218,45 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
 
 /// Whether a node serves here; what it knows of the other devices.
 fn node(context: &Context, findings: &mut Findings) -> Option<Value> {
-    let has_network = addresses::reachable(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).iter().any(|ip| addresses::is_usable(*ip));
+    let has_network = addresses::reachable(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        .iter()
+        .any(|ip| addresses::is_usable(*ip));
     if !has_network {
-        findings.add(Level::Problem, "no_network", "this machine is in no network: join the Wi-Fi the other device is in");
+        findings.add(
+            Level::Problem,
+            "no_network",
+            "this machine is in no network: join the Wi-Fi the other device is in",
+        );
     }
     if let Some(file) = AdminFile::read(&context.data_dir) {
         match admin_call_within(context, "GET", "/api/live", None, ANSWER_WITHIN) {
             Ok(live) => {
-                findings.add(Level::Fine, "node", format!("the node serves on port {}", file.lan_port));
+                findings.add(
+                    Level::Fine,
+                    "node",
+                    format!("the node serves on port {}", file.lan_port),
+                );
                 return Some(live);
             }
             Err(error) => {
                 findings.add(
                     Level::Problem,
                     "node_not_running",
-                    format!("the node that served here does not answer ({error}); start it again with `storysync serve`"),
+                    format!(
+                        "the node that served here does not answer ({error}); start it again \
+                        with `storysync serve`"
+                    ),
                 );
                 return None;
             }
         }
     }
-    findings.add(Level::Problem, "node_not_running", "no node serves here, so other devices can't reach this one; start it with `storysync serve`");
+    findings.add(
+        Level::Problem,
+        "node_not_running",
+        "no node serves here, so other devices can't \
+        reach this one; start it with `storysync serve`",
+    );
     let ports = [
         (context.config.host(), context.config.port, LAN_PORT, "--port"),
         (IpAddr::V4(Ipv4Addr::LOCALHOST), context.config.admin_port, ADMIN_PORT, "--admin-port"),
@@ -207,10 +266,18 @@ fn node(context: &Context, findings: &mut Findings) -> Option<Value> {
         if let Err(error) = std::net::TcpListener::bind((ip, port))
             && error.kind() == ErrorKind::AddrInUse
         {
-            let by = runtime().ok().and_then(|runtime| runtime.block_on(who_holds(SocketAddr::new(ip, port)))).unwrap_or_else(|| "another program".to_owned());
+            let by = runtime()
+                .ok()
+                .and_then(|runtime| runtime.block_on(who_holds(SocketAddr::new(ip, port))))
+                .unwrap_or_else(|| "another program".to_owned());
             let (level, what) = match chosen {
-                Some(_) => (Level::Problem, format!("stop it, or serve on another port with {flag}")),
-                None => (Level::Note, format!("a node takes the next free one, or the one {flag} names")),
+                Some(_) => {
+                    (Level::Problem, format!("stop it, or serve on another port with {flag}"))
+                }
+                None => (
+                    Level::Note,
+                    format!("a node takes the next free one, or the one {flag} names"),
+                ),
             };
             findings.add(level, "port_taken", format!("port {port} is taken by {by}: {what}"));
         }
@@ -231,7 +298,8 @@ fn devices(
         findings.add(
             Level::Problem,
             "no_devices",
-            "no device is paired with this one: run `storysync pair show` on one and `storysync pair join` on the other",
+            "no device is paired with this one: run `storysync pair show` on one and `storysync \
+                pair join` on the other",
         );
     }
     let engine = engine.map(EngineHandle::spawn).transpose()?;
@@ -239,15 +307,36 @@ fn devices(
     let runtime = runtime()?;
     for device in &devices {
         if device.revoked_at.is_some() {
-            findings.of_device(Level::Note, "revoked", device, format!("{} was revoked and is not synced with; pair it again if it should be", device.name));
+            findings.of_device(
+                Level::Note,
+                "revoked",
+                device,
+                format!(
+                    "{} was revoked and is not synced with; pair it again if it should be",
+                    device.name
+                ),
+            );
         } else if device.rests {
-            findings.of_device(Level::Problem, "keys_lost", device, format!("{} was paired with other keys of this device; pair it again", device.name));
+            findings.of_device(
+                Level::Problem,
+                "keys_lost",
+                device,
+                format!("{} was paired with other keys of this device; pair it again", device.name),
+            );
         } else if device.frozen_at.is_some() {
-            let sentence = format!("nothing is taken from {}: it sent two different changes under one name; pair it again", device.name);
+            let sentence = format!(
+                "nothing is taken from {}: it sent two different changes under one name; pair it \
+                    again",
+                device.name
+            );
             findings.of_device(Level::Problem, "frozen", device, sentence);
         } else {
             if device.twice_at.is_some() {
-                let sentence = format!("the keys of {} are in use in two places: its data directory was copied, or stolen", device.name);
+                let sentence = format!(
+                    "the keys of {} are in use in two places: its data directory was copied, or \
+                        stolen",
+                    device.name
+                );
                 findings.of_device(Level::Note, "keys_in_use_twice", device, sentence);
             }
             runtime.block_on(call.reach(device, findings));
@@ -272,13 +361,22 @@ async fn knock(address: &str) -> Knock {
         let stream = TcpStream::connect(address).await?;
         let host = stream.peer_addr()?.to_string();
         let broken = |_| std::io::Error::from(ErrorKind::InvalidData);
-        let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut requests, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection);
-        let request =
-            hyper::Request::builder().uri("/").header("host", host).body(Empty::<Bytes>::new()).map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?;
+        let request = hyper::Request::builder()
+            .uri("/")
+            .header("host", host)
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?;
         let body = requests.send_request(request).await.map_err(broken)?.into_body();
-        let bytes = http_body_util::Limited::new(body, HEALTH_BYTES_MAX).collect().await.map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?.to_bytes();
-        serde_json::from_slice::<Value>(&bytes).map_err(|_| std::io::Error::from(ErrorKind::InvalidData))
+        let bytes = http_body_util::Limited::new(body, HEALTH_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?
+            .to_bytes();
+        serde_json::from_slice::<Value>(&bytes)
+            .map_err(|_| std::io::Error::from(ErrorKind::InvalidData))
     };
     match tokio::time::timeout(ANSWER_WITHIN, health).await {
         Ok(Ok(health)) if health["version"].is_string() => Knock::Health(health),
@@ -291,10 +389,17 @@ async fn knock(address: &str) -> Knock {
 
 /// Whether an address is in one of the networks this machine is in.
 fn is_near(ip: IpAddr) -> bool {
-    if_addrs::get_if_addrs().unwrap_or_default().into_iter().any(|interface| match (interface.addr, ip) {
-        (if_addrs::IfAddr::V4(own), IpAddr::V4(ip)) => u32::from(own.ip) & u32::from(own.netmask) == u32::from(ip) & u32::from(own.netmask),
-        (if_addrs::IfAddr::V6(own), IpAddr::V6(ip)) => u128::from(own.ip) & u128::from(own.netmask) == u128::from(ip) & u128::from(own.netmask),
-        _ => false,
+    if_addrs::get_if_addrs().unwrap_or_default().into_iter().any(|interface| {
+        match (interface.addr, ip) {
+            (if_addrs::IfAddr::V4(own), IpAddr::V4(ip)) => {
+                u32::from(own.ip) & u32::from(own.netmask) == u32::from(ip) & u32::from(own.netmask)
+            }
+            (if_addrs::IfAddr::V6(own), IpAddr::V6(ip)) => {
+                u128::from(own.ip) & u128::from(own.netmask)
+                    == u128::from(ip) & u128::from(own.netmask)
+            }
+            _ => false,
+        }
     })
 }
 
@@ -315,16 +420,32 @@ impl Call<'_> {
             .into_iter()
             .flat_map(|live| live["nearby"].as_array().into_iter().flatten())
             .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
-            .flat_map(|nearby| nearby["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned))
+            .flat_map(|nearby| {
+                nearby["addresses"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+            })
             .collect();
         let addresses = addresses::candidates(found.clone(), device, &self.context.config.peers);
-        if self.live.is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening") {
-            findings.of_device(Level::Fine, "device", device, format!("{name} is connected to this device"));
+        if self
+            .live
+            .is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening")
+        {
+            findings.of_device(
+                Level::Fine,
+                "device",
+                device,
+                format!("{name} is connected to this device"),
+            );
             return;
         }
         if addresses.is_empty() {
             let sentence = format!(
-                "no address of {name} is known, and it is not found on the network: start storysync there, or give its address under peers in config.toml"
+                "no address of {name} is known, and it is not found on the network: start \
+                    storysync there, or give its address under peers in config.toml"
             );
             findings.of_device(Level::Problem, "no_address", device, sentence);
             return;
@@ -333,47 +454,76 @@ impl Call<'_> {
         let mut refused = None;
         for address in &addresses {
             match knock(address).await {
-                Knock::Health(health) => return self.talk(device, (address, &health, &found), findings).await,
-                Knock::Stranger => findings.of_device(Level::Note, "stranger", device, format!("at {address} something else answers, not storysync")),
+                Knock::Health(health) => {
+                    return self.talk(device, (address, &health, &found), findings).await;
+                }
+                Knock::Stranger => findings.of_device(
+                    Level::Note,
+                    "stranger",
+                    device,
+                    format!("at {address} something else answers, not storysync"),
+                ),
                 Knock::Refused => refused = refused.or(Some(address)),
                 Knock::Silence => silent.push(address),
             }
         }
         if let Some(address) = refused {
-            let sentence =
-                format!("the machine at {address} is there, but storysync does not run on it, or on another port: start it on {name} with `storysync serve`");
+            let sentence = format!(
+                "the machine at {address} is there, but storysync does not run on it, or on \
+                    another port: start it on {name} with `storysync serve`"
+            );
             findings.of_device(Level::Problem, "peer_not_running", device, sentence);
         }
         for address in silent {
             let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
             if ip.is_some_and(is_near) {
                 let sentence = format!(
-                    "nothing comes back from {address}, which is in the same network: {name} is off, its firewall keeps the port closed, or the Wi-Fi keeps its devices apart \
-                 (\"client isolation\", as guest networks do); allow the port there, or use another network"
+                    "nothing comes back from {address}, which is in the same network: {name} is \
+                        off, its firewall keeps the port closed, or the Wi-Fi keeps its devices \
+                        apart \
+                 (\"client isolation\", as guest networks do); allow the port there, or use \
+                 another network"
                 );
                 findings.of_device(Level::Problem, "firewall_or_isolation", device, sentence);
             } else {
-                let sentence = format!("{address} is in another network than this machine: put both devices into one network, or connect the two (a VPN, say)");
+                let sentence = format!(
+                    "{address} is in another network than this machine: put both devices into one \
+                        network, or connect the two (a VPN, say)"
+                );
                 findings.of_device(Level::Problem, "different_subnets", device, sentence);
             }
         }
     }
 
-    async fn talk(&self, device: &TrustedDevice, (address, health, found): (&String, &Value, &[String]), findings: &mut Findings) {
+    async fn talk(
+        &self,
+        device: &TrustedDevice,
+        (address, health, found): (&String, &Value, &[String]),
+        findings: &mut Findings,
+    ) {
         let name = &device.name;
         let version = health["version"].as_str().unwrap_or_default();
         if version != env!("CARGO_PKG_VERSION") {
-            let sentence = format!("{name} runs storysync {version}, this device {}; use the same version on both", env!("CARGO_PKG_VERSION"));
+            let sentence = format!(
+                "{name} runs storysync {version}, this device {}; use the same version on both",
+                env!("CARGO_PKG_VERSION")
+            );
             findings.of_device(Level::Note, "version_mismatch", device, sentence);
         }
         if health["database_connected"] == false {
-            findings.of_device(Level::Problem, "peer_database", device, format!("{name} can't read its database; run `storysync doctor` there"));
+            findings.of_device(
+                Level::Problem,
+                "peer_database",
+                device,
+                format!("{name} can't read its database; run `storysync doctor` there"),
+            );
         }
         if let Some(there) = health["timestamp"].as_str().and_then(Stamp::parse) {
             let skew = there.unix_ms().saturating_sub(now().unix_ms());
             if skew.abs() > CLOCK_SKEW_MS_MAX {
                 let sentence = format!(
-                    "the clocks of {name} and this device are {} minutes apart; set both by the internet, or edits get wrong times",
+                    "the clocks of {name} and this device are {} minutes apart; set both by the \
+                        internet, or edits get wrong times",
                     skew.abs() / 60_000
                 );
                 findings.of_device(Level::Problem, "clock", device, sentence);
@@ -381,7 +531,9 @@ impl Call<'_> {
         }
         if self.live.is_some() && found.is_empty() {
             let sentence = format!(
-                "{name} answers at {address}, but is not found by multicast: the network blocks it, or discovery is off there; syncing works as long as the address stays, or give it \
+                "{name} answers at {address}, but is not found by multicast: the network blocks \
+                    it, or discovery is off there; syncing works as long as the address stays, or \
+                    give it \
              under peers in config.toml"
             );
             findings.of_device(Level::Note, "multicast_blocked", device, sentence);
@@ -403,10 +555,17 @@ impl Call<'_> {
             caller.peer_status(&mut line).await
         };
         match asked.await {
-            Ok(_) => findings.of_device(Level::Fine, "device", device, format!("{name} answers at {address} and accepts this device")),
+            Ok(_) => findings.of_device(
+                Level::Fine,
+                "device",
+                device,
+                format!("{name} answers at {address} and accepts this device"),
+            ),
             Err(ClientError::Refused(_)) => {
-                let sentence =
-                    format!("{name} does not accept this device: it was revoked there, or {address} belongs to another device now; pair the two again");
+                let sentence = format!(
+                    "{name} does not accept this device: it was revoked there, or {address} \
+                        belongs to another device now; pair the two again"
+                );
                 findings.of_device(Level::Problem, "not_accepted", device, sentence);
             }
             Err(error) => findings.of_device(Level::Problem, "device", device, error.to_string()),

@@ -16,7 +16,8 @@ use storysync_crdt::Stamp;
 
 use crate::config::{FirstContactSetting, PairingApproval};
 
-/// Keeps the story worlds of several devices in step: beside the app, without a cloud, losing nothing.
+/// Keeps the story worlds of several devices in step: beside the app, without a cloud, losing
+/// nothing.
 #[derive(Debug, Parser)]
 #[command(name = "storysync", version, about, arg_required_else_help = true)]
 pub struct Cli {
@@ -251,17 +252,25 @@ pub fn run() -> anyhow::Result<()> {
         Command::Init => commands::init(&context),
         Command::Migrate { dry_run } => commands::migrate(&context, dry_run),
         Command::Pair(PairCommand::Show { name }) => pair::show(&context, name.as_deref()),
-        Command::Pair(PairCommand::Join { text, image, name }) => pair::join(&context, text, image, name.as_deref()),
+        Command::Pair(PairCommand::Join { text, image, name }) => {
+            pair::join(&context, text, image, name.as_deref())
+        }
         Command::Pair(PairCommand::Confirm { code }) => pair::confirm(&context, &code),
-        Command::Sync { device, first_contact } => commands::sync(&context, device.as_deref(), first_contact),
+        Command::Sync { device, first_contact } => {
+            commands::sync(&context, device.as_deref(), first_contact)
+        }
         Command::Verify { device } => check::verify(&context, device.as_deref()),
         Command::Doctor => doctor::run(&context),
         Command::Status => commands::status(&context),
         Command::Devices { command: None } => commands::devices(&context),
-        Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => commands::revoke(&context, &id),
+        Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => {
+            commands::revoke(&context, &id)
+        }
         Command::Conflicts { command: None, ended: true } => decide::ended(&context),
         Command::Conflicts { command: None, ended: false } => decide::conflicts(&context),
-        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), .. } => decide::resolve(&context, &args),
+        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), .. } => {
+            decide::resolve(&context, &args)
+        }
         Command::History { table, uuid } => decide::history(&context, &table, &uuid),
         Command::Undo(args) => decide::undo(&context, &args),
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),

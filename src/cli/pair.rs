@@ -1,5 +1,8 @@
 //! `pair show`, `pair join`, `pair confirm`: the person's side of the ceremony.
-#![expect(clippy::indexing_slicing, reason = "a JSON value that lacks a key reads as null, it never panics")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value that lacks a key reads as null, it never panics"
+)]
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -22,18 +25,35 @@ use crate::trust::pairing::Offer;
 /// How long the node on this machine may take to answer.
 const ADMIN_WITHIN: Duration = Duration::from_secs(15);
 /// What a person should know who names a device in two ways.
-const NAME_IN_CONFIG: &str = "config.toml gives this device another name, which it has again from the next start on: change it there, too.\n";
+const NAME_IN_CONFIG: &str = "config.toml gives this device another name, which it has again from \
+    the next start on: change it there, too.\n";
 /// Pause between looks at who asks.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Calls the node that serves from this data directory.
-pub(super) fn admin_call(context: &Context, method: &str, target: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+pub(super) fn admin_call(
+    context: &Context,
+    method: &str,
+    target: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
     admin_call_within(context, method, target, body, ADMIN_WITHIN)
 }
 
 /// The same, with another patience.
-pub(super) fn admin_call_within(context: &Context, method: &str, target: &str, body: Option<&Value>, within: Duration) -> anyhow::Result<Value> {
-    let no_node = || anyhow!("no node is serving from {}: start one with `storysync serve`, then try again", context.data_dir.display());
+pub(super) fn admin_call_within(
+    context: &Context,
+    method: &str,
+    target: &str,
+    body: Option<&Value>,
+    within: Duration,
+) -> anyhow::Result<Value> {
+    let no_node = || {
+        anyhow!(
+            "no node is serving from {}: start one with `storysync serve`, then try again",
+            context.data_dir.display()
+        )
+    };
     let file = AdminFile::read(&context.data_dir).ok_or_else(no_node)?;
     let address = file.url.strip_prefix("http://").ok_or_else(no_node)?.to_owned();
     let request = Request::builder()
@@ -45,7 +65,8 @@ pub(super) fn admin_call_within(context: &Context, method: &str, target: &str, b
         .body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))?;
     let exchange = async {
         let stream = tokio::net::TcpStream::connect(&address).await.map_err(|_| no_node())?;
-        let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut requests, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driving = tokio::spawn(connection);
         let response = requests.send_request(request).await?;
         let status = response.status();
@@ -58,9 +79,17 @@ pub(super) fn admin_call_within(context: &Context, method: &str, target: &str, b
         if status == hyper::StatusCode::UNAUTHORIZED {
             return Err(no_node());
         }
-        Err(anyhow!(answer["detail"].as_str().map_or_else(|| format!("the node answered with status {status}"), str::to_owned)))
+        Err(anyhow!(
+            answer["detail"]
+                .as_str()
+                .map_or_else(|| format!("the node answered with status {status}"), str::to_owned)
+        ))
     };
-    runtime()?.block_on(async { tokio::time::timeout(within, exchange).await.map_err(|_| anyhow!("the node does not answer; restart it"))? })
+    runtime()?.block_on(async {
+        tokio::time::timeout(within, exchange)
+            .await
+            .map_err(|_| anyhow!("the node does not answer; restart it"))?
+    })
 }
 
 pub(super) fn show(context: &Context, name: Option<&str>) -> anyhow::Result<()> {
@@ -79,7 +108,8 @@ pub(super) fn show(context: &Context, name: Option<&str>) -> anyhow::Result<()> 
     let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
     print_raw(
         format!(
-            "{picture}\n\nScan this code on the other device, or run there:\n\n  storysync pair join '{text}'\n\nIt is valid for two minutes and one device.\n"
+            "{picture}\n\nScan this code on the other device, or run there:\n\n  storysync pair \
+                join '{text}'\n\nIt is valid for two minutes and one device.\n"
         )
         .as_bytes(),
     )?;
@@ -95,7 +125,9 @@ fn wait_for_device(context: &Context) -> anyhow::Result<()> {
         if let Some(alarm) = state["alarm"].as_str() {
             bail!("{alarm}");
         }
-        if let Some((id, name)) = paired(context)?.into_iter().find(|device| !before.contains(device)) {
+        if let Some((id, name)) =
+            paired(context)?.into_iter().find(|device| !before.contains(device))
+        {
             return print_raw(format!("{name} ({id}) is paired with this device.\n").as_bytes());
         }
         if state["open"] != true {
@@ -119,9 +151,16 @@ fn ask_for_code(context: &Context) -> anyhow::Result<()> {
         print_raw(b"Type the four digits it shows: ")?;
         let mut line = String::new();
         std::io::stdin().read_line(&mut line)?;
-        match admin_call(context, "POST", "/api/pair/confirm", Some(&json!({ "code": line.trim() }))) {
+        match admin_call(
+            context,
+            "POST",
+            "/api/pair/confirm",
+            Some(&json!({ "code": line.trim() })),
+        ) {
             Ok(_) => return Ok(()),
-            Err(error) if error.to_string().contains("tries") => print_raw(format!("{error}\n").as_bytes())?,
+            Err(error) if error.to_string().contains("tries") => {
+                print_raw(format!("{error}\n").as_bytes())?
+            }
             Err(error) => return Err(error),
         }
     }
@@ -142,7 +181,12 @@ pub(super) fn confirm(context: &Context, code: &str) -> anyhow::Result<()> {
     context.print(&answer, |text| text.push_str("Approved; the other device finishes by itself.\n"))
 }
 
-pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBuf>, name: Option<&str>) -> anyhow::Result<()> {
+pub(super) fn join(
+    context: &Context,
+    text: Option<String>,
+    image: Option<PathBuf>,
+    name: Option<&str>,
+) -> anyhow::Result<()> {
     let text = match (text, image) {
         (Some(text), _) => text,
         (None, Some(image)) => read_picture(&image)?,
@@ -151,21 +195,28 @@ pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBu
     let offer = Offer::parse(&text)?;
     let identity = context.identity()?;
     if offer.identity_key == identity.public_key() {
-        bail!("this is this device's own code: run `storysync pair join` on the other device, with its own --data-dir");
+        bail!(
+            "this is this device's own code: run `storysync pair join` on the other device, with \
+                its own --data-dir"
+        );
     }
     let trust = context.trust()?;
     let (is_named, is_lasting) = (name.is_some(), !context.says_another_name(name));
     let name = context.name(name, &trust)?;
     trust.note_own_name(&name)?;
     if is_named {
-        // A node that serves with these keys shall call itself the same; without one there is nobody to tell.
+        // A node that serves with these keys shall call itself the same; without one there is
+        // nobody to tell.
         drop(admin_call(context, "POST", "/api/name", Some(&json!({ "name": name }))));
     }
     // Before the code is used up: a database that can't be synced should be known of now.
     let (mut engine, _) = context.engine(&identity)?;
     let own_port = Some(context.own_port(&trust)?);
     let mut show_code = |code: &str| {
-        let line = format!("Type this code on the other device (there: storysync pair confirm {code}):\n\n    {code}\n\n");
+        let line = format!(
+            "Type this code on the other device (there: storysync pair confirm \
+                {code}):\n\n    {code}\n\n"
+        );
         // With --json, stdout belongs to the result.
         let _ = if context.json {
             std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes())
@@ -173,11 +224,24 @@ pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBu
             print_raw(line.as_bytes()).map_err(std::io::Error::other)
         };
     };
-    let device_id = runtime()?.block_on(client::join(&offer, &identity, &name, own_port, &trust, &mut show_code))?;
+    let device_id = runtime()?.block_on(client::join(
+        &offer,
+        &identity,
+        &name,
+        own_port,
+        &trust,
+        &mut show_code,
+    ))?;
     engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
-    let device = trust.find(&device_id)?.ok_or_else(|| anyhow!("the device vanished from the list; pair again"))?;
+    let device = trust
+        .find(&device_id)?
+        .ok_or_else(|| anyhow!("the device vanished from the list; pair again"))?;
     context.print(&json!({ "device_id": device_id.as_str(), "device_name": device.name }), |text| {
-        let _ = writeln!(text, "Paired with {} ({device_id}). Run `storysync sync` to exchange everything.", device.name);
+        let _ = writeln!(
+            text,
+            "Paired with {} ({device_id}). Run `storysync sync` to exchange everything.",
+            device.name
+        );
         if !is_lasting {
             text.push_str(NAME_IN_CONFIG);
         }
@@ -186,16 +250,28 @@ pub(super) fn join(context: &Context, text: Option<String>, image: Option<PathBu
 
 /// Reads the text of a QR code from a picture.
 pub(super) fn read_picture(path: &Path) -> anyhow::Result<String> {
-    let picture = image::open(path).with_context(|| format!("{} is no picture that can be read; use a PNG or JPEG", path.display()))?.to_luma8();
-    let mut prepared =
-        rqrr::PreparedImage::prepare_from_greyscale(picture.width() as usize, picture.height() as usize, |x, y| match (u32::try_from(x), u32::try_from(y)) {
-            (Ok(x), Ok(y)) => picture.get_pixel_checked(x, y).map_or(255, |pixel| pixel.0.first().copied().unwrap_or(255)),
+    let picture = image::open(path)
+        .with_context(|| {
+            format!("{} is no picture that can be read; use a PNG or JPEG", path.display())
+        })?
+        .to_luma8();
+    let mut prepared = rqrr::PreparedImage::prepare_from_greyscale(
+        picture.width() as usize,
+        picture.height() as usize,
+        |x, y| match (u32::try_from(x), u32::try_from(y)) {
+            (Ok(x), Ok(y)) => picture
+                .get_pixel_checked(x, y)
+                .map_or(255, |pixel| pixel.0.first().copied().unwrap_or(255)),
             _ => 255,
-        });
+        },
+    );
     for grid in prepared.detect_grids() {
         if let Ok((_, text)) = grid.decode() {
             return Ok(text);
         }
     }
-    bail!("no QR code was found in {}; take the picture straight on, with the whole code in it", path.display())
+    bail!(
+        "no QR code was found in {}; take the picture straight on, with the whole code in it",
+        path.display()
+    )
 }

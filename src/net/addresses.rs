@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::config::Peer;
 use crate::store::trust::TrustedDevice;
 
-/// Addresses told in a QR code: more than a machine has networks others are in, and few enough for a small picture.
+/// Addresses told in a QR code: more than a machine has networks others are in, and few enough for
+/// a small picture.
 const ADDRESSES_TOLD_MAX: usize = 8;
 
-/// The addresses to tell others for a listener bound to `bound`: that address when it names one; else
-/// every usable address of this machine, the one its default route leaves by first, then private IPv4, what leads to virtual
-/// machines, containers and tunnels last; loopback only when there is nothing else.
+/// The addresses to tell others for a listener bound to `bound`: that address when it names one;
+/// else every usable address of this machine, the one its default route leaves by first, then
+/// private IPv4, what leads to virtual machines, containers and tunnels last; loopback only when
+/// there is nothing else.
 #[must_use]
 pub fn reachable(bound: IpAddr) -> Vec<IpAddr> {
     if !bound.is_unspecified() {
@@ -21,7 +23,9 @@ pub fn reachable(bound: IpAddr) -> Vec<IpAddr> {
         .unwrap_or_default()
         .into_iter()
         .map(|interface| (interface.name.clone(), interface.ip()))
-        .filter(|(_, ip)| !ip.is_loopback() && !is_link_local(*ip) && (bound.is_ipv6() || ip.is_ipv4()))
+        .filter(|(_, ip)| {
+            !ip.is_loopback() && !is_link_local(*ip) && (bound.is_ipv6() || ip.is_ipv4())
+        })
         .collect();
     found.sort_by_key(|(name, ip)| {
         let kind = match ip {
@@ -44,15 +48,17 @@ pub fn reachable(bound: IpAddr) -> Vec<IpAddr> {
     addresses
 }
 
-/// The address by which this machine leaves for the rest of the world, as its routes say. Connecting a UDP socket sends nothing; the
-/// address asked about is one of those set aside for documentation (RFC 5737).
+/// The address by which this machine leaves for the rest of the world, as its routes say.
+/// Connecting a UDP socket sends nothing; the address asked about is one of those set aside for
+/// documentation (RFC 5737).
 fn default_route() -> Option<IpAddr> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
-/// Whether an interface leads to virtual machines, containers or a tunnel, as their software names it: nobody on the Wi-Fi is there.
+/// Whether an interface leads to virtual machines, containers or a tunnel, as their software names
+/// it: nobody on the Wi-Fi is there.
 fn is_virtual(name: &str) -> bool {
     const BEGINNINGS: &[&str] = &[
         "docker",
@@ -77,11 +83,15 @@ fn is_virtual(name: &str) -> bool {
     BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Where a device may be, in the order to try: `found` on the network, where it was last, where the configuration says.
+/// Where a device may be, in the order to try: `found` on the network, where it was last, where the
+/// configuration says.
 #[must_use]
 pub fn candidates(found: Vec<String>, device: &TrustedDevice, peers: &[Peer]) -> Vec<String> {
     let mut addresses = found;
-    let configured = peers.iter().filter(|peer| peer.may_be(device.device_id.as_str(), &device.name)).map(|peer| peer.address().to_owned());
+    let configured = peers
+        .iter()
+        .filter(|peer| peer.may_be(device.device_id.as_str(), &device.name))
+        .map(|peer| peer.address().to_owned());
     for address in device.addresses.iter().cloned().chain(configured) {
         if !addresses.contains(&address) {
             addresses.push(address);

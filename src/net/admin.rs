@@ -80,9 +80,14 @@ struct TokenQuery {
 }
 
 async fn admin_only(State(node): Shared, request: Request, next: Next) -> Response {
-    let from_header =
-        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-    let from_link = Query::<TokenQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.token);
+    let from_header = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::to_owned);
+    let from_link =
+        Query::<TokenQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.token);
     let (token, is_link) = match from_header {
         Some(token) => (Some(token), false),
         None => (from_link, true),
@@ -92,8 +97,12 @@ async fn admin_only(State(node): Shared, request: Request, next: Next) -> Respon
     // An address stays in histories and logs of proxies: it lets in once.
     let right = known && !(is_link && node.admin_link_used.swap(true, Ordering::Relaxed));
     if !right {
-        return Refusal::new(StatusCode::UNAUTHORIZED, "this needs the node's admin token; `storysync` commands read it from the data directory")
-            .into_response();
+        return Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "this needs the node's admin token; \
+            `storysync` commands read it from the data directory",
+        )
+        .into_response();
     }
     next.run(request).await
 }
@@ -108,14 +117,21 @@ struct WindowQuery {
 fn window_text(node: &Arc<NodeState>, new: bool) -> String {
     let mut window = lock(&node.pairing);
     let now = now_ms();
-    let usable = window.as_ref().filter(|window| !new && window.claim().is_none() && window.is_open(now + WINDOW_LEFT_MS_MIN));
+    let usable = window.as_ref().filter(|window| {
+        !new && window.claim().is_none() && window.is_open(now + WINDOW_LEFT_MS_MIN)
+    });
     if let Some(open) = usable {
         return open.offer().to_text();
     }
     *lock(&node.pairing_alarm) = None;
-    let places = addresses::reachable(node.settings.lan_ip).into_iter().map(|ip| (ip, node.settings.lan_port)).collect();
+    let places = addresses::reachable(node.settings.lan_ip)
+        .into_iter()
+        .map(|ip| (ip, node.settings.lan_port))
+        .collect();
     let seconds = node.settings.pairing_seconds;
-    let opened = PairingWindow::open(&node.identity, places, node.settings.approval, now, &mut system_rng()).open_for(seconds, now);
+    let opened =
+        PairingWindow::open(&node.identity, places, node.settings.approval, now, &mut system_rng())
+            .open_for(seconds, now);
     let text = window.insert(opened).offer().to_text();
     let closing = Arc::clone(node);
     tokio::spawn(async move {
@@ -142,16 +158,25 @@ async fn qr_image(State(node): Shared, Query(query): Query<WindowQuery>) -> Resp
 
 /// The QR code of a text as a PNG, error correction level M (ISO/IEC 18004).
 fn qr_png(text: &str) -> Result<Vec<u8>, Refusal> {
-    let broken = |error: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the QR code can't be drawn: {error}"));
-    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::M).map_err(|error| broken(error.to_string()))?;
+    let broken = |error: String| {
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the QR code can't be drawn: {error}"),
+        )
+    };
+    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::M)
+        .map_err(|error| broken(error.to_string()))?;
     let modules = code.to_colors();
     let width = u32::try_from(code.width()).unwrap_or(0);
     // Four modules of quiet zone on each side.
     let edge = (width + 8) * QR_MODULE_PIXELS;
     let picture = image::GrayImage::from_fn(edge, edge, |x, y| {
-        let module = |pixel: u32| (pixel / QR_MODULE_PIXELS).checked_sub(4).filter(|module| *module < width);
+        let module =
+            |pixel: u32| (pixel / QR_MODULE_PIXELS).checked_sub(4).filter(|module| *module < width);
         let dark = match (module(x), module(y)) {
-            (Some(column), Some(row)) => modules.get((row * width + column) as usize) == Some(&qrcode::Color::Dark),
+            (Some(column), Some(row)) => {
+                modules.get((row * width + column) as usize) == Some(&qrcode::Color::Dark)
+            }
             _ => false,
         };
         image::Luma([if dark { 0 } else { 255 }])
@@ -176,18 +201,36 @@ async fn confirm(State(node): Shared, body: Bytes) -> Response {
     let mut window = lock(&node.pairing);
     let Some(open) = window.as_mut().filter(|window| window.is_open(now_ms())) else {
         *window = None;
-        return Refusal::new(StatusCode::NOT_FOUND, "no pairing is waiting; show a code with `storysync pair show` first").into_response();
+        return Refusal::new(
+            StatusCode::NOT_FOUND,
+            "no pairing is waiting; show a code with `storysync pair show` first",
+        )
+        .into_response();
     };
     match open.confirm(&body.code) {
-        Confirmation::Approved => reply::json(&json!({ "message": "approved; the other device finishes by itself" })),
-        Confirmation::NobodyAsked => Refusal::new(StatusCode::CONFLICT, "no device has scanned the code yet").into_response(),
-        Confirmation::Wrong { tries_left } => {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("that is not the code the other device shows; {tries_left} tries are left")).into_response()
+        Confirmation::Approved => {
+            reply::json(&json!({ "message": "approved; the other device finishes by itself" }))
         }
+        Confirmation::NobodyAsked => {
+            Refusal::new(StatusCode::CONFLICT, "no device has scanned the code yet").into_response()
+        }
+        Confirmation::Wrong { tries_left } => Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("that is not the code the other device shows; {tries_left} tries are left"),
+        )
+        .into_response(),
         Confirmation::Aborted => {
             *window = None;
-            node.note(EventKind::Alarm, None, "a pairing code was typed wrong three times; pairing was aborted");
-            Refusal::new(StatusCode::GONE, "three wrong codes; pairing was aborted, show a new code").into_response()
+            node.note(
+                EventKind::Alarm,
+                None,
+                "a pairing code was typed wrong three times; pairing was aborted",
+            );
+            Refusal::new(
+                StatusCode::GONE,
+                "three wrong codes; pairing was aborted, show a new code",
+            )
+            .into_response()
         }
     }
 }
@@ -217,7 +260,8 @@ async fn rename(State(node): Shared, body: Bytes) -> Response {
         Err(refusal) => return refusal.into_response(),
     };
     if body.name.trim().is_empty() {
-        return Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "a device needs a name").into_response();
+        return Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "a device needs a name")
+            .into_response();
     }
     match node.rename(&body.name) {
         Ok(name) => reply::json(&json!({ "name": name })),
@@ -234,7 +278,8 @@ async fn devices(State(node): Shared) -> Response {
 
 async fn remove_device(State(node): Shared, Path(id): Path<String>) -> Response {
     let Some(device_id) = DeviceId::parse(&id) else {
-        return Refusal::new(StatusCode::NOT_FOUND, format!("no paired device has the id {id}")).into_response();
+        return Refusal::new(StatusCode::NOT_FOUND, format!("no paired device has the id {id}"))
+            .into_response();
     };
     match lan::revoke(&node, &device_id, RevokedBy::Here, None).await {
         Ok(body) => reply::bytes_of(body, "application/json"),
@@ -266,7 +311,9 @@ async fn resolve(State(node): Shared, body: Bytes) -> Response {
 
 async fn resolve_one(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Response {
     match decisions::parse::<ResolveBody>(&body) {
-        Ok(body) => answer(decisions::resolve(&node, ResolveBody { id: Some(id), ..body }, None).await),
+        Ok(body) => {
+            answer(decisions::resolve(&node, ResolveBody { id: Some(id), ..body }, None).await)
+        }
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -297,11 +344,19 @@ async fn refuse(State(node): Shared, Path(id): Path<String>) -> Response {
 /// How exchanges with paired devices stand, and who was found on the network.
 async fn live(State(node): Shared) -> Response {
     let paired: std::collections::BTreeSet<String> = match node.trust.devices() {
-        Ok(devices) => devices.into_iter().filter(crate::store::trust::TrustedDevice::is_active).map(|device| device.device_id.to_string()).collect(),
+        Ok(devices) => devices
+            .into_iter()
+            .filter(crate::store::trust::TrustedDevice::is_active)
+            .map(|device| device.device_id.to_string())
+            .collect(),
         Err(error) => return Refusal::from(error).into_response(),
     };
-    let exchanges: serde_json::Map<String, serde_json::Value> =
-        node.presence.exchanges().into_iter().map(|(device, exchanges)| (device.to_string(), json!(exchanges))).collect();
+    let exchanges: serde_json::Map<String, serde_json::Value> = node
+        .presence
+        .exchanges()
+        .into_iter()
+        .map(|(device, exchanges)| (device.to_string(), json!(exchanges)))
+        .collect();
     let nearby: Vec<serde_json::Value> = node
         .presence
         .nearby()

@@ -1,6 +1,7 @@
-//! Who is connected: how many may be, from where, how fast they may come, and who goes first when it gets
-//! crowded. Paired devices that have proven themselves keep their connections; strangers make room for each other,
-//! and for them; addresses where nobody ever proved anything go before those where somebody did.
+//! Who is connected: how many may be, from where, how fast they may come, and who goes first when
+//! it gets crowded. Paired devices that have proven themselves keep their connections; strangers
+//! make room for each other, and for them; addresses where nobody ever proved anything go before
+//! those where somebody did.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,7 +15,8 @@ use tokio::sync::Notify;
 use super::lock;
 use crate::trust::identity::DeviceId;
 
-/// Connections an address where nobody proved anything may make in a second, beyond what it saved up.
+/// Connections an address where nobody proved anything may make in a second, beyond what it saved
+/// up.
 const PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 /// Connections such an address may make at once after a pause.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
@@ -28,7 +30,8 @@ pub struct Limits {
     pub all: usize,
     /// That nobody has proven anything on.
     pub strangers: usize,
-    /// From one address, of those nobody has proven anything on: a house full of paired devices may stand behind one.
+    /// From one address, of those nobody has proven anything on: a house full of paired devices may
+    /// stand behind one.
     pub per_address: usize,
     /// Of one device that has proven itself.
     pub per_device: usize,
@@ -38,9 +41,11 @@ pub struct Limits {
 
 impl Limits {
     /// Of the LAN listener.
-    pub const LAN: Self = Self { all: 64, strangers: 48, per_address: 8, per_device: 8, paced: true };
+    pub const LAN: Self =
+        Self { all: 64, strangers: 48, per_address: 8, per_device: 8, paced: true };
     /// Of the loopback listener, where everybody has the same address.
-    pub const LOOPBACK: Self = Self { all: 64, strangers: 64, per_address: 64, per_device: 64, paced: false };
+    pub const LOOPBACK: Self =
+        Self { all: 64, strangers: 64, per_address: 64, per_device: 64, paced: false };
 }
 
 #[derive(Debug)]
@@ -61,14 +66,18 @@ struct Open {
 }
 
 impl Open {
-    /// Closes a stranger: one from an address where nobody ever proved anything, idle if there is one, for the
-    /// longest time.
+    /// Closes a stranger: one from an address where nobody ever proved anything, idle if there is
+    /// one, for the longest time.
     fn make_room(&mut self, address: Option<IpAddr>) -> bool {
         let leaving = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.device.is_none() && address.is_none_or(|address| entry.address == address))
-            .min_by_key(|(_, entry)| (self.proven.contains(&entry.address), entry.busy, entry.since))
+            .filter(|(_, entry)| {
+                entry.device.is_none() && address.is_none_or(|address| entry.address == address)
+            })
+            .min_by_key(|(_, entry)| {
+                (self.proven.contains(&entry.address), entry.busy, entry.since)
+            })
             .map(|(id, _)| *id);
         self.close(leaving)
     }
@@ -89,7 +98,11 @@ impl Open {
         for device in self.entries.values().filter_map(|entry| entry.device.as_ref()) {
             *counts.entry(device).or_default() += 1;
         }
-        let Some(most) = counts.into_iter().max_by_key(|(_, count)| *count).map(|(device, _)| device.clone()) else { return false };
+        let Some(most) =
+            counts.into_iter().max_by_key(|(_, count)| *count).map(|(device, _)| device.clone())
+        else {
+            return false;
+        };
         self.make_room_of(&most, 1)
     }
 
@@ -109,7 +122,10 @@ pub struct Connections {
 
 impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connections").field("limits", &self.limits).field("open", &lock(&self.open).entries.len()).finish_non_exhaustive()
+        f.debug_struct("Connections")
+            .field("limits", &self.limits)
+            .field("open", &lock(&self.open).entries.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,7 +137,8 @@ impl Connections {
         Arc::new(Self { limits, pace, open: Mutex::default() })
     }
 
-    /// Takes a connection in, if need be in the place of a stranger's; `None` when there is no room for it.
+    /// Takes a connection in, if need be in the place of a stranger's; `None` when there is no room
+    /// for it.
     #[must_use]
     pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Connection> {
         if self.pace.len() > ADDRESSES_MAX {
@@ -129,22 +146,33 @@ impl Connections {
         }
         let mut open = lock(&self.open);
         // Programs on this very machine have better ways to keep it busy.
-        let known = open.proven.contains(&address) || matches!(address, IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let known = open.proven.contains(&address)
+            || matches!(address, IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST));
         if self.limits.paced && !known && self.pace.check_key(&network_of(address)).is_err() {
             return None;
         }
-        let from_there = open.entries.values().filter(|entry| entry.address == address && entry.device.is_none()).count();
+        let from_there = open
+            .entries
+            .values()
+            .filter(|entry| entry.address == address && entry.device.is_none())
+            .count();
         if from_there >= self.limits.per_address && !open.make_room(Some(address)) {
             return None;
         }
         let strangers = open.entries.values().filter(|entry| entry.device.is_none()).count();
-        if (strangers >= self.limits.strangers || open.entries.len() >= self.limits.all) && !open.make_room(None) && !open.make_room_among_devices() {
+        if (strangers >= self.limits.strangers || open.entries.len() >= self.limits.all)
+            && !open.make_room(None)
+            && !open.make_room_among_devices()
+        {
             return None;
         }
         let id = open.next;
         open.next += 1;
         let close = Arc::new(Notify::new());
-        open.entries.insert(id, Entry { address, device: None, busy: false, since: now, close: Arc::clone(&close) });
+        open.entries.insert(
+            id,
+            Entry { address, device: None, busy: false, since: now, close: Arc::clone(&close) },
+        );
         Some(Connection { all: Arc::clone(self), id, close })
     }
 
@@ -152,7 +180,8 @@ impl Connections {
     pub fn close_all_of(&self, device: &DeviceId, except: Option<&Connection>) {
         let mut open = lock(&self.open);
         open.entries.retain(|id, entry| {
-            let leaves = entry.device.as_ref() == Some(device) && except.is_none_or(|asking| asking.id != *id);
+            let leaves = entry.device.as_ref() == Some(device)
+                && except.is_none_or(|asking| asking.id != *id);
             if leaves {
                 entry.close.notify_one();
             }
@@ -244,23 +273,43 @@ mod tests {
         first.set_busy(true, at(4));
         let _fourth = connections.admit(address(4), at(5)).unwrap();
         let open = lock(&connections.open).entries.keys().copied().collect::<Vec<_>>();
-        assert!(open.contains(&paired.id) && open.contains(&first.id), "the busy one and the paired one stay");
+        assert!(
+            open.contains(&paired.id) && open.contains(&first.id),
+            "the busy one and the paired one stay"
+        );
         assert!(!open.contains(&second.id), "the idle one went");
     }
 
     #[test]
     fn strangers_leave_places_for_devices_that_prove_themselves() {
-        let connections = Connections::new(Limits { all: 10, strangers: 3, per_address: 10, per_device: 8, paced: false });
+        let connections = Connections::new(Limits {
+            all: 10,
+            strangers: 3,
+            per_address: 10,
+            per_device: 8,
+            paced: false,
+        });
         let now = Instant::now();
-        let held: Vec<_> = (1..=9).map(|last| connections.admit(address(last), now).unwrap()).collect();
+        let held: Vec<_> =
+            (1..=9).map(|last| connections.admit(address(last), now).unwrap()).collect();
         assert_eq!(lock(&connections.open).entries.len(), 3);
         drop(held);
-        assert_eq!(lock(&connections.open).entries.len(), 0, "a place is free again when a connection ends");
+        assert_eq!(
+            lock(&connections.open).entries.len(),
+            0,
+            "a place is free again when a connection ends"
+        );
     }
 
     #[test]
     fn one_address_can_not_take_every_place() {
-        let connections = Connections::new(Limits { all: 64, strangers: 48, per_address: 2, per_device: 8, paced: false });
+        let connections = Connections::new(Limits {
+            all: 64,
+            strangers: 48,
+            per_address: 2,
+            per_device: 8,
+            paced: false,
+        });
         let now = Instant::now();
         let held: Vec<_> = (0..10).map(|_| connections.admit(address(1), now).unwrap()).collect();
         assert_eq!(lock(&connections.open).entries.len(), 2);
@@ -273,30 +322,54 @@ mod tests {
                 paired.push(connection);
             }
         }
-        assert_eq!(lock(&connections.open).entries.len(), 24, "eight paired devices behind one address keep nobody out");
-        let strangers: Vec<_> = (0..3).map(|_| connections.admit(address(1), now).unwrap()).collect();
-        assert_eq!((lock(&connections.open).entries.len(), strangers.len()), (26, 3), "two strangers beside them, the third in the place of the first");
+        assert_eq!(
+            lock(&connections.open).entries.len(),
+            24,
+            "eight paired devices behind one address keep nobody out"
+        );
+        let strangers: Vec<_> =
+            (0..3).map(|_| connections.admit(address(1), now).unwrap()).collect();
+        assert_eq!(
+            (lock(&connections.open).entries.len(), strangers.len()),
+            (26, 3),
+            "two strangers beside them, the third in the place of the first"
+        );
     }
 
     #[test]
     fn an_address_that_comes_too_fast_waits_and_one_where_a_device_proved_itself_is_spared() {
         let connections = Connections::new(Limits::LAN);
         let now = Instant::now();
-        let came = |last, times: usize| (0..times).filter(|_| connections.admit(address(last), now).is_some()).count();
+        let came = |last, times: usize| {
+            (0..times).filter(|_| connections.admit(address(last), now).is_some()).count()
+        };
         assert!((64..80).contains(&came(200, 1_000)));
         assert_eq!(came(1, 1_000), 1_000, "this very machine");
-        drop(connections.admit(address(2), now).inspect(|connection| connection.belongs_to(&device(1))));
-        // Its next connection is a stranger's until something is proven on it, and the oldest of all.
+        drop(
+            connections
+                .admit(address(2), now)
+                .inspect(|connection| connection.belongs_to(&device(1))),
+        );
+        // Its next connection is a stranger's until something is proven on it, and the oldest of
+        // all.
         assert_eq!(came(2, 1_000), 1_000);
         let own = connections.admit(address(2), now).unwrap();
-        let crowd: Vec<_> = (3..200).filter_map(|last| connections.admit(address(last), now + Duration::from_secs(1))).collect();
+        let crowd: Vec<_> = (3..200)
+            .filter_map(|last| connections.admit(address(last), now + Duration::from_secs(1)))
+            .collect();
         assert_eq!(crowd.len(), 197);
         assert!(lock(&connections.open).entries.contains_key(&own.id));
     }
 
     #[test]
     fn one_device_holds_eight_connections_and_keeps_nobody_out() {
-        let connections = Connections::new(Limits { all: 10, strangers: 10, per_address: 20, per_device: 8, paced: false });
+        let connections = Connections::new(Limits {
+            all: 10,
+            strangers: 10,
+            per_address: 20,
+            per_device: 8,
+            paced: false,
+        });
         let now = Instant::now();
         let prove = |byte: u8| {
             let connection = connections.admit(address(byte), now).unwrap();
@@ -314,7 +387,11 @@ mod tests {
         let next = connections.admit(address(4), now).unwrap();
         let open = lock(&connections.open);
         assert!(open.entries.contains_key(&next.id));
-        assert_eq!(open.entries.values().filter(|entry| entry.device == Some(device(1))).count(), 7, "the one with most made room");
+        assert_eq!(
+            open.entries.values().filter(|entry| entry.device == Some(device(1))).count(),
+            7,
+            "the one with most made room"
+        );
     }
 
     #[test]

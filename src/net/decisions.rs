@@ -1,5 +1,6 @@
-//! Deciding over HTTP: clashes, taking changes back, brakes. The same bodies on the loopback listener, where
-//! the person at this machine decides, and sealed on the LAN, where a paired device does.
+//! Deciding over HTTP: clashes, taking changes back, brakes. The same bodies on the loopback
+//! listener, where the person at this machine decides, and sealed on the LAN, where a paired device
+//! does.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ pub const ENDED_SHOWN: i64 = 100;
 
 /// Reads a JSON body.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| unprocessable(format!("the body is not what is documented: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| unprocessable(format!("the body is not what is documented: {error}")))
 }
 
 /// Which clash, and how it is decided.
@@ -45,26 +47,39 @@ fn unprocessable(detail: impl Into<String>) -> Refusal {
 }
 
 /// Decides a clash, or all. `by` is the device that decides, when it is not this one.
-pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<DeviceKey>) -> Result<Json, Refusal> {
+pub(super) async fn resolve(
+    node: &NodeState,
+    body: ResolveBody,
+    by: Option<DeviceKey>,
+) -> Result<Json, Refusal> {
     if let Some(all) = &body.all {
-        let take = Take::parse(all).filter(|take| matches!(take, Take::Mine | Take::Theirs)).ok_or_else(|| unprocessable("all is mine or theirs"))?;
-        let (resolved, left) = node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
+        let take = Take::parse(all)
+            .filter(|take| matches!(take, Take::Mine | Take::Theirs))
+            .ok_or_else(|| unprocessable("all is mine or theirs"))?;
+        let (resolved, left) =
+            node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
         node.note_decision(by, &format!("{resolved} clashes were decided: {all}"));
         return Ok(json!({ "resolved": resolved, "left": left }));
     }
-    let id = body.id.ok_or_else(|| unprocessable("name the clash in id, or decide every one with all"))?;
+    let id = body
+        .id
+        .ok_or_else(|| unprocessable("name the clash in id, or decide every one with all"))?;
     if body.take.is_none() && body.fields.is_empty() {
         return Err(unprocessable("say what to take in take, or give values in fields"));
     }
     let take = match body.take.as_deref() {
         None => None,
-        Some(words) => {
-            Some(Take::parse(words).ok_or_else(|| unprocessable(format!("{words} is no side: take mine, theirs, keep, delete, rename or a device's id")))?)
-        }
+        Some(words) => Some(Take::parse(words).ok_or_else(|| {
+            unprocessable(format!(
+                "{words} is no side: take mine, theirs, keep, delete, rename or a device's id"
+            ))
+        })?),
     };
     let mut fields = BTreeMap::new();
     for (name, value) in body.fields {
-        let value = from_json(&value).ok_or_else(|| unprocessable(format!("the value of {name} is neither text, number, boolean nor null")))?;
+        let value = from_json(&value).ok_or_else(|| {
+            unprocessable(format!("the value of {name} is neither text, number, boolean nor null"))
+        })?;
         fields.insert(name, value);
     }
     let words = format!("clash {id} was decided");
@@ -76,7 +91,10 @@ pub(super) async fn resolve(node: &NodeState, body: ResolveBody, by: Option<Devi
 
 /// The open clashes.
 pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
-    let (open, notices) = node.engine.call(|engine| Ok::<_, EngineError>((engine.conflicts(now())?, engine.notices(now())?))).await??;
+    let (open, notices) = node
+        .engine
+        .call(|engine| Ok::<_, EngineError>((engine.conflicts(now())?, engine.notices(now())?)))
+        .await??;
     Ok(json!({ "conflicts": open, "notices": notices }))
 }
 
@@ -109,12 +127,20 @@ pub fn ended_json(ended: &[EndedClash]) -> Vec<Json> {
 }
 
 /// Who wrote what in a row.
-pub(super) async fn history(node: &NodeState, table: String, uuid: String) -> Result<Json, Refusal> {
+pub(super) async fn history(
+    node: &NodeState,
+    table: String,
+    uuid: String,
+) -> Result<Json, Refusal> {
     let (uuid, name, entries) = node
         .engine
         .call(move |engine| {
             let uuid = engine.row_by_words(&table, &uuid, now())?;
-            Ok::<_, EngineError>((uuid.clone(), engine.row_name(&table, &uuid)?, engine.history(&table, &uuid, now())?))
+            Ok::<_, EngineError>((
+                uuid.clone(),
+                engine.row_name(&table, &uuid)?,
+                engine.history(&table, &uuid, now())?,
+            ))
         })
         .await??;
     Ok(json!({ "sync_uuid": uuid, "row_name": name, "history": entries }))
@@ -149,19 +175,40 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
                 engine.undo_change(&table, &uuid, change.as_deref(), now())
             })
             .await??;
-        node.note_decision(None, &format!("a change of {}/{} was taken back", done.entity_type, done.sync_uuid));
+        node.note_decision(
+            None,
+            &format!("a change of {}/{} was taken back", done.entity_type, done.sync_uuid),
+        );
         return Ok(json!({ "undone": [done], "done": true }));
     }
     let device = body.device.as_deref().and_then(DeviceId::parse).and_then(|id| id.key());
     let since = body.since.as_deref().and_then(Stamp::parse);
     let (Some(device), Some(since)) = (device, since) else {
-        return Err(unprocessable("name a row (entity_type and sync_uuid), or a device and since, a time like 2026-01-31T12:00:00Z"));
+        return Err(unprocessable(
+            "name a row (entity_type and sync_uuid), or a device and since, a time like \
+                2026-01-31T12:00:00Z",
+        ));
     };
     let yes = body.yes;
-    let undone =
-        node.engine.call(move |engine| if yes { engine.undo_device(&device, since, now()) } else { engine.plan_undo(&device, since, now()) }).await??;
+    let undone = node
+        .engine
+        .call(move |engine| {
+            if yes {
+                engine.undo_device(&device, since, now())
+            } else {
+                engine.plan_undo(&device, since, now())
+            }
+        })
+        .await??;
     if yes {
-        node.note_decision(None, &format!("what {} wrote was taken back, in {} rows", DeviceId::of_key(&device), undone.len()));
+        node.note_decision(
+            None,
+            &format!(
+                "what {} wrote was taken back, in {} rows",
+                DeviceId::of_key(&device),
+                undone.len()
+            ),
+        );
     }
     Ok(json!({ "undone": undone, "done": yes }))
 }
@@ -173,7 +220,11 @@ pub(super) async fn brakes(node: &NodeState) -> Result<Json, Refusal> {
 }
 
 /// Lets deletions through, or takes them back.
-pub(super) async fn decide_brake(node: &NodeState, id: String, decision: BrakeDecision) -> Result<Json, Refusal> {
+pub(super) async fn decide_brake(
+    node: &NodeState,
+    id: String,
+    decision: BrakeDecision,
+) -> Result<Json, Refusal> {
     let words = if decision == BrakeDecision::Approve { "approved" } else { "refused" };
     let words = format!("deletions that waited ({id}) were {words}");
     let rows = node.engine.call(move |engine| engine.decide_brake(&id, decision, now())).await??;

@@ -1,8 +1,9 @@
-//! Devices find each other by multicast DNS (RFC 6762), as libp2p does: under their PeerId, with the address and port of
-//! their LAN listener and their name. Drives `libp2p_mdns` by hand; there is no libp2p swarm here.
+//! Devices find each other by multicast DNS (RFC 6762), as libp2p does: under their PeerId, with
+//! the address and port of their LAN listener and their name. Drives `libp2p_mdns` by hand; there
+//! is no libp2p swarm here.
 //!
-//! An announcement names a device and proves nothing: whoever is found is proven by the sealed conversation, and devices
-//! that are not paired are listed and never called.
+//! An announcement names a device and proves nothing: whoever is found is proven by the sealed
+//! conversation, and devices that are not paired are listed and never called.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -34,7 +35,8 @@ use crate::trust::pairing::clean_name;
 const TTL: Duration = Duration::from_secs(60);
 /// Pause between questions: an announcement is renewed before it expires.
 const ASK_EVERY: Duration = Duration::from_secs(20);
-/// Longest name that is announced, in bytes of UTF-8: with an address it fits into one DNS text of 255.
+/// Longest name that is announced, in bytes of UTF-8: with an address it fits into one DNS text of
+/// 255.
 const NAME_BYTES_MAX: usize = 48;
 /// Announcements one listener remembers before it begins anew: the crate's own list has no limit.
 const REMEMBERED_MAX: usize = 4 * NEARBY_MAX;
@@ -56,14 +58,20 @@ impl Family {
     fn announce(&mut self, ip: IpAddr, place: &Place) {
         if ip.is_ipv6() == self.is_v6 && self.announced.insert(ip) {
             let addr = place.multiaddr(ip);
-            self.behaviour.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr { listener_id: ListenerId::next(), addr: &addr }));
+            self.behaviour.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
+                listener_id: ListenerId::next(),
+                addr: &addr,
+            }));
         }
     }
 
     fn withdraw(&mut self, ip: IpAddr, place: &Place) {
         if self.announced.remove(&ip) {
             let addr = place.multiaddr(ip);
-            self.behaviour.on_swarm_event(FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id: ListenerId::next(), addr: &addr }));
+            self.behaviour.on_swarm_event(FromSwarm::ExpiredListenAddr(ExpiredListenAddr {
+                listener_id: ListenerId::next(),
+                addr: &addr,
+            }));
         }
     }
 
@@ -115,7 +123,8 @@ pub async fn run(node: Arc<NodeState>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         result = discover(&node, bound) => {
             if let Err(error) = result {
-                tracing::warn!(%error, "devices can't be looked for on this network; give their addresses under peers in config.toml");
+                tracing::warn!(%error, "devices can't be looked for on this network; give their \
+                    addresses under peers in config.toml");
             }
         }
         () = told_to(&mut stop) => {}
@@ -123,7 +132,8 @@ pub async fn run(node: Arc<NodeState>, mut stop: watch::Receiver<bool>) {
 }
 
 async fn discover(node: &NodeState, bound: IpAddr) -> std::io::Result<()> {
-    let me = peer_id(&node.identity.public_key()).ok_or_else(|| std::io::Error::other("this device's id is unusable"))?;
+    let me = peer_id(&node.identity.public_key())
+        .ok_or_else(|| std::io::Error::other("this device's id is unusable"))?;
     let mut place = Place::of(node);
     let mut names = node.names();
     let is_everywhere = bound.is_unspecified();
@@ -174,7 +184,8 @@ async fn discover(node: &NodeState, bound: IpAddr) -> std::io::Result<()> {
             }
             Step::Found(Event::Expired(gone)) => {
                 for (peer, address) in gone {
-                    if let (Some(device), Some((address, _))) = (device_id(&peer), parse(&address)) {
+                    if let (Some(device), Some((address, _))) = (device_id(&peer), parse(&address))
+                    {
                         node.presence.lost(&device, address);
                     }
                 }
@@ -208,7 +219,8 @@ fn note(node: &NodeState, peer: &PeerId, address: &Multiaddr) {
     if device == node.identity.device_id() {
         return;
     }
-    let is_paired = node.trust.find(&device).ok().flatten().is_some_and(|device| device.is_active());
+    let is_paired =
+        node.trust.find(&device).ok().flatten().is_some_and(|device| device.is_active());
     tracing::debug!(%device, %address, is_paired, "a device was found on the network");
     node.presence.found(&device, address, name.map(|name| clean_name(&name)), is_paired);
 }
@@ -247,9 +259,21 @@ mod tests {
     fn an_announcement_tells_the_device_its_address_and_its_name() {
         let place = Place { port: 8765, name: "Anna's desk ☕".to_owned() };
         let told = place.multiaddr([192, 168, 1, 20].into());
-        assert!(told.to_string().starts_with("/ip4/192.168.1.20/tcp/8765/http/http-path/"), "{told}");
-        assert_eq!(parse(&told).unwrap(), ("192.168.1.20:8765".parse().unwrap(), Some("Anna's desk ☕".to_owned())));
-        for useless in ["/ip4/127.0.0.1/tcp/1", "/ip4/0.0.0.0/tcp/1", "/ip4/224.0.0.251/tcp/1", "/ip4/192.168.1.20/udp/1", "/dns4/x.example/tcp/1"] {
+        assert!(
+            told.to_string().starts_with("/ip4/192.168.1.20/tcp/8765/http/http-path/"),
+            "{told}"
+        );
+        assert_eq!(
+            parse(&told).unwrap(),
+            ("192.168.1.20:8765".parse().unwrap(), Some("Anna's desk ☕".to_owned()))
+        );
+        for useless in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/224.0.0.251/tcp/1",
+            "/ip4/192.168.1.20/udp/1",
+            "/dns4/x.example/tcp/1",
+        ] {
             assert_eq!(parse(&useless.parse().unwrap()), None, "{useless}");
         }
         let key = [7; 32];

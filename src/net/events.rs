@@ -1,5 +1,5 @@
-//! `GET /api/sync/events`: tells a device that listens when there is something for it, within milliseconds and without
-//! story data. What is new it pulls.
+//! `GET /api/sync/events`: tells a device that listens when there is something for it, within
+//! milliseconds and without story data. What is new it pulls.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,15 +36,27 @@ pub(super) struct EventsQuery {
     cursor: String,
 }
 
-pub(super) async fn events(State(node): State<Arc<NodeState>>, Query(query): Query<EventsQuery>, sealed: Sealed) -> Response {
+pub(super) async fn events(
+    State(node): State<Arc<NodeState>>,
+    Query(query): Query<EventsQuery>,
+    sealed: Sealed,
+) -> Response {
     let Sealed { device, responder, connection, .. } = sealed;
     let Ok((head, sealer)) = responder.clone().begin_events(&mut system_rng()) else {
         return answer_sealed(responder, Err(Refusal::unauthorized()));
     };
     let listener = node.presence.listens(&device.device_id);
     let ends = node.engine.ends();
-    let telling =
-        Telling { node, device, sealer, seen: Engine::place_of(&query.cursor), ends, told: Instant::now(), _listener: listener, _connection: connection };
+    let telling = Telling {
+        node,
+        device,
+        sealer,
+        seen: Engine::place_of(&query.cursor),
+        ends,
+        told: Instant::now(),
+        _listener: listener,
+        _connection: connection,
+    };
     let mut response = Response::new(Body::from_stream(stream(head, telling)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -73,19 +85,22 @@ enum Step {
 
 fn stream(head: Vec<u8>, telling: Telling) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let ends_at = tokio::time::Instant::now() + STREAM_WITHIN;
-    futures_util::stream::unfold((Step::Head(head), telling), move |(step, mut telling)| async move {
-        if let Step::Head(head) = step {
-            return Some((Ok(Bytes::from(head)), (Step::Events, telling)));
-        }
-        let mut stopping = telling.node.stopping();
-        let event = tokio::select! {
-            event = telling.next() => event?,
-            () = tokio::time::sleep_until(ends_at) => return None,
-            () = told_to(&mut stopping) => return None,
-        };
-        let segment = telling.sealer.seal(&event.to_bytes()).ok()?;
-        Some((Ok(Bytes::from(segment)), (Step::Events, telling)))
-    })
+    futures_util::stream::unfold(
+        (Step::Head(head), telling),
+        move |(step, mut telling)| async move {
+            if let Step::Head(head) = step {
+                return Some((Ok(Bytes::from(head)), (Step::Events, telling)));
+            }
+            let mut stopping = telling.node.stopping();
+            let event = tokio::select! {
+                event = telling.next() => event?,
+                () = tokio::time::sleep_until(ends_at) => return None,
+                () = told_to(&mut stopping) => return None,
+            };
+            let segment = telling.sealer.seal(&event.to_bytes()).ok()?;
+            Some((Ok(Bytes::from(segment)), (Step::Events, telling)))
+        },
+    )
 }
 
 impl Telling {
@@ -95,8 +110,15 @@ impl Telling {
             self.ends.borrow_and_update();
             let (device_id, seen) = (self.device.device_id.to_string(), self.seen);
             // A file that is locked for long is looked at again with its next change.
-            if let Ok((news, end)) = self.node.engine.call(move |engine| engine.news_for(&device_id, Some(seen))).await.ok()? {
-                // A log that ends earlier than it did begins another life: that is news to everybody.
+            if let Ok((news, end)) = self
+                .node
+                .engine
+                .call(move |engine| engine.news_for(&device_id, Some(seen)))
+                .await
+                .ok()?
+            {
+                // A log that ends earlier than it did begins another life: that is news to
+                // everybody.
                 let is_news = news || end < seen;
                 self.seen = end;
                 if is_news {

@@ -39,11 +39,14 @@ impl EngineHandle {
         let (end, ends) = watch::channel(engine.log_end());
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             while let Ok(job) = queue.recv() {
-                // What broke off was rolled back with its transaction; the others shall not go without an Engine.
+                // What broke off was rolled back with its transaction; the others shall not go
+                // without an Engine.
                 if catch_unwind(AssertUnwindSafe(|| job(&mut engine))).is_err() {
                     tracing::error!("a piece of work broke off; nothing of it was written");
                 }
-                end.send_if_modified(|end| std::mem::replace(end, engine.log_end()) != engine.log_end());
+                end.send_if_modified(|end| {
+                    std::mem::replace(end, engine.log_end()) != engine.log_end()
+                });
             }
         })?;
         Ok(Self { jobs, ends })
@@ -55,8 +58,8 @@ impl EngineHandle {
         self.ends.clone()
     }
 
-    /// Runs `work` on the Engine and waits for its result. While the file is locked by another program, the
-    /// work steps back, lets others have their turn, and is tried again.
+    /// Runs `work` on the Engine and waits for its result. While the file is locked by another
+    /// program, the work steps back, lets others have their turn, and is tried again.
     ///
     /// # Errors
     /// When the thread has ended.
@@ -79,7 +82,9 @@ impl EngineHandle {
             loop {
                 let (done, again) = queued?.await.map_err(|_| EngineGone)?;
                 match done {
-                    Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) if begun.elapsed() < LOCKED_WITHIN => {
+                    Err(EngineError::Locked(_) | EngineError::Rebuilding(_))
+                        if begun.elapsed() < LOCKED_WITHIN =>
+                    {
                         tokio::time::sleep(TRY_AGAIN_AFTER).await;
                         queued = queue(&jobs, again);
                     }

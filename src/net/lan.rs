@@ -1,4 +1,5 @@
-//! The LAN listener: health, registration, and what paired devices ask, sealed. Nothing else answers.
+//! The LAN listener: health, registration, and what paired devices ask, sealed. Nothing else
+//! answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,10 +19,15 @@ use super::decisions::{self, ResolveBody};
 use super::lock;
 use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
-use super::sealed::{Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes};
+use super::sealed::{
+    Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes,
+};
 use super::told::{ToldStatus, told_status};
 use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
-use crate::sync::wire::{FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse, ReconcileRequest};
+use crate::sync::wire::{
+    FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse,
+    ReconcileRequest,
+};
 use crate::sync::{Accepted, DigestRequest, Engine, EngineError, Incoming, Reached, Receipt};
 use crate::trust::envelope::SEALED_BYTES_MAX;
 use crate::trust::identity::DeviceId;
@@ -31,7 +37,8 @@ use crate::trust::to_base64url;
 
 /// Rows in one push.
 pub const ROWS_PUSHED_MAX: usize = 10_000;
-/// How long an answer waits for the list of devices to be shown in the app's file, which may be locked.
+/// How long an answer waits for the list of devices to be shown in the app's file, which may be
+/// locked.
 const MIRROR_WITHIN: Duration = Duration::from_secs(1);
 
 type Shared = State<Arc<NodeState>>;
@@ -58,7 +65,10 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .merge(sealed)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&node), super::origin::own_host_only))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&node),
+            super::origin::own_host_only,
+        ))
         .with_state(node)
 }
 
@@ -88,7 +98,8 @@ async fn register(State(node): Shared, request: Request) -> Response {
             }
             Some(open) => {
                 let epoch_of = |key: &storysync_crdt::DeviceKey| node.trust.epoch_of(key).ok();
-                let admitted = open.admit(&body, &node.identity, &node.name(), epoch_of, &mut system_rng());
+                let admitted =
+                    open.admit(&body, &node.identity, &node.name(), epoch_of, &mut system_rng());
                 if matches!(admitted, Ok(Admission::Granted { .. } | Admission::Leaked)) {
                     *window = None;
                 }
@@ -99,18 +110,26 @@ async fn register(State(node): Shared, request: Request) -> Response {
     match admitted {
         None => node.note_failed_registration(from.ip()).into_response(),
         Some(Admission::Leaked) => {
-            const ALARM: &str = "a second device used the same pairing code; pairing was aborted, show a new code";
-            tracing::error!("a second device used the same pairing code: it has leaked, pairing was aborted");
+            const ALARM: &str =
+                "a second device used the same pairing code; pairing was aborted, show a new code";
+            tracing::error!(
+                "a second device used the same pairing code: it has leaked, pairing was aborted"
+            );
             node.note(EventKind::Alarm, None, ALARM);
             *lock(&node.pairing_alarm) = Some(ALARM.to_owned());
             Refusal::unauthorized().into_response()
         }
         Some(Admission::Pending { responder }) => {
-            let body = json!({ "message": "waiting for the code to be typed on the other device" }).to_string();
+            let body = json!({ "message": "waiting for the code to be typed on the other device" })
+                .to_string();
             seal_answer(responder, StatusCode::ACCEPTED, body.as_bytes())
         }
         Some(Admission::Granted { device, answer }) => {
-            let addresses: Vec<String> = device.port.map(|port| SocketAddr::new(from.ip(), port).to_string()).into_iter().collect();
+            let addresses: Vec<String> = device
+                .port
+                .map(|port| SocketAddr::new(from.ip(), port).to_string())
+                .into_iter()
+                .collect();
             let device_id = match node.trust.store_pairing(&device, &addresses, now().unix_ms()) {
                 Ok(device_id) => device_id,
                 Err(error) => return Refusal::from(error).into_response(),
@@ -145,8 +164,12 @@ pub async fn mirror_devices(node: &NodeState) {
     };
     match node.engine.call(move |engine| engine.mirror_devices(&devices, now())).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the list of devices could not be shown in the app's database"),
-        Err(error) => tracing::warn!(%error, "the list of devices could not be shown in the app's database"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the list of devices could not be shown in the app's database")
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the list of devices could not be shown in the app's database")
+        }
     }
 }
 
@@ -155,7 +178,11 @@ async fn status(State(node): Shared, sealed: Sealed) -> Response {
     answer_sealed(sealed.responder, answer)
 }
 
-async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool) -> Result<Vec<u8>, Refusal> {
+async fn answer_status(
+    node: &NodeState,
+    device: &TrustedDevice,
+    is_fresh: bool,
+) -> Result<Vec<u8>, Refusal> {
     let prekey = lock(&node.prekeys).issue(&device.device_id, now_ms(), &mut system_rng());
     let successor = if is_fresh { successor_token(node, device)? } else { None };
     let ToldStatus { status, pending, .. } = told_status(node, device).await?;
@@ -183,7 +210,8 @@ async fn answer_status(node: &NodeState, device: &TrustedDevice, is_fresh: bool)
 
 /// What replaces the device's token, when that has grown old. Never told to a recording.
 fn successor_token(node: &NodeState, device: &TrustedDevice) -> Result<Option<String>, Refusal> {
-    let successor = node.trust.successor_token(&device.device_id, now().unix_ms(), &mut system_rng())?;
+    let successor =
+        node.trust.successor_token(&device.device_id, now().unix_ms(), &mut system_rng())?;
     Ok(successor.map(|token| to_base64url(token.expose())))
 }
 
@@ -192,11 +220,17 @@ async fn pull(State(node): Shared, sealed: Sealed) -> Response {
     answer_sealed(sealed.responder, answer)
 }
 
-/// What a device says of itself with a pull: where it listens, what it is called, where its keys are in use,
-/// whom it no longer trusts.
-async fn take_news(node: &Arc<NodeState>, device: &TrustedDevice, from: SocketAddr, request: &PullRequest) -> Result<(), Refusal> {
+/// What a device says of itself with a pull: where it listens, what it is called, where its keys
+/// are in use, whom it no longer trusts.
+async fn take_news(
+    node: &Arc<NodeState>,
+    device: &TrustedDevice,
+    from: SocketAddr,
+    request: &PullRequest,
+) -> Result<(), Refusal> {
     if let Some(port) = request.port {
-        node.trust.note_address(&device.device_id, &SocketAddr::new(from.ip(), port).to_string())?;
+        node.trust
+            .note_address(&device.device_id, &SocketAddr::new(from.ip(), port).to_string())?;
     }
     let at = now().unix_ms();
     let mut changed = false;
@@ -206,11 +240,16 @@ async fn take_news(node: &Arc<NodeState>, device: &TrustedDevice, from: SocketAd
     if let Some(installation) = &request.instance {
         let seen = node.trust.note_installation(&device.device_id, installation, at)?;
         if seen == Installation::Twice {
-            tracing::warn!(device = %device.device_id, "the keys of this device are in use from two installations");
+            tracing::warn!(device = %device.device_id, "the keys of this device are in use from \
+                two installations");
         }
         if seen != Installation::Same {
             let (device_id, cursor) = (device.device_id.to_string(), request.cursor.clone());
-            node.engine.call(move |engine| engine.note_other_installation(&device_id, cursor.as_deref(), now())).await??;
+            node.engine
+                .call(move |engine| {
+                    engine.note_other_installation(&device_id, cursor.as_deref(), now())
+                })
+                .await??;
         }
     }
     for hit in node.trust.heed(&device.device_id, &request.revoked, at)? {
@@ -223,16 +262,25 @@ async fn take_news(node: &Arc<NodeState>, device: &TrustedDevice, from: SocketAd
     Ok(())
 }
 
-async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: SocketAddr, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn answer_pull(
+    node: &Arc<NodeState>,
+    device: &TrustedDevice,
+    from: SocketAddr,
+    body: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     let request: PullRequest = parse(body)?;
     if request.since_timestamp.as_deref().is_some_and(|text| Stamp::parse(text).is_none()) {
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "since_timestamp is no time like 2026-01-31T12:00:00Z"));
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "since_timestamp is no time like 2026-01-31T12:00:00Z",
+        ));
     }
     if device.frozen_at.is_none() {
         take_news(node, device, from, &request).await?;
     }
     let compressed = request.compress.as_deref() == Some("gzip");
-    let (mut page, further) = for_device(node, device, move |engine, id| engine.page_for(&request, id, now())).await?;
+    let (mut page, further) =
+        for_device(node, device, move |engine, id| engine.page_for(&request, id, now())).await?;
     if let Some(reached) = further {
         note_soon(node, &device.device_id, reached);
     }
@@ -244,19 +292,22 @@ async fn answer_pull(node: &Arc<NodeState>, device: &TrustedDevice, from: Socket
     Ok(if compressed { compress(body) } else { body })
 }
 
-/// Notes how far a device knows our log. It has its place before whatever the device asks next, and is neither waited for nor tried
-/// again: what is lost of it is told again.
+/// Notes how far a device knows our log. It has its place before whatever the device asks next, and
+/// is neither waited for nor tried again: what is lost of it is told again.
 fn note_soon(node: &NodeState, device: &DeviceId, reached: Reached) {
     let device_id = device.to_string();
-    let noted = node.engine.begin(move |engine| match engine.note_reached(&device_id, reached, now()) {
-        // Later, it might come after what says otherwise.
-        Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) => Ok(()),
-        noted => noted,
-    });
+    let noted =
+        node.engine.begin(move |engine| match engine.note_reached(&device_id, reached, now()) {
+            // Later, it might come after what says otherwise.
+            Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) => Ok(()),
+            noted => noted,
+        });
     lock(&node.told_statuses).outdate(device);
     tokio::spawn(async move {
         if !matches!(noted.await, Ok(Ok(()))) {
-            tracing::debug!("how far a device knows the log could not be noted; it is told some of it again");
+            tracing::debug!(
+                "how far a device knows the log could not be noted; it is told some of it again"
+            );
         }
     });
 }
@@ -269,16 +320,24 @@ async fn for_device<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let (state, asking) = (Arc::clone(node), device.clone());
     node.engine
-        .call(move |engine| if state.still_trusts(&asking) { work(engine, asking.device_id.as_str()).map(Some) } else { Ok(None) })
+        .call(move |engine| {
+            if state.still_trusts(&asking) {
+                work(engine, asking.device_id.as_str()).map(Some)
+            } else {
+                Ok(None)
+            }
+        })
         .await??
         .ok_or_else(Refusal::unauthorized)
 }
 
 async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
     let answer = match parse::<ReconcileRequest>(&sealed.body) {
-        Ok(request) => {
-            for_device(&node, &sealed.device, move |engine, id| engine.answer_reconcile(&request, id, now())).await.and_then(|answer| to_json_bytes(&answer))
-        }
+        Ok(request) => for_device(&node, &sealed.device, move |engine, id| {
+            engine.answer_reconcile(&request, id, now())
+        })
+        .await
+        .and_then(|answer| to_json_bytes(&answer)),
         Err(refusal) => Err(refusal),
     };
     answer_sealed(sealed.responder, answer)
@@ -286,11 +345,17 @@ async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
 
 async fn fetch(State(node): Shared, sealed: Sealed) -> Response {
     let answer = match parse::<FetchRequest>(&sealed.body) {
-        Ok(request) if !request.looking && refuse_undecided(&node).await.is_err() => refuse_undecided(&node).await.map(|()| Vec::new()),
+        Ok(request) if !request.looking && refuse_undecided(&node).await.is_err() => {
+            refuse_undecided(&node).await.map(|()| Vec::new())
+        }
         Ok(request) => {
             let is_compressed = request.compress.as_deref() == Some("gzip");
-            let page = for_device(&node, &sealed.device, move |engine, _| engine.answer_fetch(&request, now())).await;
-            page.and_then(|page| to_json_bytes(&page)).map(|body| if is_compressed { compress(body) } else { body })
+            let page = for_device(&node, &sealed.device, move |engine, _| {
+                engine.answer_fetch(&request, now())
+            })
+            .await;
+            page.and_then(|page| to_json_bytes(&page))
+                .map(|body| if is_compressed { compress(body) } else { body })
         }
         Err(refusal) => Err(refusal),
     };
@@ -303,23 +368,36 @@ async fn names(State(node): Shared, sealed: Sealed) -> Response {
     answer_sealed(sealed.responder, answer)
 }
 
-async fn answer_names(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn answer_names(
+    node: &Arc<NodeState>,
+    device: &TrustedDevice,
+    body: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     refuse_frozen(device)?;
     refuse_undecided(node).await?;
     let request: NamesRequest = parse(body)?;
-    let renamed = for_device(node, device, move |engine, _| engine.take_names(&request.names, now())).await?;
+    let renamed =
+        for_device(node, device, move |engine, _| engine.take_names(&request.names, now())).await?;
     if renamed > 0 {
-        let words = format!("this database and that of {} met for the first time; {renamed} rows took the names they have there", device.name);
+        let words = format!(
+            "this database and that of {} met for the first time; {renamed} rows took the names \
+                they have there",
+            device.name
+        );
         tracing::warn!(device = %device.device_id, "{words}");
         node.note(EventKind::Compare, Some(&device.device_id), &words);
     }
     to_json_bytes(&NamesResponse { renamed })
 }
 
-/// Where a person shall say what this file is to another it meets, nobody else mixes the two before.
+/// Where a person shall say what this file is to another it meets, nobody else mixes the two
+/// before.
 async fn refuse_undecided(node: &NodeState) -> Result<(), Refusal> {
-    if node.settings.asks_at_first_contact && node.engine.call(|engine| engine.is_provisional()).await?? {
-        const WORDS: &str = "its owner has to say first what the two databases are to each other: run `storysync sync --first-contact judge` there";
+    if node.settings.asks_at_first_contact
+        && node.engine.call(|engine| engine.is_provisional()).await??
+    {
+        const WORDS: &str = "its owner has to say first what the two databases are to each other: \
+            run `storysync sync --first-contact judge` there";
         return Err(Refusal::new(StatusCode::CONFLICT, WORDS));
     }
     Ok(())
@@ -327,7 +405,11 @@ async fn refuse_undecided(node: &NodeState) -> Result<(), Refusal> {
 
 async fn digests(State(node): Shared, sealed: Sealed) -> Response {
     let answer = match parse::<DigestRequest>(&sealed.body) {
-        Ok(request) => for_device(&node, &sealed.device, move |engine, _| engine.digests(&request, now())).await.and_then(|answer| to_json_bytes(&answer)),
+        Ok(request) => {
+            for_device(&node, &sealed.device, move |engine, _| engine.digests(&request, now()))
+                .await
+                .and_then(|answer| to_json_bytes(&answer))
+        }
         Err(refusal) => Err(refusal),
     };
     // Thousands of rows' digests: hexadecimal digits shrink by half.
@@ -344,26 +426,40 @@ fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
     if device.frozen_at.is_none() {
         return Ok(());
     }
-    const WORDS: &str =
-        "nothing is taken from this device until it is paired again: it sent two different changes under one name, so its keys may be in use twice";
+    const WORDS: &str = "nothing is taken from this device until it is paired again: it sent two \
+        different changes under one name, so its keys may be in use twice";
     Err(Refusal::new(StatusCode::FORBIDDEN, WORDS))
 }
 
-async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn answer_push(
+    node: &Arc<NodeState>,
+    device: &TrustedDevice,
+    body: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     refuse_frozen(device)?;
     refuse_undecided(node).await?;
     let request: PushRequest = parse(body)?;
     if request.changes.len() > ROWS_PUSHED_MAX {
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several")));
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several"),
+        ));
     }
     let PushRequest { changes, span, states, .. } = request;
     // Read here, beside the Engine, which others wait for.
-    let incoming = tokio::task::spawn_blocking(move || Incoming::read_all(changes))
-        .await
-        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the changes could not be read; try again"))?;
+    let incoming =
+        tokio::task::spawn_blocking(move || Incoming::read_all(changes)).await.map_err(|_| {
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the changes could not be read; try again",
+            )
+        })?;
     let (receipt, accepted, epoch) = for_device(node, device, move |engine, id| {
-        let (receipt, accepted) =
-            if states { engine.receive_pushed_telling(&incoming, id, now())? } else { (engine.receive_pushed(&incoming, id, now())?, Accepted::default()) };
+        let (receipt, accepted) = if states {
+            engine.receive_pushed_telling(&incoming, id, now())?
+        } else {
+            (engine.receive_pushed(&incoming, id, now())?, Accepted::default())
+        };
         engine.note_span(span.as_ref(), id, now())?;
         Ok((receipt, accepted, engine.epoch()))
     })
@@ -378,7 +474,14 @@ async fn answer_push(node: &Arc<NodeState>, device: &TrustedDevice, body: &[u8])
         None => format!("{accepted} rows taken in"),
         Some(first) => format!("{accepted} rows taken in; refused: {first}"),
     };
-    to_json_bytes(&PushResponse { accepted, accepted_states, conflicts, rejected: refused, message, epoch })
+    to_json_bytes(&PushResponse {
+        accepted,
+        accepted_states,
+        conflicts,
+        rejected: refused,
+        message,
+        epoch,
+    })
 }
 
 async fn conflicts(State(node): Shared, sealed: Sealed) -> Response {
@@ -387,10 +490,13 @@ async fn conflicts(State(node): Shared, sealed: Sealed) -> Response {
 }
 
 async fn resolve(State(node): Shared, sealed: Sealed) -> Response {
-    let answer = match refuse_frozen(&sealed.device).and_then(|()| parse::<ResolveBody>(&sealed.body)) {
-        Ok(body) => decisions::resolve(&node, body, Some(sealed.device.identity_key)).await.and_then(|done| to_json_bytes(&done)),
-        Err(refusal) => Err(refusal),
-    };
+    let answer =
+        match refuse_frozen(&sealed.device).and_then(|()| parse::<ResolveBody>(&sealed.body)) {
+            Ok(body) => decisions::resolve(&node, body, Some(sealed.device.identity_key))
+                .await
+                .and_then(|done| to_json_bytes(&done)),
+            Err(refusal) => Err(refusal),
+        };
     answer_sealed(sealed.responder, answer)
 }
 
@@ -411,13 +517,22 @@ async fn remove_device(State(node): Shared, Path(id): Path<String>, sealed: Seal
     let answer = if sealed.device.device_id.as_str() == id {
         revoke(&node, &sealed.device.device_id, RevokedBy::Itself, Some(&sealed.connection)).await
     } else {
-        Err(Refusal::new(StatusCode::FORBIDDEN, "a device may only remove itself; remove others on the desktop with `storysync devices revoke`"))
+        Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "a device may only remove itself; remove others on the desktop with `storysync devices \
+                revoke`",
+        ))
     };
     answer_sealed(sealed.responder, answer)
 }
 
 /// Takes a device's keys away at once, and drops its connections.
-pub(super) async fn revoke(node: &Arc<NodeState>, device_id: &DeviceId, by: RevokedBy<'_>, asking: Option<&Connection>) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn revoke(
+    node: &Arc<NodeState>,
+    device_id: &DeviceId,
+    by: RevokedBy<'_>,
+    asking: Option<&Connection>,
+) -> Result<Vec<u8>, Refusal> {
     node.trust.revoke(device_id, by, now().unix_ms())?;
     let words = if by == RevokedBy::Itself { "it left by itself" } else { "it was revoked here" };
     node.note(EventKind::Revoke, Some(device_id), words);

@@ -1,8 +1,9 @@
-//! Stays in step with every paired device by itself. One of the two calls: it pulls when the other says that something is
-//! new, and pushes what was written here; the other only answers. Whoever is away is tried again, less and less often.
+//! Stays in step with every paired device by itself. One of the two calls: it pulls when the other
+//! says that something is new, and pushes what was written here; the other only answers. Whoever is
+//! away is tried again, less and less often.
 //!
-//! The device with the smaller id calls first. The other leaves it three seconds, and calls itself when nobody came: a
-//! firewall may let only one of them through.
+//! The device with the smaller id calls first. The other leaves it three seconds, and calls itself
+//! when nobody came: a firewall may let only one of them through.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::addresses::candidates;
-use super::client::{Caller, ClientError, ContactChoice, EventStream, Line, Meter, PeerEvent, PeerReport, Progress};
+use super::client::{
+    Caller, ClientError, ContactChoice, EventStream, Line, Meter, PeerEvent, PeerReport, Progress,
+};
 use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
 use super::told_to;
@@ -32,7 +35,8 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const AWAY_AT_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause.
 const AWAY_AT_MOST: Duration = Duration::from_secs(60);
-/// For how long nothing may come after the network changed or the device was found elsewhere, for it to be taken for still there.
+/// For how long nothing may come after the network changed or the device was found elsewhere, for
+/// it to be taken for still there.
 const STILL_THERE_WITHIN: Duration = Duration::from_secs(3);
 /// A whole exchange now and then, should an event ever be lost.
 const WHOLE_EXCHANGE_EVERY: Duration = Duration::from_secs(30 * 60);
@@ -57,7 +61,9 @@ pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Re
                 let active: HashMap<DeviceId, u32> = devices
                     .into_iter()
                     .filter(|device| device.is_active() && device.frozen_at.is_none())
-                    .filter_map(|device| Some((device.device_id.clone(), device.pair.as_ref()?.epoch)))
+                    .filter_map(|device| {
+                        Some((device.device_id.clone(), device.pair.as_ref()?.epoch))
+                    })
                     .collect();
                 tasks.retain(|device, (epoch, task)| {
                     let stays = active.get(device) == Some(epoch);
@@ -68,7 +74,16 @@ pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Re
                     stays && !task.is_finished()
                 });
                 for (device, epoch) in active {
-                    tasks.entry(device.clone()).or_insert_with(|| (epoch, tokio::spawn(keep_in_step(Arc::clone(&node), device, Arc::clone(&options)))));
+                    tasks.entry(device.clone()).or_insert_with(|| {
+                        (
+                            epoch,
+                            tokio::spawn(keep_in_step(
+                                Arc::clone(&node),
+                                device,
+                                Arc::clone(&options),
+                            )),
+                        )
+                    });
                 }
             }
             Err(error) => tracing::warn!(%error, "the list of paired devices could not be read"),
@@ -135,17 +150,26 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
     }
 }
 
-/// Doubles with each failure; the half of it is left to chance, so that devices that lost each other at once do not come back at once.
+/// Doubles with each failure; the half of it is left to chance, so that devices that lost each
+/// other at once do not come back at once.
 fn pause_after(failures: u32) -> Duration {
     if failures == 0 {
         return Duration::from_millis(100);
     }
-    let whole = AWAY_AT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(AWAY_AT_MOST);
+    let whole =
+        AWAY_AT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(AWAY_AT_MOST);
     whole / 2 + (whole / 2).mul_f64(f64::from(system_rng().next_u32()) / f64::from(u32::MAX))
 }
 
-/// One conversation: everything is exchanged, then whatever is new as it comes. Ends well when the other side takes over.
-async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptions, calls_first: bool, seen: Surroundings) -> Result<(), ClientError> {
+/// One conversation: everything is exchanged, then whatever is new as it comes. Ends well when the
+/// other side takes over.
+async fn talk(
+    node: &Arc<NodeState>,
+    device: &TrustedDevice,
+    options: &LiveOptions,
+    calls_first: bool,
+    seen: Surroundings,
+) -> Result<(), ClientError> {
     let name = node.name();
     let caller = Caller {
         identity: &node.identity,
@@ -157,8 +181,10 @@ async fn talk(node: &Arc<NodeState>, device: &TrustedDevice, options: &LiveOptio
         static_addresses: &[],
         contact: options.contact,
     };
-    let mut talk = Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first, seen };
-    let found = node.presence.addresses_of(&device.device_id).iter().map(ToString::to_string).collect();
+    let mut talk =
+        Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first, seen };
+    let found =
+        node.presence.addresses_of(&device.device_id).iter().map(ToString::to_string).collect();
     let mut line = talk.reach(&candidates(found, device, &options.peers)).await?;
     let mut stream = talk.lookout(&line).over(caller.listen(&mut line)).await?;
     talk.note(&line, Standing::Connected);
@@ -192,11 +218,13 @@ impl Surroundings {
     /// Whether this machine's network is another, or the device was found where it was not before.
     fn have_changed(&self, node: &NodeState, device: &DeviceId) -> bool {
         let now = Self::of(node, device);
-        now.network != self.network || now.addresses.iter().any(|address| !self.addresses.contains(address))
+        now.network != self.network
+            || now.addresses.iter().any(|address| !self.addresses.contains(address))
     }
 }
 
-/// Gives up what is under way on a line once its other end seems gone: long before TCP does, and only when there is a reason.
+/// Gives up what is under way on a line once its other end seems gone: long before TCP does, and
+/// only when there is a reason.
 struct Lookout {
     node: Arc<NodeState>,
     id: DeviceId,
@@ -206,7 +234,10 @@ struct Lookout {
 }
 
 impl Lookout {
-    async fn over<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    async fn over<T>(
+        &self,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
         tokio::pin!(work);
         loop {
             let received = self.meter.received();
@@ -225,7 +256,13 @@ impl Lookout {
 impl<'a> Talk<'a> {
     fn lookout(&self, line: &Line<'_>) -> Lookout {
         let (id, name) = (self.device.device_id.clone(), self.device.name.clone());
-        Lookout { node: Arc::clone(self.node), id, name, seen: self.seen.clone(), meter: line.meter() }
+        Lookout {
+            node: Arc::clone(self.node),
+            id,
+            name,
+            seen: self.seen.clone(),
+            meter: line.meter(),
+        }
     }
 
     fn note(&self, line: &Line<'_>, state: Standing) {
@@ -241,32 +278,49 @@ impl<'a> Talk<'a> {
     }
 
     fn progress(&self) -> impl FnMut(Progress) + Send + use<> {
-        let (presence, device_id) = (Arc::clone(&self.node.presence), self.device.device_id.clone());
+        let (presence, device_id) =
+            (Arc::clone(&self.node.presence), self.device.device_id.clone());
         move |progress| presence.note(&device_id, |exchanges| exchanges.progress = progress)
     }
 
     /// Connects and exchanges everything, at the first address where the device itself answers.
     async fn reach(&mut self, addresses: &[String]) -> Result<Line<'a>, ClientError> {
-        let mut last = ClientError::Unreachable { name: self.device.name.clone(), addresses: addresses.to_vec() };
+        let mut last = ClientError::Unreachable {
+            name: self.device.name.clone(),
+            addresses: addresses.to_vec(),
+        };
         for address in addresses {
-            let mut line = match self.caller.open(self.device, std::slice::from_ref(address)).await {
+            let mut line = match self.caller.open(self.device, std::slice::from_ref(address)).await
+            {
                 Ok(line) => line,
                 Err(ClientError::Unreachable { .. }) => continue,
                 Err(error) => return Err(error),
             };
             self.note(&line, Standing::Syncing);
             let mut progress = self.progress();
-            match self.lookout(&line).over(self.caller.exchange(&mut line, &mut self.report, &mut progress)).await {
+            match self
+                .lookout(&line)
+                .over(self.caller.exchange(&mut line, &mut self.report, &mut progress))
+                .await
+            {
                 Ok(()) => return Ok(line),
                 // Somebody else may have this address by now.
-                Err(error @ (ClientError::Refused(_) | ClientError::NotAuthentic(_) | ClientError::Busy { .. })) => last = error,
+                Err(
+                    error @ (ClientError::Refused(_)
+                    | ClientError::NotAuthentic(_)
+                    | ClientError::Busy { .. }),
+                ) => last = error,
                 Err(error) => return Err(error),
             }
         }
         Err(last)
     }
 
-    async fn follow(&mut self, line: &mut Line<'a>, stream: &mut EventStream) -> Result<(), ClientError> {
+    async fn follow(
+        &mut self,
+        line: &mut Line<'a>,
+        stream: &mut EventStream,
+    ) -> Result<(), ClientError> {
         let id = &self.device.device_id;
         let (mut ends, mut changes) = (self.node.engine.ends(), self.node.presence.changes());
         let mut stopping = self.node.stopping();
@@ -315,21 +369,30 @@ impl<'a> Talk<'a> {
     async fn push_news(&mut self, line: &mut Line<'a>) -> Result<(), ClientError> {
         let id = self.device.device_id.to_string();
         // A log in another life must be compared first.
-        let (is_other_life, news) = self.node.engine.call(move |engine| Ok((engine.needs_reconciling(&id)?, engine.news_for(&id, None)?.0))).await??;
+        let (is_other_life, news) = self
+            .node
+            .engine
+            .call(move |engine| Ok((engine.needs_reconciling(&id)?, engine.news_for(&id, None)?.0)))
+            .await??;
         if is_other_life || news {
             let mut progress = self.progress();
             if is_other_life {
-                self.lookout(line).over(self.caller.exchange(line, &mut self.report, &mut progress)).await?;
+                self.lookout(line)
+                    .over(self.caller.exchange(line, &mut self.report, &mut progress))
+                    .await?;
             } else {
-                self.lookout(line).over(self.caller.push(line, &mut self.report, &mut progress)).await?;
+                self.lookout(line)
+                    .over(self.caller.push(line, &mut self.report, &mut progress))
+                    .await?;
             }
             self.note(line, Standing::Connected);
         }
         Ok(())
     }
 
-    /// The other end of an old connection may be gone without a word. Requests find another connection by themselves where they
-    /// must, and then the stream would be left behind: it is opened anew.
+    /// The other end of an old connection may be gone without a word. Requests find another
+    /// connection by themselves where they must, and then the stream would be left behind: it is
+    /// opened anew.
     async fn check_still_there(&mut self, line: &mut Line<'a>) -> Result<EventStream, ClientError> {
         let mut progress = self.progress();
         let lookout = self.lookout(line);
@@ -348,7 +411,10 @@ mod tests {
         for failures in 1..40 {
             let whole = AWAY_AT_FIRST.saturating_mul(1 << (failures - 1).min(10)).min(AWAY_AT_MOST);
             let pauses: Vec<Duration> = (0..20).map(|_| pause_after(failures)).collect();
-            assert!(pauses.iter().all(|pause| (whole / 2..=whole).contains(pause)), "{failures}: {pauses:?}");
+            assert!(
+                pauses.iter().all(|pause| (whole / 2..=whole).contains(pause)),
+                "{failures}: {pauses:?}"
+            );
             assert!(pauses.iter().any(|pause| Some(pause) != pauses.first()));
         }
     }

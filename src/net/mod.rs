@@ -1,5 +1,6 @@
-//! Everything that waits: the HTTP listeners, the client that calls peers, the watch on the app's file.
-//! Decides nothing about documents; that is the Engine's, reached through [`handle::EngineHandle`].
+//! Everything that waits: the HTTP listeners, the client that calls peers, the watch on the app's
+//! file. Decides nothing about documents; that is the Engine's, reached through
+//! [`handle::EngineHandle`].
 
 pub mod addresses;
 pub mod admin;
@@ -31,22 +32,29 @@ use tokio::sync::watch::Receiver;
 use crate::store::peers::{LogLine, MirroredDevice};
 use crate::store::trust::{Event, TrustedDevice};
 
-/// Time without a sign of life after which the system asks the other end of a connection whether it is still there.
+/// Time without a sign of life after which the system asks the other end of a connection whether it
+/// is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 /// Pause between such questions.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 /// Questions without an answer after which a connection is dead.
 const KEEPALIVE_TRIES: u32 = 3;
 
-/// A device that leaves the network says no goodbye: the system notices within half a minute, and without a byte of ours.
+/// A device that leaves the network says no goodbye: the system notices within half a minute, and
+/// without a byte of ours.
 fn notice_when_gone(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_TRIES);
     if let Err(error) = socket.set_tcp_keepalive(&keepalive) {
         tracing::debug!(%error, "the system does not watch over connections");
     }
     #[cfg(target_os = "linux")]
-    if let Err(error) = socket.set_tcp_user_timeout(Some(KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_TRIES)) {
+    if let Err(error) =
+        socket.set_tcp_user_timeout(Some(KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_TRIES))
+    {
         tracing::debug!(%error, "the system waits for long for what was sent to be confirmed");
     }
 }
@@ -61,9 +69,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The list of devices as every interface shows it: those we trust or trusted, and those of an old server.
+/// The list of devices as every interface shows it: those we trust or trusted, and those of an old
+/// server.
 #[must_use]
-pub fn device_list_json(trusted: &[TrustedDevice], mirrored: &[MirroredDevice]) -> serde_json::Value {
+pub fn device_list_json(
+    trusted: &[TrustedDevice],
+    mirrored: &[MirroredDevice],
+) -> serde_json::Value {
     let rfc3339 = |text: &str| Stamp::parse(text).map(Stamp::to_rfc3339);
     let own = trusted.iter().map(|device| {
         serde_json::json!({
@@ -76,20 +88,24 @@ pub fn device_list_json(trusted: &[TrustedDevice], mirrored: &[MirroredDevice]) 
             "keys_in_use_twice_at": device.twice_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         })
     });
-    let others = mirrored.iter().filter(|device| !trusted.iter().any(|known| known.device_id.as_str() == device.device_id)).map(|device| {
-        serde_json::json!({
-            "device_id": device.device_id,
-            "device_name": device.name,
-            "last_sync_at": device.last_sync_at.as_deref().and_then(rfc3339),
-            "created_at": rfc3339(&device.created_at),
-            "is_active": false,
-        })
-    });
+    let others = mirrored
+        .iter()
+        .filter(|device| !trusted.iter().any(|known| known.device_id.as_str() == device.device_id))
+        .map(|device| {
+            serde_json::json!({
+                "device_id": device.device_id,
+                "device_name": device.name,
+                "last_sync_at": device.last_sync_at.as_deref().and_then(rfc3339),
+                "created_at": rfc3339(&device.created_at),
+                "is_active": false,
+            })
+        });
     serde_json::json!({ "devices": own.chain(others).collect::<Vec<_>>() })
 }
 
-/// The log as every interface shows it, newest first: rows devices changed (the documented `sync_log`), and who
-/// was let in, sent away or refused, and what was decided. A first sync of thousands of rows hides none of the latter.
+/// The log as every interface shows it, newest first: rows devices changed (the documented
+/// `sync_log`), and who was let in, sent away or refused, and what was decided. A first sync of
+/// thousands of rows hides none of the latter.
 #[must_use]
 pub fn log_json(lines: &[LogLine], events: &[Event]) -> serde_json::Value {
     let rows = lines.iter().map(|line| {

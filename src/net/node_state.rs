@@ -133,7 +133,14 @@ pub struct NodeState {
 impl NodeState {
     /// A node that serves what stands in `database`.
     #[must_use]
-    pub fn new(engine: EngineHandle, trust: TrustStore, identity: Identity, admin_token: Secret, database: &Path, settings: NodeSettings) -> Self {
+    pub fn new(
+        engine: EngineHandle,
+        trust: TrustStore,
+        identity: Identity,
+        admin_token: Secret,
+        database: &Path,
+        settings: NodeSettings,
+    ) -> Self {
         Self {
             name: watch::Sender::new(settings.name.clone()),
             engine,
@@ -176,7 +183,8 @@ impl NodeState {
         self.name.subscribe()
     }
 
-    /// Calls this device something else from now on, also after a restart. Returns what it is called.
+    /// Calls this device something else from now on, also after a restart. Returns what it is
+    /// called.
     ///
     /// # Errors
     /// When the file of trust can't be written.
@@ -212,7 +220,11 @@ impl NodeState {
     /// Somebody failed to prove who they are.
     pub(super) fn note_stranger(&self, from: IpAddr) {
         if self.throttles.strangers.check().is_ok() {
-            self.note(EventKind::Refuse, None, &format!("requests from {} were not from a paired device", from.to_canonical()));
+            self.note(
+                EventKind::Refuse,
+                None,
+                &format!("requests from {} were not from a paired device", from.to_canonical()),
+            );
         }
     }
 
@@ -224,17 +236,26 @@ impl NodeState {
         }
         match self.throttles.registrations.check_key(&network_of(from)) {
             Ok(()) => Refusal::unauthorized(),
-            Err(_) => Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many registrations failed from this address; wait a minute, then show a new code"),
+            Err(_) => Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many registrations failed from this address; wait a minute, then show a new \
+                    code",
+            ),
         }
     }
 
     /// What receiving from a device came to, where it matters beyond the rows.
     pub fn note_receipt(&self, device: &DeviceId, receipt: &Receipt) {
         if !receipt.rejected.is_empty() && self.throttles.refusals.check_key(device).is_ok() {
-            self.note(EventKind::Refuse, Some(device), &format!("{} of its changes were refused", receipt.rejected_count()));
+            self.note(
+                EventKind::Refuse,
+                Some(device),
+                &format!("{} of its changes were refused", receipt.rejected_count()),
+            );
         }
         if receipt.equivocated {
-            tracing::warn!(%device, "the device sent two different changes under one name; nothing is taken from it until it is paired again");
+            tracing::warn!(%device, "the device sent two different changes under one name; nothing \
+                is taken from it until it is paired again");
             if let Err(error) = self.trust.freeze(device, now().unix_ms()) {
                 tracing::warn!(%error, "a device that lies could not be frozen");
             }
@@ -245,7 +266,9 @@ impl NodeState {
     #[must_use]
     pub fn still_trusts(&self, device: &TrustedDevice) -> bool {
         let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
-        self.trust.find(&device.device_id).is_ok_and(|found| found.is_some_and(|found| found.is_active() && epoch(&found) == epoch(device)))
+        self.trust.find(&device.device_id).is_ok_and(|found| {
+            found.is_some_and(|found| found.is_active() && epoch(&found) == epoch(device))
+        })
     }
 
     /// `GET /` on both listeners. Waits for nothing.

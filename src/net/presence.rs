@@ -1,5 +1,5 @@
-//! Who is around: devices found on the network, devices that listen to us, and how exchanges with each of them stand.
-//! What is found says where a device may be, never that it is it.
+//! Who is around: devices found on the network, devices that listen to us, and how exchanges with
+//! each of them stand. What is found says where a device may be, never that it is it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -12,7 +12,8 @@ use super::client::Progress;
 use super::lock;
 use crate::trust::identity::DeviceId;
 
-/// Devices found that are kept in mind; whoever floods the network makes nobody forget those found before.
+/// Devices found that are kept in mind; whoever floods the network makes nobody forget those found
+/// before.
 pub const NEARBY_MAX: usize = 256;
 /// Addresses kept of one device.
 const ADDRESSES_MAX: usize = 8;
@@ -80,13 +81,25 @@ pub struct Presence {
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { inner: Mutex::default(), changed: watch::Sender::new(0), network: watch::Sender::new(0), pairings: watch::Sender::new(0) }
+        Self {
+            inner: Mutex::default(),
+            changed: watch::Sender::new(0),
+            network: watch::Sender::new(0),
+            pairings: watch::Sender::new(0),
+        }
     }
 }
 
 impl Presence {
-    /// A device was found at an address. Whoever was found longest ago and is not `paired` makes room for one that is.
-    pub fn found(&self, device: &DeviceId, address: SocketAddr, name: Option<String>, paired: bool) {
+    /// A device was found at an address. Whoever was found longest ago and is not `paired` makes
+    /// room for one that is.
+    pub fn found(
+        &self,
+        device: &DeviceId,
+        address: SocketAddr,
+        name: Option<String>,
+        paired: bool,
+    ) {
         let mut inner = lock(&self.inner);
         if !inner.nearby.contains_key(device) && inner.nearby.len() >= NEARBY_MAX {
             if !paired {
@@ -118,7 +131,11 @@ impl Presence {
     /// Where a device was found, the latest first.
     #[must_use]
     pub fn addresses_of(&self, device: &DeviceId) -> Vec<SocketAddr> {
-        lock(&self.inner).nearby.get(device).map(|nearby| nearby.addresses.clone()).unwrap_or_default()
+        lock(&self.inner)
+            .nearby
+            .get(device)
+            .map(|nearby| nearby.addresses.clone())
+            .unwrap_or_default()
     }
 
     /// Every device found.
@@ -133,7 +150,8 @@ impl Presence {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Told whenever a device is found somewhere, begins or ceases to listen, or the network changes.
+    /// Told whenever a device is found somewhere, begins or ceases to listen, or the network
+    /// changes.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -28,7 +28,10 @@ impl Refusal {
     /// The one answer to everything that fails authentication: it must not tell why.
     #[must_use]
     pub fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "this request is not from a device paired with this one; pair again if it should be")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "this request is not from a device paired with this one; pair again if it should be",
+        )
     }
 }
 
@@ -48,10 +51,14 @@ impl From<EngineError> for Refusal {
             | EngineError::NoSuchConflict(_)
             | EngineError::NoSuchBrake(_)
             | EngineError::NoSuchChange(_) => StatusCode::NOT_FOUND,
-            EngineError::NotInConflict(_) | EngineError::CantRename(_) | EngineError::StillOpen | EngineError::Unfit { .. } | EngineError::NotUnderstood(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            EngineError::NothingToUndo(_) | EngineError::SeveralRows { .. } | EngineError::SeveralRowsCalled { .. } => StatusCode::CONFLICT,
+            EngineError::NotInConflict(_)
+            | EngineError::CantRename(_)
+            | EngineError::StillOpen
+            | EngineError::Unfit { .. }
+            | EngineError::NotUnderstood(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            EngineError::NothingToUndo(_)
+            | EngineError::SeveralRows { .. }
+            | EngineError::SeveralRowsCalled { .. } => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         tracing::warn!(%error, "the engine refused");
@@ -82,8 +89,13 @@ impl axum::response::IntoResponse for Refusal {
 #[must_use]
 pub fn unread_body(status: StatusCode) -> Refusal {
     match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(status, "the body is longer than this address takes; send less at once"),
-        _ => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time, or was cut off; send it again"),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Refusal::new(status, "the body is longer than this address takes; send less at once")
+        }
+        _ => Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time, or was cut off; send it again",
+        ),
     }
 }
 
@@ -91,7 +103,9 @@ pub fn unread_body(status: StatusCode) -> Refusal {
 pub fn json(body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => bytes_of(bytes, "application/json"),
-        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+        }
     }
 }
 
@@ -100,8 +114,12 @@ pub fn bytes_of(bytes: Vec<u8>, media_type: &'static str) -> Response {
     let mut response = Response::new(Body::from(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // A page of others may not even show the picture of a code.
-    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+        .headers_mut()
+        .insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     response
 }

@@ -1,5 +1,5 @@
-//! Sealed requests: who sent one is proven before anything of it is looked at, and whoever is proven gets every
-//! answer sealed, refusals too. All other failures look alike.
+//! Sealed requests: who sent one is proven before anything of it is looked at, and whoever is
+//! proven gets every answer sealed, refusals too. All other failures look alike.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,9 @@ use super::lock;
 use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use crate::store::trust::{FoundByToken, TrustedDevice};
-use crate::trust::envelope::{self, HEADER_BYTES, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX};
+use crate::trust::envelope::{
+    self, HEADER_BYTES, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX,
+};
 use crate::trust::from_base64url;
 use crate::trust::prekey::PrekeyRefusal;
 
@@ -61,19 +63,24 @@ impl FromRequest<Arc<NodeState>> for Sealed {
         if is_unsealed(&request) {
             return Err(refuse(Refusal::new(
                 StatusCode::UNAUTHORIZED,
-                "this address takes sealed requests of paired devices only; PROTOCOL.md of storysync says how to pair and seal",
+                "this address takes sealed requests of paired devices only; PROTOCOL.md of \
+                    storysync says how to pair and seal",
             )));
         }
         // Before the body: strangers shall not fill our memory.
         let found = find(request.headers(), node).map_err(refuse)?;
-        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+        let (method, uri, headers) =
+            (request.method().clone(), request.uri().clone(), request.headers().clone());
         let begins_well = |arrived: &[u8]| begins_well(node, &found.device, &method, &uri, arrived);
         let body = read_body(request, begins_well).await.map_err(refuse)?;
         let incoming = Incoming { method, uri, headers, body };
-        let asks_for_prekey =
-            incoming.envelope().and_then(|envelope| Header::parse(&envelope).map_err(|_| Refusal::unauthorized())).is_ok_and(|header| header.kid == 0);
+        let asks_for_prekey = incoming
+            .envelope()
+            .and_then(|envelope| Header::parse(&envelope).map_err(|_| Refusal::unauthorized()))
+            .is_ok_and(|header| header.kid == 0);
         let (device, request) = incoming.open(node, found).map_err(refuse)?;
-        // A recording of a request for a prekey can be sent by anybody: it proves nothing about this connection.
+        // A recording of a request for a prekey can be sent by anybody: it proves nothing about
+        // this connection.
         if !asks_for_prekey {
             connection.belongs_to(&device.device_id);
         }
@@ -82,30 +89,44 @@ impl FromRequest<Arc<NodeState>> for Sealed {
     }
 }
 
-/// Whether a request plainly is not sealed at all: said of its form alone, this tells nobody anything about who is paired.
+/// Whether a request plainly is not sealed at all: said of its form alone, this tells nobody
+/// anything about who is paired.
 fn is_unsealed(request: &Request) -> bool {
     if request.method() != Method::POST {
         return !request.headers().contains_key(SEALED_HEADER);
     }
-    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     media_type.starts_with("application/json")
 }
 
 /// What the listener knows of a request.
 pub(super) fn extension<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T, Refusal> {
-    request.extensions().get::<T>().cloned().ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the listener lost the connection"))
+    request.extensions().get::<T>().cloned().ok_or_else(|| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the listener lost the connection")
+    })
 }
 
-/// Reads a body as far as it is from the paired device: a token is sent in the clear, and whoever has read one shall
-/// not fill our memory with it, either.
-async fn read_body(request: Request, begins_well: impl Fn(&[u8]) -> Option<Result<(), Refusal>>) -> Result<Bytes, Refusal> {
+/// Reads a body as far as it is from the paired device: a token is sent in the clear, and whoever
+/// has read one shall not fill our memory with it, either.
+async fn read_body(
+    request: Request,
+    begins_well: impl Fn(&[u8]) -> Option<Result<(), Refusal>>,
+) -> Result<Bytes, Refusal> {
     let mut frames = request.into_body();
     if usize::try_from(frames.size_hint().lower()).unwrap_or(usize::MAX) > SEALED_BYTES_MAX {
         return Err(reply::unread_body(StatusCode::PAYLOAD_TOO_LARGE));
     }
     let (mut body, mut is_begun) = (Vec::new(), false);
     while let Some(frame) = frames.frame().await {
-        let Ok(data) = frame.map_err(|_| reply::unread_body(StatusCode::REQUEST_TIMEOUT))?.into_data() else { continue };
+        let Ok(data) =
+            frame.map_err(|_| reply::unread_body(StatusCode::REQUEST_TIMEOUT))?.into_data()
+        else {
+            continue;
+        };
         if body.len() + data.len() > SEALED_BYTES_MAX {
             return Err(reply::unread_body(StatusCode::PAYLOAD_TOO_LARGE));
         }
@@ -123,19 +144,29 @@ async fn read_body(request: Request, begins_well: impl Fn(&[u8]) -> Option<Resul
 }
 
 /// Whether what has arrived of a body is from the device; `None` until that can be told.
-fn begins_well(node: &NodeState, device: &TrustedDevice, method: &Method, uri: &Uri, arrived: &[u8]) -> Option<Result<(), Refusal>> {
+fn begins_well(
+    node: &NodeState,
+    device: &TrustedDevice,
+    method: &Method,
+    uri: &Uri,
+    arrived: &[u8],
+) -> Option<Result<(), Refusal>> {
     let pair = device.pair.as_ref()?;
-    let Ok(header) = Header::parse(arrived.get(..HEADER_BYTES)?) else { return Some(Err(Refusal::unauthorized())) };
+    let Ok(header) = Header::parse(arrived.get(..HEADER_BYTES)?) else {
+        return Some(Err(Refusal::unauthorized()));
+    };
     if header.kid == 0 {
         return Some(Err(need_prekey()));
     }
-    let secret = match lock(&node.prekeys).secret(header.kid, header.seq, &device.device_id, now_ms()) {
-        Ok(secret) => secret,
-        Err(refusal) => return Some(Err(refused(refusal))),
-    };
+    let secret =
+        match lock(&node.prekeys).secret(header.kid, header.seq, &device.device_id, now_ms()) {
+            Ok(secret) => secret,
+            Err(refusal) => return Some(Err(refused(refusal))),
+        };
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let server = node.identity.public_key();
-    let route = Route { method: method.as_str(), target, client: &device.identity_key, server: &server };
+    let route =
+        Route { method: method.as_str(), target, client: &device.identity_key, server: &server };
     let begun = envelope::request_begins_well(route, pair, &secret, arrived)?;
     Some(if begun { Ok(()) } else { Err(Refusal::unauthorized()) })
 }
@@ -149,8 +180,14 @@ fn refused(refusal: PrekeyRefusal) -> Refusal {
 
 /// Whose token a request carries. Proves nothing yet.
 fn find(headers: &HeaderMap, node: &NodeState) -> Result<FoundByToken, Refusal> {
-    let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
-    let token = text.and_then(from_base64url::<32>).map(Zeroizing::new).ok_or_else(Refusal::unauthorized)?;
+    let text = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.strip_prefix("Bearer "));
+    let token = text
+        .and_then(from_base64url::<32>)
+        .map(Zeroizing::new)
+        .ok_or_else(Refusal::unauthorized)?;
     let found = node.trust.find_by_token(token.as_slice()).map_err(|error| {
         tracing::warn!(%error, "the list of paired devices could not be read");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy; try again")
@@ -173,12 +210,19 @@ impl Incoming {
         }
         use base64::Engine as _;
         let text = self.headers.get(SEALED_HEADER).ok_or_else(Refusal::unauthorized)?;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text.as_bytes()).map(Bytes::from).map_err(|_| Refusal::unauthorized())
+        base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(text.as_bytes())
+            .map(Bytes::from)
+            .map_err(|_| Refusal::unauthorized())
     }
 
-    /// Opens the sealed body: finds the key by the envelope's header, verifies everything, and only then marks
-    /// the request as seen.
-    fn open(&self, node: &NodeState, found: FoundByToken) -> Result<(TrustedDevice, OpenedRequest), Refusal> {
+    /// Opens the sealed body: finds the key by the envelope's header, verifies everything, and only
+    /// then marks the request as seen.
+    fn open(
+        &self,
+        node: &NodeState,
+        found: FoundByToken,
+    ) -> Result<(TrustedDevice, OpenedRequest), Refusal> {
         let request = self.verify(node, &found.device)?;
         if found.is_successor {
             node.trust.promote_token(&found.device.device_id)?;
@@ -192,27 +236,43 @@ impl Incoming {
         let header = Header::parse(&envelope).map_err(|_| Refusal::unauthorized())?;
         let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
         let server = node.identity.public_key();
-        let route = Route { method: self.method.as_str(), target, client: &device.identity_key, server: &server };
+        let route = Route {
+            method: self.method.as_str(),
+            target,
+            client: &device.identity_key,
+            server: &server,
+        };
         if header.kid == 0 {
             // Nothing confidential is ever sealed to a long-term key: it only asks for a prekey.
             if target != "/api/sync/status" {
                 return Err(need_prekey());
             }
-            let request = envelope::open_request(route, pair, node.identity.agreement(), &envelope).map_err(|_| Refusal::unauthorized())?;
-            if !request.body.is_empty() || lock(&node.prekeys).mark_asked(&request.transcript).is_err() {
+            let request = envelope::open_request(route, pair, node.identity.agreement(), &envelope)
+                .map_err(|_| Refusal::unauthorized())?;
+            if !request.body.is_empty()
+                || lock(&node.prekeys).mark_asked(&request.transcript).is_err()
+            {
                 return Err(Refusal::unauthorized());
             }
             return Ok(request);
         }
-        let secret = lock(&node.prekeys).secret(header.kid, header.seq, &device.device_id, now_ms()).map_err(refused)?;
-        let request = envelope::open_request(route, pair, &secret, &envelope).map_err(|_| Refusal::unauthorized())?;
-        lock(&node.prekeys).mark(header.kid, header.seq, &device.device_id, now_ms()).map_err(refused)?;
+        let secret = lock(&node.prekeys)
+            .secret(header.kid, header.seq, &device.device_id, now_ms())
+            .map_err(refused)?;
+        let request = envelope::open_request(route, pair, &secret, &envelope)
+            .map_err(|_| Refusal::unauthorized())?;
+        lock(&node.prekeys)
+            .mark(header.kid, header.seq, &device.device_id, now_ms())
+            .map_err(refused)?;
         Ok(request)
     }
 }
 
 fn need_prekey() -> Refusal {
-    Refusal::new(StatusCode::CONFLICT, "need_prekey: ask GET /api/sync/status for a new prekey and send this again")
+    Refusal::new(
+        StatusCode::CONFLICT,
+        "need_prekey: ask GET /api/sync/status for a new prekey and send this again",
+    )
 }
 
 /// Seals an answer, success or refusal alike: whoever was authenticated reads why.
@@ -234,7 +294,8 @@ pub(super) fn answer_sealed(responder: Responder, answer: Result<Vec<u8>, Refusa
 }
 
 pub(super) fn to_json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(value).map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    serde_json::to_vec(value)
+        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// Compresses a body before it is sealed, when the other side reads gzip and it is worth it.
@@ -258,16 +319,25 @@ pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
     }
     let mut inflated = Vec::new();
     let mut decoder = flate2::read::GzDecoder::new(body).take(INFLATED_BYTES_MAX + 1);
-    decoder.read_to_end(&mut inflated).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the compressed body is damaged"))?;
+    decoder
+        .read_to_end(&mut inflated)
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the compressed body is damaged"))?;
     if inflated.len() as u64 > INFLATED_BYTES_MAX {
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 MiB; send smaller pages"));
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 64 MiB; send smaller pages",
+        ));
     }
     Ok(inflated)
 }
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(&inflate(body)?)
-        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not what is documented: {error}")))
+    serde_json::from_slice(&inflate(body)?).map_err(|error| {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the body is not what is documented: {error}"),
+        )
+    })
 }
 
 /// The header value for a sealed body that travels in a header.

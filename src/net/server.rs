@@ -1,5 +1,5 @@
-//! Accepts connections and drives HTTP/1.1 with hyper's own limits: `axum::serve` has neither a header
-//! timeout nor a limit on connections.
+//! Accepts connections and drives HTTP/1.1 with hyper's own limits: `axum::serve` has neither a
+//! header timeout nor a limit on connections.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -33,7 +33,12 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 const STOP_WITHIN: Duration = Duration::from_millis(1_000);
 
 /// Serves a router until `stop` says so.
-pub async fn serve(listener: TcpListener, router: Router, open: Arc<Connections>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    open: Arc<Connections>,
+    mut stop: watch::Receiver<bool>,
+) {
     let router = router.layer(RequestBodyTimeoutLayer::new(BODY_PROGRESS_WITHIN));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -51,26 +56,43 @@ pub async fn serve(listener: TcpListener, router: Router, open: Arc<Connections>
                 continue;
             }
         };
-        let Some(connection) = open.admit(from.ip().to_canonical(), Instant::now()) else { continue };
+        let Some(connection) = open.admit(from.ip().to_canonical(), Instant::now()) else {
+            continue;
+        };
         connections.spawn(drive(stream, from, router.clone(), Arc::new(connection), stop.clone()));
     }
     drop(listener);
-    let drained = tokio::time::timeout(STOP_WITHIN, async { while connections.join_next().await.is_some() {} }).await;
+    let drained = tokio::time::timeout(STOP_WITHIN, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
     if drained.is_err() {
         connections.shutdown().await;
     }
 }
 
-async fn drive(stream: TcpStream, from: SocketAddr, router: Router, connection: Arc<Connection>, mut stop: watch::Receiver<bool>) {
+async fn drive(
+    stream: TcpStream,
+    from: SocketAddr,
+    router: Router,
+    connection: Arc<Connection>,
+    mut stop: watch::Receiver<bool>,
+) {
     drop(stream.set_nodelay(true));
     super::notice_when_gone(&stream);
     let mut stream = TimeoutStream::new(stream);
-    // Nobody may keep an answer waiting to be read. How long reading may take is hyper's affair, by part.
+    // Nobody may keep an answer waiting to be read. How long reading may take is hyper's affair, by
+    // part.
     stream.set_write_timeout(Some(BODY_PROGRESS_WITHIN));
     let mine = Arc::clone(&connection);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| answer(router.clone(), request, from, Arc::clone(&mine)));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        answer(router.clone(), request, from, Arc::clone(&mine))
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(HEADER_BYTES_MAX);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(HEADER_BYTES_MAX);
     let serving = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -91,7 +113,12 @@ async fn drive(stream: TcpStream, from: SocketAddr, router: Router, connection: 
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>, from: SocketAddr, connection: Arc<Connection>) -> Result<hyper::Response<Body>, Infallible> {
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    from: SocketAddr,
+    connection: Arc<Connection>,
+) -> Result<hyper::Response<Body>, Infallible> {
     connection.set_busy(true, Instant::now());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(from));

@@ -1,4 +1,5 @@
-//! What devices are told of this node in a status, and for how long it may be told again without asking the Engine.
+//! What devices are told of this node in a status, and for how long it may be told again without
+//! asking the Engine.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,7 +40,8 @@ impl ToldStatuses {
         Self { sensor: WriteSensor::of(database), last: HashMap::new() }
     }
 
-    /// The device is about to be known better: what it was told counts only while the Engine is busy.
+    /// The device is about to be known better: what it was told counts only while the Engine is
+    /// busy.
     pub(super) fn outdate(&mut self, device: &DeviceId) {
         if let Some(last) = self.last.get_mut(device) {
             last.moment = None;
@@ -54,22 +56,30 @@ impl ToldStatuses {
     }
 }
 
-/// How this node stands for a device. While nobody has written to the file, the Engine need not be asked. And while it is busy with
-/// a page of somebody's first sync, or the file is locked, what it said a moment ago is told again rather than keeping
-/// everybody waiting.
-pub(super) async fn told_status(node: &NodeState, device: &TrustedDevice) -> Result<ToldStatus, Refusal> {
+/// How this node stands for a device. While nobody has written to the file, the Engine need not be
+/// asked. And while it is busy with a page of somebody's first sync, or the file is locked, what it
+/// said a moment ago is told again rather than keeping everybody waiting.
+pub(super) async fn told_status(
+    node: &NodeState,
+    device: &TrustedDevice,
+) -> Result<ToldStatus, Refusal> {
     let (moment, still) = lock(&node.told_statuses).look(&device.device_id);
     if let Some(still) = still {
         return Ok(still);
     }
     let device_id = device.device_id.to_string();
     // A locked database is waited for once, not once for each question.
-    let asked = node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?)));
+    let asked =
+        node.engine.call(move |engine| Ok((engine.status()?, engine.pending_for(&device_id)?)));
     tokio::pin!(asked);
     let answered = match tokio::time::timeout(STATUS_WITHIN, &mut asked).await {
         Ok(answered) => answered,
         Err(_) => {
-            let last = lock(&node.told_statuses).last.get(&device.device_id).filter(|last| last.at.elapsed() < STATUS_STALE_AFTER).cloned();
+            let last = lock(&node.told_statuses)
+                .last
+                .get(&device.device_id)
+                .filter(|last| last.at.elapsed() < STATUS_STALE_AFTER)
+                .cloned();
             match last {
                 Some(last) => return Ok(last),
                 None => asked.await,

@@ -1,5 +1,6 @@
-//! Notices the app's commits: the file's directory is watched, then `PRAGMA data_version` is read again a
-//! few times, because the file event can come before the commit can be seen. A slow poll is the fallback.
+//! Notices the app's commits: the file's directory is watched, then `PRAGMA data_version` is read
+//! again a few times, because the file event can come before the commit can be seen. A slow poll is
+//! the fallback.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,13 +24,19 @@ const PAUSE_AFTER_FAILURE_MAX: Duration = Duration::from_secs(30);
 /// Looks without any file event: for file systems that tell nothing.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks at the app's file whenever something happens to it, until `stop`. Failures are logged once.
-pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: watch::Receiver<bool>) {
+/// Looks at the app's file whenever something happens to it, until `stop`. Failures are logged
+/// once.
+pub async fn run(
+    node: Arc<NodeState>,
+    database: std::path::PathBuf,
+    mut stop: watch::Receiver<bool>,
+) {
     let wake = Arc::new(Notify::new());
     let _watcher = match start_watcher(&database, Arc::clone(&wake)) {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::warn!(%error, "the database's folder can't be watched; looking once a second instead");
+            tracing::warn!(%error, "the database's folder can't be watched; looking once a second \
+                instead");
             None
         }
     };
@@ -37,8 +44,8 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
     let mut failures: u32 = 0;
     loop {
         if failures > 0 {
-            // A failed transaction touches files, too: without a pause it would wake us again at once,
-            // and keep the app from its own file.
+            // A failed transaction touches files, too: without a pause it would wake us again at
+            // once, and keep the app from its own file.
             let pause = PAUSE_AFTER_FAILURE.saturating_mul(failures).min(PAUSE_AFTER_FAILURE_MAX);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -56,7 +63,9 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
                 tokio::time::sleep(Duration::from_millis(*pause)).await;
             }
             let seen = last_seen;
-            let Ok(looked) = node.engine.call(move |engine| look(engine, seen)).await else { return };
+            let Ok(looked) = node.engine.call(move |engine| look(engine, seen)).await else {
+                return;
+            };
             match looked {
                 Ok((version, changed, life)) => {
                     if let Some(life) = life {
@@ -84,7 +93,10 @@ pub async fn run(node: Arc<NodeState>, database: std::path::PathBuf, mut stop: w
 }
 
 /// Captures when another connection has written since the last look.
-fn look(engine: &mut Engine, seen: Option<i64>) -> Result<(i64, bool, Option<NewLife>), EngineError> {
+fn look(
+    engine: &mut Engine,
+    seen: Option<i64>,
+) -> Result<(i64, bool, Option<NewLife>), EngineError> {
     let version = engine.data_version()?;
     if seen == Some(version) {
         return Ok((version, false, None));
@@ -103,13 +115,15 @@ fn start_watcher(database: &Path, wake: Arc<Notify>) -> notify::Result<notify::R
         }
         let ours = event.paths.iter().any(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            name.as_ref().is_some_and(|name| file.starts_with(&*name.to_string_lossy())) && !file.ends_with("-shm")
+            name.as_ref().is_some_and(|name| file.starts_with(&*name.to_string_lossy()))
+                && !file.ends_with("-shm")
         });
         if ours {
             wake.notify_one();
         }
     })?;
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }

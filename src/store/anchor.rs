@@ -1,7 +1,9 @@
-//! Where the log of a file ended when we last wrote to it, and in which life, remembered in the data directory: a file
-//! that was replaced by an older copy while no node ran does not reach there any more, or lives the life before.
+//! Where the log of a file ended when we last wrote to it, and in which life, remembered in the
+//! data directory: a file that was replaced by an older copy while no node ran does not reach there
+//! any more, or lives the life before.
 //!
-//! Written after each commit and never flushed: behind the truth it is still right, ahead of it it can't be.
+//! Written after each commit and never flushed: behind the truth it is still right, ahead of it it
+//! can't be.
 
 use std::path::{Path, PathBuf};
 
@@ -33,11 +35,13 @@ impl Anchor {
     pub fn of(folder: &Path, database: &Path) -> Self {
         let whole = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
         let digest = Sha256::digest(whole.as_os_str().as_encoded_bytes());
-        let name: String = digest.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let name: String =
+            digest.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
         Self { path: folder.join(name) }
     }
 
-    /// That of whatever file lives a life of the log, kept in `folder`: a backup that is opened under another path is known by it.
+    /// That of whatever file lives a life of the log, kept in `folder`: a backup that is opened
+    /// under another path is known by it.
     #[must_use]
     pub fn of_epoch(folder: &Path, epoch: &Epoch) -> Self {
         let name: String = epoch.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -50,7 +54,10 @@ impl Anchor {
         let bytes = std::fs::read(&self.path).ok()?;
         let (seq, rest) = bytes.split_at_checked(8)?;
         let (chain, epoch) = rest.split_at_checked(CHAIN_BYTES)?;
-        let end = Position { seq: i64::from_be_bytes(seq.try_into().ok()?), chain: chain.try_into().ok()? };
+        let end = Position {
+            seq: i64::from_be_bytes(seq.try_into().ok()?),
+            chain: chain.try_into().ok()?,
+        };
         let epoch = if epoch.is_empty() { None } else { Some(epoch.try_into().ok()?) };
         Some(Remembered { end, epoch })
     }
@@ -61,9 +68,14 @@ impl Anchor {
         bytes.extend_from_slice(&end.seq.to_be_bytes());
         bytes.extend_from_slice(&end.chain);
         bytes.extend_from_slice(epoch);
-        let written = self.path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&self.path, bytes));
+        let written = self
+            .path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&self.path, bytes));
         if let Err(error) = written {
-            tracing::debug!(%error, "the end of the log could not be remembered in the data directory");
+            tracing::debug!(%error, "the end of the log could not be remembered in the data \
+                directory");
         }
     }
 }

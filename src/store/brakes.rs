@@ -1,4 +1,5 @@
-//! The brake: deletions of other devices that wait for a yes, and how many were carried out of late.
+//! The brake: deletions of other devices that wait for a yes, and how many were carried out of
+//! late.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -29,10 +30,13 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
     connection
         .prepare_cached(
             "SELECT b.id, p.device_id, \
-             (SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id \
+             (SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name FROM sync_held AS h \
+             JOIN sync_row AS r ON r.id = h.row_id \
              JOIN sync_table AS t ON t.id = r.table_id WHERE h.brake_id = b.id ORDER BY t.name)), \
              (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), \
-             (SELECT count(*) FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id WHERE h.brake_id = b.id AND instr(r.differs, '\"kind\":\"held\"')), b.at FROM sync_brake AS b \
+             (SELECT count(*) FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id WHERE \
+             h.brake_id = b.id AND instr(r.differs, '\"kind\":\"held\"')), b.at FROM sync_brake AS \
+             b \
              JOIN sync_peer AS p ON p.id = b.peer_id WHERE b.decided_at IS NULL ORDER BY b.id",
         )?
         .query_map([], |row| {
@@ -54,7 +58,10 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
 /// When SQLite fails.
 pub fn find(connection: &Connection, peer: i64) -> rusqlite::Result<Option<i64>> {
     connection
-        .prepare_cached("SELECT id FROM sync_brake WHERE peer_id = ?1 AND decided_at IS NULL ORDER BY id LIMIT 1")?
+        .prepare_cached(
+            "SELECT id FROM sync_brake WHERE peer_id = ?1 AND decided_at IS NULL ORDER \
+            BY id LIMIT 1",
+        )?
         .query_row([peer], |row| row.get(0))
         .optional()
 }
@@ -63,8 +70,15 @@ pub fn find(connection: &Connection, peer: i64) -> rusqlite::Result<Option<i64>>
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn engage(connection: &Connection, peer: i64, table: TableId, now_ms: i64) -> rusqlite::Result<i64> {
-    connection.prepare_cached("INSERT INTO sync_brake (peer_id, table_id, at) VALUES (?1, ?2, ?3)")?.execute([peer, table.0, now_ms])?;
+pub fn engage(
+    connection: &Connection,
+    peer: i64,
+    table: TableId,
+    now_ms: i64,
+) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("INSERT INTO sync_brake (peer_id, table_id, at) VALUES (?1, ?2, ?3)")?
+        .execute([peer, table.0, now_ms])?;
     Ok(connection.last_insert_rowid())
 }
 
@@ -74,7 +88,9 @@ pub fn engage(connection: &Connection, peer: i64, table: TableId, now_ms: i64) -
 /// When SQLite fails.
 pub fn hold(connection: &Connection, brake: i64, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
     release(connection, row, now_ms)?;
-    connection.prepare_cached("INSERT OR REPLACE INTO sync_held (row_id, brake_id) VALUES (?1, ?2)")?.execute([row.0, brake])?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO sync_held (row_id, brake_id) VALUES (?1, ?2)")?
+        .execute([row.0, brake])?;
     Ok(())
 }
 
@@ -83,7 +99,9 @@ pub fn hold(connection: &Connection, brake: i64, row: RowId, now_ms: i64) -> rus
 /// # Errors
 /// When SQLite fails.
 pub fn hold_any(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held)")?.query_row([], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held)")?
+        .query_row([], |row| row.get(0))
 }
 
 /// Whether a row is held.
@@ -91,7 +109,9 @@ pub fn hold_any(connection: &Connection) -> rusqlite::Result<bool> {
 /// # Errors
 /// When SQLite fails.
 pub fn is_held(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held WHERE row_id = ?1)")?.query_row([row.0], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held WHERE row_id = ?1)")?
+        .query_row([row.0], |row| row.get(0))
 }
 
 /// Lets a row go; a brake that holds nothing any more is decided.
@@ -99,11 +119,16 @@ pub fn is_held(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
 /// # Errors
 /// When SQLite fails.
 pub fn release(connection: &Connection, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
-    let brake: Option<i64> =
-        connection.prepare_cached("DELETE FROM sync_held WHERE row_id = ?1 RETURNING brake_id")?.query_row([row.0], |row| row.get(0)).optional()?;
+    let brake: Option<i64> = connection
+        .prepare_cached("DELETE FROM sync_held WHERE row_id = ?1 RETURNING brake_id")?
+        .query_row([row.0], |row| row.get(0))
+        .optional()?;
     if let Some(brake) = brake {
         connection
-            .prepare_cached("UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM sync_held WHERE brake_id = ?1)")?
+            .prepare_cached(
+                "UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND NOT EXISTS \
+                (SELECT 1 FROM sync_held WHERE brake_id = ?1)",
+            )?
             .execute([brake, now_ms])?;
     }
     Ok(())
@@ -113,8 +138,16 @@ pub fn release(connection: &Connection, row: RowId, now_ms: i64) -> rusqlite::Re
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn decide(connection: &Connection, brake: i64, now_ms: i64) -> rusqlite::Result<Option<Vec<RowId>>> {
-    let decided = connection.prepare_cached("UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND decided_at IS NULL")?.execute([brake, now_ms])?;
+pub fn decide(
+    connection: &Connection,
+    brake: i64,
+    now_ms: i64,
+) -> rusqlite::Result<Option<Vec<RowId>>> {
+    let decided = connection
+        .prepare_cached(
+            "UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND decided_at IS NULL",
+        )?
+        .execute([brake, now_ms])?;
     if decided == 0 {
         return Ok(None);
     }
@@ -124,7 +157,12 @@ pub fn decide(connection: &Connection, brake: i64, now_ms: i64) -> rusqlite::Res
         .collect::<Result<_, _>>()?;
     connection.prepare_cached("DELETE FROM sync_held WHERE brake_id = ?1")?.execute([brake])?;
     // What was approved does not count against the next deletions.
-    connection.prepare_cached("DELETE FROM sync_deletion WHERE peer_id = (SELECT peer_id FROM sync_brake WHERE id = ?1)")?.execute([brake])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM sync_deletion WHERE peer_id = (SELECT peer_id FROM \
+        sync_brake WHERE id = ?1)",
+        )?
+        .execute([brake])?;
     Ok(Some(rows))
 }
 
@@ -132,9 +170,18 @@ pub fn decide(connection: &Connection, brake: i64, now_ms: i64) -> rusqlite::Res
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn note_deletion(connection: &Connection, peer: i64, table: TableId, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
+pub fn note_deletion(
+    connection: &Connection,
+    peer: i64,
+    table: TableId,
+    row: RowId,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT OR REPLACE INTO sync_deletion (peer_id, table_id, row_id, at) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO sync_deletion (peer_id, table_id, row_id, at) \
+            VALUES (?1, ?2, ?3, ?4)",
+        )?
         .execute(params![peer, table.0, row.0, now_ms])?;
     Ok(())
 }
@@ -143,7 +190,11 @@ pub fn note_deletion(connection: &Connection, peer: i64, table: TableId, row: Ro
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn deleted_since(connection: &Connection, peer: i64, since_ms: i64) -> rusqlite::Result<Vec<(TableId, RowId)>> {
+pub fn deleted_since(
+    connection: &Connection,
+    peer: i64,
+    since_ms: i64,
+) -> rusqlite::Result<Vec<(TableId, RowId)>> {
     connection.prepare_cached("DELETE FROM sync_deletion WHERE at < ?1")?.execute([since_ms])?;
     connection
         .prepare_cached("SELECT table_id, row_id FROM sync_deletion WHERE peer_id = ?1")?

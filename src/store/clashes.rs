@@ -1,4 +1,5 @@
-//! What clashes: which row stays in place of another, and the history of every clash that was noticed.
+//! What clashes: which row stays in place of another, and the history of every clash that was
+//! noticed.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -8,23 +9,37 @@ use super::rows::RowId;
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn stand_in(connection: &Connection, row: RowId) -> rusqlite::Result<Option<(RowId, Vec<String>)>> {
+pub fn stand_in(
+    connection: &Connection,
+    row: RowId,
+) -> rusqlite::Result<Option<(RowId, Vec<String>)>> {
     let found: Option<(i64, String)> = connection
         .prepare_cached("SELECT stand_in, columns FROM sync_stand_in WHERE row_id = ?1")?
         .query_row([row.0], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    Ok(found.map(|(stand_in, columns)| (RowId(stand_in), serde_json::from_str(&columns).unwrap_or_default())))
+    Ok(found.map(|(stand_in, columns)| {
+        (RowId(stand_in), serde_json::from_str(&columns).unwrap_or_default())
+    }))
 }
 
 /// Notes which row stays in place of `row`; `None` when it waits no longer.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_stand_in(connection: &Connection, row: RowId, stand_in: Option<(RowId, &[String])>) -> rusqlite::Result<()> {
+pub fn set_stand_in(
+    connection: &Connection,
+    row: RowId,
+    stand_in: Option<(RowId, &[String])>,
+) -> rusqlite::Result<()> {
     match stand_in {
-        None => connection.prepare_cached("DELETE FROM sync_stand_in WHERE row_id = ?1")?.execute([row.0])?,
+        None => connection
+            .prepare_cached("DELETE FROM sync_stand_in WHERE row_id = ?1")?
+            .execute([row.0])?,
         Some((stand_in, columns)) => connection
-            .prepare_cached("INSERT OR REPLACE INTO sync_stand_in (row_id, stand_in, columns) VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO sync_stand_in (row_id, stand_in, columns) \
+                VALUES (?1, ?2, ?3)",
+            )?
             .execute(params![row.0, stand_in.0, serde_json::Value::from(columns).to_string()])?,
     };
     Ok(())
@@ -35,17 +50,28 @@ pub fn set_stand_in(connection: &Connection, row: RowId, stand_in: Option<(RowId
 /// # Errors
 /// When SQLite fails.
 pub fn stands_in_for(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<RowId>> {
-    connection.prepare_cached("SELECT row_id FROM sync_stand_in WHERE stand_in = ?1")?.query_map([row.0], |row| row.get(0).map(RowId))?.collect()
+    connection
+        .prepare_cached("SELECT row_id FROM sync_stand_in WHERE stand_in = ?1")?
+        .query_map([row.0], |row| row.get(0).map(RowId))?
+        .collect()
 }
 
 /// Notes the unique values a waiting row would have; none when it waits no longer.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_waiting_keys(connection: &Connection, row: RowId, keys: &[Vec<u8>]) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM sync_waiting_key WHERE row_id = ?1")?.execute([row.0])?;
+pub fn set_waiting_keys(
+    connection: &Connection,
+    row: RowId,
+    keys: &[Vec<u8>],
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM sync_waiting_key WHERE row_id = ?1")?
+        .execute([row.0])?;
     for key in keys {
-        connection.prepare_cached("INSERT OR IGNORE INTO sync_waiting_key (key, row_id) VALUES (?1, ?2)")?.execute(params![key, row.0])?;
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO sync_waiting_key (key, row_id) VALUES (?1, ?2)")?
+            .execute(params![key, row.0])?;
     }
     Ok(())
 }
@@ -55,19 +81,31 @@ pub fn set_waiting_keys(connection: &Connection, row: RowId, keys: &[Vec<u8>]) -
 /// # Errors
 /// When SQLite fails.
 pub fn waiting_for(connection: &Connection, key: &[u8]) -> rusqlite::Result<Vec<RowId>> {
-    connection.prepare_cached("SELECT row_id FROM sync_waiting_key WHERE key = ?1")?.query_map([key], |row| row.get(0).map(RowId))?.collect()
+    connection
+        .prepare_cached("SELECT row_id FROM sync_waiting_key WHERE key = ?1")?
+        .query_map([key], |row| row.get(0).map(RowId))?
+        .collect()
 }
 
 /// Notes why the app's table refuses a row, as SQLite put it; `None` when it does no longer.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_refusal(connection: &Connection, row: RowId, reason: Option<&str>) -> rusqlite::Result<()> {
+pub fn set_refusal(
+    connection: &Connection,
+    row: RowId,
+    reason: Option<&str>,
+) -> rusqlite::Result<()> {
     match reason {
         Some(reason) => connection
-            .prepare_cached("INSERT INTO sync_refusal (row_id, reason) VALUES (?1, ?2) ON CONFLICT (row_id) DO UPDATE SET reason = excluded.reason")?
+            .prepare_cached(
+                "INSERT INTO sync_refusal (row_id, reason) VALUES (?1, ?2) ON CONFLICT \
+                (row_id) DO UPDATE SET reason = excluded.reason",
+            )?
             .execute(params![row.0, reason])?,
-        None => connection.prepare_cached("DELETE FROM sync_refusal WHERE row_id = ?1")?.execute([row.0])?,
+        None => connection
+            .prepare_cached("DELETE FROM sync_refusal WHERE row_id = ?1")?
+            .execute([row.0])?,
     };
     Ok(())
 }
@@ -77,7 +115,10 @@ pub fn set_refusal(connection: &Connection, row: RowId, reason: Option<&str>) ->
 /// # Errors
 /// When SQLite fails.
 pub fn refusal(connection: &Connection, row: RowId) -> rusqlite::Result<Option<String>> {
-    connection.prepare_cached("SELECT reason FROM sync_refusal WHERE row_id = ?1")?.query_row([row.0], |row| row.get(0)).optional()
+    connection
+        .prepare_cached("SELECT reason FROM sync_refusal WHERE row_id = ?1")?
+        .query_row([row.0], |row| row.get(0))
+        .optional()
 }
 
 /// An open clash of a row.
@@ -95,8 +136,12 @@ pub struct OpenClash {
 /// When SQLite fails.
 pub fn open_of(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<OpenClash>> {
     connection
-        .prepare_cached("SELECT id, line, kind FROM sync_clash WHERE row_id = ?1 AND ended_at IS NULL")?
-        .query_map([row.0], |row| Ok(OpenClash { id: row.get(0)?, line: row.get(1)?, kind: row.get(2)? }))?
+        .prepare_cached(
+            "SELECT id, line, kind FROM sync_clash WHERE row_id = ?1 AND ended_at IS NULL",
+        )?
+        .query_map([row.0], |row| {
+            Ok(OpenClash { id: row.get(0)?, line: row.get(1)?, kind: row.get(2)? })
+        })?
         .collect()
 }
 
@@ -104,10 +149,15 @@ pub fn open_of(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<Open
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn open_in_table(connection: &Connection, table: super::rows::TableId, kind: &str) -> rusqlite::Result<Vec<RowId>> {
+pub fn open_in_table(
+    connection: &Connection,
+    table: super::rows::TableId,
+    kind: &str,
+) -> rusqlite::Result<Vec<RowId>> {
     connection
         .prepare_cached(
-            "SELECT c.row_id FROM sync_clash AS c JOIN sync_row AS r ON r.id = c.row_id WHERE c.ended_at IS NULL AND c.kind = ?2 AND r.table_id = ?1",
+            "SELECT c.row_id FROM sync_clash AS c JOIN sync_row AS r ON r.id = c.row_id WHERE \
+                c.ended_at IS NULL AND c.kind = ?2 AND r.table_id = ?1",
         )?
         .query_map(params![table.0, kind], |row| Ok(RowId(row.get(0)?)))?
         .collect()
@@ -140,22 +190,35 @@ pub struct NewClash<'a> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn note(connection: &Connection, clash: &NewClash<'_>, now_ms: i64, now: &str) -> rusqlite::Result<()> {
+pub fn note(
+    connection: &Connection,
+    clash: &NewClash<'_>,
+    now_ms: i64,
+    now: &str,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO sync_conflict (entity_type, target_sync_uuid, mine_data, theirs_data, mine_version, theirs_version, source, \
+            "INSERT INTO sync_conflict (entity_type, target_sync_uuid, mine_data, theirs_data, \
+                mine_version, theirs_version, source, \
              detected_at, sync_uuid, created_at, updated_at, version) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, lower(hex(randomblob(16))), ?7, ?7, 1)",
         )?
-        .execute(params![clash.table, clash.uuid, clash.mine, clash.theirs, clash.version, clash.source, now])?;
+        .execute(params![
+            clash.table,
+            clash.uuid,
+            clash.mine,
+            clash.theirs,
+            clash.version,
+            clash.source,
+            now
+        ])?;
     let line = connection.last_insert_rowid();
-    connection.prepare_cached("INSERT INTO sync_clash (conflict_id, row_id, kind, line, detected_at) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-        clash.conflict_id,
-        clash.row.0,
-        clash.kind,
-        line,
-        now_ms
-    ])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO sync_clash (conflict_id, row_id, kind, line, \
+        detected_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![clash.conflict_id, clash.row.0, clash.kind, line, now_ms])?;
     Ok(())
 }
 
@@ -183,18 +246,25 @@ impl Ending {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn end(connection: &Connection, clash: &OpenClash, ending: Ending, by: Option<&str>, now_ms: i64, now: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_clash SET ended_at = ?2, ending = ?3, ended_by = ?4 WHERE id = ?1")?.execute(params![
-        clash.id,
-        now_ms,
-        ending.as_str(),
-        by
-    ])?;
-    connection.prepare_cached("UPDATE sync_conflict SET resolved_at = ?2, resolution = ?3, updated_at = ?2 WHERE id = ?1")?.execute(params![
-        clash.line,
-        now,
-        ending.as_str()
-    ])?;
+pub fn end(
+    connection: &Connection,
+    clash: &OpenClash,
+    ending: Ending,
+    by: Option<&str>,
+    now_ms: i64,
+    now: &str,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE sync_clash SET ended_at = ?2, ending = ?3, ended_by = ?4 WHERE id = ?1",
+        )?
+        .execute(params![clash.id, now_ms, ending.as_str(), by])?;
+    connection
+        .prepare_cached(
+            "UPDATE sync_conflict SET resolved_at = ?2, resolution = ?3, \
+        updated_at = ?2 WHERE id = ?1",
+        )?
+        .execute(params![clash.line, now, ending.as_str()])?;
     Ok(())
 }
 
@@ -228,8 +298,10 @@ pub struct EndedClash {
 pub fn ended(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<EndedClash>> {
     connection
         .prepare_cached(
-            "SELECT c.conflict_id, c.kind, t.name, r.sync_uuid, c.detected_at, c.ended_at, c.ending, c.ended_by FROM sync_clash AS c \
-             JOIN sync_row AS r ON r.id = c.row_id JOIN sync_table AS t ON t.id = r.table_id WHERE c.ended_at IS NOT NULL ORDER BY c.ended_at DESC, c.id DESC LIMIT ?1",
+            "SELECT c.conflict_id, c.kind, t.name, r.sync_uuid, c.detected_at, c.ended_at, \
+                c.ending, c.ended_by FROM sync_clash AS c \
+             JOIN sync_row AS r ON r.id = c.row_id JOIN sync_table AS t ON t.id = r.table_id WHERE \
+             c.ended_at IS NOT NULL ORDER BY c.ended_at DESC, c.id DESC LIMIT ?1",
         )?
         .query_map([limit], |row| {
             Ok(EndedClash {

@@ -1,7 +1,9 @@
-//! One node for one file: who serves a database says so where every process of the machine can see it, whatever path it came by.
+//! One node for one file: who serves a database says so where every process of the machine can see
+//! it, whatever path it came by.
 //!
-//! The lock is a file of its own in the folder for temporary files, named after device and inode: an advisory lock on the database
-//! itself would take SQLite's away (`howtocorrupt.html`, "POSIX advisory locks"), and the app's folder is not ours to fill.
+//! The lock is a file of its own in the folder for temporary files, named after device and inode:
+//! an advisory lock on the database itself would take SQLite's away (`howtocorrupt.html`, "POSIX
+//! advisory locks"), and the app's folder is not ours to fill.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -26,7 +28,8 @@ pub enum Locking {
     Held(FileLock),
     /// Another node serves the file; its data directory, as far as it can be read.
     Other(Option<PathBuf>),
-    /// Nothing can be locked here: no such file, or nowhere to write. What serves then is kept apart by its data directory alone.
+    /// Nothing can be locked here: no such file, or nowhere to write. What serves then is kept
+    /// apart by its data directory alone.
     Impossible,
 }
 
@@ -42,10 +45,14 @@ fn name_of(database: &Path) -> Option<String> {
     use sha2::Digest as _;
     let path = std::fs::canonicalize(database).ok()?;
     let digest = sha2::Sha256::digest(path.to_string_lossy().as_bytes());
-    Some(format!("storysync-{}.lock", digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()))
+    Some(format!(
+        "storysync-{}.lock",
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+    ))
 }
 
-/// The data directory of the node that serves a file at this moment; `Some(None)` when it can't be read.
+/// The data directory of the node that serves a file at this moment; `Some(None)` when it can't be
+/// read.
 #[must_use]
 pub fn holder(database: &Path) -> Option<Option<PathBuf>> {
     let path = std::env::temp_dir().join(name_of(database)?);
@@ -57,13 +64,17 @@ pub fn holder(database: &Path) -> Option<Option<PathBuf>> {
     }
 }
 
-/// Whether the path is that very file, and no way to another one: everybody may put links into a folder for temporary files, and what
-/// a link leads to must not be written over.
+/// Whether the path is that very file, and no way to another one: everybody may put links into a
+/// folder for temporary files, and what a link leads to must not be written over.
 #[cfg(unix)]
 fn is_plainly(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    let (Ok(there), Ok(opened)) = (std::fs::symlink_metadata(path), file.metadata()) else { return false };
-    opened.is_file() && opened.nlink() == 1 && (there.dev(), there.ino()) == (opened.dev(), opened.ino())
+    let (Ok(there), Ok(opened)) = (std::fs::symlink_metadata(path), file.metadata()) else {
+        return false;
+    };
+    opened.is_file()
+        && opened.nlink() == 1
+        && (there.dev(), there.ino()) == (opened.dev(), opened.ino())
 }
 
 #[cfg(not(unix))]
@@ -90,10 +101,19 @@ pub fn lock(database: &Path, data_dir: &Path) -> Locking {
 }
 
 fn try_lock(database: &Path, data_dir: &Path) -> Locking {
-    let Some(path) = name_of(database).map(|name| std::env::temp_dir().join(name)) else { return Locking::Impossible };
-    // Another user's file in a folder with the sticky bit can be opened, and must not be created over (`fs.protected_regular`).
-    let opened = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| OpenOptions::new().read(true).open(&path));
-    let opened = opened.or_else(|_| OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path));
+    let Some(path) = name_of(database).map(|name| std::env::temp_dir().join(name)) else {
+        return Locking::Impossible;
+    };
+    // Another user's file in a folder with the sticky bit can be opened, and must not be created
+    // over (`fs.protected_regular`).
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .or_else(|_| OpenOptions::new().read(true).open(&path));
+    let opened = opened.or_else(|_| {
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)
+    });
     let Ok(mut file) = opened else { return Locking::Impossible };
     if !is_plainly(&path, &file) {
         return Locking::Impossible;
@@ -101,7 +121,9 @@ fn try_lock(database: &Path, data_dir: &Path) -> Locking {
     match fs4::FileExt::try_lock(&file) {
         Ok(()) => {
             // For people only: what fails here takes nothing away from the lock.
-            let _told = file.set_len(0).and_then(|()| file.write_all(data_dir.to_string_lossy().as_bytes()));
+            let _told = file
+                .set_len(0)
+                .and_then(|()| file.write_all(data_dir.to_string_lossy().as_bytes()));
             Locking::Held(FileLock { _file: file })
         }
         Err(fs4::TryLockError::WouldBlock) => Locking::Other(words_in(&mut file)),
@@ -123,7 +145,11 @@ mod tests {
             std::fs::write(&letter, b"years of writing").unwrap();
             let lock_path = std::env::temp_dir().join(name_of(&database).unwrap());
             let _ = std::fs::remove_file(&lock_path);
-            let linked = if is_symbolic { std::os::unix::fs::symlink(&letter, &lock_path) } else { std::fs::hard_link(&letter, &lock_path) };
+            let linked = if is_symbolic {
+                std::os::unix::fs::symlink(&letter, &lock_path)
+            } else {
+                std::fs::hard_link(&letter, &lock_path)
+            };
             linked.unwrap();
             assert!(matches!(lock(&database, folder.path()), Locking::Impossible));
             assert_eq!(std::fs::read(&letter).unwrap(), b"years of writing");

@@ -20,7 +20,8 @@ const FIRST_LINE: &str = "storysync-key-1";
 #[non_exhaustive]
 pub enum KeyFileError {
     /// Others could read the keys.
-    #[error("{} can be read by other users (mode {mode:04o}): if nobody did, run `chmod {wanted:04o} {}`; otherwise delete it and pair all devices again", path.display(), path.display())]
+    #[error("{} can be read by other users (mode {mode:04o}): if nobody did, run `chmod \
+        {wanted:04o} {}`; otherwise delete it and pair all devices again", path.display(), path.display())]
     TooOpen {
         /// The file or directory.
         path: PathBuf,
@@ -30,7 +31,8 @@ pub enum KeyFileError {
         wanted: u32,
     },
     /// Not a key file.
-    #[error("{} is not a storysync key file; restore it from a backup of the data directory, or delete it and pair all devices again", .0.display())]
+    #[error("{} is not a storysync key file; restore it from a backup of the data directory, or \
+        delete it and pair all devices again", .0.display())]
     Damaged(PathBuf),
     /// The system refused.
     #[error("{} can't be used: {source}", path.display())]
@@ -72,7 +74,10 @@ pub fn exists(directory: &Path) -> bool {
 ///
 /// # Errors
 /// When others may read the keys, or they can't be read or written.
-pub fn load_or_create(directory: &Path, rng: &mut impl CryptoRng) -> Result<Identity, KeyFileError> {
+pub fn load_or_create(
+    directory: &Path,
+    rng: &mut impl CryptoRng,
+) -> Result<Identity, KeyFileError> {
     prepare_directory(directory)?;
     check_mode(directory, 0o700)?;
     let path = directory.join(FILE_NAME);
@@ -86,9 +91,9 @@ pub fn load_or_create(directory: &Path, rng: &mut impl CryptoRng) -> Result<Iden
     }
 }
 
-/// Names this installation of the keys: 16 hexadecimal digits that are others in every copy of the data
-/// directory, on every machine, and after every start of a machine. Where an earlier one comes back, the keys
-/// are in use twice.
+/// Names this installation of the keys: 16 hexadecimal digits that are others in every copy of the
+/// data directory, on every machine, and after every start of a machine. Where an earlier one comes
+/// back, the keys are in use twice.
 #[must_use]
 pub fn installation(directory: &Path) -> String {
     let mut digest = Sha256::new().chain_update(b"storysync/1 installation\0");
@@ -99,7 +104,8 @@ pub fn installation(directory: &Path) -> String {
     let path = directory.join(FILE_NAME);
     #[cfg(unix)]
     if let Ok(metadata) = fs::metadata(&path) {
-        // Neither the path nor the device it is on: directories are moved, and sticks plugged in again.
+        // Neither the path nor the device it is on: directories are moved, and sticks plugged in
+        // again.
         digest.update(std::os::unix::fs::MetadataExt::ino(&metadata).to_be_bytes());
     }
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -111,14 +117,19 @@ pub struct ServingLock {
     _file: fs::File,
 }
 
-/// Makes sure that one node at most serves from a data directory; `None` when another does. The system lets
-/// go of it when the process ends, however it ends.
+/// Makes sure that one node at most serves from a data directory; `None` when another does. The
+/// system lets go of it when the process ends, however it ends.
 ///
 /// # Errors
 /// When the file can't be made.
 pub fn lock_serving(directory: &Path) -> Result<Option<ServingLock>, KeyFileError> {
     let path = directory.join(LOCK_FILE_NAME);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io_error(&path))?;
     match fs4::FileExt::try_lock(&file) {
         Ok(()) => Ok(Some(ServingLock { _file: file })),
         Err(fs4::TryLockError::WouldBlock) => Ok(None),
@@ -151,10 +162,18 @@ fn parse(text: &str) -> Option<Identity> {
     Some(Identity::from_secrets(&seed, &scalar))
 }
 
-fn create(directory: &Path, path: &Path, rng: &mut impl CryptoRng) -> Result<Identity, KeyFileError> {
+fn create(
+    directory: &Path,
+    path: &Path,
+    rng: &mut impl CryptoRng,
+) -> Result<Identity, KeyFileError> {
     let identity = Identity::generate(rng);
     let (seed, scalar) = identity.to_secrets();
-    let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n{}\n", to_base64url(seed.expose()), to_base64url(scalar.expose())));
+    let text = Zeroizing::new(format!(
+        "{FIRST_LINE}\n{}\n{}\n",
+        to_base64url(seed.expose()),
+        to_base64url(scalar.expose())
+    ));
     match write_private(directory, path, text.as_bytes(), Overwrite::No) {
         Ok(()) => Ok(identity),
         // Another process of ours was faster: its keys are the device's.
@@ -175,13 +194,22 @@ pub enum Overwrite {
     No,
 }
 
-/// Writes a file only its owner may read, whole or not at all: a temporary file, synced, then moved.
+/// Writes a file only its owner may read, whole or not at all: a temporary file, synced, then
+/// moved.
 ///
 /// # Errors
 /// When the system refuses.
-pub fn write_private(directory: &Path, path: &Path, content: &[u8], overwrite: Overwrite) -> std::io::Result<()> {
-    let temporary =
-        directory.join(format!(".{}.{}.new", path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(), std::process::id()));
+pub fn write_private(
+    directory: &Path,
+    path: &Path,
+    content: &[u8],
+    overwrite: Overwrite,
+) -> std::io::Result<()> {
+    let temporary = directory.join(format!(
+        ".{}.{}.new",
+        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        std::process::id()
+    ));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! The change log: every admitted change in the order of admission. Cursors point into it; its running
-//! hash tells a log that went on from one that was restored, cloned or replaced.
+//! The change log: every admitted change in the order of admission. Cursors point into it; its
+//! running hash tells a log that went on from one that was restored, cloned or replaced.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -49,10 +49,16 @@ pub enum LogError {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// A stored change is no longer readable.
-    #[error("a change in the log is damaged: {0}; run `storysync verify`, and restore a backup if it says so")]
+    #[error(
+        "a change in the log is damaged: {0}; run `storysync verify`, and restore a backup if it \
+            says so"
+    )]
     Damaged(#[from] DecodeError),
     /// Stored changes don't follow from each other.
-    #[error("the log of a row has a gap: {0}; run `storysync verify`, and restore a backup if it says so")]
+    #[error(
+        "the log of a row has a gap: {0}; run `storysync verify`, and restore a backup if it says \
+            so"
+    )]
     Gap(#[from] storysync_crdt::ApplyError),
 }
 
@@ -76,8 +82,10 @@ pub fn passes_through(connection: &Connection, position: Position) -> rusqlite::
     if position == Position::START {
         return Ok(true);
     }
-    let chain: Option<Chain> =
-        connection.prepare_cached("SELECT chain FROM sync_change WHERE seq = ?1")?.query_row([position.seq], |row| row.get(0)).optional()?;
+    let chain: Option<Chain> = connection
+        .prepare_cached("SELECT chain FROM sync_change WHERE seq = ?1")?
+        .query_row([position.seq], |row| row.get(0))
+        .optional()?;
     Ok(chain == Some(position.chain))
 }
 
@@ -94,7 +102,8 @@ pub fn position_at(connection: &Connection, seq: i64) -> rusqlite::Result<Positi
         .query_row([seq], |row| Ok(Position { seq: row.get(0)?, chain: row.get(1)? }))
 }
 
-/// The name of a change by its bytes (automerge: SHA-256 over the chunk from its type on); `None` when they are too few.
+/// The name of a change by its bytes (automerge: SHA-256 over the chunk from its type on); `None`
+/// when they are too few.
 #[must_use]
 pub fn name_of(bytes: &[u8]) -> Option<[u8; 32]> {
     bytes.get(8..).map(|chunk| Sha256::digest(chunk).into())
@@ -106,7 +115,10 @@ pub fn name_of(bytes: &[u8]) -> Option<[u8; 32]> {
 /// When SQLite fails.
 pub fn contains(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sync_change WHERE substr(hash, 1, 8) = \
+            substr(?1, 1, 8) AND hash = ?1)",
+        )?
         .query_row([hash.0], |row| row.get(0))
 }
 
@@ -116,7 +128,10 @@ pub fn contains(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<
 /// When SQLite fails.
 pub fn sender(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<Option<i64>> {
     let origin = connection
-        .prepare_cached("SELECT came_from FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1")?
+        .prepare_cached(
+            "SELECT came_from FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, \
+            1, 8) AND hash = ?1",
+        )?
         .query_row([hash.0], |row| row.get(0))
         .optional()?;
     Ok(origin.flatten())
@@ -141,7 +156,14 @@ impl Appender {
     ///
     /// # Errors
     /// When SQLite fails, or the change is in the log already.
-    pub fn append(&mut self, connection: &Connection, row: RowId, change: &Change, origin: Option<i64>, now_ms: i64) -> rusqlite::Result<()> {
+    pub fn append(
+        &mut self,
+        connection: &Connection,
+        row: RowId,
+        change: &Change,
+        origin: Option<i64>,
+        now_ms: i64,
+    ) -> rusqlite::Result<()> {
         self.append_packed(connection, row, &change.hash(), change.bytes(), origin, now_ms)
     }
 
@@ -161,7 +183,8 @@ impl Appender {
         let next = self.end.after(hash);
         connection
             .prepare_cached(
-                "INSERT INTO sync_change (seq, row_id, hash, chain, origin, came_from, admitted_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
+                "INSERT INTO sync_change (seq, row_id, hash, chain, origin, came_from, \
+                    admitted_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
             )?
             .execute(params![next.seq, row.0, hash.0, next.chain, origin, now_ms, bytes])?;
         self.end = next;
@@ -181,7 +204,9 @@ impl Appender {
 /// When the log is damaged or SQLite fails.
 pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogError> {
     let mut document = Document::new();
-    let mut select = connection.prepare_cached("SELECT bytes, pack, seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?;
+    let mut select = connection.prepare_cached(
+        "SELECT bytes, pack, seq FROM sync_change WHERE row_id = ?1 ORDER BY seq",
+    )?;
     let mut rows = select.query([row.0])?;
     let mut reader = packs::Reader::new(connection);
     while let Some(row) = rows.next()? {
@@ -195,15 +220,22 @@ pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogErro
 /// # Errors
 /// When SQLite fails.
 pub fn places(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>> {
-    connection.prepare_cached("SELECT seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?.query_map([row.0], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached("SELECT seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?
+        .query_map([row.0], |row| row.get(0))?
+        .collect()
 }
 
-/// When the changes of a row were admitted, in order, in Unix milliseconds: the same for all of one transaction.
+/// When the changes of a row were admitted, in order, in Unix milliseconds: the same for all of one
+/// transaction.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn admitted(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>> {
-    connection.prepare_cached("SELECT admitted_at FROM sync_change WHERE row_id = ?1 ORDER BY seq")?.query_map([row.0], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached("SELECT admitted_at FROM sync_change WHERE row_id = ?1 ORDER BY seq")?
+        .query_map([row.0], |row| row.get(0))?
+        .collect()
 }
 
 /// The rows that have changes.
@@ -211,7 +243,10 @@ pub fn admitted(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64
 /// # Errors
 /// When SQLite fails.
 pub fn rows_with_changes(connection: &Connection) -> rusqlite::Result<Vec<RowId>> {
-    connection.prepare_cached("SELECT DISTINCT row_id FROM sync_change ORDER BY row_id")?.query_map([], |row| row.get(0).map(RowId))?.collect()
+    connection
+        .prepare_cached("SELECT DISTINCT row_id FROM sync_change ORDER BY row_id")?
+        .query_map([], |row| row.get(0).map(RowId))?
+        .collect()
 }
 
 /// One change on its way to a peer.
@@ -229,33 +264,58 @@ pub struct Logged {
     pub bytes: Vec<u8>,
 }
 
-/// The changes after `seq` that did not come from `peer`, in order, until `entities` rows or `bytes`
-/// bytes are reached. The second value tells whether more follow; the third where the scan ended.
+/// The changes after `seq` that did not come from `peer`, in order, until `entities` rows or
+/// `bytes` bytes are reached. The second value tells whether more follow; the third where the scan
+/// ended.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn after(connection: &Connection, seq: i64, peer: Option<i64>, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool, Position)> {
-    let mut select = connection
-        .prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq")?;
+pub fn after(
+    connection: &Connection,
+    seq: i64,
+    peer: Option<i64>,
+    entities: usize,
+    bytes: usize,
+) -> rusqlite::Result<(Vec<Logged>, bool, Position)> {
+    let mut select = connection.prepare_cached(
+        "SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change \
+            WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq",
+    )?;
     // Own changes have a NULL origin; a peer id never is NULL, so -1 stands for "from nobody".
     let mut rows = select.query(params![seq, peer.unwrap_or(-1)])?;
     let mut page = Page::new(entities, bytes);
     let mut reader = packs::Reader::new(connection);
     while let Some(row) = rows.next()? {
         if !page.add(read_logged(row, &mut reader)?) {
-            let end = page.found.last().map_or(Position::START, |last| Position { seq: last.seq, chain: last.chain });
+            let end = page
+                .found
+                .last()
+                .map_or(Position::START, |last| Position { seq: last.seq, chain: last.chain });
             return Ok((page.found, true, end));
         }
     }
     Ok((page.found, false, end(connection)?))
 }
 
-fn read_logged(row: &rusqlite::Row<'_>, reader: &mut packs::Reader<'_>) -> rusqlite::Result<Logged> {
-    Ok(Logged { seq: row.get(0)?, chain: row.get(1)?, row: RowId(row.get(2)?), admitted_at: row.get(3)?, bytes: read_bytes(row, 4, reader)? })
+fn read_logged(
+    row: &rusqlite::Row<'_>,
+    reader: &mut packs::Reader<'_>,
+) -> rusqlite::Result<Logged> {
+    Ok(Logged {
+        seq: row.get(0)?,
+        chain: row.get(1)?,
+        row: RowId(row.get(2)?),
+        admitted_at: row.get(3)?,
+        bytes: read_bytes(row, 4, reader)?,
+    })
 }
 
 /// The change chunk of a line: `bytes`, `pack` and `seq` stand in three columns from `first` on.
-fn read_bytes(row: &rusqlite::Row<'_>, first: usize, reader: &mut packs::Reader<'_>) -> rusqlite::Result<Vec<u8>> {
+fn read_bytes(
+    row: &rusqlite::Row<'_>,
+    first: usize,
+    reader: &mut packs::Reader<'_>,
+) -> rusqlite::Result<Vec<u8>> {
     reader.bytes(row.get(first + 2)?, row.get(first + 1)?, row.get_ref(first)?.as_blob()?)
 }
 
@@ -276,7 +336,8 @@ impl Page {
     /// `false` when the change does not fit any more.
     fn add(&mut self, logged: Logged) -> bool {
         let is_new_row = !self.seen.contains(&logged.row);
-        let is_full = self.size + logged.bytes.len() > self.bytes || (is_new_row && self.seen.len() == self.entities);
+        let is_full = self.size + logged.bytes.len() > self.bytes
+            || (is_new_row && self.seen.len() == self.entities);
         if is_full && !self.found.is_empty() {
             return false;
         }
@@ -295,28 +356,45 @@ const TIME_WITHIN_BYTES: i64 = 512;
 /// # Errors
 /// When SQLite fails.
 pub fn names(connection: &Connection) -> rusqlite::Result<Vec<(u64, ChangeHash)>> {
-    let mut select = connection.prepare_cached("SELECT hash, substr(bytes, 1, ?1) FROM sync_change WHERE pack IS NULL")?;
+    let mut select = connection
+        .prepare_cached("SELECT hash, substr(bytes, 1, ?1) FROM sync_change WHERE pack IS NULL")?;
     let mut rows = select.query([TIME_WITHIN_BYTES])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push((storysync_crdt::change_time(row.get_ref(1)?.as_blob()?), ChangeHash(row.get(0)?)));
+        found.push((
+            storysync_crdt::change_time(row.get_ref(1)?.as_blob()?),
+            ChangeHash(row.get(0)?),
+        ));
     }
-    let mut select = connection.prepare_cached("SELECT hash, bytes, pack, seq FROM sync_change WHERE pack IS NOT NULL ORDER BY pack, seq")?;
+    let mut select = connection.prepare_cached(
+        "SELECT hash, bytes, pack, seq FROM sync_change WHERE pack IS NOT NULL ORDER BY pack, seq",
+    )?;
     let mut rows = select.query([])?;
     let mut reader = packs::Reader::new(connection);
     while let Some(row) = rows.next()? {
-        found.push((storysync_crdt::change_time(&read_bytes(row, 1, &mut reader)?), ChangeHash(row.get(0)?)));
+        found.push((
+            storysync_crdt::change_time(&read_bytes(row, 1, &mut reader)?),
+            ChangeHash(row.get(0)?),
+        ));
     }
     Ok(found)
 }
 
-/// Of the named changes, those after `seq`, in order, until `entities` rows or `bytes` bytes are reached. The second value tells
-/// whether more follow.
+/// Of the named changes, those after `seq`, in order, until `entities` rows or `bytes` bytes are
+/// reached. The second value tells whether more follow.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: usize, bytes: usize) -> rusqlite::Result<(Vec<Logged>, bool)> {
-    let mut select = connection.prepare_cached("SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change WHERE seq = ?1")?;
+pub fn named(
+    connection: &Connection,
+    names: &[ChangeHash],
+    seq: i64,
+    entities: usize,
+    bytes: usize,
+) -> rusqlite::Result<(Vec<Logged>, bool)> {
+    let mut select = connection.prepare_cached(
+        "SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change WHERE seq = ?1",
+    )?;
     let mut reader = packs::Reader::new(connection);
     let mut page = Page::new(entities, bytes);
     for (seq, _) in places_named(connection, names, seq)? {
@@ -328,7 +406,8 @@ pub fn named(connection: &Connection, names: &[ChangeHash], seq: i64, entities: 
     Ok((page.found, false))
 }
 
-/// In which order to ask for the named changes: their numbers in `names`, as they stand in the log. Unknown ones are left out.
+/// In which order to ask for the named changes: their numbers in `names`, as they stand in the log.
+/// Unknown ones are left out.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -336,12 +415,25 @@ pub fn order_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Resu
     Ok(places_named(connection, names, 0)?.into_iter().map(|(_, number)| number).collect())
 }
 
-/// Where the named changes after `seq` stand in the log, each with its number in `names`, in the log's order.
-fn places_named(connection: &Connection, names: &[ChangeHash], seq: i64) -> rusqlite::Result<Vec<(i64, usize)>> {
-    let mut place = connection.prepare_cached("SELECT seq FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND seq > ?2")?;
+/// Where the named changes after `seq` stand in the log, each with its number in `names`, in the
+/// log's order.
+fn places_named(
+    connection: &Connection,
+    names: &[ChangeHash],
+    seq: i64,
+) -> rusqlite::Result<Vec<(i64, usize)>> {
+    let mut place = connection.prepare_cached(
+        "SELECT seq FROM sync_change WHERE substr(hash, 1, \
+        8) = substr(?1, 1, 8) AND hash = ?1 AND seq > ?2",
+    )?;
     let mut places = Vec::with_capacity(names.len());
     for (number, name) in names.iter().enumerate() {
-        places.extend(place.query_row(params![name.0, seq], |row| row.get::<_, i64>(0)).optional()?.map(|seq| (seq, number)));
+        places.extend(
+            place
+                .query_row(params![name.0, seq], |row| row.get::<_, i64>(0))
+                .optional()?
+                .map(|seq| (seq, number)),
+        );
     }
     places.sort_unstable();
     places.dedup_by_key(|(seq, _)| *seq);
@@ -352,8 +444,13 @@ fn places_named(connection: &Connection, names: &[ChangeHash], seq: i64) -> rusq
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn rows_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Result<std::collections::HashSet<RowId>> {
-    let mut select = connection.prepare_cached("SELECT row_id FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1")?;
+pub fn rows_of(
+    connection: &Connection,
+    names: &[ChangeHash],
+) -> rusqlite::Result<std::collections::HashSet<RowId>> {
+    let mut select = connection.prepare_cached(
+        "SELECT row_id FROM sync_change WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1",
+    )?;
     let mut found = std::collections::HashSet::new();
     for name in names {
         found.extend(select.query_row([name.0], |row| row.get(0).map(RowId)).optional()?);
@@ -361,7 +458,8 @@ pub fn rows_of(connection: &Connection, names: &[ChangeHash]) -> rusqlite::Resul
     Ok(found)
 }
 
-/// Takes the changes of a row out of the log, which is only right while nobody was told of any of it.
+/// Takes the changes of a row out of the log, which is only right while nobody was told of any of
+/// it.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -380,20 +478,24 @@ pub fn has_news(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Resul
     Ok((count_between(connection, seq, end, peer)? > 0, end))
 }
 
-/// At most how many changes after `seq` up to `end` did not come from `peer`: exact, but for numbers that were given up when
-/// rows took other names. Reads no change.
+/// At most how many changes after `seq` up to `end` did not come from `peer`: exact, but for
+/// numbers that were given up when rows took other names. Reads no change.
 fn count_between(connection: &Connection, seq: i64, end: i64, peer: i64) -> rusqlite::Result<i64> {
-    let own: i64 = connection.prepare_cached("SELECT count(*) FROM sync_change WHERE origin = ?1 AND seq > ?2")?.query_row([peer, seq], |row| row.get(0))?;
+    let own: i64 = connection
+        .prepare_cached("SELECT count(*) FROM sync_change WHERE origin = ?1 AND seq > ?2")?
+        .query_row([peer, seq], |row| row.get(0))?;
     Ok((end - seq - own).max(0))
 }
 
-/// Forgets which changes after `seq` came from a peer: its log is another than it was, so what it once sent us
-/// it may no longer have.
+/// Forgets which changes after `seq` came from a peer: its log is another than it was, so what it
+/// once sent us it may no longer have.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn forget_origin(connection: &Connection, peer: i64, seq: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_change SET origin = NULL WHERE seq > ?2 AND origin = ?1")?.execute([peer, seq])?;
+    connection
+        .prepare_cached("UPDATE sync_change SET origin = NULL WHERE seq > ?2 AND origin = ?1")?
+        .execute([peer, seq])?;
     Ok(())
 }
 
@@ -420,24 +522,41 @@ pub mod pending {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn has_room(connection: &Connection, origin: Option<i64>, bytes: usize) -> rusqlite::Result<bool> {
+    pub fn has_room(
+        connection: &Connection,
+        origin: Option<i64>,
+        bytes: usize,
+    ) -> rusqlite::Result<bool> {
         let (waiting, size): (i64, i64) = connection
-            .prepare_cached("SELECT count(*), coalesce(sum(length(bytes)), 0) FROM sync_pending WHERE origin IS ?1")?
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(length(bytes)), 0) FROM sync_pending \
+                WHERE origin IS ?1",
+            )?
             .query_row([origin], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        Ok(waiting < PENDING_PER_DEVICE_MAX && size.saturating_add(bytes) <= PENDING_BYTES_PER_DEVICE_MAX)
+        Ok(waiting < PENDING_PER_DEVICE_MAX
+            && size.saturating_add(bytes) <= PENDING_BYTES_PER_DEVICE_MAX)
     }
 
     /// Puts a change aside. `false` when too much of that device's waits already.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn add(connection: &Connection, row: RowId, change: &Change, origin: Option<i64>, now_ms: i64) -> rusqlite::Result<bool> {
+    pub fn add(
+        connection: &Connection,
+        row: RowId,
+        change: &Change,
+        origin: Option<i64>,
+        now_ms: i64,
+    ) -> rusqlite::Result<bool> {
         if !has_room(connection, origin, change.bytes().len())? {
             return Ok(false);
         }
         connection
-            .prepare_cached("INSERT OR IGNORE INTO sync_pending (hash, row_id, origin, received_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached(
+                "INSERT OR IGNORE INTO sync_pending (hash, row_id, origin, \
+                received_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
             .execute(params![change.hash().0, row.0, origin, now_ms, change.bytes()])?;
         Ok(true)
     }
@@ -447,7 +566,9 @@ pub mod pending {
     /// # Errors
     /// When SQLite fails.
     pub fn expire(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
-        connection.prepare_cached("DELETE FROM sync_pending WHERE received_at < ?1")?.execute([now_ms.saturating_sub(PENDING_WITHIN_MS)])?;
+        connection
+            .prepare_cached("DELETE FROM sync_pending WHERE received_at < ?1")?
+            .execute([now_ms.saturating_sub(PENDING_WITHIN_MS)])?;
         Ok(())
     }
 
@@ -455,12 +576,19 @@ pub mod pending {
     ///
     /// # Errors
     /// When SQLite fails or a stored change is damaged.
-    pub fn of_row(connection: &Connection, row: RowId) -> Result<Vec<(Change, Option<i64>)>, LogError> {
-        let mut select = connection.prepare_cached("SELECT bytes, origin FROM sync_pending WHERE row_id = ?1")?;
+    pub fn of_row(
+        connection: &Connection,
+        row: RowId,
+    ) -> Result<Vec<(Change, Option<i64>)>, LogError> {
+        let mut select = connection
+            .prepare_cached("SELECT bytes, origin FROM sync_pending WHERE row_id = ?1")?;
         let mut rows = select.query([row.0])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            found.push((Change::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?, row.get(1)?));
+            found.push((
+                Change::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?,
+                row.get(1)?,
+            ));
         }
         Ok(found)
     }

@@ -24,8 +24,10 @@ const NODE: &[(&str, &str)] = &[
     ("V13__renamed", include_str!("../../migrations/node/V13__renamed.sql")),
 ];
 /// Migrations of the file of trust.
-const TRUST: &[(&str, &str)] =
-    &[("V1__devices", include_str!("../../migrations/trust/V1__devices.sql")), ("V2__vigilance", include_str!("../../migrations/trust/V2__vigilance.sql"))];
+const TRUST: &[(&str, &str)] = &[
+    ("V1__devices", include_str!("../../migrations/trust/V1__devices.sql")),
+    ("V2__vigilance", include_str!("../../migrations/trust/V2__vigilance.sql")),
+];
 /// Storymaster's own tables, for a new database.
 const STORYMASTER: &str = include_str!("../../migrations/storymaster/V1__schema.sql");
 
@@ -40,7 +42,10 @@ struct OpenTransaction<'c>(&'c Connection);
 impl Transaction for OpenTransaction<'_> {
     type Error = rusqlite::Error;
 
-    fn execute<'a, T: Iterator<Item = &'a str>>(&mut self, queries: T) -> Result<usize, Self::Error> {
+    fn execute<'a, T: Iterator<Item = &'a str>>(
+        &mut self,
+        queries: T,
+    ) -> Result<usize, Self::Error> {
         let mut count = 0;
         for query in queries {
             self.0.execute_batch(query)?;
@@ -56,11 +61,26 @@ impl Query<Vec<Migration>> for OpenTransaction<'_> {
         let mut rows = statement.query([])?;
         let mut applied = Vec::new();
         while let Some(row) = rows.next()? {
-            let (version, name, applied_on, checksum): (i32, String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            let applied_on = time::OffsetDateTime::parse(&applied_on, &time::format_description::well_known::Rfc3339)
-                .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
-            let checksum =
-                checksum.parse::<u64>().map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, Box::new(error)))?;
+            let (version, name, applied_on, checksum): (i32, String, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let applied_on = time::OffsetDateTime::parse(
+                &applied_on,
+                &time::format_description::well_known::Rfc3339,
+            )
+            .map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(
+                    2,
+                    rusqlite::types::Type::Text,
+                    Box::new(error),
+                )
+            })?;
+            let checksum = checksum.parse::<u64>().map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(
+                    3,
+                    rusqlite::types::Type::Text,
+                    Box::new(error),
+                )
+            })?;
             applied.push(Migration::applied(version, name, applied_on, checksum));
         }
         Ok(applied)
@@ -104,15 +124,18 @@ pub fn create_storymaster(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(STORYMASTER)
 }
 
-/// Drops the indexes of our largest tables while they are empty, and returns the SQL that makes them
-/// again: building an index at once is faster than row by row.
+/// Drops the indexes of our largest tables while they are empty, and returns the SQL that makes
+/// them again: building an index at once is faster than row by row.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn drop_indexes(connection: &Connection) -> rusqlite::Result<String> {
-    let mut list =
-        connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ('sync_row', 'sync_change')")?;
-    let indexes: Vec<(String, String)> = list.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let mut list = connection.prepare(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS \
+            NOT NULL AND tbl_name IN ('sync_row', 'sync_change')",
+    )?;
+    let indexes: Vec<(String, String)> =
+        list.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (name, _) in &indexes {
         connection.execute_batch(&format!("DROP INDEX {name}"))?;
     }
@@ -127,7 +150,8 @@ pub fn node_progress(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     progress(connection, NODE)
 }
 
-/// Whether the file of trust needs nothing. Reads only: a command that starts is not kept from its work by reading migrations.
+/// Whether the file of trust needs nothing. Reads only: a command that starts is not kept from its
+/// work by reading migrations.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -136,7 +160,16 @@ pub fn is_trust_current(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 fn progress(connection: &Connection, migrations: &[(&str, &str)]) -> rusqlite::Result<(i64, i64)> {
-    let exists: bool = connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)", [BOOKKEEPING_TABLE], |row| row.get(0))?;
-    let applied = if exists { connection.query_row(&format!("SELECT count(*) FROM {BOOKKEEPING_TABLE}"), [], |row| row.get(0))? } else { 0 };
+    let exists: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)",
+        [BOOKKEEPING_TABLE],
+        |row| row.get(0),
+    )?;
+    let applied = if exists {
+        connection
+            .query_row(&format!("SELECT count(*) FROM {BOOKKEEPING_TABLE}"), [], |row| row.get(0))?
+    } else {
+        0
+    };
     Ok((applied, i64::try_from(migrations.len()).unwrap_or(i64::MAX)))
 }

@@ -1,6 +1,8 @@
-//! The node's own tables: in the app's file the change log, rows, references and peers (`log`, `packs`,
-//! `rows`, `references`, `peers`, `outbox`), clashes, brakes and notices (`clashes`, `brakes`, `notices`), renamed columns (`renamed`); in the data directory the devices we trust (`trust`), our keys (`key_file`), whose file is served (`file_lock`)
-//! and how far logs had come (`anchor`).
+//! The node's own tables: in the app's file the change log, rows, references and peers (`log`,
+//! `packs`, `rows`, `references`, `peers`, `outbox`), clashes, brakes and notices (`clashes`,
+//! `brakes`, `notices`), renamed columns (`renamed`); in the data directory the devices we trust
+//! (`trust`), our keys (`key_file`), whose file is served (`file_lock`) and how far logs had come
+//! (`anchor`).
 //!
 //! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
 

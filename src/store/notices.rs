@@ -1,5 +1,5 @@
-//! Texts from elsewhere that gave way here, where nobody can say whether the app's user had read them: told, and taken back
-//! in one step, until somebody has looked at them.
+//! Texts from elsewhere that gave way here, where nobody can say whether the app's user had read
+//! them: told, and taken back in one step, until somebody has looked at them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use storysync_crdt::ChangeHash;
@@ -28,11 +28,22 @@ pub struct Notice {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn note(connection: &Connection, row: RowId, column: &str, change: &ChangeHash, now_ms: i64) -> rusqlite::Result<()> {
+pub fn note(
+    connection: &Connection,
+    row: RowId,
+    column: &str,
+    change: &ChangeHash,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT OR IGNORE INTO sync_notice (row_id, column_name, hash, at) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT OR IGNORE INTO sync_notice (row_id, column_name, hash, at) VALUES \
+            (?1, ?2, ?3, ?4)",
+        )?
         .execute(params![row.0, column, change.0, now_ms])?;
-    connection.prepare_cached("DELETE FROM sync_notice WHERE at <= ?1")?.execute([now_ms.saturating_sub(TOLD_MS_MAX)])?;
+    connection
+        .prepare_cached("DELETE FROM sync_notice WHERE at <= ?1")?
+        .execute([now_ms.saturating_sub(TOLD_MS_MAX)])?;
     Ok(())
 }
 
@@ -42,7 +53,10 @@ pub fn note(connection: &Connection, row: RowId, column: &str, change: &ChangeHa
 /// When SQLite fails.
 pub fn open(connection: &Connection, now_ms: i64, limit: i64) -> rusqlite::Result<Vec<Notice>> {
     connection
-        .prepare_cached("SELECT id, row_id, column_name, hash, at FROM sync_notice WHERE ended_at IS NULL AND at > ?1 ORDER BY at, id LIMIT ?2")?
+        .prepare_cached(
+            "SELECT id, row_id, column_name, hash, at FROM sync_notice WHERE ended_at \
+            IS NULL AND at > ?1 ORDER BY at, id LIMIT ?2",
+        )?
         .query_map(params![now_ms.saturating_sub(TOLD_MS_MAX), limit], read)?
         .filter_map(Result::transpose)
         .collect()
@@ -54,7 +68,10 @@ pub fn open(connection: &Connection, now_ms: i64, limit: i64) -> rusqlite::Resul
 /// When SQLite fails.
 pub fn find(connection: &Connection, id: i64) -> rusqlite::Result<Option<Notice>> {
     let found = connection
-        .prepare_cached("SELECT id, row_id, column_name, hash, at FROM sync_notice WHERE id = ?1 AND ended_at IS NULL")?
+        .prepare_cached(
+            "SELECT id, row_id, column_name, hash, at FROM sync_notice WHERE id = ?1 \
+            AND ended_at IS NULL",
+        )?
         .query_row([id], read)
         .optional()?;
     Ok(found.flatten())
@@ -63,7 +80,13 @@ pub fn find(connection: &Connection, id: i64) -> rusqlite::Result<Option<Notice>
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Notice>> {
     let hash: Vec<u8> = row.get(3)?;
     let Some(change) = ChangeHash::from_slice(&hash) else { return Ok(None) };
-    Ok(Some(Notice { id: row.get(0)?, row: RowId(row.get(1)?), column: row.get(2)?, change, at_ms: row.get(4)? }))
+    Ok(Some(Notice {
+        id: row.get(0)?,
+        row: RowId(row.get(1)?),
+        column: row.get(2)?,
+        change,
+        at_ms: row.get(4)?,
+    }))
 }
 
 /// Tells a notice no more.
@@ -71,6 +94,8 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Notice>> {
 /// # Errors
 /// When SQLite fails.
 pub fn end(connection: &Connection, id: i64, now_ms: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_notice SET ended_at = ?2 WHERE id = ?1")?.execute(params![id, now_ms])?;
+    connection
+        .prepare_cached("UPDATE sync_notice SET ended_at = ?2 WHERE id = ?1")?
+        .execute(params![id, now_ms])?;
     Ok(())
 }

@@ -13,7 +13,8 @@ pub enum Operation {
     Deleted,
     /// A row may have been displaced by INSERT OR REPLACE.
     PerhapsReplaced,
-    /// A row is to be inserted under an id that was named, where another stands or was deleted a moment ago.
+    /// A row is to be inserted under an id that was named, where another stands or was deleted a
+    /// moment ago.
     Placed,
     /// An update put another `sync_uuid` into the row.
     UuidChanged,
@@ -41,7 +42,10 @@ pub struct Hint {
 /// # Errors
 /// When SQLite fails.
 pub fn take(connection: &Connection) -> rusqlite::Result<Vec<Hint>> {
-    let mut select = connection.prepare_cached("SELECT table_name, operation, local_id, sync_uuid, base_version, at FROM sync_outbox ORDER BY seq")?;
+    let mut select = connection.prepare_cached(
+        "SELECT table_name, operation, local_id, sync_uuid, \
+        base_version, at FROM sync_outbox ORDER BY seq",
+    )?;
     let mut rows = select.query([])?;
     let mut hints = Vec::new();
     while let Some(row) = rows.next()? {
@@ -54,8 +58,19 @@ pub fn take(connection: &Connection) -> rusqlite::Result<Vec<Hint>> {
             _ => Operation::Updated,
         };
         // Whatever stands in the app's column: bytes, or text that is none, name no row.
-        let uuid = row.get_ref(3)?.as_bytes_or_null()?.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned);
-        hints.push(Hint { table: row.get(0)?, operation, local_id: row.get(2)?, uuid, base_version: row.get(4)?, at: row.get(5)? });
+        let uuid = row
+            .get_ref(3)?
+            .as_bytes_or_null()?
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .map(str::to_owned);
+        hints.push(Hint {
+            table: row.get(0)?,
+            operation,
+            local_id: row.get(2)?,
+            uuid,
+            base_version: row.get(4)?,
+            at: row.get(5)?,
+        });
     }
     if !hints.is_empty() {
         connection.prepare_cached("DELETE FROM sync_outbox")?.execute([])?;
@@ -68,7 +83,9 @@ pub fn take(connection: &Connection) -> rusqlite::Result<Vec<Hint>> {
 /// # Errors
 /// When SQLite fails.
 pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM sync_outbox)")?.query_row([], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM sync_outbox)")?
+        .query_row([], |row| row.get(0))
 }
 
 /// Who writes, as our triggers are told.

@@ -1,5 +1,6 @@
-//! Packs: older changes of one row, compressed together, because each tells nearly what the one before it told. What is read
-//! out of a pack is byte for byte what went in, so that neither peers nor hashes see a difference.
+//! Packs: older changes of one row, compressed together, because each tells nearly what the one
+//! before it told. What is read out of a pack is byte for byte what went in, so that neither peers
+//! nor hashes see a difference.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,8 @@ pub const PACK_CHANGES: usize = 32;
 pub const UNPACKED_CHANGES: usize = 16;
 /// Bytes of change chunks in one pack, unless one change alone is larger.
 const PACK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes a pack may claim to hold: a change of the largest size beside the others, with room to spare.
+/// Bytes a pack may claim to hold: a change of the largest size beside the others, with room to
+/// spare.
 const PACK_CLAIM_MAX: usize = 4 * PACK_BYTES_MAX;
 /// How hard to compress: about 200 MB/s.
 const LEVEL: i32 = 3;
@@ -24,20 +26,23 @@ const OPEN_MAX: usize = 8;
 /// Bytes before each chunk: its seq and its length.
 const FRAME_BYTES: usize = 16;
 
-/// Compresses the older changes of a row, as long as there are so many that a pack is full and the newest still stand by themselves.
-/// Returns how many packs were made.
+/// Compresses the older changes of a row, as long as there are so many that a pack is full and the
+/// newest still stand by themselves. Returns how many packs were made.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn pack(connection: &Connection, row: RowId) -> rusqlite::Result<usize> {
     let (standing, oldest): (i64, Option<i64>) = connection
-        .prepare_cached("SELECT count(*), min(seq) FROM sync_change WHERE row_id = ?1 AND pack IS NULL")?
+        .prepare_cached(
+            "SELECT count(*), min(seq) FROM sync_change WHERE row_id = ?1 AND pack IS NULL",
+        )?
         .query_row([row.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut standing = usize::try_from(standing).unwrap_or(0);
     let (mut made, mut from) = (0, oldest.unwrap_or(0));
     while standing >= PACK_CHANGES + UNPACKED_CHANGES {
         let (packed, last) = pack_once(connection, row, from)?;
-        (standing, from, made) = (standing.saturating_sub(packed.max(1)), last.saturating_add(1), made + 1);
+        (standing, from, made) =
+            (standing.saturating_sub(packed.max(1)), last.saturating_add(1), made + 1);
     }
     Ok(made)
 }
@@ -46,7 +51,8 @@ pub fn pack(connection: &Connection, row: RowId) -> rusqlite::Result<usize> {
 fn pack_once(connection: &Connection, row: RowId, from: i64) -> rusqlite::Result<(usize, i64)> {
     let (mut lines, mut content) = (Vec::with_capacity(PACK_CHANGES), Vec::new());
     let mut select = connection.prepare_cached(
-        "SELECT bytes, seq, hash, chain, origin, admitted_at, came_from FROM sync_change WHERE row_id = ?1 AND seq >= ?2 AND pack IS NULL ORDER BY seq",
+        "SELECT bytes, seq, hash, chain, origin, admitted_at, came_from FROM sync_change WHERE \
+            row_id = ?1 AND seq >= ?2 AND pack IS NULL ORDER BY seq",
     )?;
     let mut changes = select.query([row.0, from])?;
     while let Some(change) = changes.next()?.filter(|_| lines.len() < PACK_CHANGES) {
@@ -68,20 +74,21 @@ fn pack_once(connection: &Connection, row: RowId, from: i64) -> rusqlite::Result
         lines.push(line);
     }
     drop(changes);
-    let packed = compress(&content).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    connection.prepare_cached("INSERT INTO sync_pack (row_id, size, bytes) VALUES (?1, ?2, ?3)")?.execute(params![
-        row.0,
-        i64::try_from(content.len()).unwrap_or(i64::MAX),
-        packed
-    ])?;
+    let packed = compress(&content)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    connection
+        .prepare_cached("INSERT INTO sync_pack (row_id, size, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![row.0, i64::try_from(content.len()).unwrap_or(i64::MAX), packed])?;
     let pack = connection.last_insert_rowid();
-    // Taken out and put in again: SQLite gives pages that have become empty back only when lines are deleted, not when they shrink.
+    // Taken out and put in again: SQLite gives pages that have become empty back only when lines
+    // are deleted, not when they shrink.
     let mut take_out = connection.prepare_cached("DELETE FROM sync_change WHERE seq = ?1")?;
     for line in &lines {
         take_out.execute([line.seq])?;
     }
     let mut put_in = connection.prepare_cached(
-        "INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes, came_from, pack) VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'', ?7, ?8)",
+        "INSERT INTO sync_change (seq, row_id, hash, chain, origin, admitted_at, bytes, came_from, \
+            pack) VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'', ?7, ?8)",
     )?;
     let (count, last) = (lines.len(), lines.last().map_or(from, |line| line.seq));
     for Line { seq, hash, chain, origin, admitted_at, came_from } in lines {
@@ -132,7 +139,8 @@ pub fn forget_row(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Reads change chunks, those in packs included. The packs read last stay open, because neighbours are asked for one after the other.
+/// Reads change chunks, those in packs included. The packs read last stay open, because neighbours
+/// are asked for one after the other.
 #[derive(Debug)]
 pub struct Reader<'c> {
     connection: &'c Connection,
@@ -150,7 +158,12 @@ impl<'c> Reader<'c> {
     ///
     /// # Errors
     /// When SQLite fails, or the pack is damaged.
-    pub fn bytes(&mut self, seq: i64, pack: Option<i64>, stored: &[u8]) -> rusqlite::Result<Vec<u8>> {
+    pub fn bytes(
+        &mut self,
+        seq: i64,
+        pack: Option<i64>,
+        stored: &[u8],
+    ) -> rusqlite::Result<Vec<u8>> {
         let Some(id) = pack else { return Ok(stored.to_vec()) };
         if !self.open.iter().any(|open| open.id == id) {
             self.open.truncate(OPEN_MAX - 1);
@@ -176,7 +189,8 @@ impl Pack {
             .ok_or_else(|| damaged(id, "it is missing"))?;
         let claimed = usize::try_from(size).ok().filter(|size| *size <= PACK_CLAIM_MAX);
         let size = claimed.ok_or_else(|| damaged(id, "it claims to be larger than any pack"))?;
-        let content = zstd::bulk::decompress(&packed, size).map_err(|error| damaged(id, &error.to_string()))?;
+        let content = zstd::bulk::decompress(&packed, size)
+            .map_err(|error| damaged(id, &error.to_string()))?;
         Ok(Self { id, content })
     }
 
@@ -196,6 +210,9 @@ impl Pack {
 }
 
 fn damaged(id: i64, why: &str) -> rusqlite::Error {
-    let words = format!("pack {id} of the change log is damaged: {why}; restore a backup, the other devices bring the newer edits back");
+    let words = format!(
+        "pack {id} of the change log is damaged: {why}; restore a backup, the other devices bring \
+            the newer edits back"
+    );
     rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, words.into())
 }

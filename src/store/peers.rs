@@ -1,5 +1,5 @@
-//! How far each device and we have told each other everything, and the documented tables people read:
-//! `sync_device`, `sync_log`.
+//! How far each device and we have told each other everything, and the documented tables people
+//! read: `sync_device`, `sync_log`.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use storysync_crdt::Stamp;
@@ -31,7 +31,9 @@ pub struct Peer {
 /// # Errors
 /// When SQLite fails.
 pub fn find_or_create(connection: &Connection, device_id: &str) -> rusqlite::Result<Peer> {
-    connection.prepare_cached("INSERT OR IGNORE INTO sync_peer (device_id, pushed_seq) VALUES (?1, 0)")?.execute([device_id])?;
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO sync_peer (device_id, pushed_seq) VALUES (?1, 0)")?
+        .execute([device_id])?;
     find(connection, device_id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
@@ -41,7 +43,10 @@ pub fn find_or_create(connection: &Connection, device_id: &str) -> rusqlite::Res
 /// When SQLite fails.
 pub fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option<Peer>> {
     connection
-        .prepare_cached("SELECT id, pull_cursor, pushed_seq, peer_epoch, told_epoch, last_sync_at FROM sync_peer WHERE device_id = ?1")?
+        .prepare_cached(
+            "SELECT id, pull_cursor, pushed_seq, peer_epoch, told_epoch, last_sync_at \
+            FROM sync_peer WHERE device_id = ?1",
+        )?
         .query_row([device_id], |row| {
             Ok(Peer {
                 id: row.get(0)?,
@@ -60,7 +65,10 @@ pub fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option
 /// # Errors
 /// When SQLite fails.
 pub fn device_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<String>> {
-    connection.prepare_cached("SELECT device_id FROM sync_peer WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()
+    connection
+        .prepare_cached("SELECT device_id FROM sync_peer WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()
 }
 
 /// Writes what changed about a peer back.
@@ -69,8 +77,18 @@ pub fn device_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<St
 /// When SQLite fails.
 pub fn save(connection: &Connection, peer: &Peer) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE sync_peer SET pull_cursor = ?2, pushed_seq = ?3, peer_epoch = ?4, told_epoch = ?5, last_sync_at = ?6 WHERE id = ?1")?
-        .execute(params![peer.id, peer.pull_cursor, peer.pushed_seq, peer.peer_epoch, peer.told_epoch, peer.last_sync_at])?;
+        .prepare_cached(
+            "UPDATE sync_peer SET pull_cursor = ?2, pushed_seq = ?3, peer_epoch = ?4, \
+            told_epoch = ?5, last_sync_at = ?6 WHERE id = ?1",
+        )?
+        .execute(params![
+            peer.id,
+            peer.pull_cursor,
+            peer.pushed_seq,
+            peer.peer_epoch,
+            peer.told_epoch,
+            peer.last_sync_at
+        ])?;
     Ok(())
 }
 
@@ -89,38 +107,68 @@ pub struct MirroredDevice {
     pub is_active: bool,
 }
 
-/// Makes `sync_device` show exactly the active `devices`; others (of an old server, revoked) stay, inactive.
+/// Makes `sync_device` show exactly the active `devices`; others (of an old server, revoked) stay,
+/// inactive.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn mirror(connection: &Connection, devices: &[MirroredDevice], now: Stamp) -> rusqlite::Result<()> {
+pub fn mirror(
+    connection: &Connection,
+    devices: &[MirroredDevice],
+    now: Stamp,
+) -> rusqlite::Result<()> {
     let now = now.to_table_text();
-    let active: Vec<&str> = devices.iter().filter(|device| device.is_active).map(|device| device.device_id.as_str()).collect();
+    let active: Vec<&str> = devices
+        .iter()
+        .filter(|device| device.is_active)
+        .map(|device| device.device_id.as_str())
+        .collect();
     let known: Vec<(String, bool)> = connection
         .prepare_cached("SELECT device_id, is_active FROM sync_device")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (device_id, is_active) in &known {
         if *is_active && !active.contains(&device_id.as_str()) {
-            connection.prepare_cached("UPDATE sync_device SET is_active = 0, updated_at = ?2 WHERE device_id = ?1")?.execute([device_id, &now])?;
+            connection
+                .prepare_cached(
+                    "UPDATE sync_device SET is_active = 0, updated_at = ?2 WHERE device_id = ?1",
+                )?
+                .execute([device_id, &now])?;
         }
     }
     for device in devices {
         if known.iter().any(|(known, _)| *known == device.device_id) {
             connection
                 .prepare_cached(
-                    "UPDATE sync_device SET device_name = ?2, last_sync_at = ?3, is_active = ?4, updated_at = ?5 WHERE device_id = ?1 \
+                    "UPDATE sync_device SET device_name = ?2, last_sync_at = ?3, is_active = ?4, \
+                        updated_at = ?5 WHERE device_id = ?1 \
                      AND (device_name IS NOT ?2 OR last_sync_at IS NOT ?3 OR is_active IS NOT ?4)",
                 )?
-                .execute(params![device.device_id, device.name, device.last_sync_at, device.is_active, now])?;
+                .execute(params![
+                    device.device_id,
+                    device.name,
+                    device.last_sync_at,
+                    device.is_active,
+                    now
+                ])?;
         } else {
-            // The documented column wants something unique; the token itself never stands in the app's file.
+            // The documented column wants something unique; the token itself never stands in the
+            // app's file.
             connection
                 .prepare_cached(
-                    "INSERT INTO sync_device (device_id, device_name, auth_token, last_sync_at, is_active, sync_uuid, created_at, updated_at, version) \
-                     VALUES (?1, ?2, 'storysync:' || ?1, ?3, ?4, lower(hex(randomblob(16))), ?5, ?6, 1)",
+                    "INSERT INTO sync_device (device_id, device_name, auth_token, last_sync_at, \
+                        is_active, sync_uuid, created_at, updated_at, version) \
+                     VALUES (?1, ?2, 'storysync:' || ?1, ?3, ?4, lower(hex(randomblob(16))), ?5, \
+                     ?6, 1)",
                 )?
-                .execute(params![device.device_id, device.name, device.last_sync_at, device.is_active, device.created_at, now])?;
+                .execute(params![
+                    device.device_id,
+                    device.name,
+                    device.last_sync_at,
+                    device.is_active,
+                    device.created_at,
+                    now
+                ])?;
         }
     }
     Ok(())
@@ -132,9 +180,18 @@ pub fn mirror(connection: &Connection, devices: &[MirroredDevice], now: Stamp) -
 /// When SQLite fails.
 pub fn mirrored(connection: &Connection) -> rusqlite::Result<Vec<MirroredDevice>> {
     connection
-        .prepare_cached("SELECT device_id, device_name, last_sync_at, created_at, is_active FROM sync_device ORDER BY id")?
+        .prepare_cached(
+            "SELECT device_id, device_name, last_sync_at, created_at, is_active FROM \
+            sync_device ORDER BY id",
+        )?
         .query_map([], |row| {
-            Ok(MirroredDevice { device_id: row.get(0)?, name: row.get(1)?, last_sync_at: row.get(2)?, created_at: row.get(3)?, is_active: row.get(4)? })
+            Ok(MirroredDevice {
+                device_id: row.get(0)?,
+                name: row.get(1)?,
+                last_sync_at: row.get(2)?,
+                created_at: row.get(3)?,
+                is_active: row.get(4)?,
+            })
         })?
         .collect()
 }
@@ -166,11 +223,20 @@ impl LoggedOperation {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn note(connection: &Connection, device_id: &str, table: &str, local_id: i64, operation: LoggedOperation, now: &str) -> rusqlite::Result<()> {
+pub fn note(
+    connection: &Connection,
+    device_id: &str,
+    table: &str,
+    local_id: i64,
+    operation: LoggedOperation,
+    now: &str,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO sync_log (device_id, entity_type, entity_id, operation, synced_at, sync_uuid, created_at, updated_at, version) \
-             SELECT id, ?2, ?3, ?4, ?5, lower(hex(randomblob(16))), ?5, ?5, 1 FROM sync_device WHERE device_id = ?1",
+            "INSERT INTO sync_log (device_id, entity_type, entity_id, operation, synced_at, \
+                sync_uuid, created_at, updated_at, version) \
+             SELECT id, ?2, ?3, ?4, ?5, lower(hex(randomblob(16))), ?5, ?5, 1 FROM sync_device \
+             WHERE device_id = ?1",
         )?
         .execute(params![device_id, table, local_id, operation.as_str(), now])?;
     Ok(())
@@ -181,7 +247,9 @@ pub fn note(connection: &Connection, device_id: &str, table: &str, local_id: i64
 /// # Errors
 /// When SQLite fails.
 pub fn trim_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM sync_log WHERE id <= (SELECT max(id) FROM sync_log) - ?1")?.execute([LOG_LINES_MAX])?;
+    connection
+        .prepare_cached("DELETE FROM sync_log WHERE id <= (SELECT max(id) FROM sync_log) - ?1")?
+        .execute([LOG_LINES_MAX])?;
     Ok(())
 }
 
@@ -206,7 +274,8 @@ pub struct LogLine {
     pub row_name: Option<String>,
 }
 
-const LOG_LINE: &str = "SELECT l.synced_at, coalesce(d.device_id, ''), coalesce(d.device_name, ''), l.entity_type, l.entity_id, l.operation \
+const LOG_LINE: &str = "SELECT l.synced_at, coalesce(d.device_id, ''), coalesce(d.device_name, \
+    ''), l.entity_type, l.entity_id, l.operation \
                         FROM sync_log AS l LEFT JOIN sync_device AS d ON d.id = l.device_id";
 
 fn log_line(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogLine> {
@@ -227,16 +296,26 @@ fn log_line(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogLine> {
 /// # Errors
 /// When SQLite fails.
 pub fn log_lines(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<LogLine>> {
-    connection.prepare_cached(&format!("{LOG_LINE} ORDER BY l.id DESC LIMIT ?1"))?.query_map([limit], log_line)?.collect()
+    connection
+        .prepare_cached(&format!("{LOG_LINE} ORDER BY l.id DESC LIMIT ?1"))?
+        .query_map([limit], log_line)?
+        .collect()
 }
 
 /// The newest lines about the row that has, or had, a local id.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn log_lines_at(connection: &Connection, table: &str, local_id: i64, limit: i64) -> rusqlite::Result<Vec<LogLine>> {
+pub fn log_lines_at(
+    connection: &Connection,
+    table: &str,
+    local_id: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<LogLine>> {
     connection
-        .prepare_cached(&format!("{LOG_LINE} WHERE l.entity_type = ?1 AND l.entity_id = ?2 ORDER BY l.id DESC LIMIT ?3"))?
+        .prepare_cached(&format!(
+            "{LOG_LINE} WHERE l.entity_type = ?1 AND l.entity_id = ?2 ORDER BY l.id DESC LIMIT ?3"
+        ))?
         .query_map(params![table, local_id, limit], log_line)?
         .collect()
 }
@@ -245,10 +324,16 @@ pub fn log_lines_at(connection: &Connection, table: &str, local_id: i64, limit: 
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn note_served(connection: &Connection, peer: i64, row: RowId, seq: i64) -> rusqlite::Result<()> {
+pub fn note_served(
+    connection: &Connection,
+    peer: i64,
+    row: RowId,
+    seq: i64,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO sync_served (peer_id, row_id, seq) VALUES (?1, ?2, ?3) ON CONFLICT (peer_id, row_id) DO UPDATE SET seq = ?3 WHERE seq < ?3",
+            "INSERT INTO sync_served (peer_id, row_id, seq) VALUES (?1, ?2, ?3) ON CONFLICT \
+                (peer_id, row_id) DO UPDATE SET seq = ?3 WHERE seq < ?3",
         )?
         .execute([peer, row.0, seq])?;
     Ok(())
@@ -259,7 +344,9 @@ pub fn note_served(connection: &Connection, peer: i64, row: RowId, seq: i64) -> 
 /// # Errors
 /// When SQLite fails.
 pub fn served(connection: &Connection, peer: i64, row: RowId) -> rusqlite::Result<i64> {
-    let seq =
-        connection.prepare_cached("SELECT seq FROM sync_served WHERE peer_id = ?1 AND row_id = ?2")?.query_row([peer, row.0], |row| row.get(0)).optional()?;
+    let seq = connection
+        .prepare_cached("SELECT seq FROM sync_served WHERE peer_id = ?1 AND row_id = ?2")?
+        .query_row([peer, row.0], |row| row.get(0))
+        .optional()?;
     Ok(seq.unwrap_or(0))
 }

@@ -1,5 +1,5 @@
-//! Which rows refer to which, so that arrivals and departures find their referrers; and which hold an integer under which no row
-//! stands (yet).
+//! Which rows refer to which, so that arrivals and departures find their referrers; and which hold
+//! an integer under which no row stands (yet).
 
 use rusqlite::{Connection, params};
 
@@ -9,7 +9,11 @@ use super::rows::{RowId, TableId};
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set(connection: &Connection, referrer: RowId, targets: &[(RowId, String)]) -> rusqlite::Result<()> {
+pub fn set(
+    connection: &Connection,
+    referrer: RowId,
+    targets: &[(RowId, String)],
+) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM sync_ref WHERE referrer = ?1")?.execute([referrer.0])?;
     for (target, column) in targets {
         add(connection, *target, referrer, column)?;
@@ -21,9 +25,16 @@ pub fn set(connection: &Connection, referrer: RowId, targets: &[(RowId, String)]
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn add(connection: &Connection, target: RowId, referrer: RowId, column: &str) -> rusqlite::Result<()> {
+pub fn add(
+    connection: &Connection,
+    target: RowId,
+    referrer: RowId,
+    column: &str,
+) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT OR IGNORE INTO sync_ref (target, referrer, column_name) VALUES (?1, ?2, ?3)")?
+        .prepare_cached(
+            "INSERT OR IGNORE INTO sync_ref (target, referrer, column_name) VALUES (?1, ?2, ?3)",
+        )?
         .execute(params![target.0, referrer.0, column])?;
     Ok(())
 }
@@ -32,9 +43,17 @@ pub fn add(connection: &Connection, target: RowId, referrer: RowId, column: &str
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn add_dangling(connection: &Connection, table: TableId, local_id: i64, referrer: RowId) -> rusqlite::Result<()> {
+pub fn add_dangling(
+    connection: &Connection,
+    table: TableId,
+    local_id: i64,
+    referrer: RowId,
+) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT OR IGNORE INTO sync_dangling (table_id, local_id, referrer) VALUES (?1, ?2, ?3)")?
+        .prepare_cached(
+            "INSERT OR IGNORE INTO sync_dangling (table_id, local_id, referrer) VALUES \
+            (?1, ?2, ?3)",
+        )?
         .execute([table.0, local_id, referrer.0])?;
     Ok(())
 }
@@ -43,9 +62,15 @@ pub fn add_dangling(connection: &Connection, table: TableId, local_id: i64, refe
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn is_dangling(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<bool> {
+pub fn is_dangling(
+    connection: &Connection,
+    table: TableId,
+    local_id: i64,
+) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2)",
+        )?
         .query_row([table.0, local_id], |row| row.get(0))
 }
 
@@ -53,13 +78,19 @@ pub fn is_dangling(connection: &Connection, table: TableId, local_id: i64) -> ru
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn take_dangling(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<Vec<RowId>> {
+pub fn take_dangling(
+    connection: &Connection,
+    table: TableId,
+    local_id: i64,
+) -> rusqlite::Result<Vec<RowId>> {
     let found: Vec<RowId> = connection
         .prepare_cached("SELECT referrer FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2")?
         .query_map([table.0, local_id], |row| row.get(0).map(RowId))?
         .collect::<Result<_, _>>()?;
     if !found.is_empty() {
-        connection.prepare_cached("DELETE FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2")?.execute([table.0, local_id])?;
+        connection
+            .prepare_cached("DELETE FROM sync_dangling WHERE table_id = ?1 AND local_id = ?2")?
+            .execute([table.0, local_id])?;
     }
     Ok(found)
 }
@@ -70,7 +101,9 @@ pub fn take_dangling(connection: &Connection, table: TableId, local_id: i64) -> 
 /// When SQLite fails.
 pub fn referrers(connection: &Connection, target: RowId) -> rusqlite::Result<Vec<RowId>> {
     connection
-        .prepare_cached("SELECT DISTINCT referrer FROM sync_ref WHERE target = ?1 ORDER BY referrer")?
+        .prepare_cached(
+            "SELECT DISTINCT referrer FROM sync_ref WHERE target = ?1 ORDER BY referrer",
+        )?
         .query_map([target.0], |row| row.get(0).map(RowId))?
         .collect()
 }
@@ -79,9 +112,15 @@ pub fn referrers(connection: &Connection, target: RowId) -> rusqlite::Result<Vec
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn referrers_by_column(connection: &Connection, target: RowId) -> rusqlite::Result<Vec<(RowId, String)>> {
+pub fn referrers_by_column(
+    connection: &Connection,
+    target: RowId,
+) -> rusqlite::Result<Vec<(RowId, String)>> {
     connection
-        .prepare_cached("SELECT referrer, column_name FROM sync_ref WHERE target = ?1 ORDER BY referrer, column_name")?
+        .prepare_cached(
+            "SELECT referrer, column_name FROM sync_ref WHERE target = ?1 ORDER BY \
+            referrer, column_name",
+        )?
         .query_map([target.0], |row| Ok((RowId(row.get(0)?), row.get(1)?)))?
         .collect()
 }
@@ -92,7 +131,10 @@ pub fn referrers_by_column(connection: &Connection, target: RowId) -> rusqlite::
 /// When SQLite fails.
 pub fn of(connection: &Connection, referrer: RowId) -> rusqlite::Result<Vec<(RowId, String)>> {
     connection
-        .prepare_cached("SELECT target, column_name FROM sync_ref WHERE referrer = ?1 ORDER BY target, column_name")?
+        .prepare_cached(
+            "SELECT target, column_name FROM sync_ref WHERE referrer = ?1 ORDER BY \
+            target, column_name",
+        )?
         .query_map([referrer.0], |row| Ok((RowId(row.get(0)?), row.get(1)?)))?
         .collect()
 }

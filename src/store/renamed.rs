@@ -21,14 +21,27 @@ pub struct Renamed {
 /// When SQLite fails.
 pub fn all(connection: &Connection) -> rusqlite::Result<Vec<Renamed>> {
     let exists: bool = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sync_renamed')")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name \
+            = 'sync_renamed')",
+        )?
         .query_row([], |row| row.get(0))?;
     if !exists {
         return Ok(Vec::new());
     }
     connection
-        .prepare_cached("SELECT table_name, column_name, name, taken_over FROM sync_renamed ORDER BY column_name <> '', table_name, column_name")?
-        .query_map([], |row| Ok(Renamed { table: row.get(0)?, column: row.get(1)?, name: row.get(2)?, is_taken_over: row.get(3)? }))?
+        .prepare_cached(
+            "SELECT table_name, column_name, name, taken_over FROM sync_renamed ORDER \
+            BY column_name <> '', table_name, column_name",
+        )?
+        .query_map([], |row| {
+            Ok(Renamed {
+                table: row.get(0)?,
+                column: row.get(1)?,
+                name: row.get(2)?,
+                is_taken_over: row.get(3)?,
+            })
+        })?
         .collect()
 }
 
@@ -37,15 +50,17 @@ pub fn all(connection: &Connection) -> rusqlite::Result<Vec<Renamed>> {
 /// # Errors
 /// When SQLite fails.
 pub fn note(connection: &Connection, renamed: &Renamed) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM sync_renamed WHERE table_name = ?1 AND name = ?3 AND column_name <> ?2")?.execute(params![
-        renamed.table,
-        renamed.column,
-        renamed.name
-    ])?;
     connection
         .prepare_cached(
-            "INSERT INTO sync_renamed (table_name, column_name, name, taken_over) VALUES (?1, ?2, ?3, ?4) \
-             ON CONFLICT (table_name, column_name) DO UPDATE SET name = excluded.name, taken_over = excluded.taken_over",
+            "DELETE FROM sync_renamed WHERE table_name = ?1 AND name = ?3 AND column_name <> ?2",
+        )?
+        .execute(params![renamed.table, renamed.column, renamed.name])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO sync_renamed (table_name, column_name, name, taken_over) VALUES (?1, ?2, \
+                ?3, ?4) \
+             ON CONFLICT (table_name, column_name) DO UPDATE SET name = excluded.name, taken_over \
+             = excluded.taken_over",
         )?
         .execute(params![renamed.table, renamed.column, renamed.name, renamed.is_taken_over])?;
     Ok(())

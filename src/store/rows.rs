@@ -1,5 +1,5 @@
-//! What stands where: every row any device has told of, its id in the app's table, and what the table
-//! shows of it.
+//! What stands where: every row any device has told of, its id in the app's table, and what the
+//! table shows of it.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,8 @@ pub enum DifferenceKind {
     Quiet,
     /// The table refuses the document's value: a clash to be told.
     Refused,
-    /// The table's value can't travel and is nowhere else: a clash to be told, and nothing may replace it.
+    /// The table's value can't travel and is nowhere else: a clash to be told, and nothing may
+    /// replace it.
     Unsent,
     /// The row referred to waits, and this one stands in its place.
     StandIn,
@@ -119,13 +120,16 @@ impl RowRecord {
     /// Whether nothing but the version tells the two apart.
     #[must_use]
     pub fn is_but_for_version(&self, other: &Self) -> bool {
-        let Self { id, table, uuid, local_id, present, version: _, differs, parked, conflicts } = self;
-        (id, table, uuid, local_id, present) == (&other.id, &other.table, &other.uuid, &other.local_id, &other.present)
+        let Self { id, table, uuid, local_id, present, version: _, differs, parked, conflicts } =
+            self;
+        (id, table, uuid, local_id, present)
+            == (&other.id, &other.table, &other.uuid, &other.local_id, &other.present)
             && (differs, parked, conflicts) == (&other.differs, &other.parked, &other.conflicts)
     }
 }
 
-const COLUMNS: &str = "id, table_id, sync_uuid, local_id, present, version, differs, parked, conflicts";
+const COLUMNS: &str =
+    "id, table_id, sync_uuid, local_id, present, version, differs, parked, conflicts";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<RowRecord> {
     let uuid: String = row.get(2)?;
@@ -133,7 +137,11 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<RowRecord> {
     Ok(RowRecord {
         id: RowId(row.get(0)?),
         table: TableId(row.get(1)?),
-        uuid: SyncUuid::parse(&uuid).ok_or(rusqlite::Error::InvalidColumnType(2, "sync_uuid".to_owned(), rusqlite::types::Type::Text))?,
+        uuid: SyncUuid::parse(&uuid).ok_or(rusqlite::Error::InvalidColumnType(
+            2,
+            "sync_uuid".to_owned(),
+            rusqlite::types::Type::Text,
+        ))?,
         local_id: row.get(3)?,
         present: row.get(4)?,
         version: row.get(5)?,
@@ -144,12 +152,21 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<RowRecord> {
 }
 
 fn parse_differs(json: &str) -> Differences {
-    let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
+    let parsed: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(json).unwrap_or_default();
     parsed
         .iter()
         .filter_map(|(name, pair)| {
-            let kind = DifferenceKind::of_word(pair.get("kind").and_then(serde_json::Value::as_str));
-            Some((name.clone(), Difference { document: from_json(pair.get("document")?)?, shown: from_json(pair.get("shown")?)?, kind }))
+            let kind =
+                DifferenceKind::of_word(pair.get("kind").and_then(serde_json::Value::as_str));
+            Some((
+                name.clone(),
+                Difference {
+                    document: from_json(pair.get("document")?)?,
+                    shown: from_json(pair.get("shown")?)?,
+                    kind,
+                },
+            ))
         })
         .collect()
 }
@@ -165,7 +182,8 @@ fn write_differs(differs: &Differences) -> Option<String> {
         }
         pair
     };
-    let object: serde_json::Map<String, serde_json::Value> = differs.iter().map(|(name, difference)| (name.clone(), pair(difference))).collect();
+    let object: serde_json::Map<String, serde_json::Value> =
+        differs.iter().map(|(name, difference)| (name.clone(), pair(difference))).collect();
     Some(serde_json::Value::Object(object).to_string())
 }
 
@@ -177,7 +195,9 @@ pub fn table_id(connection: &Connection, name: &TableName) -> rusqlite::Result<T
     if let Some(id) = find_table(connection, name.as_str())? {
         return Ok(id);
     }
-    connection.prepare_cached("INSERT INTO sync_table (name, high_id, columns) VALUES (?1, 0, '[]')")?.execute([name.as_str()])?;
+    connection
+        .prepare_cached("INSERT INTO sync_table (name, high_id, columns) VALUES (?1, 0, '[]')")?
+        .execute([name.as_str()])?;
     Ok(TableId(connection.last_insert_rowid()))
 }
 
@@ -186,7 +206,10 @@ pub fn table_id(connection: &Connection, name: &TableName) -> rusqlite::Result<T
 /// # Errors
 /// When SQLite fails.
 pub fn find_table(connection: &Connection, name: &str) -> rusqlite::Result<Option<TableId>> {
-    connection.prepare_cached("SELECT id FROM sync_table WHERE name = ?1")?.query_row([name], |row| row.get(0).map(TableId)).optional()
+    connection
+        .prepare_cached("SELECT id FROM sync_table WHERE name = ?1")?
+        .query_row([name], |row| row.get(0).map(TableId))
+        .optional()
 }
 
 /// How many tables are known, those only other devices have included.
@@ -202,8 +225,14 @@ pub fn count_tables(connection: &Connection) -> rusqlite::Result<i64> {
 /// # Errors
 /// When SQLite fails.
 pub fn table_name(connection: &Connection, id: TableId) -> rusqlite::Result<TableName> {
-    let name: String = connection.prepare_cached("SELECT name FROM sync_table WHERE id = ?1")?.query_row([id.0], |row| row.get(0))?;
-    TableName::parse(&name).ok_or(rusqlite::Error::InvalidColumnType(0, "name".to_owned(), rusqlite::types::Type::Text))
+    let name: String = connection
+        .prepare_cached("SELECT name FROM sync_table WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    TableName::parse(&name).ok_or(rusqlite::Error::InvalidColumnType(
+        0,
+        "name".to_owned(),
+        rusqlite::types::Type::Text,
+    ))
 }
 
 /// The columns a table had when it was last looked at, `None` when it is not known here.
@@ -211,7 +240,10 @@ pub fn table_name(connection: &Connection, id: TableId) -> rusqlite::Result<Tabl
 /// # Errors
 /// When SQLite fails.
 pub fn table_columns(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<String>>> {
-    let json: Option<String> = connection.prepare_cached("SELECT columns FROM sync_table WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?;
+    let json: Option<String> = connection
+        .prepare_cached("SELECT columns FROM sync_table WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
@@ -220,7 +252,10 @@ pub fn table_columns(connection: &Connection, name: &str) -> rusqlite::Result<Op
 /// # Errors
 /// When SQLite fails.
 pub fn tables_with_columns(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached("SELECT name FROM sync_table WHERE columns <> '[]'")?.query_map([], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached("SELECT name FROM sync_table WHERE columns <> '[]'")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 /// Whether rows of a table once stood in the app's file.
@@ -228,7 +263,11 @@ pub fn tables_with_columns(connection: &Connection) -> rusqlite::Result<Vec<Stri
 /// # Errors
 /// When SQLite fails.
 pub fn once_stood_in(connection: &Connection, id: TableId) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_row WHERE table_id = ?1 AND local_id IS NOT NULL)")?.query_row([id.0], |row| row.get(0))
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sync_row WHERE table_id = ?1 AND local_id IS NOT NULL)",
+        )?
+        .query_row([id.0], |row| row.get(0))
 }
 
 /// The app dropped a table: nothing of it is shown any more.
@@ -238,13 +277,19 @@ pub fn once_stood_in(connection: &Connection, id: TableId) -> rusqlite::Result<b
 pub fn forget_table(connection: &Connection, name: &str) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE sync_state SET entities = entities - (SELECT count(*) FROM sync_row WHERE present = 1 AND table_id = (SELECT id FROM sync_table WHERE name = ?1))",
+            "UPDATE sync_state SET entities = entities - (SELECT count(*) FROM sync_row WHERE \
+                present = 1 AND table_id = (SELECT id FROM sync_table WHERE name = ?1))",
         )?
         .execute([name])?;
     connection
-        .prepare_cached("UPDATE sync_row SET present = 0 WHERE present = 1 AND table_id = (SELECT id FROM sync_table WHERE name = ?1)")?
+        .prepare_cached(
+            "UPDATE sync_row SET present = 0 WHERE present = 1 AND table_id = (SELECT \
+            id FROM sync_table WHERE name = ?1)",
+        )?
         .execute([name])?;
-    connection.prepare_cached("UPDATE sync_table SET columns = '[]' WHERE name = ?1")?.execute([name])?;
+    connection
+        .prepare_cached("UPDATE sync_table SET columns = '[]' WHERE name = ?1")?
+        .execute([name])?;
     Ok(())
 }
 
@@ -252,9 +297,15 @@ pub fn forget_table(connection: &Connection, name: &str) -> rusqlite::Result<()>
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_table_columns(connection: &Connection, id: TableId, columns: &[&str]) -> rusqlite::Result<()> {
+pub fn set_table_columns(
+    connection: &Connection,
+    id: TableId,
+    columns: &[&str],
+) -> rusqlite::Result<()> {
     let json = serde_json::Value::from(columns).to_string();
-    connection.prepare_cached("UPDATE sync_table SET columns = ?2 WHERE id = ?1")?.execute(params![id.0, json])?;
+    connection
+        .prepare_cached("UPDATE sync_table SET columns = ?2 WHERE id = ?1")?
+        .execute(params![id.0, json])?;
     Ok(())
 }
 
@@ -263,7 +314,9 @@ pub fn set_table_columns(connection: &Connection, id: TableId, columns: &[&str])
 /// # Errors
 /// When SQLite fails.
 pub fn raise_high_id(connection: &Connection, id: TableId, local_id: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_table SET high_id = ?2 WHERE id = ?1 AND high_id < ?2")?.execute([id.0, local_id])?;
+    connection
+        .prepare_cached("UPDATE sync_table SET high_id = ?2 WHERE id = ?1 AND high_id < ?2")?
+        .execute([id.0, local_id])?;
     Ok(())
 }
 
@@ -272,7 +325,9 @@ pub fn raise_high_id(connection: &Connection, id: TableId, local_id: i64) -> rus
 /// # Errors
 /// When SQLite fails.
 pub fn high_id(connection: &Connection, id: TableId) -> rusqlite::Result<i64> {
-    connection.prepare_cached("SELECT high_id FROM sync_table WHERE id = ?1")?.query_row([id.0], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT high_id FROM sync_table WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))
 }
 
 /// A row by its short name.
@@ -280,16 +335,24 @@ pub fn high_id(connection: &Connection, id: TableId) -> rusqlite::Result<i64> {
 /// # Errors
 /// When SQLite fails, or there is none.
 pub fn get(connection: &Connection, id: RowId) -> rusqlite::Result<RowRecord> {
-    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE id = ?1"))?.query_row([id.0], read)
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE id = ?1"))?
+        .query_row([id.0], read)
 }
 
 /// A row by its name.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn find(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rusqlite::Result<Option<RowRecord>> {
+pub fn find(
+    connection: &Connection,
+    table: TableId,
+    uuid: &SyncUuid,
+) -> rusqlite::Result<Option<RowRecord>> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND sync_uuid = ?2"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND sync_uuid = ?2"
+        ))?
         .query_row(params![table.0, uuid.as_str()], read)
         .optional()
 }
@@ -298,9 +361,15 @@ pub fn find(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rusqlit
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn is_known(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rusqlite::Result<bool> {
+pub fn is_known(
+    connection: &Connection,
+    table: TableId,
+    uuid: &SyncUuid,
+) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_row WHERE table_id = ?1 AND sync_uuid = ?2)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sync_row WHERE table_id = ?1 AND sync_uuid = ?2)",
+        )?
         .query_row(params![table.0, uuid.as_str()], |row| row.get(0))
 }
 
@@ -308,9 +377,15 @@ pub fn is_known(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rus
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn at_local_id(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<Option<RowRecord>> {
+pub fn at_local_id(
+    connection: &Connection,
+    table: TableId,
+    local_id: i64,
+) -> rusqlite::Result<Option<RowRecord>> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND local_id = ?2 AND present = 1"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND local_id = ?2 AND present = 1"
+        ))?
         .query_row(params![table.0, local_id], read)
         .optional()
 }
@@ -319,9 +394,15 @@ pub fn at_local_id(connection: &Connection, table: TableId, local_id: i64) -> ru
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn formerly_at(connection: &Connection, table: TableId, local_id: i64) -> rusqlite::Result<Vec<RowRecord>> {
+pub fn formerly_at(
+    connection: &Connection,
+    table: TableId,
+    local_id: i64,
+) -> rusqlite::Result<Vec<RowRecord>> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND local_id = ?2 AND present = 0"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM sync_row WHERE table_id = ?1 AND local_id = ?2 AND present = 0"
+        ))?
         .query_map(params![table.0, local_id], read)?
         .collect()
 }
@@ -330,12 +411,19 @@ pub fn formerly_at(connection: &Connection, table: TableId, local_id: i64) -> ru
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn find_or_create(connection: &Connection, table: TableId, uuid: &SyncUuid) -> rusqlite::Result<RowRecord> {
+pub fn find_or_create(
+    connection: &Connection,
+    table: TableId,
+    uuid: &SyncUuid,
+) -> rusqlite::Result<RowRecord> {
     if let Some(record) = find(connection, table, uuid)? {
         return Ok(record);
     }
     connection
-        .prepare_cached("INSERT INTO sync_row (table_id, sync_uuid, present, version, conflicts) VALUES (?1, ?2, 0, 0, 0)")?
+        .prepare_cached(
+            "INSERT INTO sync_row (table_id, sync_uuid, present, version, conflicts) \
+            VALUES (?1, ?2, 0, 0, 0)",
+        )?
         .execute(params![table.0, uuid.as_str()])?;
     get(connection, RowId(connection.last_insert_rowid()))
 }
@@ -346,11 +434,25 @@ pub fn find_or_create(connection: &Connection, table: TableId, uuid: &SyncUuid) 
 /// When SQLite fails.
 pub fn save(connection: &Connection, record: &RowRecord) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE sync_state SET entities = entities + CASE WHEN ?2 THEN 1 ELSE -1 END WHERE (SELECT present FROM sync_row WHERE id = ?1) <> ?2")?
+        .prepare_cached(
+            "UPDATE sync_state SET entities = entities + CASE WHEN ?2 THEN 1 ELSE -1 \
+            END WHERE (SELECT present FROM sync_row WHERE id = ?1) <> ?2",
+        )?
         .execute(params![record.id.0, record.present])?;
     connection
-        .prepare_cached("UPDATE sync_row SET local_id = ?2, present = ?3, version = ?4, differs = ?5, parked = ?6, conflicts = ?7 WHERE id = ?1")?
-        .execute(params![record.id.0, record.local_id, record.present, record.version, write_differs(&record.differs), record.parked, record.conflicts])?;
+        .prepare_cached(
+            "UPDATE sync_row SET local_id = ?2, present = ?3, version = ?4, differs = \
+            ?5, parked = ?6, conflicts = ?7 WHERE id = ?1",
+        )?
+        .execute(params![
+            record.id.0,
+            record.local_id,
+            record.present,
+            record.version,
+            write_differs(&record.differs),
+            record.parked,
+            record.conflicts
+        ])?;
     Ok(())
 }
 
@@ -359,7 +461,9 @@ pub fn save(connection: &Connection, record: &RowRecord) -> rusqlite::Result<()>
 /// # Errors
 /// When SQLite fails.
 pub fn save_version(connection: &Connection, id: RowId, version: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_row SET version = ?2 WHERE id = ?1")?.execute(params![id.0, version])?;
+    connection
+        .prepare_cached("UPDATE sync_row SET version = ?2 WHERE id = ?1")?
+        .execute(params![id.0, version])?;
     Ok(())
 }
 
@@ -368,17 +472,30 @@ pub fn save_version(connection: &Connection, id: RowId, version: i64) -> rusqlit
 /// # Errors
 /// When SQLite fails, or another row has that name.
 pub fn rename(connection: &Connection, id: RowId, uuid: &SyncUuid) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_row SET sync_uuid = ?2 WHERE id = ?1")?.execute(params![id.0, uuid.as_str()])?;
+    connection
+        .prepare_cached("UPDATE sync_row SET sync_uuid = ?2 WHERE id = ?1")?
+        .execute(params![id.0, uuid.as_str()])?;
     Ok(())
 }
 
-/// Adds a row that stands in the app's table. Many come at once, and are counted once: see [`note_added`].
+/// Adds a row that stands in the app's table. Many come at once, and are counted once: see
+/// [`note_added`].
 ///
 /// # Errors
 /// When SQLite fails, or the row is known already.
-pub fn insert_present(connection: &Connection, table: TableId, uuid: &SyncUuid, local_id: i64, version: i64, differs: &Differences) -> rusqlite::Result<RowId> {
+pub fn insert_present(
+    connection: &Connection,
+    table: TableId,
+    uuid: &SyncUuid,
+    local_id: i64,
+    version: i64,
+    differs: &Differences,
+) -> rusqlite::Result<RowId> {
     connection
-        .prepare_cached("INSERT INTO sync_row (table_id, sync_uuid, local_id, present, version, differs, conflicts) VALUES (?1, ?2, ?3, 1, ?4, ?5, 0)")?
+        .prepare_cached(
+            "INSERT INTO sync_row (table_id, sync_uuid, local_id, present, version, \
+            differs, conflicts) VALUES (?1, ?2, ?3, 1, ?4, ?5, 0)",
+        )?
         .execute(params![table.0, uuid.as_str(), local_id, version, write_differs(differs)])?;
     Ok(RowId(connection.last_insert_rowid()))
 }
@@ -389,7 +506,9 @@ pub fn insert_present(connection: &Connection, table: TableId, uuid: &SyncUuid, 
 /// When SQLite fails.
 pub fn note_added(connection: &Connection, count: usize) -> rusqlite::Result<()> {
     if count > 0 {
-        connection.prepare_cached("UPDATE sync_state SET entities = entities + ?1")?.execute([i64::try_from(count).unwrap_or(i64::MAX)])?;
+        connection
+            .prepare_cached("UPDATE sync_state SET entities = entities + ?1")?
+            .execute([i64::try_from(count).unwrap_or(i64::MAX)])?;
     }
     Ok(())
 }
@@ -402,8 +521,15 @@ pub fn entity(connection: &Connection, record: &RowRecord) -> rusqlite::Result<E
     Ok(EntityId { table: table_name(connection, record.table)?, uuid: record.uuid.clone() })
 }
 
-fn select(connection: &Connection, condition: &str, parameter: i64) -> rusqlite::Result<Vec<RowRecord>> {
-    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE {condition}"))?.query_map([parameter], read)?.collect()
+fn select(
+    connection: &Connection,
+    condition: &str,
+    parameter: i64,
+) -> rusqlite::Result<Vec<RowRecord>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE {condition}"))?
+        .query_map([parameter], read)?
+        .collect()
 }
 
 /// The rows that stand in the app's table, as we believe.
@@ -418,9 +544,15 @@ pub fn present_in(connection: &Connection, table: TableId) -> rusqlite::Result<V
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn parked_because(connection: &Connection, table: TableId, reason: &str) -> rusqlite::Result<Vec<RowId>> {
+pub fn parked_because(
+    connection: &Connection,
+    table: TableId,
+    reason: &str,
+) -> rusqlite::Result<Vec<RowId>> {
     connection
-        .prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 AND parked = ?2 AND parked IS NOT NULL")?
+        .prepare_cached(
+            "SELECT id FROM sync_row WHERE table_id = ?1 AND parked = ?2 AND parked IS NOT NULL",
+        )?
         .query_map(params![table.0, reason], |row| row.get(0).map(RowId))?
         .collect()
 }
@@ -431,7 +563,9 @@ pub fn parked_because(connection: &Connection, table: TableId, reason: &str) -> 
 /// When SQLite fails.
 pub fn not_let_go(connection: &Connection, reason: &str) -> rusqlite::Result<Vec<RowId>> {
     connection
-        .prepare_cached("SELECT id FROM sync_row WHERE parked = ?1 AND parked IS NOT NULL AND present = 1")?
+        .prepare_cached(
+            "SELECT id FROM sync_row WHERE parked = ?1 AND parked IS NOT NULL AND present = 1",
+        )?
         .query_map([reason], |row| row.get(0).map(RowId))?
         .collect()
 }
@@ -443,7 +577,8 @@ pub fn not_let_go(connection: &Connection, reason: &str) -> rusqlite::Result<Vec
 pub fn parked_by_reason(connection: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
     connection
         .prepare_cached(
-            "SELECT t.name, r.parked, count(*) FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE r.parked IS NOT NULL \
+            "SELECT t.name, r.parked, count(*) FROM sync_row AS r JOIN sync_table AS t ON t.id = \
+                r.table_id WHERE r.parked IS NOT NULL \
              GROUP BY t.name, r.parked ORDER BY t.name, r.parked",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
@@ -462,9 +597,15 @@ pub fn with_conflicts(connection: &Connection, limit: i64) -> rusqlite::Result<V
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn with_conflicts_after(connection: &Connection, after: RowId, limit: i64) -> rusqlite::Result<Vec<RowRecord>> {
+pub fn with_conflicts_after(
+    connection: &Connection,
+    after: RowId,
+    limit: i64,
+) -> rusqlite::Result<Vec<RowRecord>> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM sync_row WHERE conflicts > 0 AND id > ?1 ORDER BY id LIMIT ?2"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM sync_row WHERE conflicts > 0 AND id > ?1 ORDER BY id LIMIT ?2"
+        ))?
         .query_map([after.0, limit], read)?
         .collect()
 }
@@ -485,7 +626,9 @@ pub struct Counts {
 /// # Errors
 /// When SQLite fails.
 pub fn count_present(connection: &Connection, table: TableId) -> rusqlite::Result<i64> {
-    connection.prepare_cached("SELECT count(*) FROM sync_row WHERE table_id = ?1 AND present = 1")?.query_row([table.0], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT count(*) FROM sync_row WHERE table_id = ?1 AND present = 1")?
+        .query_row([table.0], |row| row.get(0))
 }
 
 /// Counts rows, parked rows and clashes.
@@ -506,7 +649,9 @@ pub fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
 /// # Errors
 /// When SQLite fails.
 pub fn open_conflicts(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("SELECT coalesce(sum(conflicts), 0) FROM sync_row WHERE conflicts > 0")?.query_row([], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT coalesce(sum(conflicts), 0) FROM sync_row WHERE conflicts > 0")?
+        .query_row([], |row| row.get(0))
 }
 
 /// The rows of a table that are known and do not stand in the app's table.
@@ -514,7 +659,10 @@ pub fn open_conflicts(connection: &Connection) -> rusqlite::Result<i64> {
 /// # Errors
 /// When SQLite fails.
 pub fn absent_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowId>> {
-    connection.prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 AND present = 0")?.query_map([table.0], |row| row.get(0).map(RowId))?.collect()
+    connection
+        .prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 AND present = 0")?
+        .query_map([table.0], |row| row.get(0).map(RowId))?
+        .collect()
 }
 
 /// All known rows of a table, whether they stand or not.
@@ -522,5 +670,8 @@ pub fn absent_in(connection: &Connection, table: TableId) -> rusqlite::Result<Ve
 /// # Errors
 /// When SQLite fails.
 pub fn all_in(connection: &Connection, table: TableId) -> rusqlite::Result<Vec<RowId>> {
-    connection.prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 ORDER BY id")?.query_map([table.0], |row| row.get(0).map(RowId))?.collect()
+    connection
+        .prepare_cached("SELECT id FROM sync_row WHERE table_id = ?1 ORDER BY id")?
+        .query_map([table.0], |row| row.get(0).map(RowId))?
+        .collect()
 }

@@ -1,11 +1,14 @@
-//! Taking tables into sync: sync columns where they are missing, a uuid and a genesis for every row,
-//! triggers. Planned from a snapshot without any lock, then applied in one transaction.
+//! Taking tables into sync: sync columns where they are missing, a uuid and a genesis for every
+//! row, triggers. Planned from a snapshot without any lock, then applied in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use storysync_crdt::{ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, derived_uuid, genesis, key, key_uuid};
+use storysync_crdt::{
+    ChangeHash, EntityId, NOWHERE, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value,
+    derived_uuid, genesis, key, key_uuid,
+};
 
 use super::capture::{is_sentinel, leads_nowhere};
 use super::error::SessionError;
@@ -89,8 +92,8 @@ struct PackedChange {
 }
 
 impl Plan {
-    /// Looks at every row of the tables in `schema` that are not `known` yet. `resolve` names rows of
-    /// tables that are.
+    /// Looks at every row of the tables in `schema` that are not `known` yet. `resolve` names rows
+    /// of tables that are.
     pub(super) fn make(
         connection: &Connection,
         schema: &Schema,
@@ -99,7 +102,8 @@ impl Plan {
         resolve: impl Fn(&str, i64) -> Option<SyncUuid>,
         mut progress: impl FnMut(usize),
     ) -> rusqlite::Result<Self> {
-        let tables: Vec<&Table> = schema.tables().filter(|table| !known.contains(table.name())).collect();
+        let tables: Vec<&Table> =
+            schema.tables().filter(|table| !known.contains(table.name())).collect();
         let mut names: Names<'_> = HashMap::new();
         let mut derived: HashMap<&str, usize> = HashMap::new();
         // Rows are read twice rather than kept: names first, because rows refer to each other.
@@ -129,13 +133,18 @@ impl Plan {
                 let key: Vec<(&Column, Value)> = row
                     .columns(table)
                     .filter(|(column, _)| table.natural_key.contains(&column.name))
-                    .map(|(column, value)| (column, travelling(&column.role, value, &names, &resolve)))
+                    .map(|(column, value)| {
+                        (column, travelling(&column.role, value, &names, &resolve))
+                    })
                     .collect();
                 *derived.entry(table.name()).or_default() += 1;
                 let uuid = if key.iter().any(|(column, value)| leads_nowhere(column, value)) {
                     derived_uuid(&table.name, row.local_id, content(table, row))
                 } else {
-                    key_uuid(&table.name, key.iter().map(|(column, value)| (column.name.as_str(), value)))
+                    key_uuid(
+                        &table.name,
+                        key.iter().map(|(column, value)| (column.name.as_str(), value)),
+                    )
                 };
                 names.insert((table.name(), row.local_id), uuid);
             })?;
@@ -152,13 +161,23 @@ impl Plan {
                     let high = highs.entry(target.clone()).or_default();
                     *high = (*high).max(*id);
                 }
-                dangling += row.differs.values().filter(|difference| difference.document.as_text() == Some(NOWHERE)).count();
+                dangling += row
+                    .differs
+                    .values()
+                    .filter(|difference| difference.document.as_text() == Some(NOWHERE))
+                    .count();
                 planned.push(row);
                 progress(1);
             })?;
             let high_id = planned.last().map_or(0, |row| row.local_id);
             let uuids_derived = derived.get(table.name()).copied().unwrap_or(0);
-            plan.tables.push(TablePlan { table: (*table).clone(), rows: planned, high_id, uuids_derived, dangling });
+            plan.tables.push(TablePlan {
+                table: (*table).clone(),
+                rows: planned,
+                high_id,
+                uuids_derived,
+                dangling,
+            });
         }
         for table in &mut plan.tables {
             table.high_id = table.high_id.max(highs.get(table.table.name()).copied().unwrap_or(0));
@@ -172,7 +191,10 @@ impl Plan {
             .map(|plan| TableReport {
                 table: plan.table.name().to_owned(),
                 rows: plan.rows.len(),
-                columns_added: missing_sync_columns(&plan.table).into_iter().map(|missing| missing.name.to_owned()).collect(),
+                columns_added: missing_sync_columns(&plan.table)
+                    .into_iter()
+                    .map(|missing| missing.name.to_owned())
+                    .collect(),
                 uuids_derived: plan.uuids_derived,
                 dangling_references: plan.dangling,
             })
@@ -182,7 +204,12 @@ impl Plan {
     /// Carries the plan out inside an open transaction, except for the triggers.
     ///
     /// `fresh` when our own tables are still empty: then nothing of the plan can be known already.
-    pub(super) fn apply(self, connection: &Connection, now: Stamp, fresh: bool) -> Result<Vec<RowId>, SessionError> {
+    pub(super) fn apply(
+        self,
+        connection: &Connection,
+        now: Stamp,
+        fresh: bool,
+    ) -> Result<Vec<RowId>, SessionError> {
         // No trigger of the app's hears of columns that only we fill.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         let mut appender = Appender::new(connection)?;
@@ -199,7 +226,8 @@ impl Plan {
             let mut filler = Filler::new(connection, &plan.table);
             for row in &plan.rows {
                 filler.fill(row)?;
-                let known = if fresh { None } else { rows::find(connection, *table_id, &row.uuid)? };
+                let known =
+                    if fresh { None } else { rows::find(connection, *table_id, &row.uuid)? };
                 let id = match known {
                     // Another row or a peer spoke of it before its table came here.
                     Some(mut record) => {
@@ -211,11 +239,25 @@ impl Plan {
                     }
                     None => {
                         added += 1;
-                        rows::insert_present(connection, *table_id, &row.uuid, row.local_id, row.version, &row.differs)?
+                        rows::insert_present(
+                            connection,
+                            *table_id,
+                            &row.uuid,
+                            row.local_id,
+                            row.version,
+                            &row.differs,
+                        )?
                     }
                 };
                 if fresh || !crate::store::log::contains(connection, &row.genesis.hash)? {
-                    appender.append_packed(connection, id, &row.genesis.hash, &row.genesis.bytes, None, now.unix_ms())?;
+                    appender.append_packed(
+                        connection,
+                        id,
+                        &row.genesis.hash,
+                        &row.genesis.bytes,
+                        None,
+                        now.unix_ms(),
+                    )?;
                 }
                 own.insert(row.local_id, id);
             }
@@ -225,18 +267,25 @@ impl Plan {
         let mut references = Vec::new();
         for (_, plan) in &tables {
             for row in &plan.rows {
-                let Some(referrer) = ids.get(plan.table.name()).and_then(|own| own.get(&row.local_id)) else { continue };
+                let Some(referrer) =
+                    ids.get(plan.table.name()).and_then(|own| own.get(&row.local_id))
+                else {
+                    continue;
+                };
                 for (column, target_table, target_id) in &row.references {
                     let target = match ids.get(target_table.as_str()) {
                         Some(planned) => planned.get(target_id).copied(),
                         None => match rows::find_table(connection, target_table)? {
-                            Some(table) => rows::at_local_id(connection, table, *target_id)?.map(|record| record.id),
+                            Some(table) => rows::at_local_id(connection, table, *target_id)?
+                                .map(|record| record.id),
                             None => None,
                         },
                     };
                     match (target, rows::find_table(connection, target_table)?) {
                         (Some(target), _) => references.push((target, *referrer, column.as_str())),
-                        (None, Some(table)) => references::add_dangling(connection, table, *target_id, *referrer)?,
+                        (None, Some(table)) => {
+                            references::add_dangling(connection, table, *target_id, *referrer)?
+                        }
                         (None, None) => {}
                     }
                 }
@@ -275,14 +324,28 @@ impl<'a> Filler<'a> {
             return Ok(());
         }
         if !self.prepared.as_ref().is_some_and(|(columns, _)| columns.iter().eq(row.fill.keys())) {
-            let sets: Vec<String> =
-                row.fill.keys().enumerate().map(|(place, column)| format!("{} = ?{}", quote(self.table.sql_name(column)), place + 2)).collect();
-            let sql = format!("UPDATE {} SET {} WHERE {} = ?1", quote(self.table.name()), sets.join(", "), quote(&self.table.local_id));
-            self.prepared = Some((row.fill.keys().cloned().collect(), self.connection.prepare(&sql)?));
+            let sets: Vec<String> = row
+                .fill
+                .keys()
+                .enumerate()
+                .map(|(place, column)| {
+                    format!("{} = ?{}", quote(self.table.sql_name(column)), place + 2)
+                })
+                .collect();
+            let sql = format!(
+                "UPDATE {} SET {} WHERE {} = ?1",
+                quote(self.table.name()),
+                sets.join(", "),
+                quote(&self.table.local_id)
+            );
+            self.prepared =
+                Some((row.fill.keys().cloned().collect(), self.connection.prepare(&sql)?));
         }
         if let Some((_, statement)) = &mut self.prepared {
             let id = Value::Integer(row.local_id);
-            statement.execute(rusqlite::params_from_iter(std::iter::once(&id).chain(row.fill.values()).map(crate::values::to_sql)))?;
+            statement.execute(rusqlite::params_from_iter(
+                std::iter::once(&id).chain(row.fill.values()).map(crate::values::to_sql),
+            ))?;
         }
         Ok(())
     }
@@ -291,8 +354,16 @@ impl<'a> Filler<'a> {
 /// The uuids of rows by table and local id.
 type Names<'a> = HashMap<(&'a str, i64), SyncUuid>;
 
-fn each_row(connection: &Connection, table: &Table, mut look: impl FnMut(&StoredRow)) -> rusqlite::Result<()> {
-    let mut select = connection.prepare_cached(&format!("{} ORDER BY {}", app_rows::select(table), quote(&table.local_id)))?;
+fn each_row(
+    connection: &Connection,
+    table: &Table,
+    mut look: impl FnMut(&StoredRow),
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(&format!(
+        "{} ORDER BY {}",
+        app_rows::select(table),
+        quote(&table.local_id)
+    ))?;
     let mut found = select.query([])?;
     while let Some(row) = found.next()? {
         look(&app_rows::read(table, row)?);
@@ -301,31 +372,54 @@ fn each_row(connection: &Connection, table: &Table, mut look: impl FnMut(&Stored
 }
 
 fn content<'a>(table: &'a Table, row: &'a StoredRow) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    row.columns(table).filter(|(column, _)| column.is_content()).map(|(column, value)| (column.name.as_str(), value))
+    row.columns(table)
+        .filter(|(column, _)| column.is_content())
+        .map(|(column, value)| (column.name.as_str(), value))
 }
 
 /// The value as documents hold it: references by uuid.
-fn travelling(role: &Role, value: &Value, names: &Names<'_>, resolve: &impl Fn(&str, i64) -> Option<SyncUuid>) -> Value {
+fn travelling(
+    role: &Role,
+    value: &Value,
+    names: &Names<'_>,
+    resolve: &impl Fn(&str, i64) -> Option<SyncUuid>,
+) -> Value {
     let Role::Reference { table } = role else { return value.clone() };
     match value {
         Value::Null => Value::Null,
-        Value::Integer(id) => match names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id)) {
-            Some(uuid) => Value::from(uuid.as_str()),
-            None if is_sentinel(*id) => value.clone(),
-            None => Value::from(NOWHERE),
-        },
+        Value::Integer(id) => {
+            match names.get(&(table.as_str(), *id)).cloned().or_else(|| resolve(table, *id)) {
+                Some(uuid) => Value::from(uuid.as_str()),
+                None if is_sentinel(*id) => value.clone(),
+                None => Value::from(NOWHERE),
+            }
+        }
         _ => Value::from(NOWHERE),
     }
 }
 
-/// The first change of a row holds what fits into a change; what does not stays on this device until it is edited.
-fn leave_out_the_largest(puts: &mut BTreeMap<String, Value>, differs: &mut Differences, row: &StoredRow, table: &Table) {
+/// The first change of a row holds what fits into a change; what does not stays on this device
+/// until it is edited.
+fn leave_out_the_largest(
+    puts: &mut BTreeMap<String, Value>,
+    differs: &mut Differences,
+    row: &StoredRow,
+    table: &Table,
+) {
     let size = |name: &str, value: &Value| name.len() + value.size_bytes() + PUT_OVERHEAD_BYTES;
     while puts.iter().map(|(name, value)| size(name, value)).sum::<usize>() > EDIT_BYTES_MAX {
-        let Some(largest) = puts.iter().max_by_key(|(name, value)| size(name, value)).map(|(name, _)| name.clone()) else { return };
+        let Some(largest) =
+            puts.iter().max_by_key(|(name, value)| size(name, value)).map(|(name, _)| name.clone())
+        else {
+            return;
+        };
         puts.remove(&largest);
-        if let Some((column, value)) = row.columns(table).find(|(column, _)| column.name == largest) {
-            differs.insert(column.name.clone(), Difference::of_kind(Value::Null, token(value), DifferenceKind::Unsent));
+        if let Some((column, value)) = row.columns(table).find(|(column, _)| column.name == largest)
+        {
+            differs.insert(
+                column.name.clone(),
+                Difference::of_kind(Value::Null, token(value), DifferenceKind::Unsent),
+            );
         }
     }
 }
@@ -346,15 +440,23 @@ fn plan_row(
         if value.is_null() {
             continue;
         }
-        let document = if value.size_bytes() > VALUE_BYTES_MAX { Value::Null } else { travelling(&column.role, value, names, resolve) };
+        let document = if value.size_bytes() > VALUE_BYTES_MAX {
+            Value::Null
+        } else {
+            travelling(&column.role, value, names, resolve)
+        };
         if let (Role::Reference { table }, Value::Integer(id)) = (&column.role, value)
             && document != *value
         {
             references.push((column.name.clone(), table.clone(), *id));
         }
         if document.is_null() || document.as_text() == Some(NOWHERE) && column.role != Role::Field {
-            let kind = if document.is_null() { DifferenceKind::Unsent } else { DifferenceKind::Quiet };
-            differs.insert(column.name.clone(), Difference::of_kind(document.clone(), token(value), kind));
+            let kind =
+                if document.is_null() { DifferenceKind::Unsent } else { DifferenceKind::Quiet };
+            differs.insert(
+                column.name.clone(),
+                Difference::of_kind(document.clone(), token(value), kind),
+            );
         }
         if !document.is_null() {
             puts.insert(column.name.clone(), document);
@@ -370,12 +472,20 @@ fn plan_row(
         let stored = row.by_role(table, &role);
         let baked = table.with_role(&role).and_then(Column::baked_default);
         // A time that every row of a file has by default says nothing of this row.
-        let known = stored.as_text().is_some_and(|text| Some(text) != baked.as_deref() && Stamp::parse(text).is_some());
-        puts.insert(name.to_owned(), if known { stored.clone() } else { Value::from(UNKNOWN_STAMP) });
+        let known = stored
+            .as_text()
+            .is_some_and(|text| Some(text) != baked.as_deref() && Stamp::parse(text).is_some());
+        puts.insert(
+            name.to_owned(),
+            if known { stored.clone() } else { Value::from(UNKNOWN_STAMP) },
+        );
         if stored.is_null() && table.has_or_gets(&role) {
             fill.insert(name.to_owned(), Value::from(UNKNOWN_STAMP));
         } else if !stored.is_null() && !known && stored.as_text() != baked.as_deref() {
-            differs.insert(name.to_owned(), Difference::new(Value::from(UNKNOWN_STAMP), stored.clone()));
+            differs.insert(
+                name.to_owned(),
+                Difference::new(Value::from(UNKNOWN_STAMP), stored.clone()),
+            );
         }
     }
     let deleted_at = row.by_role(table, &Role::DeletedAt).clone();
@@ -391,7 +501,15 @@ fn plan_row(
     let entity = EntityId { table: table.name.clone(), uuid: uuid.clone() };
     let genesis = genesis(&entity, puts);
     let genesis = PackedChange { hash: genesis.hash(), bytes: genesis.into_bytes() };
-    PlannedRow { local_id: row.local_id, uuid: uuid.clone(), fill, version: version.max(1), genesis, references, differs }
+    PlannedRow {
+        local_id: row.local_id,
+        uuid: uuid.clone(),
+        fill,
+        version: version.max(1),
+        genesis,
+        references,
+        differs,
+    }
 }
 
 /// Adds the sync columns a table lacks.
@@ -403,14 +521,22 @@ pub(super) fn add_columns(connection: &Connection, table: &Table) -> Result<bool
     Ok(!missing.is_empty())
 }
 
-/// What every table in sync has: a unique uuid, our triggers, and its columns noted. Returns whether
-/// anything had to be done.
-fn finish_table(connection: &Connection, id: TableId, table: &Table, deriving: bool) -> Result<bool, SessionError> {
+/// What every table in sync has: a unique uuid, our triggers, and its columns noted. Returns
+/// whether anything had to be done.
+fn finish_table(
+    connection: &Connection,
+    id: TableId,
+    table: &Table,
+    deriving: bool,
+) -> Result<bool, SessionError> {
     let name = table.name();
     let mut changed = false;
     if !table.uuid_is_unique {
         let index = quote(&format!("sync_uuid_{name}"));
-        connection.execute_batch(&format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (sync_uuid)", quote(&table.sql_name)))?;
+        connection.execute_batch(&format!(
+            "CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (sync_uuid)",
+            quote(&table.sql_name)
+        ))?;
         changed = true;
     }
     changed |= install_triggers(connection, table, deriving)?;
@@ -424,9 +550,17 @@ fn finish_table(connection: &Connection, id: TableId, table: &Table, deriving: b
 
 /// Takes our triggers off a table; `false` when there is no such table.
 fn drop_triggers(connection: &Connection, table: &str) -> Result<bool, SessionError> {
-    let exists: bool = connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)", [table], |row| row.get(0))?;
-    let mut list = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 AND instr(name, ?2) = 1")?;
-    let names: Vec<String> = list.query_map([table, triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let exists: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",
+        [table],
+        |row| row.get(0),
+    )?;
+    let mut list = connection.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND \
+        tbl_name = ?1 AND instr(name, ?2) = 1",
+    )?;
+    let names: Vec<String> =
+        list.query_map([table, triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
     drop(list);
     for name in names {
         connection.execute_batch(&format!("DROP TRIGGER {}", quote(&name)))?;
@@ -434,7 +568,11 @@ fn drop_triggers(connection: &Connection, table: &str) -> Result<bool, SessionEr
     Ok(exists)
 }
 
-fn install_triggers(connection: &Connection, table: &Table, deriving: bool) -> Result<bool, SessionError> {
+fn install_triggers(
+    connection: &Connection,
+    table: &Table,
+    deriving: bool,
+) -> Result<bool, SessionError> {
     let wanted = triggers::of_table(table, deriving);
     let mut changed = false;
     let names: BTreeSet<&String> = wanted.iter().map(|(name, _)| name).collect();
@@ -444,9 +582,11 @@ fn install_triggers(connection: &Connection, table: &Table, deriving: bool) -> R
     }
     for (name, sql) in &wanted {
         let standing: Option<String> =
-            rusqlite::OptionalExtension::optional(
-                connection.query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1", [name], |row| row.get(0)),
-            )?;
+            rusqlite::OptionalExtension::optional(connection.query_row(
+                "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1",
+                [name],
+                |row| row.get(0),
+            ))?;
         if standing.as_deref() == Some(sql) {
             continue;
         }
@@ -457,9 +597,12 @@ fn install_triggers(connection: &Connection, table: &Table, deriving: bool) -> R
 }
 
 impl Session<'_> {
-    /// The app changed its tables: take new ones in, put triggers back, and look at every row of tables
-    /// that were rebuilt, because nothing noted what was written in between.
-    pub(super) fn follow_schema(&mut self, excluded: &[String]) -> Result<BTreeSet<String>, SessionError> {
+    /// The app changed its tables: take new ones in, put triggers back, and look at every row of
+    /// tables that were rebuilt, because nothing noted what was written in between.
+    pub(super) fn follow_schema(
+        &mut self,
+        excluded: &[String],
+    ) -> Result<BTreeSet<String>, SessionError> {
         self.follow_renamings(excluded)?;
         let mut known = HashSet::new();
         let mut came_back = HashSet::new();
@@ -467,7 +610,8 @@ impl Session<'_> {
             let columns = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
             if !columns.is_empty() {
                 let new = table.columns.iter().filter(|column| !columns.contains(&column.name));
-                self.new_columns.extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
+                self.new_columns
+                    .extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
                 known.insert(table.name().to_owned());
                 if table.own_triggers.is_empty() {
                     // It was left alone for a while, and nothing was noted.
@@ -487,8 +631,8 @@ impl Session<'_> {
                 continue;
             }
             if drop_triggers(self.connection, &name)? {
-                // Left alone from now on. Should it be taken in again, its rows are those it had, and what the app wrote into them
-                // meanwhile was written over what they show now.
+                // Left alone from now on. Should it be taken in again, its rows are those it had,
+                // and what the app wrote into them meanwhile was written over what they show now.
                 continue;
             } else {
                 // Its rows are not deleted: they are no longer shown.
@@ -502,10 +646,14 @@ impl Session<'_> {
             rows::at_local_id(connection, table, id).ok()?.map(|record| record.uuid)
         };
         let plan = Plan::make(self.connection, &self.schema, &known, self.prose, resolve, |_| {})?;
-        let mut touched: BTreeSet<RowId> = plan.apply(self.connection, self.now, false)?.into_iter().collect();
+        let mut touched: BTreeSet<RowId> =
+            plan.apply(self.connection, self.now, false)?.into_iter().collect();
         self.has_triggers_on = false;
         let mut rebuilt = BTreeSet::new();
-        for table in std::sync::Arc::clone(&self.schema).tables().filter(|table| known.contains(table.name())) {
+        for table in std::sync::Arc::clone(&self.schema)
+            .tables()
+            .filter(|table| known.contains(table.name()))
+        {
             if add_columns(self.connection, table)? {
                 rebuilt.insert(table.name().to_owned());
             }
@@ -525,7 +673,9 @@ impl Session<'_> {
         }
         // What refers to a table that is in sync only now leads to its rows.
         let is_new = |name: &str| !known.contains(name) || came_back.contains(name);
-        let referring = schema.tables().filter(|table| known.contains(table.name()) && table.references().any(|(_, target)| is_new(target)));
+        let referring = schema.tables().filter(|table| {
+            known.contains(table.name()) && table.references().any(|(_, target)| is_new(target))
+        });
         let referring: Vec<&Table> = referring.collect();
         rebuilt.extend(referring.iter().map(|table| table.name().to_owned()));
         self.schema = std::sync::Arc::clone(&schema);

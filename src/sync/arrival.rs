@@ -1,7 +1,8 @@
-//! The short way in for a row nobody here has heard of, which stands by itself: one first change (or columns that become one), a
-//! table that takes it as it is, references to rows that stand. Most rows of a first sync are such, and most a phone creates, and
-//! they need none of the questions the long way asks (`receive`, `settle`): nothing refers to them yet, nothing contests them,
-//! nothing waits for them.
+//! The short way in for a row nobody here has heard of, which stands by itself: one first change
+//! (or columns that become one), a table that takes it as it is, references to rows that stand.
+//! Most rows of a first sync are such, and most a phone creates, and they need none of the
+//! questions the long way asks (`receive`, `settle`): nothing refers to them yet, nothing contests
+//! them, nothing waits for them.
 //!
 //! What comes out is what the long way would have written; a test holds the two against each other.
 
@@ -70,15 +71,24 @@ type Shown<'a> = Vec<Cow<'a, Value>>;
 type Targets = Vec<(RowId, String)>;
 
 impl Session<'_> {
-    /// Takes in, of `waiting`, the rows that stand by themselves, parents before their children; the others stay.
-    pub(super) fn take_arrivals(&mut self, waiting: &mut Vec<&Incoming>, sender: &Sender) -> Result<Vec<Arrived>, SessionError> {
+    /// Takes in, of `waiting`, the rows that stand by themselves, parents before their children;
+    /// the others stay.
+    pub(super) fn take_arrivals(
+        &mut self,
+        waiting: &mut Vec<&Incoming>,
+        sender: &Sender,
+    ) -> Result<Vec<Arrived>, SessionError> {
         let schema = Arc::clone(&self.schema);
         let mut candidates = Vec::with_capacity(waiting.len());
         let mut named = HashSet::with_capacity(waiting.len());
         for incoming in waiting.drain(..) {
             // A page may name a row twice.
-            let is_first = named.insert((table_of_entity_type(&schema, &incoming.change.entity_type), incoming.change.sync_uuid.as_str()));
-            candidates.push((incoming, if is_first { self.candidate(incoming, sender)? } else { None }));
+            let is_first = named.insert((
+                table_of_entity_type(&schema, &incoming.change.entity_type),
+                incoming.change.sync_uuid.as_str(),
+            ));
+            candidates
+                .push((incoming, if is_first { self.candidate(incoming, sender)? } else { None }));
         }
         let mut arrived = Vec::new();
         loop {
@@ -102,25 +112,34 @@ impl Session<'_> {
         }
         for (incoming, candidate) in candidates {
             waiting.push(incoming);
-            self.set_aside.extend(candidate.map(|candidate| ((candidate.table, candidate.uuid), candidate.local_id)));
+            self.set_aside.extend(
+                candidate.map(|candidate| ((candidate.table, candidate.uuid), candidate.local_id)),
+            );
         }
         rows::note_added(self.connection, arrived.len())?;
-        for arrivals in std::mem::take(&mut self.arrivals).into_values().filter(|arrivals| arrivals.open) {
+        for arrivals in
+            std::mem::take(&mut self.arrivals).into_values().filter(|arrivals| arrivals.open)
+        {
             rows::raise_high_id(self.connection, arrivals.table, arrivals.last_id)?;
         }
         Ok(arrived)
     }
 
-    /// A row that may arrive the short way, with the id it will have: in the order in which rows come, as they stand where
-    /// they come from.
-    fn candidate<'a>(&mut self, incoming: &'a Incoming, sender: &Sender) -> Result<Option<Candidate<'a>>, SessionError> {
+    /// A row that may arrive the short way, with the id it will have: in the order in which rows
+    /// come, as they stand where they come from.
+    fn candidate<'a>(
+        &mut self,
+        incoming: &'a Incoming,
+        sender: &Sender,
+    ) -> Result<Option<Candidate<'a>>, SessionError> {
         if !incoming.may_arrive() {
             return Ok(None);
         }
         let schema = Arc::clone(&self.schema);
-        let (Some(table), Some(uuid)) =
-            (schema.table(table_of_entity_type(&schema, &incoming.change.entity_type)), SyncUuid::parse(&incoming.change.sync_uuid))
-        else {
+        let (Some(table), Some(uuid)) = (
+            schema.table(table_of_entity_type(&schema, &incoming.change.entity_type)),
+            SyncUuid::parse(&incoming.change.sync_uuid),
+        ) else {
             return Ok(None);
         };
         let Some(table_id) = self.arrivals_of(table)? else { return Ok(None) };
@@ -130,17 +149,32 @@ impl Session<'_> {
         let (first, head, origin) = match (&incoming.arrival, incoming.read.as_slice()) {
             (Some(head), [Some(first)]) => (first.clone(), Cow::Borrowed(head), Some(sender.peer)),
             _ => {
-                let Some(first) = self.first_of_plain(table, &uuid, &incoming.change, sender)? else { return Ok(None) };
+                let Some(first) = self.first_of_plain(table, &uuid, &incoming.change, sender)?
+                else {
+                    return Ok(None);
+                };
                 let Some(head) = head_of_first(&first) else { return Ok(None) };
                 (first, Cow::Owned(head), None)
             }
         };
         let Some(arrivals) = self.arrivals.get_mut(table.name()) else { return Ok(None) };
         arrivals.last_id = arrivals.last_id.saturating_add(1);
-        Ok(Some(Candidate { table: table_id, name: Arc::clone(&arrivals.name), uuid, local_id: arrivals.last_id, first, head, origin }))
+        Ok(Some(Candidate {
+            table: table_id,
+            name: Arc::clone(&arrivals.name),
+            uuid,
+            local_id: arrivals.last_id,
+            first,
+            head,
+            origin,
+        }))
     }
 
-    fn arrive(&mut self, incoming: &Incoming, candidate: &Candidate<'_>) -> Result<Option<Arrived>, SessionError> {
+    fn arrive(
+        &mut self,
+        incoming: &Incoming,
+        candidate: &Candidate<'_>,
+    ) -> Result<Option<Arrived>, SessionError> {
         let schema = Arc::clone(&self.schema);
         let Some(table) = schema.table(&candidate.name) else { return Ok(None) };
         let (table_id, uuid) = (candidate.table, candidate.uuid.clone());
@@ -158,7 +192,9 @@ impl Session<'_> {
         if candidate.origin.is_some() {
             super::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
         }
-        let Some((values, targets)) = self.values_shown(table, &record, candidate)? else { return Ok(None) };
+        let Some((values, targets)) = self.values_shown(table, &record, candidate)? else {
+            return Ok(None);
+        };
         self.write_arrival(table, record, candidate, &values, &targets)
     }
 
@@ -166,21 +202,47 @@ impl Session<'_> {
     fn arrivals_of(&mut self, table: &Table) -> Result<Option<TableId>, SessionError> {
         if !self.arrivals.contains_key(table.name()) {
             let Some(id) = self.find_table(table.name())? else { return Ok(None) };
-            let is_plain =
-                !table.is_local && table.uniques.is_empty() && table.natural_key.is_empty() && table.columns.iter().all(|column| column.role != Role::LocalId);
-            let open = is_plain && rows::parked_because(self.connection, id, REFUSED_BY_TABLE)?.is_empty();
-            let last_id = if open { rows::high_id(self.connection, id)?.max(app_rows::highest_local_id(self.connection, table)?) } else { 0 };
-            self.arrivals.insert(table.name().to_owned(), Arrivals { table: id, name: table.name().into(), open, last_id });
+            let is_plain = !table.is_local
+                && table.uniques.is_empty()
+                && table.natural_key.is_empty()
+                && table.columns.iter().all(|column| column.role != Role::LocalId);
+            let open =
+                is_plain && rows::parked_because(self.connection, id, REFUSED_BY_TABLE)?.is_empty();
+            let last_id = if open {
+                rows::high_id(self.connection, id)?
+                    .max(app_rows::highest_local_id(self.connection, table)?)
+            } else {
+                0
+            };
+            self.arrivals.insert(
+                table.name().to_owned(),
+                Arrivals { table: id, name: table.name().into(), open, last_id },
+            );
         }
-        Ok(self.arrivals.get(table.name()).filter(|arrivals| arrivals.open).map(|arrivals| arrivals.table))
+        Ok(self
+            .arrivals
+            .get(table.name())
+            .filter(|arrivals| arrivals.open)
+            .map(|arrivals| arrivals.table))
     }
 
     /// What the table's columns show, when each takes its value as it is.
-    fn values_shown<'a>(&mut self, table: &Table, record: &RowRecord, candidate: &'a Candidate<'_>) -> Result<Option<(Shown<'a>, Targets)>, SessionError> {
+    fn values_shown<'a>(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        candidate: &'a Candidate<'_>,
+    ) -> Result<Option<(Shown<'a>, Targets)>, SessionError> {
         let (first, head) = (&candidate.first, &candidate.head);
         let (mut values, mut targets) = (Vec::with_capacity(table.columns.len()), Vec::new());
         for column in &table.columns {
-            let time = |document: &'a Value| if known_stamp(document).is_some() { Cow::Borrowed(document) } else { Cow::Owned(unknown_time(column, record)) };
+            let time = |document: &'a Value| {
+                if known_stamp(document).is_some() {
+                    Cow::Borrowed(document)
+                } else {
+                    Cow::Owned(unknown_time(column, record))
+                }
+            };
             let value = match &column.role {
                 Role::LocalId | Role::Local => return Ok(None),
                 Role::SyncUuid => Cow::Owned(Value::from(record.uuid.as_str())),
@@ -189,21 +251,28 @@ impl Session<'_> {
                 Role::CreatedAt => time(&head.created_at),
                 Role::UpdatedAt => time(&head.updated_at),
                 Role::Field => {
-                    let value = first.value(&column.name).filter(|_| !key::is_bookkeeping(&column.name)).unwrap_or(NULL);
-                    if !profile::takes(&self.schema, table.name(), column, value) || !is_natural(column.affinity, value) {
+                    let value = first
+                        .value(&column.name)
+                        .filter(|_| !key::is_bookkeeping(&column.name))
+                        .unwrap_or(NULL);
+                    if !profile::takes(&self.schema, table.name(), column, value)
+                        || !is_natural(column.affinity, value)
+                    {
                         return Ok(None);
                     }
                     Cow::Borrowed(value)
                 }
                 Role::Reference { table: target } => match first.value(&column.name) {
                     None | Some(Value::Null) => Cow::Borrowed(NULL),
-                    Some(Value::Text(uuid)) if uuid != NOWHERE => match self.standing_target(target, uuid)? {
-                        Some((target, local_id)) => {
-                            targets.push((target, column.name.clone()));
-                            Cow::Owned(Value::Integer(local_id))
+                    Some(Value::Text(uuid)) if uuid != NOWHERE => {
+                        match self.standing_target(target, uuid)? {
+                            Some((target, local_id)) => {
+                                targets.push((target, column.name.clone()));
+                                Cow::Owned(Value::Integer(local_id))
+                            }
+                            None => return Ok(None),
                         }
-                        None => return Ok(None),
-                    },
+                    }
                     Some(_) => return Ok(None),
                 },
             };
@@ -215,12 +284,24 @@ impl Session<'_> {
         Ok(Some((values, targets)))
     }
 
-    /// The row a reference leads to, when it stands and nothing is to be asked about it: one marked as deleted may have to
-    /// live again for the newcomer's sake.
-    fn standing_target(&mut self, table: &str, uuid: &str) -> Result<Option<(RowId, i64)>, SessionError> {
-        let (Some(id), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid)) else { return Ok(None) };
-        let Some(target) = rows::find(self.connection, id, &uuid)?.filter(|target| target.present && target.conflicts == 0) else { return Ok(None) };
-        let (Some(local_id), Some(table)) = (target.local_id, self.schema.table(table)) else { return Ok(None) };
+    /// The row a reference leads to, when it stands and nothing is to be asked about it: one marked
+    /// as deleted may have to live again for the newcomer's sake.
+    fn standing_target(
+        &mut self,
+        table: &str,
+        uuid: &str,
+    ) -> Result<Option<(RowId, i64)>, SessionError> {
+        let (Some(id), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid)) else {
+            return Ok(None);
+        };
+        let Some(target) = rows::find(self.connection, id, &uuid)?
+            .filter(|target| target.present && target.conflicts == 0)
+        else {
+            return Ok(None);
+        };
+        let (Some(local_id), Some(table)) = (target.local_id, self.schema.table(table)) else {
+            return Ok(None);
+        };
         let is_marked = app_rows::is_marked_deleted(self.connection, table, local_id)?;
         Ok((!is_marked).then_some((target.id, local_id)))
     }
@@ -241,15 +322,31 @@ impl Session<'_> {
         match self.insert_arrival(table, local_id, values) {
             Ok(()) => {}
             // The long way finds out what will do.
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(None),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         }
-        let id = rows::insert_present(self.connection, record.table, &record.uuid, local_id, record.version, &record.differs)?;
+        let id = rows::insert_present(
+            self.connection,
+            record.table,
+            &record.uuid,
+            local_id,
+            record.version,
+            &record.differs,
+        )?;
         self.append(id, &candidate.first, candidate.origin)?;
         for (target, column) in targets {
             references::add(self.connection, *target, id, column)?;
         }
         let (version, updated_at) = (record.version, candidate.head.updated_at.clone());
-        Ok(Some(Arrived { id, table: Arc::clone(&candidate.name), uuid: record.uuid, local_id, version, updated_at }))
+        Ok(Some(Arrived {
+            id,
+            table: Arc::clone(&candidate.name),
+            uuid: record.uuid,
+            local_id,
+            version,
+            updated_at,
+        }))
     }
 }

@@ -1,5 +1,6 @@
-//! The brake: when one device's changes of an hour would delete very many rows of a table, or of the file, or empty their texts,
-//! their projection (only that) waits for a yes. The documents are kept and forwarded all the same.
+//! The brake: when one device's changes of an hour would delete very many rows of a table, or of
+//! the file, or empty their texts, their projection (only that) waits for a yes. The documents are
+//! kept and forwarded all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,8 @@ use crate::app::schema::Role;
 use crate::store::brakes::{self, Brake};
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, TableId};
 
-/// Deletions of one device, and rows whose texts it emptied, in one table or in all, within the window that are never braked.
+/// Deletions of one device, and rows whose texts it emptied, in one table or in all, within the
+/// window that are never braked.
 pub const BRAKE_ROWS_MAX: usize = 100;
 /// One part in so many of a table, and of the file, may be deleted within the window.
 pub const BRAKE_TABLE_PART: usize = 5;
@@ -46,7 +48,9 @@ impl BrakeReport {
         match (self.rows - self.emptied, self.emptied) {
             (deleted, 0) => format!("{deleted} deletions"),
             (0, emptied) => format!("{emptied} rows whose texts were emptied"),
-            (deleted, emptied) => format!("{deleted} deletions and {emptied} rows whose texts were emptied"),
+            (deleted, emptied) => {
+                format!("{deleted} deletions and {emptied} rows whose texts were emptied")
+            }
         }
     }
 
@@ -71,10 +75,15 @@ pub enum BrakeDecision {
     Refuse,
 }
 
-/// How many rows a push says it deletes, by table as it calls it: slices are judged by the whole they belong to.
+/// How many rows a push says it deletes, by table as it calls it: slices are judged by the whole
+/// they belong to.
 pub(super) fn announced(changes: &[Incoming]) -> BTreeMap<String, usize> {
     let mut announced = BTreeMap::new();
-    for change in changes.iter().map(|incoming| &incoming.change).filter(|change| change.operation == "delete") {
+    for change in changes
+        .iter()
+        .map(|incoming| &incoming.change)
+        .filter(|change| change.operation == "delete")
+    {
         *announced.entry(change.entity_type.clone()).or_default() += 1;
     }
     announced
@@ -83,7 +92,8 @@ pub(super) fn announced(changes: &[Incoming]) -> BTreeMap<String, usize> {
 /// Texts by column.
 type Texts = BTreeMap<String, Value>;
 
-/// Whether so many deletions wait for a yes where so many rows stand, those deleted of late included.
+/// Whether so many deletions wait for a yes where so many rows stand, those deleted of late
+/// included.
 fn is_too_many(deleted: usize, standing: usize) -> bool {
     deleted > BRAKE_ROWS_MAX && deleted.saturating_mul(BRAKE_TABLE_PART) > standing
 }
@@ -93,9 +103,15 @@ fn is_text(value: &Value) -> bool {
 }
 
 impl Session<'_> {
-    /// Holds the deletions and the emptied texts among `received` rows when there are too many of them, those carried out within
-    /// the last hour included. Returns rows that are to be settled besides.
-    pub(super) fn brake(&mut self, received: &BTreeSet<RowId>, announced: &BTreeMap<String, usize>, peer: i64) -> Result<BTreeSet<RowId>, SessionError> {
+    /// Holds the deletions and the emptied texts among `received` rows when there are too many of
+    /// them, those carried out within the last hour included. Returns rows that are to be settled
+    /// besides.
+    pub(super) fn brake(
+        &mut self,
+        received: &BTreeSet<RowId>,
+        announced: &BTreeMap<String, usize>,
+        peer: i64,
+    ) -> Result<BTreeSet<RowId>, SessionError> {
         let now_ms = self.now.unix_ms();
         let mut deletions: BTreeMap<TableId, Vec<RowId>> = BTreeMap::new();
         let mut emptied: BTreeMap<RowId, Texts> = BTreeMap::new();
@@ -122,13 +138,20 @@ impl Session<'_> {
         let since = now_ms.saturating_sub(BRAKE_WINDOW_MS);
         let earlier = brakes::deleted_since(self.connection, peer, since)?;
         let mut too_many = None;
-        let (mut in_all, mut standing_in_all) = (0, usize::try_from(rows::counts(self.connection)?.entities).unwrap_or(usize::MAX));
+        let (mut in_all, mut standing_in_all) =
+            (0, usize::try_from(rows::counts(self.connection)?.entities).unwrap_or(usize::MAX));
         for (table, deleted) in &deletions {
             let name = self.table_name(*table)?;
             let before = earlier.iter().filter(|(of, _)| of == table).count();
-            let said = announced.iter().filter(|(called, _)| table_of_entity_type(&self.schema, called) == name.as_str()).map(|(_, count)| count).sum();
+            let said = announced
+                .iter()
+                .filter(|(called, _)| table_of_entity_type(&self.schema, called) == name.as_str())
+                .map(|(_, count)| count)
+                .sum();
             let count = before + deleted.len().max(said);
-            let standing = usize::try_from(rows::count_present(self.connection, *table)?).unwrap_or(usize::MAX).saturating_add(before);
+            let standing = usize::try_from(rows::count_present(self.connection, *table)?)
+                .unwrap_or(usize::MAX)
+                .saturating_add(before);
             in_all += count - before;
             if is_too_many(count, standing) {
                 too_many = Some(*table);
@@ -142,7 +165,11 @@ impl Session<'_> {
         let brake = match (brakes::find(self.connection, peer)?, too_many) {
             (Some(brake), _) => brake,
             (None, Some(table)) => {
-                tracing::warn!(rows = in_all, "one device deletes or empties very many rows; they wait for `storysync approve`");
+                tracing::warn!(
+                    rows = in_all,
+                    "one device deletes or empties very many rows; they wait for `storysync \
+                        approve`"
+                );
                 brakes::engage(self.connection, peer, table, now_ms)?
             }
             (None, None) => {
@@ -187,9 +214,17 @@ impl Session<'_> {
         let record = rows::get(self.connection, id)?;
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
-        let (Some(table), Some(local_id), true) = (schema.table(name.as_str()), record.local_id, record.present) else { return Ok(Texts::new()) };
-        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(Texts::new()) };
-        let standing = stored.columns(table).filter(|(column, value)| column.role == Role::Field && is_text(value) && names.contains(&column.name));
+        let (Some(table), Some(local_id), true) =
+            (schema.table(name.as_str()), record.local_id, record.present)
+        else {
+            return Ok(Texts::new());
+        };
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
+            return Ok(Texts::new());
+        };
+        let standing = stored.columns(table).filter(|(column, value)| {
+            column.role == Role::Field && is_text(value) && names.contains(&column.name)
+        });
         Ok(standing.map(|(column, value)| (column.name.clone(), value.clone())).collect())
     }
 
@@ -197,20 +232,45 @@ impl Session<'_> {
     fn emptied_since(&mut self, id: RowId, since_ms: i64) -> Result<Texts, SessionError> {
         let names = self.emptied_columns(id, since_ms)?;
         let changes = self.document(id)?.changes();
-        let before = |name: &String| changes.iter().rev().filter_map(|change| change.value(name)).find(|value| is_text(value));
+        let before = |name: &String| {
+            changes
+                .iter()
+                .rev()
+                .filter_map(|change| change.value(name))
+                .find(|value| is_text(value))
+        };
         Ok(names.iter().filter_map(|name| Some((name.clone(), before(name)?.clone()))).collect())
     }
 
     /// The columns somebody emptied at `since_ms` or later, as the authors say.
-    fn emptied_columns(&mut self, id: RowId, since_ms: i64) -> Result<BTreeSet<String>, SessionError> {
+    fn emptied_columns(
+        &mut self,
+        id: RowId,
+        since_ms: i64,
+    ) -> Result<BTreeSet<String>, SessionError> {
         let document = self.document(id)?;
         let is_emptied = |name: &str| {
-            let emptying = document.register(name).and_then(|register| register.winner()).filter(|put| says_nothing(put.value()));
-            let change = emptying.and_then(|put| document.changes().get(put.change)).filter(|change| !change.deps().is_empty());
-            let at = change.and_then(|change| change.value(key::UPDATED_AT)).and_then(Value::as_text).and_then(Stamp::parse);
-            change.is_some() && at.map_or(i64::MAX, |at| at.unix_ms()) >= since_ms && field(document, name).is_none_or(|value| says_nothing(&value))
+            let emptying = document
+                .register(name)
+                .and_then(|register| register.winner())
+                .filter(|put| says_nothing(put.value()));
+            let change = emptying
+                .and_then(|put| document.changes().get(put.change))
+                .filter(|change| !change.deps().is_empty());
+            let at = change
+                .and_then(|change| change.value(key::UPDATED_AT))
+                .and_then(Value::as_text)
+                .and_then(Stamp::parse);
+            change.is_some()
+                && at.map_or(i64::MAX, |at| at.unix_ms()) >= since_ms
+                && field(document, name).is_none_or(|value| says_nothing(&value))
         };
-        Ok(document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name) && is_emptied(name)).map(str::to_owned).collect())
+        Ok(document
+            .registers()
+            .map(|(name, _)| name)
+            .filter(|name| !key::is_bookkeeping(name) && is_emptied(name))
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Lets the table go on showing texts that are empty in the row's document.
@@ -227,7 +287,12 @@ impl Session<'_> {
     fn let_texts_go(&mut self, id: RowId) -> Result<Texts, SessionError> {
         let mut record = rows::get(self.connection, id)?;
         let is_held = |difference: &Difference| difference.kind == DifferenceKind::Held;
-        let texts: Texts = record.differs.iter().filter(|(_, difference)| is_held(difference)).map(|(name, held)| (name.clone(), held.shown.clone())).collect();
+        let texts: Texts = record
+            .differs
+            .iter()
+            .filter(|(_, difference)| is_held(difference))
+            .map(|(name, held)| (name.clone(), held.shown.clone()))
+            .collect();
         if !texts.is_empty() {
             record.differs.retain(|_, difference| !is_held(difference));
             rows::save(self.connection, &record)?;
@@ -241,13 +306,20 @@ impl Session<'_> {
         Ok(brakes::hold(self.connection, brake, row, self.now.unix_ms())?)
     }
 
-    /// Lets a row go that lives by somebody's word, unless texts of it are held that `puts` does not write.
-    pub(super) fn take_brake_off(&mut self, row: RowId, puts: &BTreeMap<String, Value>) -> Result<(), SessionError> {
+    /// Lets a row go that lives by somebody's word, unless texts of it are held that `puts` does
+    /// not write.
+    pub(super) fn take_brake_off(
+        &mut self,
+        row: RowId,
+        puts: &BTreeMap<String, Value>,
+    ) -> Result<(), SessionError> {
         if self.holds_rows != Some(false) {
             let record = rows::get(self.connection, row)?;
             let document = self.document(row)?;
             let holds = |(name, difference): (&String, &Difference)| {
-                difference.kind == DifferenceKind::Held && !puts.contains_key(name) && field(document, name).unwrap_or(Value::Null) == difference.document
+                difference.kind == DifferenceKind::Held
+                    && !puts.contains_key(name)
+                    && field(document, name).unwrap_or(Value::Null) == difference.document
             };
             if record.differs.iter().any(holds) {
                 return Ok(());
@@ -273,13 +345,19 @@ impl Session<'_> {
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         match (schema.table(name.as_str()), record.local_id) {
-            (Some(table), Some(local_id)) => Ok(app_rows::is_marked_deleted(self.connection, table, local_id)?),
+            (Some(table), Some(local_id)) => {
+                Ok(app_rows::is_marked_deleted(self.connection, table, local_id)?)
+            }
             _ => Ok(false),
         }
     }
 
     /// Lets held deletions through, or takes them back. Returns how many rows there were.
-    pub(super) fn decide_brake(&mut self, id: &str, decision: BrakeDecision) -> Result<usize, SessionError> {
+    pub(super) fn decide_brake(
+        &mut self,
+        id: &str,
+        decision: BrakeDecision,
+    ) -> Result<usize, SessionError> {
         let no_such = || EngineError::NoSuchBrake(id.to_owned());
         let brake: i64 = id.parse().map_err(|_| no_such())?;
         let now = self.now;

@@ -1,11 +1,12 @@
-//! What did the app write? Every line of the outbox is a hint to look at a row; the row is compared with
-//! what its table was last made to show, and only what differs becomes a change.
+//! What did the app write? Every line of the outbox is a hint to look at a row; the row is compared
+//! with what its table was last made to show, and only what differs becomes a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use storysync_crdt::{
-    Arrivals, Base, Change, DeletionKind, DeviceKey, EditPurpose, Edits, Form, NOWHERE, Row, Seen, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, Written, deletion,
-    edits, key, key_uuid, row as row_of,
+    Arrivals, Base, Change, DeletionKind, DeviceKey, EditPurpose, Edits, Form, NOWHERE, Row, Seen,
+    Stamp, SyncUuid, VALUE_BYTES_MAX, Value, Written, deletion, edits, key, key_uuid,
+    row as row_of,
 };
 
 use super::error::SessionError;
@@ -20,12 +21,13 @@ use crate::store::outbox::{self, Hint, Operation};
 use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord, TableId};
 
-/// So long an app may keep a panel open that writes no version: what arrived within this time may be unread by it. A day,
-/// in milliseconds.
+/// So long an app may keep a panel open that writes no version: what arrived within this time may
+/// be unread by it. A day, in milliseconds.
 const PANEL_OPEN_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 /// The least integer that is taken for an app's way to say "none" in a reference.
 const SENTINEL_MIN: i64 = -99;
-/// Longest list of referring rows a delete names, in bytes; beyond that it says that it left all there were.
+/// Longest list of referring rows a delete names, in bytes; beyond that it says that it left all
+/// there were.
 const LEFT_BEHIND_BYTES_MAX: usize = VALUE_BYTES_MAX / 2;
 
 /// What the outbox says of one local id.
@@ -62,7 +64,8 @@ enum Reason {
 }
 
 impl Session<'_> {
-    /// Turns everything the app wrote since the last time into changes. Returns the rows that changed.
+    /// Turns everything the app wrote since the last time into changes. Returns the rows that
+    /// changed.
     pub(super) fn drain(&mut self) -> Result<BTreeSet<RowId>, SessionError> {
         let hints = outbox::take(self.connection)?;
         if hints.is_empty() {
@@ -77,7 +80,10 @@ impl Session<'_> {
     }
 
     /// Compares whole tables with what they were last made to show.
-    pub(super) fn compare_tables(&mut self, names: &BTreeSet<String>) -> Result<BTreeSet<RowId>, SessionError> {
+    pub(super) fn compare_tables(
+        &mut self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeSet<RowId>, SessionError> {
         let mut tables: BTreeMap<String, TableHints> = BTreeMap::new();
         let schema = std::sync::Arc::clone(&self.schema);
         for table in names.iter().filter_map(|name| schema.table(name)) {
@@ -90,7 +96,8 @@ impl Session<'_> {
                 if let Some(hint) = record.local_id.and_then(|id| hints.ids.get_mut(&id)) {
                     // What came while the table was left alone is not what the app wrote over.
                     let newest = storysync_crdt::version(self.document(record.id)?);
-                    hint.base_version = Some(record.version).filter(|version| (1..newest).contains(version));
+                    hint.base_version =
+                        Some(record.version).filter(|version| (1..newest).contains(version));
                 }
                 hints.uuids.insert(record.uuid.as_str().to_owned(), None);
             }
@@ -101,8 +108,9 @@ impl Session<'_> {
         }
         self.begin_own_writes()?;
         let mut touched = self.look(tables, Reason::Rebuilt)?;
-        // A table that was left out shows what came meanwhile. From one that the app dropped and made again, it has removed what it
-        // did not put back: an import that empties everything first, say.
+        // A table that was left out shows what came meanwhile. From one that the app dropped and
+        // made again, it has removed what it did not put back: an import that empties everything
+        // first, say.
         let mut shown = BTreeSet::new();
         for name in self.came_back.clone() {
             let Some(id) = self.find_table(&name)? else { continue };
@@ -114,7 +122,10 @@ impl Session<'_> {
             let dropped = is_filled && self.dropped.contains(&name);
             for row in rows::absent_in(self.connection, id)? {
                 let record = rows::get(self.connection, row)?;
-                if dropped && (record.local_id.is_some() || self.former_ids.contains_key(&row)) && record.parked.is_none() {
+                if dropped
+                    && (record.local_id.is_some() || self.former_ids.contains_key(&row))
+                    && record.parked.is_none()
+                {
                     self.capture_delete(row, self.now)?;
                 }
                 shown.insert(row);
@@ -125,7 +136,11 @@ impl Session<'_> {
         Ok(touched)
     }
 
-    fn look(&mut self, tables: BTreeMap<String, TableHints>, reason: Reason) -> Result<BTreeSet<RowId>, SessionError> {
+    fn look(
+        &mut self,
+        tables: BTreeMap<String, TableHints>,
+        reason: Reason,
+    ) -> Result<BTreeSet<RowId>, SessionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut standing = Vec::new();
         let mut gone: Vec<(RowId, Option<Stamp>)> = Vec::new();
@@ -136,7 +151,8 @@ impl Session<'_> {
             let Some(table) = schema.table(&name) else { continue };
             let found = self.identify(table, hints, reason)?;
             if table.is_local {
-                // Its first rows are told, for a device that has none; what the app makes of them is each device's own.
+                // Its first rows are told, for a device that has none; what the app makes of them
+                // is each device's own.
                 for (record, row, hint) in found.standing {
                     if self.document(record)?.is_empty() {
                         standing.push((table, record, row, hint));
@@ -151,13 +167,20 @@ impl Session<'_> {
             }
             touched.extend(found.misled);
             resolving.extend(found.resolving);
-            standing.extend(found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)));
+            standing.extend(
+                found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)),
+            );
         }
         if reason == Reason::Written && !self.new_columns.is_empty() {
             // An upgrade of the app that adds a column fills it in all rows, or in most.
-            for table in schema.tables().filter(|table| self.new_columns.iter().any(|(name, _)| name == table.name())) {
+            for table in schema
+                .tables()
+                .filter(|table| self.new_columns.iter().any(|(name, _)| name == table.name()))
+            {
                 let written = standing.iter().filter(|(of, ..)| of.name == table.name).count();
-                if written > 0 && written * 2 >= app_rows::all_local_ids(self.connection, table)?.len() {
+                if written > 0
+                    && written * 2 >= app_rows::all_local_ids(self.connection, table)?.len()
+                {
                     self.filled.insert(table.name().to_owned());
                 }
             }
@@ -174,8 +197,11 @@ impl Session<'_> {
         for referrer in resolving {
             let record = rows::get(self.connection, referrer)?;
             let name = self.table_name(record.table)?;
-            if let (true, Some(table), Some(local_id)) = (record.present && looked_at.insert(referrer), schema.table(name.as_str()), record.local_id)
-                && let Some(row) = app_rows::by_local_id(self.connection, table, local_id)?
+            if let (true, Some(table), Some(local_id)) = (
+                record.present && looked_at.insert(referrer),
+                schema.table(name.as_str()),
+                record.local_id,
+            ) && let Some(row) = app_rows::by_local_id(self.connection, table, local_id)?
             {
                 standing.push((table, referrer, row, IdHint::default()));
             }
@@ -190,7 +216,12 @@ impl Session<'_> {
     }
 
     /// Which entity stands under each local id now, and which stand nowhere any more.
-    fn identify(&mut self, table: &Table, mut hints: TableHints, reason: Reason) -> Result<Identified, SessionError> {
+    fn identify(
+        &mut self,
+        table: &Table,
+        mut hints: TableHints,
+        reason: Reason,
+    ) -> Result<Identified, SessionError> {
         let table_id = self.table_id(&table.name)?;
         let mut found = Identified::default();
         let mut uncertain: BTreeMap<RowId, Option<Stamp>> = BTreeMap::new();
@@ -217,7 +248,8 @@ impl Session<'_> {
                 rows::raise_high_id(self.connection, table_id, id)?;
                 // An id that was handed out again to another row says nothing.
                 let mut replaced = holder.as_ref().filter(|_| !hint.deleted || hint.placed);
-                // Deleted and put back under its id it is the same row, if anything of it is left: an import may put another there.
+                // Deleted and put back under its id it is the same row, if anything of it is left:
+                // an import may put another there.
                 if let Some(holder) = replaced
                     && (hint.deleted || reason == Reason::Rebuilt)
                     && !self.is_continued(table, holder, &row)?
@@ -226,14 +258,19 @@ impl Session<'_> {
                 }
                 let uuid = self.uuid_of(table, table_id, &row, replaced)?;
                 if let Some(holder) = holder.filter(|holder| holder.uuid != uuid) {
-                    // Another row stands here now: replaced, or moved away, or overwritten by a stale object.
-                    let displaced = hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
+                    // Another row stands here now: replaced, or moved away, or overwritten by a
+                    // stale object.
+                    let displaced =
+                        hint.displaced.iter().any(|displaced| displaced == holder.uuid.as_str());
                     self.release(&holder, displaced)?;
-                    // One that came with a name of its own is a stranger to those who referred to the deleted one.
+                    // One that came with a name of its own is a stranger to those who referred to
+                    // the deleted one.
                     if !displaced && (!hint.deleted || hint.placed && row.uuid(table).is_none()) {
                         self.replaced.insert(holder.id);
                     }
-                    if displaced && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none() {
+                    if displaced
+                        && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none()
+                    {
                         found.moved.insert(holder.id);
                         uncertain.remove(&holder.id);
                     } else {
@@ -254,7 +291,11 @@ impl Session<'_> {
                 if !self.document(record.id)?.is_empty() || record.version == 0 {
                     found.misled.extend(self.take_over_id(&record, row.local_id)?);
                 }
-                found.resolving.extend(references::take_dangling(self.connection, table_id, row.local_id)?);
+                found.resolving.extend(references::take_dangling(
+                    self.connection,
+                    table_id,
+                    row.local_id,
+                )?);
                 record.local_id = Some(row.local_id);
                 record.present = true;
                 record.parked = None;
@@ -288,9 +329,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// SQLite has handed the id of a deleted row out again. Rows that still hold that id must not lead to
-    /// the newcomer: they are returned, to be shown without a target.
-    fn take_over_id(&mut self, newcomer: &RowRecord, local_id: i64) -> Result<BTreeSet<RowId>, SessionError> {
+    /// SQLite has handed the id of a deleted row out again. Rows that still hold that id must not
+    /// lead to the newcomer: they are returned, to be shown without a target.
+    fn take_over_id(
+        &mut self,
+        newcomer: &RowRecord,
+        local_id: i64,
+    ) -> Result<BTreeSet<RowId>, SessionError> {
         let mut misled = BTreeSet::new();
         for former in rows::formerly_at(self.connection, newcomer.table, local_id)? {
             if former.id == newcomer.id || self.replaced.contains(&former.id) {
@@ -300,9 +345,10 @@ impl Session<'_> {
             self.former_ids.insert(former.id, local_id);
             for referrer in references::referrers(self.connection, former.id)? {
                 let mut record = rows::get(self.connection, referrer)?;
-                record
-                    .differs
-                    .retain(|_, difference| difference.document.as_text() != Some(former.uuid.as_str()) || difference.shown.as_integer() != Some(local_id));
+                record.differs.retain(|_, difference| {
+                    difference.document.as_text() != Some(former.uuid.as_str())
+                        || difference.shown.as_integer() != Some(local_id)
+                });
                 rows::save(self.connection, &record)?;
                 misled.insert(referrer);
             }
@@ -310,14 +356,25 @@ impl Session<'_> {
         Ok(misled)
     }
 
-    /// Whether a row goes on from what stood under its id: a text of both shares a word, or one of them has none.
-    fn is_continued(&mut self, table: &Table, holder: &RowRecord, row: &StoredRow) -> Result<bool, SessionError> {
+    /// Whether a row goes on from what stood under its id: a text of both shares a word, or one of
+    /// them has none.
+    fn is_continued(
+        &mut self,
+        table: &Table,
+        holder: &RowRecord,
+        row: &StoredRow,
+    ) -> Result<bool, SessionError> {
         let before = row_of(self.document(holder.id)?).fields;
         let mut compared = false;
         for (column, value) in row.columns(table).filter(|(column, _)| column.role == Role::Field) {
-            let (Some(now), Some(before)) = (value.as_text(), before.get(&column.name).and_then(Value::as_text)) else { continue };
+            let (Some(now), Some(before)) =
+                (value.as_text(), before.get(&column.name).and_then(Value::as_text))
+            else {
+                continue;
+            };
             compared = true;
-            let words: BTreeSet<String> = before.split_whitespace().map(str::to_lowercase).collect();
+            let words: BTreeSet<String> =
+                before.split_whitespace().map(str::to_lowercase).collect();
             if now.split_whitespace().any(|word| words.contains(&word.to_lowercase())) {
                 return Ok(true);
             }
@@ -325,9 +382,15 @@ impl Session<'_> {
         Ok(!compared)
     }
 
-    /// The uuid of a row of the app's. One without takes that of the row last seen under its id (the app
-    /// replaced or rebuilt it); keys that travel name their rows themselves.
-    fn uuid_of(&mut self, table: &Table, table_id: TableId, row: &StoredRow, holder: Option<&RowRecord>) -> Result<SyncUuid, SessionError> {
+    /// The uuid of a row of the app's. One without takes that of the row last seen under its id
+    /// (the app replaced or rebuilt it); keys that travel name their rows themselves.
+    fn uuid_of(
+        &mut self,
+        table: &Table,
+        table_id: TableId,
+        row: &StoredRow,
+        holder: Option<&RowRecord>,
+    ) -> Result<SyncUuid, SessionError> {
         let own = row.uuid(table);
         let known = match &own {
             Some(uuid) => rows::find(self.connection, table_id, uuid)?.is_some(),
@@ -344,9 +407,9 @@ impl Session<'_> {
         Ok(wanted)
     }
 
-    /// Names a row that nobody knows by its own uuid: as the row it takes the place of, by its key, by its
-    /// own uuid, as the row that stood there before its table was dropped, or anew. Names that another
-    /// row of the table bears by now are passed over.
+    /// Names a row that nobody knows by its own uuid: as the row it takes the place of, by its key,
+    /// by its own uuid, as the row that stood there before its table was dropped, or anew. Names
+    /// that another row of the table bears by now are passed over.
     fn name_row(
         &mut self,
         table: &Table,
@@ -359,7 +422,9 @@ impl Session<'_> {
         let by_key = self.uuid_by_key(table, row)?;
         let vanished = if own.is_none() { self.vanished_from(table, table_id, row)? } else { None };
         for candidate in [replaced, by_key, own, vanished].into_iter().flatten() {
-            if app_rows::local_id_of(self.connection, table, &candidate)?.is_none_or(|bearer| bearer == row.local_id) {
+            if app_rows::local_id_of(self.connection, table, &candidate)?
+                .is_none_or(|bearer| bearer == row.local_id)
+            {
                 return Ok(candidate);
             }
         }
@@ -367,37 +432,62 @@ impl Session<'_> {
     }
 
     /// The row that stood under a local id when its table was dropped, and was never deleted.
-    fn vanished_from(&mut self, table: &Table, table_id: TableId, row: &StoredRow) -> Result<Option<SyncUuid>, SessionError> {
+    fn vanished_from(
+        &mut self,
+        table: &Table,
+        table_id: TableId,
+        row: &StoredRow,
+    ) -> Result<Option<SyncUuid>, SessionError> {
         for former in rows::formerly_at(self.connection, table_id, row.local_id)? {
             let document = self.document(former.id)?;
-            if !document.is_empty() && deletion(document).is_none() && self.is_continued(table, &former, row)? {
+            if !document.is_empty()
+                && deletion(document).is_none()
+                && self.is_continued(table, &former, row)?
+            {
                 return Ok(Some(former.uuid));
             }
         }
         Ok(None)
     }
 
-    /// The name a key that travels gives its row; none when part of the key leads nowhere, because then
-    /// other rows have the same key elsewhere.
-    fn uuid_by_key(&mut self, table: &Table, row: &StoredRow) -> Result<Option<SyncUuid>, SessionError> {
+    /// The name a key that travels gives its row; none when part of the key leads nowhere, because
+    /// then other rows have the same key elsewhere.
+    fn uuid_by_key(
+        &mut self,
+        table: &Table,
+        row: &StoredRow,
+    ) -> Result<Option<SyncUuid>, SessionError> {
         let mut key = Vec::new();
-        for (column, value) in row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name)) {
+        for (column, value) in
+            row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name))
+        {
             // The row has no name yet, so nothing can be noted about it.
             key.push((column, self.travelling(column, value, RowId(0))?));
         }
         if key.is_empty() || key.iter().any(|(column, value)| leads_nowhere(column, value)) {
             return Ok(None);
         }
-        Ok(Some(key_uuid(&table.name, key.iter().map(|(column, value)| (column.name.as_str(), value)))))
+        Ok(Some(key_uuid(
+            &table.name,
+            key.iter().map(|(column, value)| (column.name.as_str(), value)),
+        )))
     }
 
     pub(super) fn random_uuid(&self) -> Result<SyncUuid, SessionError> {
-        let text: String = self.connection.prepare_cached(&format!("SELECT {}", crate::app::triggers::RANDOM_UUID))?.query_row([], |row| row.get(0))?;
+        let text: String = self
+            .connection
+            .prepare_cached(&format!("SELECT {}", crate::app::triggers::RANDOM_UUID))?
+            .query_row([], |row| row.get(0))?;
         Ok(SyncUuid::parse(&text).ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }
 
     /// A captured value as documents hold it: references by the uuid of the row that stands there.
-    fn travelling(&mut self, column: &Column, value: &Value, referrer: RowId) -> Result<Value, SessionError> {
+    fn travelling(
+        &mut self,
+        column: &Column,
+        value: &Value,
+        referrer: RowId,
+    ) -> Result<Value, SessionError> {
         let Role::Reference { table } = &column.role else { return Ok(value.clone()) };
         let Value::Integer(id) = value else {
             return Ok(if value.is_null() { Value::Null } else { Value::from(NOWHERE) });
@@ -405,8 +495,11 @@ impl Session<'_> {
         let Some(target) = self.find_table(table)? else { return Ok(Value::from(NOWHERE)) };
         match rows::at_local_id(self.connection, target, *id)? {
             Some(record) => Ok(Value::from(record.uuid.as_str())),
-            // A row that stood there and is gone: the reference keeps its name, should it come back.
-            None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => Ok(Value::from(former.uuid.as_str())),
+            // A row that stood there and is gone: the reference keeps its name, should it come
+            // back.
+            None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => {
+                Ok(Value::from(former.uuid.as_str()))
+            }
             None if is_sentinel(*id) => Ok(value.clone()),
             None => {
                 rows::raise_high_id(self.connection, target, *id)?;
@@ -417,15 +510,26 @@ impl Session<'_> {
     }
 
     /// Whether a captured value is what the table was last made to show for `document`.
-    pub(super) fn is_shown(&mut self, column: &Column, record: &RowRecord, document: &Value, captured: &Value) -> Result<bool, SessionError> {
-        let difference = record.differs.get(&column.name).filter(|difference| difference.document == *document || difference.kind == DifferenceKind::Unsent);
+    pub(super) fn is_shown(
+        &mut self,
+        column: &Column,
+        record: &RowRecord,
+        document: &Value,
+        captured: &Value,
+    ) -> Result<bool, SessionError> {
+        let difference = record.differs.get(&column.name).filter(|difference| {
+            difference.document == *document || difference.kind == DifferenceKind::Unsent
+        });
         let Role::Reference { table } = &column.role else {
-            return Ok(difference.map_or(document == captured, |difference| difference.shown == token(captured)));
+            return Ok(difference
+                .map_or(document == captured, |difference| difference.shown == token(captured)));
         };
         if let Some(difference) = difference {
             // An integer that led nowhere leads to a row once the app has put one there.
             let resolves = match (document.as_text(), captured, self.find_table(table)?) {
-                (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => rows::at_local_id(self.connection, target, *id)?.is_some(),
+                (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => {
+                    rows::at_local_id(self.connection, target, *id)?.is_some()
+                }
                 _ => false,
             };
             return Ok(difference.shown == token(captured) && !resolves);
@@ -433,12 +537,16 @@ impl Session<'_> {
         match (document, captured) {
             (Value::Null, Value::Null) => Ok(true),
             (Value::Integer(document), Value::Integer(captured)) => Ok(document == captured),
-            // The id the target had counts even when the target is gone: an id reused by another row
-            // does not lead a reference to a stranger.
+            // The id the target had counts even when the target is gone: an id reused by another
+            // row does not lead a reference to a stranger.
             (Value::Text(uuid), Value::Integer(id)) => {
-                let (Some(target), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid)) else { return Ok(false) };
+                let (Some(target), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid))
+                else {
+                    return Ok(false);
+                };
                 Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| {
-                    let had = record.local_id == Some(*id) || self.former_ids.get(&record.id) == Some(id);
+                    let had =
+                        record.local_id == Some(*id) || self.former_ids.get(&record.id) == Some(id);
                     had && !self.replaced.contains(&record.id)
                 }))
             }
@@ -450,21 +558,39 @@ impl Session<'_> {
         self.new_columns.contains(&(table.name().to_owned(), column.name.clone()))
     }
 
-    /// Whether a value stands in the table only because the app has just gained the column, which the
-    /// document has carried all along: then the document's value is to be shown, not this one taken.
-    fn is_only_filled(&mut self, table: &Table, column: &Column, id: RowId, captured: &Value, reason: Reason) -> Result<bool, SessionError> {
-        if !self.is_new_column(table, column) || self.document(id)?.register(&column.name).is_none() {
+    /// Whether a value stands in the table only because the app has just gained the column, which
+    /// the document has carried all along: then the document's value is to be shown, not this one
+    /// taken.
+    fn is_only_filled(
+        &mut self,
+        table: &Table,
+        column: &Column,
+        id: RowId,
+        captured: &Value,
+        reason: Reason,
+    ) -> Result<bool, SessionError> {
+        if !self.is_new_column(table, column) || self.document(id)?.register(&column.name).is_none()
+        {
             return Ok(false);
         }
         if reason == Reason::Rebuilt || captured.is_null() || self.filled.contains(table.name()) {
             return Ok(true);
         }
         let Some(default) = &column.default else { return Ok(false) };
-        let filled = self.connection.query_row(&format!("SELECT {default}"), [], |row| Ok(crate::values::from_sql(row.get_ref(0)?)))?;
+        let filled = self.connection.query_row(&format!("SELECT {default}"), [], |row| {
+            Ok(crate::values::from_sql(row.get_ref(0)?))
+        })?;
         Ok(filled == *captured)
     }
 
-    fn capture_row(&mut self, table: &Table, id: RowId, stored: &StoredRow, hint: &IdHint, reason: Reason) -> Result<(), SessionError> {
+    fn capture_row(
+        &mut self,
+        table: &Table,
+        id: RowId,
+        stored: &StoredRow,
+        hint: &IdHint,
+        reason: Reason,
+    ) -> Result<(), SessionError> {
         let mut record = rows::get(self.connection, id)?;
         let at = hint.at.unwrap_or(self.now);
         if record.version == 0 && self.document(id)?.is_empty() {
@@ -481,46 +607,80 @@ impl Session<'_> {
         let mut only_new_columns = reason == Reason::Rebuilt || self.filled.contains(table.name());
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            if self.is_shown(column, &record, &document, captured)? || self.is_only_filled(table, column, id, captured, reason)? {
+            if self.is_shown(column, &record, &document, captured)?
+                || self.is_only_filled(table, column, id, captured, reason)?
+            {
                 continue;
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
-                tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
-                record.differs.insert(column.name.clone(), Difference::of_kind(document, token(captured), DifferenceKind::Unsent));
+                tracing::warn!(
+                    table = table.name(),
+                    column = column.name,
+                    size_bytes = captured.size_bytes(),
+                    "a value is too large to sync and stays here"
+                );
+                record.differs.insert(
+                    column.name.clone(),
+                    Difference::of_kind(document, token(captured), DifferenceKind::Unsent),
+                );
                 continue;
             }
             let travelling = self.travelling(column, captured, id)?;
-            only_new_columns &= self.document(id)?.register(&column.name).is_none() && (reason == Reason::Rebuilt || self.is_new_column(table, column));
+            only_new_columns &= self.document(id)?.register(&column.name).is_none()
+                && (reason == Reason::Rebuilt || self.is_new_column(table, column));
             let before = record.differs.remove(&column.name);
             if leads_nowhere(column, &travelling) {
-                record.differs.insert(column.name.clone(), Difference::new(travelling.clone(), token(captured)));
+                record.differs.insert(
+                    column.name.clone(),
+                    Difference::new(travelling.clone(), token(captured)),
+                );
                 if document == travelling {
                     continue;
                 }
             }
             let hid_arrivals = before.is_some_and(|before| before.kind == DifferenceKind::Unsent);
-            written.push(Written { name: column.name.clone(), value: travelling, document, is_field: column.role == Role::Field, hid_arrivals });
+            written.push(Written {
+                name: column.name.clone(),
+                value: travelling,
+                document,
+                is_field: column.role == Role::Field,
+                hid_arrivals,
+            });
         }
         only_new_columns &= !written.is_empty();
         let came = !written.is_empty() && !self.document(id)?.changes().iter().all(&own);
         let admitted = if came { log::admitted(self.connection, id)? } else { Vec::new() };
-        let arrivals = Arrivals { admitted: &admitted, since: self.now.unix_ms().saturating_sub(PANEL_OPEN_MS_MAX) };
+        let arrivals = Arrivals {
+            admitted: &admitted,
+            since: self.now.unix_ms().saturating_sub(PANEL_OPEN_MS_MAX),
+        };
         let form = match &seen {
             Some(seen) => Form::Earlier(seen, arrivals),
             None if reason == Reason::Rebuilt || hint.deleted => Form::Everything,
             None => Form::Unknown(arrivals),
         };
         let mut edits = edits(self.document(id)?, &form, written, &own);
-        let wanted = !edits.is_empty() && !only_new_columns && merged.deletion.is_none() && seen.is_none() && deletion(self.document(id)?).is_some();
+        let wanted = !edits.is_empty()
+            && !only_new_columns
+            && merged.deletion.is_none()
+            && seen.is_none()
+            && deletion(self.document(id)?).is_some();
         if wanted {
-            // Deleted elsewhere and shown because others require it, or a brake holds it: whoever writes into it wants it.
+            // Deleted elsewhere and shown because others require it, or a brake holds it: whoever
+            // writes into it wants it.
             edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
         // One that only a trigger of the app's keeps is not wanted for that.
         let is_kept = record.parked.as_deref() == Some(REFUSED_BY_TABLE) && edits.is_empty();
-        edits.puts.extend(if is_kept { BTreeMap::new() } else { deletion_puts(table, stored, &merged, seen.as_ref()) });
+        edits.puts.extend(if is_kept {
+            BTreeMap::new()
+        } else {
+            deletion_puts(table, stored, &merged, seen.as_ref())
+        });
         if edits.puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
-            edits.puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
+            edits
+                .puts
+                .extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         }
         rows::save(self.connection, &record)?;
         let saves = hint.updates.max(1);
@@ -529,8 +689,10 @@ impl Session<'_> {
             self.note_document(id, Some(table))?;
         }
         if edits.is_empty() {
-            // Saved, and nothing in it is new; but forms may have read the version the table has shown since.
-            let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
+            // Saved, and nothing in it is new; but forms may have read the version the table has
+            // shown since.
+            let shown =
+                stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
             let unseen = shown.saturating_sub(merged.version).min(hint.updates);
             if unseen > 0 {
                 self.put_captured(id, BTreeMap::new(), EditPurpose::Rewrite, None, unseen, at)?;
@@ -541,15 +703,30 @@ impl Session<'_> {
         let Edits { puts, base, mut beside, put_back, unread, replaced } = edits;
         let counted_with_puts = !puts.is_empty();
         if counted_with_puts {
-            let nowhere = table.references().filter(|(column, _)| puts.get(&column.name).is_some_and(|value| leads_nowhere(column, value)));
+            let nowhere = table.references().filter(|(column, _)| {
+                puts.get(&column.name).is_some_and(|value| leads_nowhere(column, value))
+            });
             let nowhere = listed(nowhere.map(|(column, _)| column.name.as_str()));
-            let puts = puts.into_iter().chain(nowhere.map(|names| (key::NOWHERE.to_owned(), names))).collect();
+            let puts = puts
+                .into_iter()
+                .chain(nowhere.map(|names| (key::NOWHERE.to_owned(), names)))
+                .collect();
             self.put_captured(id, puts, purpose, base.as_ref(), saves, at)?;
         }
         if !beside.is_empty() {
-            beside.extend(listed(put_back.iter().map(String::as_str)).map(|names| (key::TYPED.to_owned(), names)));
+            beside.extend(
+                listed(put_back.iter().map(String::as_str))
+                    .map(|names| (key::TYPED.to_owned(), names)),
+            );
             let base = Base { heads: self.document(id)?.heads().clone(), unseen: unread };
-            self.put_captured(id, beside, purpose, Some(&base), if counted_with_puts { 1 } else { saves }, at)?;
+            self.put_captured(
+                id,
+                beside,
+                purpose,
+                Some(&base),
+                if counted_with_puts { 1 } else { saves },
+                at,
+            )?;
         }
         for (column, change) in replaced {
             notices::note(self.connection, id, &column, &change, self.now.unix_ms())?;
@@ -580,11 +757,19 @@ impl Session<'_> {
         self.edit(id, puts, purpose, base, at)
     }
 
-    /// Times no document knows stay what they were, whatever the app or its triggers wrote there: an edit
-    /// brings a time of its own.
-    fn restore_unknown_times(&mut self, table: &Table, record: &RowRecord, stored: &StoredRow, merged: &Row) -> Result<(), SessionError> {
+    /// Times no document knows stay what they were, whatever the app or its triggers wrote there:
+    /// an edit brings a time of its own.
+    fn restore_unknown_times(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        stored: &StoredRow,
+        merged: &Row,
+    ) -> Result<(), SessionError> {
         let mut unknown = BTreeMap::new();
-        for (role, document) in [(Role::CreatedAt, &merged.created_at), (Role::UpdatedAt, &merged.updated_at)] {
+        for (role, document) in
+            [(Role::CreatedAt, &merged.created_at), (Role::UpdatedAt, &merged.updated_at)]
+        {
             if let (Some(column), None) = (table.with_role(&role), known_stamp(document)) {
                 let time = unknown_time(column, record);
                 if *stored.by_role(table, &role) != time {
@@ -595,29 +780,50 @@ impl Session<'_> {
         self.update_columns(table, stored.local_id, &unknown)
     }
 
-    fn capture_new(&mut self, table: &Table, mut record: RowRecord, stored: &StoredRow, at: Stamp) -> Result<(), SessionError> {
+    fn capture_new(
+        &mut self,
+        table: &Table,
+        mut record: RowRecord,
+        stored: &StoredRow,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
         let mut puts = BTreeMap::new();
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             if captured.is_null() {
                 continue;
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
-                tracing::warn!(table = table.name(), column = column.name, size_bytes = captured.size_bytes(), "a value is too large to sync and stays here");
-                record.differs.insert(column.name.clone(), Difference::of_kind(Value::Null, token(captured), DifferenceKind::Unsent));
+                tracing::warn!(
+                    table = table.name(),
+                    column = column.name,
+                    size_bytes = captured.size_bytes(),
+                    "a value is too large to sync and stays here"
+                );
+                record.differs.insert(
+                    column.name.clone(),
+                    Difference::of_kind(Value::Null, token(captured), DifferenceKind::Unsent),
+                );
                 continue;
             }
             let travelling = self.travelling(column, captured, record.id)?;
             if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
-                record.differs.insert(column.name.clone(), Difference::new(travelling.clone(), token(captured)));
+                record.differs.insert(
+                    column.name.clone(),
+                    Difference::new(travelling.clone(), token(captured)),
+                );
             }
             puts.insert(column.name.clone(), travelling);
         }
         puts.extend(self.prose_mark(table, stored));
         puts.insert(key::ROW.to_owned(), Value::from(record.uuid.as_str()));
-        for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)] {
+        for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)]
+        {
             let written = stored.by_role(table, &role);
             let known = written.as_text().is_some_and(|text| Stamp::parse(text).is_some());
-            puts.insert(name.to_owned(), if known { written.clone() } else { Value::from(at.to_table_text()) });
+            puts.insert(
+                name.to_owned(),
+                if known { written.clone() } else { Value::from(at.to_table_text()) },
+            );
         }
         let deleted_at = stored.by_role(table, &Role::DeletedAt).clone();
         if !deleted_at.is_null() {
@@ -651,7 +857,8 @@ impl Session<'_> {
         self.edit(id, puts, EditPurpose::Edit, None, at)?;
         self.note_document(record.id, None)?;
         rows::save(self.connection, &record)?;
-        // A row made alike on another device is this one to whoever deleted it: it must not come out of its shadow.
+        // A row made alike on another device is this one to whoever deleted it: it must not come
+        // out of its shadow.
         for twin in clashes::stands_in_for(self.connection, id)? {
             if self.are_twins(twin, id)? {
                 self.capture_delete(twin, at)?;
@@ -673,7 +880,11 @@ impl Session<'_> {
             return Ok(None);
         }
         let names = left.join(",");
-        Ok(Some(Value::from(if names.len() > LEFT_BEHIND_BYTES_MAX { storysync_crdt::LEFT_ALL.to_owned() } else { names })))
+        Ok(Some(Value::from(if names.len() > LEFT_BEHIND_BYTES_MAX {
+            storysync_crdt::LEFT_ALL.to_owned()
+        } else {
+            names
+        })))
     }
 }
 
@@ -682,20 +893,36 @@ pub(super) fn leads_nowhere(column: &Column, value: &Value) -> bool {
     column.role != Role::Field && value.as_text() == Some(NOWHERE)
 }
 
-/// Whether an integer that is no row's id is what apps write for "none" (0, -1), and means the same everywhere.
+/// Whether an integer that is no row's id is what apps write for "none" (0, -1), and means the same
+/// everywhere.
 pub(super) fn is_sentinel(id: i64) -> bool {
     (SENTINEL_MIN..=0).contains(&id)
 }
 
-/// Tells the changes that were captured from the app of this very file. What is decided beside the app, no form has read.
+/// Tells the changes that were captured from the app of this very file. What is decided beside the
+/// app, no form has read.
 fn written_here(device: Option<DeviceKey>) -> impl Fn(&Change) -> bool {
-    move |change| device.is_some() && change.actor().device() == device && EditPurpose::of(change) != EditPurpose::Decision
+    move |change| {
+        device.is_some()
+            && change.actor().device() == device
+            && EditPurpose::of(change) != EditPurpose::Decision
+    }
 }
 
-/// The version a form had read that wrote the row, where it says so: it was written back lower than it stood, or came with a
-/// row that was inserted again under its own name.
-fn read_version(table: &Table, record: &RowRecord, stored: &StoredRow, hint: &IdHint, shown: i64) -> Option<i64> {
-    if hint.base_version.is_some() || !hint.inserted || hint.deleted || stored.uuid(table).as_ref() != Some(&record.uuid) {
+/// The version a form had read that wrote the row, where it says so: it was written back lower than
+/// it stood, or came with a row that was inserted again under its own name.
+fn read_version(
+    table: &Table,
+    record: &RowRecord,
+    stored: &StoredRow,
+    hint: &IdHint,
+    shown: i64,
+) -> Option<i64> {
+    if hint.base_version.is_some()
+        || !hint.inserted
+        || hint.deleted
+        || stored.uuid(table).as_ref() != Some(&record.uuid)
+    {
         return hint.base_version;
     }
     stored.by_role(table, &Role::Version).as_integer().filter(|version| *version < shown)
@@ -708,13 +935,20 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Option<Value> {
 }
 
 /// What the app did to `deleted_at`: set it, put_back it, or wrote to a row that was gone.
-fn deletion_puts(table: &Table, stored: &StoredRow, merged: &Row, seen: Option<&Seen>) -> BTreeMap<String, Value> {
+fn deletion_puts(
+    table: &Table,
+    stored: &StoredRow,
+    merged: &Row,
+    seen: Option<&Seen>,
+) -> BTreeMap<String, Value> {
     let mut puts = BTreeMap::new();
     let captured = stored.by_role(table, &Role::DeletedAt);
     let shown = merged.deletion.as_ref().map_or(&Value::Null, |deletion| &deletion.at);
     // Where the app's table has no mark, a row that stands in it is not deleted.
     let hard = merged.deletion.is_some() && !stands_in(table, merged);
-    let stale_echo = seen.is_some_and(|seen| seen.deletion().map_or(Value::Null, |deletion| deletion.at) == *captured);
+    let stale_echo = seen.is_some_and(|seen| {
+        seen.deletion().map_or(Value::Null, |deletion| deletion.at) == *captured
+    });
     if (hard || captured != shown) && !stale_echo {
         puts.insert(key::DELETED_AT.to_owned(), captured.clone());
         if !captured.is_null() {

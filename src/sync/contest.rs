@@ -1,5 +1,6 @@
-//! Unique values: of two rows that have the same in the end the smaller uuid stays, the other waits, and has its
-//! turn when the values become free. Rows that merely pass each other (a swap of names) are no contest.
+//! Unique values: of two rows that have the same in the end the smaller uuid stays, the other
+//! waits, and has its turn when the values become free. Rows that merely pass each other (a swap of
+//! names) are no contest.
 
 use std::collections::BTreeMap;
 
@@ -28,25 +29,45 @@ pub(super) enum Contest {
 }
 
 impl Session<'_> {
-    /// A row has left its table, or holds other unique values now: those that wait behind it have their turn.
+    /// A row has left its table, or holds other unique values now: those that wait behind it have
+    /// their turn.
     pub(super) fn retry_behind(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
         pass.waiting.extend(clashes::stands_in_for(self.connection, id)?);
         Ok(())
     }
 
-    /// Those that wait, and have the unique values this row has now, may have to wait behind it instead.
-    pub(super) fn retry_contesting(&mut self, table: &Table, id: RowId, desired: &[Value], pass: &mut Pass) -> Result<(), SessionError> {
+    /// Those that wait, and have the unique values this row has now, may have to wait behind it
+    /// instead.
+    pub(super) fn retry_contesting(
+        &mut self,
+        table: &Table,
+        id: RowId,
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
         if pass.retried.insert(id) {
             for key in unique_keys(table, desired) {
-                pass.waiting.extend(clashes::waiting_for(self.connection, &key)?.into_iter().filter(|waiting| *waiting != id));
+                pass.waiting.extend(
+                    clashes::waiting_for(self.connection, &key)?
+                        .into_iter()
+                        .filter(|waiting| *waiting != id),
+                );
             }
         }
         Ok(())
     }
 
-    /// Whether a row may take its unique values: of two rows that have the same in the end, the smaller uuid
-    /// stays. Rows that will have others once they are settled are taken out of the way.
-    pub(super) fn contest(&mut self, table: &Table, record: &RowRecord, local_id: i64, desired: &[Value], pass: &mut Pass) -> Result<Contest, SessionError> {
+    /// Whether a row may take its unique values: of two rows that have the same in the end, the
+    /// smaller uuid stays. Rows that will have others once they are settled are taken out of the
+    /// way.
+    pub(super) fn contest(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        local_id: i64,
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<Contest, SessionError> {
         let mut stays: Option<(RowRecord, Vec<String>)> = None;
         let mut leave: Vec<RowRecord> = Vec::new();
         for unique in &table.uniques {
@@ -76,10 +97,24 @@ impl Session<'_> {
     ) -> Result<Option<Contest>, SessionError> {
         let refusal = self.refusal.clone().unwrap_or_default();
         let is_named = |rule: &&UniqueRule| refusal.contains(&format!("'{}'", rule.name));
-        let is_about = |rule: &&UniqueRule| rule.columns.iter().any(|column| refusal.contains(&format!("{}.{}", table.name(), table.sql_name(column))));
-        let rule = table.rules.iter().find(is_named).or_else(|| table.rules.iter().find(is_about)).or_else(|| table.rules.first());
+        let is_about = |rule: &&UniqueRule| {
+            rule.columns.iter().any(|column| {
+                refusal.contains(&format!("{}.{}", table.name(), table.sql_name(column)))
+            })
+        };
+        let rule = table
+            .rules
+            .iter()
+            .find(is_named)
+            .or_else(|| table.rules.iter().find(is_about))
+            .or_else(|| table.rules.first());
         let Some(columns) = rule.map(|rule| rule.columns.clone()) else { return Ok(None) };
-        let values = table.columns.iter().zip(desired).map(|(column, value)| (column.name.clone(), value.clone())).collect();
+        let values = table
+            .columns
+            .iter()
+            .zip(desired)
+            .map(|(column, value)| (column.name.clone(), value.clone()))
+            .collect();
         let holders = match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
             Ok(holders) => holders,
             Err(error) if is_constraint(&error) => Vec::new(),
@@ -93,7 +128,8 @@ impl Session<'_> {
         self.give_place(table, record, stays, leave, pass).map(Some)
     }
 
-    /// Judges the rows that hold what `record` would have: which stays though it comes, and which leave.
+    /// Judges the rows that hold what `record` would have: which stays though it comes, and which
+    /// leave.
     #[expect(clippy::too_many_arguments, reason = "what a contest has found so far is added to")]
     fn hold_against(
         &mut self,
@@ -108,12 +144,15 @@ impl Session<'_> {
         for other in holders.iter().copied() {
             let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else {
                 if self.schema.has_foreign_triggers {
-                    // Nobody wrote it: a trigger of the app's derived it here, as one did where the row that comes was written.
+                    // Nobody wrote it: a trigger of the app's derived it here, as one did where the
+                    // row that comes was written.
                     self.delete_row(table, other)?;
                 }
                 continue;
             };
-            if pass.waiting.contains(&holder.id) && self.will_differ(table, &holder, unique, pass)? {
+            if pass.waiting.contains(&holder.id)
+                && self.will_differ(table, &holder, unique, pass)?
+            {
                 self.set_aside(table, &holder, unique, pass)?;
             } else if holder.uuid < record.uuid {
                 if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
@@ -138,17 +177,32 @@ impl Session<'_> {
         if let Some((winner, columns)) = stays {
             return Ok(Contest::Behind(winner.id, columns));
         }
-        // What holds a value that is nowhere else is not taken out of its table: here, the other waits.
+        // What holds a value that is nowhere else is not taken out of its table: here, the other
+        // waits.
         if let Some(holder) = leave.iter().find(|holder| has_unsent(holder)) {
-            let columns = table.uniques.first().cloned().or_else(|| table.rules.first().map(|rule| rule.columns.clone())).unwrap_or_default();
+            let columns = table
+                .uniques
+                .first()
+                .cloned()
+                .or_else(|| table.rules.first().map(|rule| rule.columns.clone()))
+                .unwrap_or_default();
             return Ok(Contest::Behind(holder.id, columns));
         }
         for holder in leave {
-            if let (Some(id), true) = (holder.local_id, rows::get(self.connection, holder.id)?.present) {
+            if let (Some(id), true) =
+                (holder.local_id, rows::get(self.connection, holder.id)?.present)
+            {
                 self.delete_row(table, id)?;
                 pass.set_aside.remove(&holder.id);
                 // It is settled again, and then finds this row in its place.
-                rows::save(self.connection, &RowRecord { present: false, parked: Some(WAITS_FOR_NAME.to_owned()), ..holder.clone() })?;
+                rows::save(
+                    self.connection,
+                    &RowRecord {
+                        present: false,
+                        parked: Some(WAITS_FOR_NAME.to_owned()),
+                        ..holder.clone()
+                    },
+                )?;
                 clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
                 pass.waiting.insert(holder.id);
                 self.settle_referrers(holder.id, pass)?;
@@ -158,19 +212,40 @@ impl Session<'_> {
         Ok(Contest::Free)
     }
 
-    /// Whether a row that is still to be settled will leave its table, or hold other values in these columns.
-    fn will_differ(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &Pass) -> Result<bool, SessionError> {
+    /// Whether a row that is still to be settled will leave its table, or hold other values in
+    /// these columns.
+    fn will_differ(
+        &mut self,
+        table: &Table,
+        holder: &RowRecord,
+        unique: &[String],
+        pass: &Pass,
+    ) -> Result<bool, SessionError> {
         let merged = self.shown_row(holder.id)?;
         let (true, Some(local_id)) = (merged.stands(), holder.local_id) else { return Ok(true) };
-        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(true) };
-        for (column, now) in stored.columns(table).filter(|(column, _)| unique.contains(&column.name)) {
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
+            return Ok(true);
+        };
+        for (column, now) in
+            stored.columns(table).filter(|(column, _)| unique.contains(&column.name))
+        {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
             let same = match &column.role {
-                Role::Reference { table: target } => match self.resolve(target, &document, pass)?.0 {
+                Role::Reference { table: target } => match self.resolve(target, &document, pass)?.0
+                {
                     Resolved::To(id) => *now == Value::Integer(id),
-                    _ => holder.differs.get(&column.name).is_some_and(|difference| difference.document == document),
+                    _ => holder
+                        .differs
+                        .get(&column.name)
+                        .is_some_and(|difference| difference.document == document),
                 },
-                _ => *now == document || holder.differs.get(&column.name).is_some_and(|difference| difference.document == document),
+                _ => {
+                    *now == document
+                        || holder
+                            .differs
+                            .get(&column.name)
+                            .is_some_and(|difference| difference.document == document)
+                }
             };
             if !same {
                 return Ok(true);
@@ -180,10 +255,24 @@ impl Session<'_> {
     }
 
     /// Puts values nobody has into the unique columns of a row that will get others in this pass.
-    fn set_aside(&mut self, table: &Table, holder: &RowRecord, unique: &[String], pass: &mut Pass) -> Result<(), SessionError> {
+    fn set_aside(
+        &mut self,
+        table: &Table,
+        holder: &RowRecord,
+        unique: &[String],
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
         let Some(local_id) = holder.local_id else { return Ok(()) };
-        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { return Ok(()) };
-        let Some(column) = unique.iter().filter_map(|name| table.column(name)).max_by_key(|column| column.affinity == Affinity::Text) else { return Ok(()) };
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
+            return Ok(());
+        };
+        let Some(column) = unique
+            .iter()
+            .filter_map(|name| table.column(name))
+            .max_by_key(|column| column.affinity == Affinity::Text)
+        else {
+            return Ok(());
+        };
         let nobodys = match column.affinity {
             Affinity::Text => Value::from(format!("storysync: moving {}", holder.uuid)),
             _ => Value::Integer(nobodys_id(holder.uuid.as_str())),
@@ -197,13 +286,21 @@ impl Session<'_> {
 /// What a row holds under each unique constraint, as hashes; constraints with a NULL hold nothing.
 pub(super) fn unique_keys(table: &Table, desired: &[Value]) -> Vec<Vec<u8>> {
     let key = |unique: &Vec<String>| {
-        let mut digest = Sha256::new().chain_update(table.name()).chain_update(b"\0").chain_update(unique.join("\0"));
+        let mut digest = Sha256::new()
+            .chain_update(table.name())
+            .chain_update(b"\0")
+            .chain_update(unique.join("\0"));
         for name in unique {
-            let value = table.columns.iter().position(|column| column.name == *name).and_then(|position| desired.get(position))?;
+            let value = table
+                .columns
+                .iter()
+                .position(|column| column.name == *name)
+                .and_then(|position| desired.get(position))?;
             if value.is_null() {
                 return None;
             }
-            digest = digest.chain_update(b"\0").chain_update(crate::values::to_json(value).to_string());
+            digest =
+                digest.chain_update(b"\0").chain_update(crate::values::to_json(value).to_string());
         }
         Some(digest.finalize().iter().copied().take(UNIQUE_KEY_BYTES).collect())
     };
@@ -213,6 +310,7 @@ pub(super) fn unique_keys(table: &Table, desired: &[Value]) -> Vec<Vec<u8>> {
 /// An integer that is no row's id, the same for the same name: below zero, where no app puts rows.
 pub(super) fn nobodys_id(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
-    let positive = digest.iter().take(7).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
+    let positive =
+        digest.iter().take(7).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
     -1 - positive
 }

@@ -1,5 +1,5 @@
-//! The Engine as a person meets it: open clashes and how they are decided, held deletions, the history of a row, taking
-//! changes back, a row's document.
+//! The Engine as a person meets it: open clashes and how they are decided, held deletions, the
+//! history of a row, taking changes back, a row's document.
 
 use storysync_crdt::{DeviceKey, Stamp, SyncUuid};
 
@@ -24,7 +24,8 @@ impl Engine {
         self.look(now, |session| session.list_conflicts())
     }
 
-    /// Texts from other devices that gave way to what the app wrote here, where nobody can say whether its user had read them.
+    /// Texts from other devices that gave way to what the app wrote here, where nobody can say
+    /// whether its user had read them.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -50,7 +51,13 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such clash, or the choice does not fit it.
-    pub fn resolve(&mut self, id: &str, choice: &Choice, by: Option<DeviceKey>, now: Stamp) -> Result<(), EngineError> {
+    pub fn resolve(
+        &mut self,
+        id: &str,
+        choice: &Choice,
+        by: Option<DeviceKey>,
+        now: Stamp,
+    ) -> Result<(), EngineError> {
         let own = by.unwrap_or(self.options.device_key);
         self.write(now, |session| {
             session.on_behalf_of = by;
@@ -59,11 +66,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides all open clashes alike, for the device `by`: how many were decided, and why others were not.
+    /// Decides all open clashes alike, for the device `by`: how many were decided, and why others
+    /// were not.
     ///
     /// # Errors
     /// See [`EngineError`]. What was decided before a failure stays.
-    pub fn resolve_all(&mut self, take: &Take, by: Option<DeviceKey>, now: Stamp) -> Result<(usize, Vec<String>), EngineError> {
+    pub fn resolve_all(
+        &mut self,
+        take: &Take,
+        by: Option<DeviceKey>,
+        now: Stamp,
+    ) -> Result<(usize, Vec<String>), EngineError> {
         let own = by.unwrap_or(self.options.device_key);
         let (mut decided, mut left) = (0, Vec::new());
         for which in [Which::Rows, Which::Links] {
@@ -91,11 +104,17 @@ impl Engine {
         self.look(now, |session| session.brakes())
     }
 
-    /// Lets deletions through that wait, or takes them back everywhere; returns how many rows there were.
+    /// Lets deletions through that wait, or takes them back everywhere; returns how many rows there
+    /// were.
     ///
     /// # Errors
     /// When no such deletions wait.
-    pub fn decide_brake(&mut self, id: &str, decision: BrakeDecision, now: Stamp) -> Result<usize, EngineError> {
+    pub fn decide_brake(
+        &mut self,
+        id: &str,
+        decision: BrakeDecision,
+        now: Stamp,
+    ) -> Result<usize, EngineError> {
         Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
     }
 
@@ -103,7 +122,12 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such row.
-    pub fn history(&mut self, table: &str, uuid: &str, now: Stamp) -> Result<Vec<EntryReport>, EngineError> {
+    pub fn history(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        now: Stamp,
+    ) -> Result<Vec<EntryReport>, EngineError> {
         self.capture(now)?;
         self.look(now, |session| session.history(table, uuid))
     }
@@ -112,7 +136,13 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such row or change, or nothing of it is left to take back.
-    pub fn undo_change(&mut self, table: &str, uuid: &str, change: Option<&str>, now: Stamp) -> Result<UndoReport, EngineError> {
+    pub fn undo_change(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        change: Option<&str>,
+        now: Stamp,
+    ) -> Result<UndoReport, EngineError> {
         Ok(self.write(now, |session| session.undo_change(table, uuid, change))?.0)
     }
 
@@ -120,7 +150,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn plan_undo(&mut self, device: &DeviceKey, since: Stamp, now: Stamp) -> Result<Vec<UndoReport>, EngineError> {
+    pub fn plan_undo(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+        now: Stamp,
+    ) -> Result<Vec<UndoReport>, EngineError> {
         self.capture(now)?;
         self.look(now, |session| session.plan_undo(device, since))
     }
@@ -129,7 +164,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn undo_device(&mut self, device: &DeviceKey, since: Stamp, now: Stamp) -> Result<Vec<UndoReport>, EngineError> {
+    pub fn undo_device(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+        now: Stamp,
+    ) -> Result<Vec<UndoReport>, EngineError> {
         Ok(self.write(now, |session| session.undo_device(device, since))?.0)
     }
 
@@ -137,11 +177,18 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such row, or automerge refuses its changes.
-    pub fn document(&mut self, table: &str, uuid: &str, now: Stamp) -> Result<Vec<u8>, EngineError> {
+    pub fn document(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        now: Stamp,
+    ) -> Result<Vec<u8>, EngineError> {
         self.capture(now)?;
         let document = self.read(|connection, schema| {
-            let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
-            let id = rows::find_table(connection, table_of_entity_type(schema, table))?.ok_or_else(no_such_row)?;
+            let no_such_row =
+                || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
+            let id = rows::find_table(connection, table_of_entity_type(schema, table))?
+                .ok_or_else(no_such_row)?;
             let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
             let record = rows::find(connection, id, &uuid)?.ok_or_else(no_such_row)?;
             Ok(log::document(connection, record.id)?)

@@ -1,5 +1,6 @@
-//! What does this file show, in few bytes? Digests by table, row and column, equal on two devices exactly when their apps show
-//! the same: references count by the row they lead to, local ids and times not at all. And whether the file is sound in itself.
+//! What does this file show, in few bytes? Digests by table, row and column, equal on two devices
+//! exactly when their apps show the same: references count by the row they lead to, local ids and
+//! times not at all. And whether the file is sound in itself.
 
 use std::collections::BTreeMap;
 
@@ -63,20 +64,29 @@ fn hex(digest: &[u8]) -> String {
     digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A row as every device shows it: content and deletion by column, references by the name of the row they lead to.
-fn shown_columns(connection: &Connection, table: &Table, stored: &StoredRow) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
+/// A row as every device shows it: content and deletion by column, references by the name of the
+/// row they lead to.
+fn shown_columns(
+    connection: &Connection,
+    table: &Table,
+    stored: &StoredRow,
+) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
     let mut columns = BTreeMap::new();
     for (column, value) in stored.columns(table) {
         let value = match &column.role {
             Role::Reference { table } => match (value, rows::find_table(connection, table)?) {
-                (Value::Integer(id), Some(target)) => {
-                    rows::at_local_id(connection, target, *id)?.map_or(Value::Null, |record| Value::from(record.uuid.as_str()))
-                }
+                (Value::Integer(id), Some(target)) => rows::at_local_id(connection, target, *id)?
+                    .map_or(Value::Null, |record| Value::from(record.uuid.as_str())),
                 _ => Value::Null,
             },
             Role::Field => value.clone(),
             Role::DeletedAt => Value::Integer(i64::from(!value.is_null())),
-            Role::LocalId | Role::Local | Role::SyncUuid | Role::Version | Role::CreatedAt | Role::UpdatedAt => continue,
+            Role::LocalId
+            | Role::Local
+            | Role::SyncUuid
+            | Role::Version
+            | Role::CreatedAt
+            | Role::UpdatedAt => continue,
         };
         // A column one app has and another lacks is no difference while it is empty.
         if !value.is_null() {
@@ -98,20 +108,30 @@ fn row_digest(columns: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 }
 
 /// The rows of a table by name.
-fn row_digests(connection: &Connection, table: &Table) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
+fn row_digests(
+    connection: &Connection,
+    table: &Table,
+) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
     let mut found = BTreeMap::new();
     let mut select = connection.prepare_cached(app_rows::select(table))?;
     let mut stored = select.query([])?;
     while let Some(next) = stored.next()? {
         let next = app_rows::read(table, next)?;
         if let Some(uuid) = next.uuid(table) {
-            found.insert(uuid.as_str().to_owned(), row_digest(&shown_columns(connection, table, &next)?));
+            found.insert(
+                uuid.as_str().to_owned(),
+                row_digest(&shown_columns(connection, table, &next)?),
+            );
         }
     }
     Ok(found)
 }
 
-fn digests(connection: &Connection, schema: &Schema, request: &DigestRequest) -> Result<Digests, SessionError> {
+fn digests(
+    connection: &Connection,
+    schema: &Schema,
+    request: &DigestRequest,
+) -> Result<Digests, SessionError> {
     let mut found = Digests::default();
     let Some(name) = &request.entity_type else {
         for table in schema.tables() {
@@ -122,13 +142,19 @@ fn digests(connection: &Connection, schema: &Schema, request: &DigestRequest) ->
                 digest.update(uuid);
                 digest.update(row);
             }
-            found.tables.insert(table.name().to_owned(), TableDigest { rows: rows.len(), digest: hex(&digest.finalize()) });
+            found.tables.insert(
+                table.name().to_owned(),
+                TableDigest { rows: rows.len(), digest: hex(&digest.finalize()) },
+            );
         }
         return Ok(found);
     };
     let Some(table) = schema.table(table_of_entity_type(schema, name)) else { return Ok(found) };
     let Some(uuids) = &request.rows else {
-        found.rows = row_digests(connection, table)?.into_iter().map(|(uuid, digest)| (uuid, hex(&digest))).collect();
+        found.rows = row_digests(connection, table)?
+            .into_iter()
+            .map(|(uuid, digest)| (uuid, hex(&digest)))
+            .collect();
         return Ok(found);
     };
     for uuid in uuids.iter().take(ROWS_ASKED_MAX).filter_map(|uuid| SyncUuid::parse(uuid)) {
@@ -136,7 +162,13 @@ fn digests(connection: &Connection, schema: &Schema, request: &DigestRequest) ->
             && let Some(stored) = app_rows::by_local_id(connection, table, id)?
         {
             let columns = shown_columns(connection, table, &stored)?;
-            found.columns.insert(uuid.as_str().to_owned(), columns.into_iter().map(|(name, value)| (name, hex(&Sha256::digest(value)))).collect());
+            found.columns.insert(
+                uuid.as_str().to_owned(),
+                columns
+                    .into_iter()
+                    .map(|(name, value)| (name, hex(&Sha256::digest(value))))
+                    .collect(),
+            );
         }
     }
     Ok(found)
@@ -152,8 +184,8 @@ impl Engine {
         self.read(|connection, schema| digests(connection, schema, request))
     }
 
-    /// What is wrong with this file, as sentences; none when it is sound: SQLite's own check, the running hash over the log, every
-    /// document readable and shown, every trigger in place.
+    /// What is wrong with this file, as sentences; none when it is sound: SQLite's own check, the
+    /// running hash over the log, every document readable and shown, every trigger in place.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -161,12 +193,16 @@ impl Engine {
         self.capture(now)?;
         let mut complaints = self.read(|connection, schema| {
             let mut complaints = Vec::new();
-            complaints.extend(backup::integrity(connection)?.map(|complaint| format!("SQLite finds the file damaged: {complaint}; restore a backup")));
+            complaints.extend(backup::integrity(connection)?.map(|complaint| {
+                format!("SQLite finds the file damaged: {complaint}; restore a backup")
+            }));
             complaints.extend(broken_chain(connection)?);
             for table in schema.tables() {
                 for (name, _) in triggers::of_table(table, schema.has_foreign_triggers) {
                     if !table.own_triggers.contains(&name) {
-                        complaints.push(format!("the trigger {name} is missing; run `storysync migrate`"));
+                        complaints.push(format!(
+                            "the trigger {name} is missing; run `storysync migrate`"
+                        ));
                     }
                 }
             }
@@ -180,20 +216,31 @@ impl Engine {
 
 /// Follows the running hash from the first change to the last.
 fn broken_chain(connection: &Connection) -> Result<Option<String>, SessionError> {
-    let mut select = connection.prepare("SELECT seq, hash, chain, bytes, pack FROM sync_change ORDER BY seq")?;
+    let mut select =
+        connection.prepare("SELECT seq, hash, chain, bytes, pack FROM sync_change ORDER BY seq")?;
     let mut reader = packs::Reader::new(connection);
     let mut changes = select.query([])?;
     let mut last: Option<Position> = None;
     while let Some(change) = changes.next()? {
         let (seq, hash): (i64, [u8; 32]) = (change.get(0)?, change.get(1)?);
         let stands = Position { seq, chain: change.get(2)? };
-        // After a gap (rows that got other names at a first contact) the hash is taken as it stands.
-        let follows = last.is_none_or(|last| last.seq + 1 != seq || last.after(&storysync_crdt::ChangeHash(hash)) == stands);
-        let bytes = reader.bytes(seq, change.get(4)?, change.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?);
+        // After a gap (rows that got other names at a first contact) the hash is taken as it
+        // stands.
+        let follows = last.is_none_or(|last| {
+            last.seq + 1 != seq || last.after(&storysync_crdt::ChangeHash(hash)) == stands
+        });
+        let bytes = reader.bytes(
+            seq,
+            change.get(4)?,
+            change.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?,
+        );
         // A pack that can't be read is as good as a change that can't.
         let named = bytes.is_ok_and(|bytes| log::name_of(&bytes) == Some(hash));
         if !follows || !named {
-            return Ok(Some(format!("the change log is damaged at its change {seq}; restore a backup, the other devices bring the newer edits back")));
+            return Ok(Some(format!(
+                "the change log is damaged at its change {seq}; restore a backup, the other \
+                    devices bring the newer edits back"
+            )));
         }
         last = Some(stands);
     }
@@ -209,11 +256,17 @@ impl super::session::Session<'_> {
             for record in rows::present_in(self.connection, id)? {
                 let sentence = match log::document(self.connection, record.id) {
                     Err(error) => Some(format!("can't be read back from the log: {error}")),
-                    Ok(document) if document.is_empty() => Some("is in the app's table and not in the log; edit it in the app, or restore a backup".to_owned()),
+                    Ok(document) if document.is_empty() => Some(
+                        "is in the app's table and not in \
+                        the log; edit it in the app, or restore a backup"
+                            .to_owned(),
+                    ),
                     Ok(_) => self.difference_shown(table, &record)?,
                 };
                 self.let_go(record.id);
-                complaints.extend(sentence.map(|sentence| format!("row {} of table {} {sentence}", record.uuid, table.name())));
+                complaints.extend(sentence.map(|sentence| {
+                    format!("row {} of table {} {sentence}", record.uuid, table.name())
+                }));
                 if complaints.len() >= COMPLAINTS_MAX {
                     return Ok(complaints);
                 }
@@ -223,9 +276,17 @@ impl super::session::Session<'_> {
     }
 
     /// How the app's table differs from what a row's document says, where nothing explains it.
-    fn difference_shown(&mut self, table: &Table, record: &RowRecord) -> Result<Option<String>, SessionError> {
-        let stored = record.local_id.map_or(Ok(None), |id| app_rows::by_local_id(self.connection, table, id))?;
-        let Some(stored) = stored.filter(|stored| stored.uuid(table).as_ref() == Some(&record.uuid)) else {
+    fn difference_shown(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+    ) -> Result<Option<String>, SessionError> {
+        let stored = record
+            .local_id
+            .map_or(Ok(None), |id| app_rows::by_local_id(self.connection, table, id))?;
+        let Some(stored) =
+            stored.filter(|stored| stored.uuid(table).as_ref() == Some(&record.uuid))
+        else {
             return Ok(Some("is not where it should be in the app's table".to_owned()));
         };
         let merged = self.shown_row(record.id)?;
@@ -236,6 +297,11 @@ impl super::session::Session<'_> {
                 differing.push(column.name.as_str());
             }
         }
-        Ok((!differing.is_empty()).then(|| format!("shows something else than the log says, in {}; write it in the app once more", differing.join(", "))))
+        Ok((!differing.is_empty()).then(|| {
+            format!(
+                "shows something else than the log says, in {}; write it in the app once more",
+                differing.join(", ")
+            )
+        }))
     }
 }

@@ -1,5 +1,5 @@
-//! The Engine: owns the writing connection, checks before every transaction that the file is still the
-//! one it knew, and offers what a node does as methods.
+//! The Engine: owns the writing connection, checks before every transaction that the file is still
+//! the one it knew, and offers what a node does as methods.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp};
 
 use super::adopt::{MigrationReport, Plan};
@@ -31,7 +33,8 @@ use crate::store::peers::{self, MirroredDevice};
 use crate::store::{migrations, outbox, rows};
 use crate::trust::identity::DeviceId;
 
-/// Pages of the file kept in memory while it is worked on, in KiB: indexes of hundred thousand rows fit into it.
+/// Pages of the file kept in memory while it is worked on, in KiB: indexes of hundred thousand rows
+/// fit into it.
 const PAGE_CACHE_KIB: i64 = 64 * 1024;
 /// Statements kept prepared: a few for each of some hundred tables.
 const STATEMENTS_CACHED: usize = 1024;
@@ -56,8 +59,9 @@ pub struct EngineOptions {
     pub device_key: DeviceKey,
     /// How long to wait for another writer.
     pub busy_timeout: Duration,
-    /// How long tables the app has just dropped, or made again and not yet filled, may stay so before that counts as its wish: an
-    /// import drops them all and fills them again, and must find them as it left them.
+    /// How long tables the app has just dropped, or made again and not yet filled, may stay so
+    /// before that counts as its wish: an import drops them all and fills them again, and must find
+    /// them as it left them.
     pub rebuilding_within: Duration,
 }
 
@@ -95,7 +99,9 @@ impl NewLife {
     }
 
     pub(super) fn of_word(word: &str) -> Option<Self> {
-        [Self::Restored, Self::Copied, Self::Replaced, Self::Renamed].into_iter().find(|life| life.word() == word)
+        [Self::Restored, Self::Copied, Self::Replaced, Self::Renamed]
+            .into_iter()
+            .find(|life| life.word() == word)
     }
 
     /// What happened, for a person.
@@ -103,10 +109,17 @@ impl NewLife {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Restored => {
-                "the database was put back to an earlier state (a backup was restored); what the other devices have of the time since comes back from them"
+                "the database was put back to an earlier state (a backup was restored); what the \
+                    other devices have of the time since comes back from them"
             }
-            Self::Copied => "the database was copied from another device; it is compared with the other devices, and goes on as this one's own",
-            Self::Replaced => "the database was replaced by another; it is compared with the other devices, and nothing of either is lost",
+            Self::Copied => {
+                "the database was copied from another device; it is compared with the other \
+                    devices, and goes on as this one's own"
+            }
+            Self::Replaced => {
+                "the database was replaced by another; it is compared with the other devices, and \
+                    nothing of either is lost"
+            }
             Self::Renamed => "rows of the database took the names they have on the other device",
         }
     }
@@ -133,7 +146,8 @@ pub struct Engine {
     is_unchecked: bool,
     /// Whether a file of another device's node is looked at and not taken over.
     looks_only: bool,
-    /// The schema version under which tables were first missing or empty, and when (Unix time in ms).
+    /// The schema version under which tables were first missing or empty, and when (Unix time in
+    /// ms).
     rebuilding: Option<(i64, i64)>,
     /// Whether other tables are in sync than ought to be: some were excluded, or included again.
     is_other_choice: bool,
@@ -156,11 +170,20 @@ impl std::fmt::Debug for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // Back to how the app's own connections leave the folder: without an empty journal in it.
-        drop(self.connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0)).map(|journal| {
-            if journal == "truncate" {
-                drop(self.connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())));
-            }
-        }));
+        drop(
+            self.connection
+                .pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))
+                .map(|journal| {
+                    if journal == "truncate" {
+                        drop(self.connection.pragma_update_and_check(
+                            None,
+                            "journal_mode",
+                            "delete",
+                            |_| Ok(()),
+                        ));
+                    }
+                }),
+        );
     }
 }
 
@@ -173,7 +196,9 @@ pub(super) struct State {
 pub(super) fn read_state(connection: &Connection) -> rusqlite::Result<Option<State>> {
     connection
         .prepare_cached("SELECT device_id, epoch, schema_version FROM sync_state")?
-        .query_row([], |row| Ok(State { device_id: row.get(0)?, epoch: row.get(1)?, schema_version: row.get(2)? }))
+        .query_row([], |row| {
+            Ok(State { device_id: row.get(0)?, epoch: row.get(1)?, schema_version: row.get(2)? })
+        })
         .optional()
 }
 
@@ -181,11 +206,17 @@ fn open_connection(path: &Path, busy_timeout: Duration) -> Result<Connection, En
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Err(EngineError::NotADatabase(path.to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(EngineError::NoSuchFile(path.to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(EngineError::NoSuchFile(path.to_owned()));
+        }
         Err(source) => return Err(EngineError::Io { path: path.to_owned(), source }),
     }
     let explain = |error| EngineError::of_sqlite(error, path);
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(explain)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(explain)?;
     configure(&connection, busy_timeout).map_err(explain)?;
     if connection.is_readonly("main").map_err(explain)? {
         return Err(EngineError::ReadOnly(path.to_owned()));
@@ -199,13 +230,16 @@ fn configure(connection: &Connection, busy_timeout: Duration) -> rusqlite::Resul
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
     let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     if journal == "delete" {
-        // The same rollback journal, emptied rather than removed: the folder need not be flushed with each commit. Nothing of it
-        // is written into the file; the app's own connections go on as they do.
+        // The same rollback journal, emptied rather than removed: the folder need not be flushed
+        // with each commit. Nothing of it is written into the file; the app's own connections go on
+        // as they do.
         connection.pragma_update_and_check(None, "journal_mode", "truncate", |_| Ok(()))?;
     }
-    // Without this, SQLite plans a statement anew for each value it is asked with: a third of the time of a first sync.
+    // Without this, SQLite plans a statement anew for each value it is asked with: a third of the
+    // time of a first sync.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // The app runs without enforcement, and has dangling references; the bundled SQLite would enforce.
+    // The app runs without enforcement, and has dangling references; the bundled SQLite would
+    // enforce.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
@@ -221,7 +255,8 @@ impl Engine {
             return Err(EngineError::Exists(path));
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|source| EngineError::Io { path: folder.to_owned(), source })?;
+            std::fs::create_dir_all(folder)
+                .map_err(|source| EngineError::Io { path: folder.to_owned(), source })?;
         }
         let made = Self::init_file(options, entropy, now);
         if made.is_err() {
@@ -231,16 +266,24 @@ impl Engine {
         made
     }
 
-    fn init_file(options: EngineOptions, mut entropy: Entropy, now: Stamp) -> Result<Self, EngineError> {
+    fn init_file(
+        options: EngineOptions,
+        mut entropy: Entropy,
+        now: Stamp,
+    ) -> Result<Self, EngineError> {
         let path = options.database.clone();
-        let connection = Connection::open(&path).map_err(|error| EngineError::of_sqlite(error, &path))?;
-        configure(&connection, options.busy_timeout).map_err(|error| EngineError::of_sqlite(error, &path))?;
+        let connection =
+            Connection::open(&path).map_err(|error| EngineError::of_sqlite(error, &path))?;
+        configure(&connection, options.busy_timeout)
+            .map_err(|error| EngineError::of_sqlite(error, &path))?;
         let mut create = |connection: &Connection| -> Result<(), SessionError> {
-            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let transaction =
+                Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             migrations::create_storymaster(&transaction)?;
             let schema = schema_of(&transaction, &options.excluded_tables)?;
             let prose = Prose { configured: options.prose_columns.clone() };
-            let plan = Plan::make(&transaction, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?;
+            let plan =
+                Plan::make(&transaction, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?;
             install(&transaction, plan, &DeviceId::of_key(&options.device_key), &mut entropy, now)?;
             transaction.commit()?;
             Ok(())
@@ -264,10 +307,16 @@ impl Engine {
     /// See [`EngineError`].
     pub fn owner(database: &Path, busy_timeout: Duration) -> Result<Option<String>, EngineError> {
         let connection = open_connection(database, busy_timeout)?;
-        if migrations::node_progress(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.0 == 0 {
+        if migrations::node_progress(&connection)
+            .map_err(|error| EngineError::of_sqlite(error, database))?
+            .0
+            == 0
+        {
             return Ok(None);
         }
-        Ok(read_state(&connection).map_err(|error| EngineError::of_sqlite(error, database))?.map(|state| state.device_id))
+        Ok(read_state(&connection)
+            .map_err(|error| EngineError::of_sqlite(error, database))?
+            .map(|state| state.device_id))
     }
 
     /// Whether this data directory remembers how far the file's log had come.
@@ -276,7 +325,8 @@ impl Engine {
         self.remembered.load().is_some()
     }
 
-    /// From here on nothing is written into a file that belongs to another device's node: it is looked at as it was left.
+    /// From here on nothing is written into a file that belongs to another device's node: it is
+    /// looked at as it was left.
     pub fn look_only(&mut self) {
         self.looks_only = true;
     }
@@ -294,7 +344,8 @@ impl Engine {
         Self::open_upgrade_or_migrate(options, entropy, now, progress, &|| true)
     }
 
-    /// The same, for a file an earlier version may still be serving: `may_upgrade` is asked before our own tables are brought up to date.
+    /// The same, for a file an earlier version may still be serving: `may_upgrade` is asked before
+    /// our own tables are brought up to date.
     ///
     /// # Errors
     /// See [`EngineError`]; on any failure the file is as it was.
@@ -307,7 +358,8 @@ impl Engine {
     ) -> Result<(Self, MigrationReport), EngineError> {
         let path = options.database.clone();
         let mut connection = open_connection(&path, options.busy_timeout)?;
-        let migrated = is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &path))?;
+        let migrated =
+            is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &path))?;
         let report = if migrated {
             MigrationReport::default()
         } else if read_state(&connection).ok().flatten().is_some() {
@@ -318,7 +370,8 @@ impl Engine {
             upgrade(&connection).map_err(|error| EngineError::of_session(error, &path))?;
             MigrationReport::default()
         } else {
-            migrate(&mut connection, &options, &mut entropy, now, progress).map_err(|error| EngineError::of_session(error, &path))?
+            migrate(&mut connection, &options, &mut entropy, now, progress)
+                .map_err(|error| EngineError::of_session(error, &path))?
         };
         Ok((Self::of_connection(connection, options, entropy)?, report))
     }
@@ -343,16 +396,25 @@ impl Engine {
         plan().map_err(|error| EngineError::of_session(error, path))
     }
 
-    fn of_connection(connection: Connection, options: EngineOptions, mut entropy: Entropy) -> Result<Self, EngineError> {
+    fn of_connection(
+        connection: Connection,
+        options: EngineOptions,
+        mut entropy: Entropy,
+    ) -> Result<Self, EngineError> {
         let path = options.database.clone();
         let explain = |error| EngineError::of_sqlite(error, &path);
         if !is_migrated(&connection).map_err(explain)? {
             return Err(EngineError::NotMigrated(path));
         }
         let schema = Arc::new(schema_of(&connection, &options.excluded_tables).map_err(explain)?);
-        let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
+        let state = read_state(&connection)
+            .map_err(explain)?
+            .ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
         let remembered = Anchor::of(&options.anchors, &path);
-        let (anchor, epoch) = match remembered.load().or_else(|| Anchor::of_epoch(&options.anchors, &state.epoch).load()) {
+        let (anchor, epoch) = match remembered
+            .load()
+            .or_else(|| Anchor::of_epoch(&options.anchors, &state.epoch).load())
+        {
             Some(last) => (last.end, last.epoch.unwrap_or(state.epoch)),
             None => (log::end(&connection).map_err(explain)?, state.epoch),
         };
@@ -387,7 +449,9 @@ impl Engine {
     /// The file was moved away and another put in its place: follow the path, not the old file.
     fn follow_replaced_file(&mut self) -> Result<(), EngineError> {
         // Another process of this device may have come further than we know.
-        if let Some(further) = self.remembered.load().filter(|remembered| remembered.end.seq > self.anchor.seq) {
+        if let Some(further) =
+            self.remembered.load().filter(|remembered| remembered.end.seq > self.anchor.seq)
+        {
             self.anchor = further.end;
         }
         let now = inode(&self.options.database);
@@ -396,8 +460,12 @@ impl Engine {
         }
         let connection = open_connection(&self.options.database, self.options.busy_timeout)?;
         // Another file may have other tables and triggers under the same version of its schema.
-        self.schema = Arc::new(schema_of(&connection, &self.options.excluded_tables).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?);
-        self.is_other_choice = is_other_choice(&connection, &self.schema).map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
+        self.schema = Arc::new(
+            schema_of(&connection, &self.options.excluded_tables)
+                .map_err(|error| EngineError::of_sqlite(error, &self.options.database))?,
+        );
+        self.is_other_choice = is_other_choice(&connection, &self.schema)
+            .map_err(|error| EngineError::of_sqlite(error, &self.options.database))?;
         self.connection = connection;
         self.inode = now;
         self.is_unchecked = true;
@@ -407,23 +475,29 @@ impl Engine {
         Ok(())
     }
 
-    /// A file from before storysync was put back in place of ours, by the app's own restore: it is prepared as at first, and its
-    /// rows meet those the other devices know by their names. Returns whether it was so.
+    /// A file from before storysync was put back in place of ours, by the app's own restore: it is
+    /// prepared as at first, and its rows meet those the other devices know by their names. Returns
+    /// whether it was so.
     fn prepare_restored(&mut self, now: Stamp) -> Result<bool, EngineError> {
         let path = self.options.database.clone();
         let explain = |error| EngineError::of_sqlite(error, &path);
         let is_ours = |connection: &Connection| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sync_state')";
+            let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = \
+                'sync_state')";
             connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, bool>(0))
         };
         if is_ours(&self.connection).map_err(explain)? {
             return Ok(false);
         }
         let mut connection = open_connection(&path, self.options.busy_timeout)?;
-        migrate(&mut connection, &self.options, &mut self.entropy, now, &mut |_, _| {}).map_err(|error| EngineError::of_session(error, &path))?;
-        let state = read_state(&connection).map_err(explain)?.ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
+        migrate(&mut connection, &self.options, &mut self.entropy, now, &mut |_, _| {})
+            .map_err(|error| EngineError::of_session(error, &path))?;
+        let state = read_state(&connection)
+            .map_err(explain)?
+            .ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
         begin_life(&connection, &state.epoch, NewLife::Restored, now).map_err(explain)?;
-        self.schema = Arc::new(schema_of(&connection, &self.options.excluded_tables).map_err(explain)?);
+        self.schema =
+            Arc::new(schema_of(&connection, &self.options.excluded_tables).map_err(explain)?);
         self.anchor = log::end(&connection).map_err(explain)?;
         self.epoch = state.epoch;
         self.actor = fresh_actor(&self.options.device_key, &mut self.entropy);
@@ -433,13 +507,20 @@ impl Engine {
         self.has_sent = false;
         self.names = None;
         self.counted = None;
-        tracing::warn!("a database from before storysync was put in place of the prepared one; it was prepared again, with a backup");
+        tracing::warn!(
+            "a database from before storysync was put in place of the prepared one; it was \
+                prepared again, with a backup"
+        );
         Ok(true)
     }
 
     /// One write transaction. In this order: the lock, is this still our file and our log, are the
     /// triggers in place, what did the app write; then `work`; then COMMIT.
-    pub(super) fn write<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<(T, Noticed), EngineError> {
+    pub(super) fn write<T>(
+        &mut self,
+        now: Stamp,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>,
+    ) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
         let restored = self.prepare_restored(now)?;
         self.writes += 1;
@@ -461,15 +542,22 @@ impl Engine {
             ..
         } = self;
         let run = || -> Result<(T, Noticed), SessionError> {
-            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-            let state = read_state(&transaction)?.ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
+            let transaction =
+                Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let state = read_state(&transaction)?
+                .ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
             let mut noticed = Noticed { new_epoch: restored, ..Noticed::default() };
-            // Another process of this device may have begun the life the file tells of, and then it remembered so.
-            let is_life_known = state.epoch == *epoch || remembered.load().and_then(|last| last.epoch) == Some(state.epoch);
+            // Another process of this device may have begun the life the file tells of, and then it
+            // remembered so.
+            let is_life_known = state.epoch == *epoch
+                || remembered.load().and_then(|last| last.epoch) == Some(state.epoch);
             *epoch = state.epoch;
-            if state.device_id != device_id.as_str() || !is_life_known || !log::passes_through(&transaction, *anchor)? {
-                // A restored, copied or replaced file: what this run wrote elsewhere must never get the
-                // same names again, and peers must not trust their cursors.
+            if state.device_id != device_id.as_str()
+                || !is_life_known
+                || !log::passes_through(&transaction, *anchor)?
+            {
+                // A restored, copied or replaced file: what this run wrote elsewhere must never get
+                // the same names again, and peers must not trust their cursors.
                 entropy(epoch.as_mut_slice());
                 let life = if state.device_id != device_id.as_str() {
                     NewLife::Copied
@@ -478,10 +566,15 @@ impl Engine {
                 } else {
                     NewLife::Replaced
                 };
-                transaction.prepare_cached("UPDATE sync_state SET device_id = ?1")?.execute([device_id.as_str()])?;
+                transaction
+                    .prepare_cached("UPDATE sync_state SET device_id = ?1")?
+                    .execute([device_id.as_str()])?;
                 if life != NewLife::Replaced {
-                    // What was told since the backup, or by the device the file comes from, is known by these names.
-                    transaction.prepare_cached("UPDATE sync_state SET sent_at = coalesce(sent_at, ?1)")?.execute([now.unix_ms()])?;
+                    // What was told since the backup, or by the device the file comes from, is
+                    // known by these names.
+                    transaction
+                        .prepare_cached("UPDATE sync_state SET sent_at = coalesce(sent_at, ?1)")?
+                        .execute([now.unix_ms()])?;
                 }
                 begin_life(&transaction, epoch, life, now)?;
                 *actor = fresh_actor(&options.device_key, entropy);
@@ -497,11 +590,18 @@ impl Engine {
             if version != schema.version || noticed.new_epoch || state.schema_version < 0 {
                 *schema = Arc::new(schema_of(&transaction, &options.excluded_tables)?);
             }
-            if version != state.schema_version && watched && is_rebuilding(&transaction, schema, &options.excluded_tables)? {
-                let (seen, since) = rebuilding.filter(|(seen, _)| *seen == version).unwrap_or((version, now.unix_ms()));
+            if version != state.schema_version
+                && watched
+                && is_rebuilding(&transaction, schema, &options.excluded_tables)?
+            {
+                let (seen, since) = rebuilding
+                    .filter(|(seen, _)| *seen == version)
+                    .unwrap_or((version, now.unix_ms()));
                 *rebuilding = Some((seen, since));
                 let waited = now.unix_ms().saturating_sub(since);
-                if u64::try_from(waited).is_ok_and(|waited| u128::from(waited) < options.rebuilding_within.as_millis()) {
+                if u64::try_from(waited)
+                    .is_ok_and(|waited| u128::from(waited) < options.rebuilding_within.as_millis())
+                {
                     return Err(EngineError::Rebuilding(options.database.clone()).into());
                 }
             }
@@ -509,7 +609,11 @@ impl Engine {
             enable_triggers_of(&transaction, schema)?;
             let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
             let follows = version != state.schema_version || *is_other_choice;
-            let rebuilt = if follows { session.follow_schema(&options.excluded_tables)? } else { BTreeSet::new() };
+            let rebuilt = if follows {
+                session.follow_schema(&options.excluded_tables)?
+            } else {
+                BTreeSet::new()
+            };
             let mut captured = session.drain()?;
             captured.extend(session.compare_tables(&rebuilt)?);
             if follows {
@@ -529,7 +633,9 @@ impl Engine {
             let new_schema = Arc::clone(&session.schema);
             session.close();
             if follows {
-                transaction.prepare_cached("UPDATE sync_state SET schema_version = ?1")?.execute([new_schema.version])?;
+                transaction
+                    .prepare_cached("UPDATE sync_state SET schema_version = ?1")?
+                    .execute([new_schema.version])?;
             }
             transaction.commit()?;
             *schema = new_schema;
@@ -549,7 +655,10 @@ impl Engine {
         run().map_err(|error| EngineError::of_session(error, &options.database))
     }
 
-    pub(super) fn read<T>(&mut self, work: impl FnOnce(&Connection, &Schema) -> Result<T, SessionError>) -> Result<T, EngineError> {
+    pub(super) fn read<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, &Schema) -> Result<T, SessionError>,
+    ) -> Result<T, EngineError> {
         let Self { connection, options, schema, .. } = self;
         let run = || -> Result<T, SessionError> {
             let reading = connection.unchecked_transaction()?;
@@ -559,7 +668,11 @@ impl Engine {
     }
 
     /// Looks at rows by the rules a transaction would go by, and writes nothing.
-    pub(super) fn look<T>(&mut self, now: Stamp, work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>) -> Result<T, EngineError> {
+    pub(super) fn look<T>(
+        &mut self,
+        now: Stamp,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>,
+    ) -> Result<T, EngineError> {
         let Self { connection, options, prose, schema, actor, .. } = self;
         let run = || -> Result<T, SessionError> {
             let reading = connection.unchecked_transaction()?;
@@ -574,7 +687,8 @@ impl Engine {
     /// When SQLite can't read the file.
     pub fn data_version(&mut self) -> Result<i64, EngineError> {
         self.follow_replaced_file()?;
-        data_version(&self.connection).map_err(|error| EngineError::of_sqlite(error, &self.options.database))
+        data_version(&self.connection)
+            .map_err(|error| EngineError::of_sqlite(error, &self.options.database))
     }
 
     /// Turns what the app wrote into changes. Writes nothing when it wrote nothing.
@@ -589,7 +703,8 @@ impl Engine {
         if self.prepare_restored(now)? {
             return Ok(Noticed { new_epoch: true, ..self.write(now, |_| Ok(()))?.1 });
         }
-        let (anchor, epoch, is_to_do) = (self.anchor, self.epoch, self.is_other_choice || self.is_unchecked);
+        let (anchor, epoch, is_to_do) =
+            (self.anchor, self.epoch, self.is_other_choice || self.is_unchecked);
         let device_id = self.device_id.clone();
         let idle = self.read(|connection, _| {
             let Some(state) = read_state(connection)? else { return Ok(false) };
@@ -609,7 +724,9 @@ impl Engine {
     /// See [`EngineError`]: why it can't.
     pub fn check_writable(&mut self) -> Result<(), EngineError> {
         let explain = |error| EngineError::of_sqlite(error, &self.options.database);
-        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).and_then(Transaction::rollback).map_err(explain)
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .and_then(Transaction::rollback)
+            .map_err(explain)
     }
 
     /// Where the log ended when this Engine last looked or wrote.
@@ -632,7 +749,11 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn mirror_devices(&mut self, devices: &[MirroredDevice], now: Stamp) -> Result<(), EngineError> {
+    pub fn mirror_devices(
+        &mut self,
+        devices: &[MirroredDevice],
+        now: Stamp,
+    ) -> Result<(), EngineError> {
         self.write(now, |session| Ok(peers::mirror(session.connection, devices, now)?))?;
         Ok(())
     }
@@ -653,7 +774,8 @@ impl Engine {
         }
     }
 
-    /// How many rows a page holds at most from now on: at least one, and never more than [`PAGE_ENTITIES_MAX`].
+    /// How many rows a page holds at most from now on: at least one, and never more than
+    /// [`PAGE_ENTITIES_MAX`].
     pub fn limit_pages(&mut self, rows: usize) {
         self.page_rows = rows.clamp(1, PAGE_ENTITIES_MAX);
     }
@@ -674,27 +796,35 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn begin_life(connection: &Connection, epoch: &Epoch, life: NewLife, now: Stamp) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync_state SET epoch = ?1, began_by = ?2, began_at = ?3")?.execute(params![
-        epoch.as_slice(),
-        life.word(),
-        now.unix_ms()
-    ])?;
+fn begin_life(
+    connection: &Connection,
+    epoch: &Epoch,
+    life: NewLife,
+    now: Stamp,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE sync_state SET epoch = ?1, began_by = ?2, began_at = ?3")?
+        .execute(params![epoch.as_slice(), life.word(), now.unix_ms()])?;
     Ok(())
 }
 
-/// Our own writes pass by the triggers that capture the app's, and fire those of anybody else. Where all are ours none is fired: a
-/// statement without triggers needs no journal of its own, which makes a first sync a tenth shorter.
+/// Our own writes pass by the triggers that capture the app's, and fire those of anybody else.
+/// Where all are ours none is fired: a statement without triggers needs no journal of its own,
+/// which makes a first sync a tenth shorter.
 fn enable_triggers_of(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     // Changing it has every statement planned anew.
-    if connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)? != schema.has_foreign_triggers {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, schema.has_foreign_triggers)?;
+    if connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)?
+        != schema.has_foreign_triggers
+    {
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, schema.has_foreign_triggers)?;
     }
     Ok(())
 }
 
-/// Whether our triggers stand on other tables than those that are in sync.
-/// A file that was put there from outside is looked through before anything is written to it. Costs reading the file once.
+/// Whether our triggers stand on other tables than those that are in sync. A file that was put
+/// there from outside is looked through before anything is written to it. Costs reading the file
+/// once.
 fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError> {
     match backup::quick_check(connection)? {
         None => Ok(()),
@@ -703,8 +833,14 @@ fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError>
 }
 
 /// Whether a table that held rows is missing, or holds none.
-fn is_rebuilding(connection: &Connection, schema: &Schema, excluded: &[String]) -> Result<bool, SessionError> {
-    for name in rows::tables_with_columns(connection)?.into_iter().filter(|name| !excluded.contains(name)) {
+fn is_rebuilding(
+    connection: &Connection,
+    schema: &Schema,
+    excluded: &[String],
+) -> Result<bool, SessionError> {
+    for name in
+        rows::tables_with_columns(connection)?.into_iter().filter(|name| !excluded.contains(name))
+    {
         let Some(id) = rows::find_table(connection, &name)? else { continue };
         let is_empty = match schema.table(&name) {
             Some(table) => app_rows::is_empty(connection, table)?,
@@ -718,8 +854,12 @@ fn is_rebuilding(connection: &Connection, schema: &Schema, excluded: &[String]) 
 }
 
 fn is_other_choice(connection: &Connection, schema: &Schema) -> rusqlite::Result<bool> {
-    let mut list = connection.prepare("SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND instr(name, ?1) = 1")?;
-    let standing: BTreeSet<String> = list.query_map([triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut list = connection.prepare(
+        "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = \
+        'trigger' AND instr(name, ?1) = 1",
+    )?;
+    let standing: BTreeSet<String> =
+        list.query_map([triggers::PREFIX], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let wanted: BTreeSet<String> = schema.tables().map(|table| table.sql_name.clone()).collect();
     Ok(standing != wanted)
 }

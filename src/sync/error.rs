@@ -14,10 +14,12 @@ use crate::store::migrations::MigrationsError;
 #[non_exhaustive]
 pub enum EngineError {
     /// There is no such file.
-    #[error("there is no database at {}; give the right path with --db, or create one with `storysync init`", .0.display())]
+    #[error("there is no database at {}; give the right path with --db, or create one with \
+        `storysync init`", .0.display())]
     NoSuchFile(PathBuf),
     /// `init` would overwrite something.
-    #[error("{} exists already; `storysync init` only makes new files, `storysync migrate` prepares existing ones", .0.display())]
+    #[error("{} exists already; `storysync init` only makes new files, `storysync migrate` \
+        prepares existing ones", .0.display())]
     Exists(PathBuf),
     /// Some other file.
     #[error("{} is not an SQLite database; give the path of the app's database with --db", .0.display())]
@@ -26,13 +28,15 @@ pub enum EngineError {
     #[error("{} is served by a node of an earlier version: stop it, then run this again", .0.display())]
     ServedByEarlier(PathBuf),
     /// Somebody else holds the write lock.
-    #[error("the database {} is locked by another program; close what is writing to it, or wait, and try again", .0.display())]
+    #[error("the database {} is locked by another program; close what is writing to it, or wait, \
+        and try again", .0.display())]
     Locked(PathBuf),
     /// The app has dropped tables and is, so it seems, about to fill them again.
     #[error("the app is making its tables in {} anew; try again when it has filled them", .0.display())]
     Rebuilding(PathBuf),
     /// We may not write.
-    #[error("the database {} or its folder can't be written to; give yourself write permission and try again", .0.display())]
+    #[error("the database {} or its folder can't be written to; give yourself write permission and \
+        try again", .0.display())]
     ReadOnly(PathBuf),
     /// No room.
     #[error("the disk of {} is full; make room and try again, nothing was changed", .0.display())]
@@ -46,10 +50,12 @@ pub enum EngineError {
         complaint: String,
     },
     /// Tables that can't be synced.
-    #[error("these tables can't be synced: {}; name them under excluded_tables in the configuration to leave them out", list(.0))]
+    #[error("these tables can't be synced: {}; name them under excluded_tables in the \
+        configuration to leave them out", list(.0))]
     Refused(Vec<Refused>),
     /// After migrating, something was not as it was before; the file was put back.
-    #[error("the migration changed what it must not change ({complaint}); the database was put back as it was, the backup is {}", backup.display())]
+    #[error("the migration changed what it must not change ({complaint}); the database was put \
+        back as it was, the backup is {}", backup.display())]
     NotIntact {
         /// What differs.
         complaint: String,
@@ -57,7 +63,8 @@ pub enum EngineError {
         backup: PathBuf,
     },
     /// After migrating, something was not as it was before, and the app wrote meanwhile.
-    #[error("the migration changed what it must not change ({complaint}), and the app has written to the database since; compare it with the backup {}", backup.display())]
+    #[error("the migration changed what it must not change ({complaint}), and the app has written \
+        to the database since; compare it with the backup {}", backup.display())]
     NotIntactAndWritten {
         /// What differs.
         complaint: String,
@@ -109,7 +116,9 @@ pub enum EngineError {
     #[error("no other value can be found for {0} by itself; give one with --field, or take delete")]
     CantRename(String),
     /// The decision decides nothing.
-    #[error("that would not end this clash; give values with --field, or change the rows in the app")]
+    #[error(
+        "that would not end this clash; give values with --field, or change the rows in the app"
+    )]
     StillOpen,
     /// The value can't be taken.
     #[error("{name} can't be that: {reason}")]
@@ -159,7 +168,11 @@ pub enum EngineError {
 }
 
 fn list(refused: &[Refused]) -> String {
-    refused.iter().map(|table| format!("{} ({})", table.table, table.reason)).collect::<Vec<_>>().join(", ")
+    refused
+        .iter()
+        .map(|table| format!("{} ({})", table.table, table.reason))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Failure inside a transaction, before it is known which file it was.
@@ -198,7 +211,9 @@ impl EngineError {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly(path),
             Some(ErrorCode::DiskFull) => Self::DiskFull(path),
-            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, complaint: source.to_string() },
+            Some(ErrorCode::DatabaseCorrupt) => {
+                Self::Damaged { path, complaint: source.to_string() }
+            }
             Some(ErrorCode::CannotOpen) if !path.exists() => Self::NoSuchFile(path),
             Some(ErrorCode::CannotOpen) => Self::ReadOnly(path),
             _ => Self::Sqlite { path, source },
@@ -209,7 +224,9 @@ impl EngineError {
         match error {
             SessionError::Sqlite(source) => Self::of_sqlite(source, path),
             SessionError::Log(error) => Self::Log(error),
-            SessionError::Engine(Self::Backup(BackupError::Copy(source))) => Self::of_sqlite(source, path),
+            SessionError::Engine(Self::Backup(BackupError::Copy(source))) => {
+                Self::of_sqlite(source, path)
+            }
             SessionError::Engine(error) => error,
         }
     }

@@ -1,5 +1,5 @@
-//! Values a table does not take: an earlier value, or the column's default, takes their place, as few as will
-//! do, and the difference is a clash to be told.
+//! Values a table does not take: an earlier value, or the column's default, takes their place, as
+//! few as will do, and the difference is a clash to be told.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
@@ -28,8 +28,8 @@ pub(super) enum Put {
 }
 
 impl Session<'_> {
-    /// Writes the values into the table. Where a constraint refuses them, values from before, or the
-    /// column's default, take their place, as few as will do; refused when nothing will.
+    /// Writes the values into the table. Where a constraint refuses them, values from before, or
+    /// the column's default, take their place, as few as will do; refused when nothing will.
     #[expect(clippy::too_many_arguments, reason = "what a table takes depends on all of it")]
     pub(super) fn put(
         &mut self,
@@ -48,9 +48,20 @@ impl Session<'_> {
             Put::Taken | Put::Refused => {}
         }
         let mut replaced = desired.to_vec();
-        for (position, column) in table.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Field) {
-            for candidate in self.milder_values(table, column, record, stored.and_then(|stored| stored.values.get(position)))? {
-                let (Some(desired_value), Some(place)) = (desired.get_mut(position), replaced.get_mut(position)) else { continue };
+        for (position, column) in
+            table.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Field)
+        {
+            for candidate in self.milder_values(
+                table,
+                column,
+                record,
+                stored.and_then(|stored| stored.values.get(position)),
+            )? {
+                let (Some(desired_value), Some(place)) =
+                    (desired.get_mut(position), replaced.get_mut(position))
+                else {
+                    continue;
+                };
                 *place = candidate.clone();
                 let refused = std::mem::replace(desired_value, candidate);
                 if self.try_put(table, local_id, stored, desired)? == Put::Done {
@@ -73,7 +84,9 @@ impl Session<'_> {
                 }
             }
             if self.try_put(table, local_id, Some(stored), desired)? == Put::Done {
-                for ((column, wanted), standing) in table.columns.iter().zip(&wanted).zip(desired.iter()) {
+                for ((column, wanted), standing) in
+                    table.columns.iter().zip(&wanted).zip(desired.iter())
+                {
                     if column.is_content() && wanted != standing {
                         note_refused(column, merged, standing, differs);
                     }
@@ -86,13 +99,24 @@ impl Session<'_> {
         if self.try_put(table, local_id, stored, desired)? != Put::Done {
             return Ok(Put::Refused);
         }
-        for (column, value) in table.columns.iter().zip(desired.iter()).filter(|(column, _)| column.role == Role::Field) {
+        for (column, value) in table
+            .columns
+            .iter()
+            .zip(desired.iter())
+            .filter(|(column, _)| column.role == Role::Field)
+        {
             note_refused(column, merged, value, differs);
         }
         Ok(Put::Done)
     }
 
-    fn try_put(&mut self, table: &Table, local_id: i64, stored: Option<&StoredRow>, desired: &[Value]) -> Result<Put, SessionError> {
+    fn try_put(
+        &mut self,
+        table: &Table,
+        local_id: i64,
+        stored: Option<&StoredRow>,
+        desired: &[Value],
+    ) -> Result<Put, SessionError> {
         let written = match stored {
             Some(stored) => self.update(table, stored, desired),
             None => self.insert(table, local_id, desired),
@@ -110,12 +134,19 @@ impl Session<'_> {
         }
     }
 
-    /// What may stand in a column whose value is refused, best first: what stands there, the newest earlier
-    /// value of the document, the column's default.
-    fn milder_values(&mut self, table: &Table, column: &Column, record: &RowRecord, now: Option<&Value>) -> Result<Vec<Value>, SessionError> {
+    /// What may stand in a column whose value is refused, best first: what stands there, the newest
+    /// earlier value of the document, the column's default.
+    fn milder_values(
+        &mut self,
+        table: &Table,
+        column: &Column,
+        record: &RowRecord,
+        now: Option<&Value>,
+    ) -> Result<Vec<Value>, SessionError> {
         let mut values: Vec<Value> = now.cloned().into_iter().collect();
         let document = self.document(record.id)?;
-        let written = document.changes().iter().rev().filter_map(|change| change.value(&column.name));
+        let written =
+            document.changes().iter().rev().filter_map(|change| change.value(&column.name));
         for value in written {
             if !values.contains(value) {
                 values.push(value.clone());
@@ -123,14 +154,16 @@ impl Session<'_> {
         }
         values.truncate(MILDER_VALUES_MAX);
         if let Some(default) = &column.default {
-            values.push(self.connection.query_row(&format!("SELECT {default}"), [], |row| Ok(crate::values::from_sql(row.get_ref(0)?)))?);
+            values.push(self.connection.query_row(&format!("SELECT {default}"), [], |row| {
+                Ok(crate::values::from_sql(row.get_ref(0)?))
+            })?);
         }
         values.push(if column.not_null { empty_value(table, column) } else { Value::Null });
         Ok(values)
     }
 
-    /// What a field shows: the document's value; where this table can't take it, an earlier one it can, or the
-    /// column's default, and that is a clash.
+    /// What a field shows: the document's value; where this table can't take it, an earlier one it
+    /// can, or the column's default, and that is a clash.
     pub(super) fn field_shown(
         &mut self,
         table: &Table,
@@ -141,30 +174,45 @@ impl Session<'_> {
         differs: &mut Differences,
     ) -> Result<Value, SessionError> {
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-        if let Some(held) = record.differs.get(&column.name).filter(|difference| difference.kind == DifferenceKind::Held && difference.document == document) {
+        if let Some(held) = record.differs.get(&column.name).filter(|difference| {
+            difference.kind == DifferenceKind::Held && difference.document == document
+        }) {
             differs.insert(column.name.clone(), held.clone());
             return Ok(held.shown.clone());
         }
         if let Some(kept) = keep_difference(column, record, &document, now, differs) {
             return Ok(kept);
         }
-        let unsent = record.differs.get(&column.name).filter(|difference| difference.kind == DifferenceKind::Unsent);
+        let unsent = record
+            .differs
+            .get(&column.name)
+            .filter(|difference| difference.kind == DifferenceKind::Unsent);
         if let (Some(unsent), Some(now)) = (unsent, now)
             && token(now) == unsent.shown
         {
             // Nobody but this table has it: what others wrote meanwhile must not replace it unseen.
-            differs.insert(column.name.clone(), Difference::of_kind(document, unsent.shown.clone(), DifferenceKind::Unsent));
+            differs.insert(
+                column.name.clone(),
+                Difference::of_kind(document, unsent.shown.clone(), DifferenceKind::Unsent),
+            );
             return Ok(now.clone());
         }
         let schema = std::sync::Arc::clone(&self.schema);
-        let takes = |value: &Value| !(value.is_null() && column.not_null) && profile::takes(&schema, table.name(), column, value);
+        let takes = |value: &Value| {
+            !(value.is_null() && column.not_null)
+                && profile::takes(&schema, table.name(), column, value)
+        };
         // What stands in the table was written by this app: it can read it.
         if takes(&document) || now == Some(&document) {
             return Ok(document);
         }
         let told = self.document(record.id)?.register(&column.name).is_some();
         let standing = now.filter(|now| !now.is_null() && !told);
-        let milder = if told { self.milder_values(table, column, record, None)? } else { self.milder_values(table, column, record, standing)? };
+        let milder = if told {
+            self.milder_values(table, column, record, None)?
+        } else {
+            self.milder_values(table, column, record, standing)?
+        };
         let shown = milder.into_iter().find(takes).unwrap_or_else(|| empty_value(table, column));
         // A column the document never had is no clash: the other app does not have it.
         let kind = if told { DifferenceKind::Refused } else { DifferenceKind::Quiet };
@@ -186,15 +234,25 @@ fn empty_value(table: &Table, column: &Column) -> Value {
     }
 }
 
-pub(super) fn note_refused(column: &Column, merged: &Row, shown: &Value, differs: &mut Differences) {
+pub(super) fn note_refused(
+    column: &Column,
+    merged: &Row,
+    shown: &Value,
+    differs: &mut Differences,
+) {
     let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
     if document != *shown {
-        differs.insert(column.name.clone(), Difference::of_kind(document, token(shown), DifferenceKind::Refused));
+        differs.insert(
+            column.name.clone(),
+            Difference::of_kind(document, token(shown), DifferenceKind::Refused),
+        );
     }
 }
 
 fn is_taken(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|error| matches!(error.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY))
+    error.sqlite_error().is_some_and(|error| {
+        matches!(error.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY)
+    })
 }
 
 pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {

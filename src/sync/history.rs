@@ -1,9 +1,13 @@
-//! Who wrote what in a row, and taking it back: an ordinary edit, so that it travels and can itself be undone.
+//! Who wrote what in a row, and taking it back: an ordinary edit, so that it travels and can itself
+//! be undone.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
-use storysync_crdt::{ChangeHash, DeviceKey, Entry, Stamp, SyncUuid, Undo, UndoRow, Value, deletion_puts, history, key, newest_edit, undo, written_since};
+use storysync_crdt::{
+    ChangeHash, DeviceKey, Entry, Stamp, SyncUuid, Undo, UndoRow, Value, deletion_puts, history,
+    key, newest_edit, undo, written_since,
+};
 
 use super::error::{EngineError, SessionError};
 use super::naming::name_of;
@@ -69,7 +73,11 @@ impl EntryReport {
             fields: entry
                 .fields
                 .iter()
-                .map(|field| FieldEntry { name: field.name.clone(), old: told(&field.name, &field.old), new: told(&field.name, &field.new) })
+                .map(|field| FieldEntry {
+                    name: field.name.clone(),
+                    old: told(&field.name, &field.old),
+                    new: told(&field.name, &field.new),
+                })
                 .collect(),
         }
     }
@@ -77,7 +85,8 @@ impl EntryReport {
 
 impl Session<'_> {
     fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, SessionError> {
-        let no_such_row = || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
+        let no_such_row =
+            || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
         let schema = std::sync::Arc::clone(&self.schema);
         let id = self.find_table(table_of_entity_type(&schema, table))?.ok_or_else(no_such_row)?;
         let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
@@ -88,12 +97,19 @@ impl Session<'_> {
         Ok(record.id)
     }
 
-    pub(super) fn history(&mut self, table: &str, uuid: &str) -> Result<Vec<EntryReport>, SessionError> {
+    pub(super) fn history(
+        &mut self,
+        table: &str,
+        uuid: &str,
+    ) -> Result<Vec<EntryReport>, SessionError> {
         let id = self.find_row(table, uuid)?;
         let table = self.table_name(rows::get(self.connection, id)?.table)?;
         let mut entries: Vec<EntryReport> = {
             let schema = std::sync::Arc::clone(&self.schema);
-            history(self.document(id)?).iter().map(|entry| EntryReport::of(schema.table(table.as_str()), entry)).collect()
+            history(self.document(id)?)
+                .iter()
+                .map(|entry| EntryReport::of(schema.table(table.as_str()), entry))
+                .collect()
         };
         for field in entries.iter_mut().flat_map(|entry| &mut entry.fields) {
             field.name = self.told_name(table.as_str(), &field.name);
@@ -101,19 +117,29 @@ impl Session<'_> {
         Ok(entries)
     }
 
-    pub(super) fn undo_change(&mut self, table: &str, uuid: &str, change: Option<&str>) -> Result<UndoReport, SessionError> {
+    pub(super) fn undo_change(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        change: Option<&str>,
+    ) -> Result<UndoReport, SessionError> {
         let id = self.find_row(table, uuid)?;
         let document = self.document(id)?;
         let undone = match change {
             Some(words) => {
-                let mut found =
-                    document.changes().iter().map(storysync_crdt::Change::hash).filter(|hash| !words.is_empty() && hash.to_hex().starts_with(words));
+                let mut found = document
+                    .changes()
+                    .iter()
+                    .map(storysync_crdt::Change::hash)
+                    .filter(|hash| !words.is_empty() && hash.to_hex().starts_with(words));
                 match (found.next(), found.next()) {
                     (Some(hash), None) => hash,
                     _ => return Err(EngineError::NoSuchChange(words.to_owned()).into()),
                 }
             }
-            None => newest_edit(document).ok_or_else(|| EngineError::NothingToUndo("the row is as it was before storysync".to_owned()))?,
+            None => newest_edit(document).ok_or_else(|| {
+                EngineError::NothingToUndo("the row is as it was before storysync".to_owned())
+            })?,
         };
         let undo = undo(document, &HashSet::from([undone]));
         if undo.is_empty() {
@@ -129,8 +155,13 @@ impl Session<'_> {
         Ok(report)
     }
 
-    /// Every row in which a device wrote something at `since` or later, and what would take it back.
-    fn undos(&mut self, device: &DeviceKey, since: Stamp) -> Result<Vec<(RowId, Undo)>, SessionError> {
+    /// Every row in which a device wrote something at `since` or later, and what would take it
+    /// back.
+    fn undos(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+    ) -> Result<Vec<(RowId, Undo)>, SessionError> {
         let mut found = Vec::new();
         for id in log::rows_with_changes(self.connection)? {
             let document = log::document(self.connection, id)?;
@@ -142,12 +173,20 @@ impl Session<'_> {
         Ok(found)
     }
 
-    pub(super) fn plan_undo(&mut self, device: &DeviceKey, since: Stamp) -> Result<Vec<UndoReport>, SessionError> {
+    pub(super) fn plan_undo(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+    ) -> Result<Vec<UndoReport>, SessionError> {
         let undos = self.undos(device, since)?;
         undos.iter().map(|(id, undo)| self.describe_undo(*id, undo)).collect()
     }
 
-    pub(super) fn undo_device(&mut self, device: &DeviceKey, since: Stamp) -> Result<Vec<UndoReport>, SessionError> {
+    pub(super) fn undo_device(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+    ) -> Result<Vec<UndoReport>, SessionError> {
         let undos = self.undos(device, since)?;
         let mut reports = Vec::with_capacity(undos.len());
         let mut touched = BTreeSet::new();
@@ -170,7 +209,11 @@ impl Session<'_> {
             .iter()
             .map(|(name, value)| FieldEntry {
                 name: self.told_name(entity.table.as_str(), name),
-                old: to_json_of(self.schema.table(entity.table.as_str()), name, now.get(name).unwrap_or(&Value::Null)),
+                old: to_json_of(
+                    self.schema.table(entity.table.as_str()),
+                    name,
+                    now.get(name).unwrap_or(&Value::Null),
+                ),
                 new: to_json_of(self.schema.table(entity.table.as_str()), name, value),
             })
             .collect();

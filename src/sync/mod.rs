@@ -1,10 +1,14 @@
-//! The Engine: capture, merge, project, serve changes. Synchronous; effects are return values; the time
-//! and randomness are arguments. What a desktop node runs is what a phone links.
+//! The Engine: capture, merge, project, serve changes. Synchronous; effects are return values; the
+//! time and randomness are arguments. What a desktop node runs is what a phone links.
 //!
-//! The Engine's own file opens files and guards transactions; what it offers is in `exchange` (with devices), `decide` (with people), `reconcile`,
-//! `contact` and `digest`; whether anybody has written to the file is asked beside it (`moment`). One write transaction is one `session::Session`; its parts are `capture` (what did the app write),
-//! `receive` (what did a peer send; `arrival` for new rows that stand by themselves, `plain` from clients without automerge) and `settle` (make the app's table show
-//! what the documents say, by the `rules` across rows; `contest` for unique values, `fitting` for values a table refuses); `accepted` tells the sender of a push what became of it.
+//! The Engine's own file opens files and guards transactions; what it offers is in `exchange` (with
+//! devices), `decide` (with people), `reconcile`, `contact` and `digest`; whether anybody has
+//! written to the file is asked beside it (`moment`). One write transaction is one
+//! `session::Session`; its parts are `capture` (what did the app write), `receive` (what did a peer
+//! send; `arrival` for new rows that stand by themselves, `plain` from clients without automerge)
+//! and `settle` (make the app's table show what the documents say, by the `rules` across rows;
+//! `contest` for unique values, `fitting` for values a table refuses); `accepted` tells the sender
+//! of a push what became of it.
 
 mod accepted;
 mod adopt;

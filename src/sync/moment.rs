@@ -1,5 +1,5 @@
-//! Whether anybody has written to the app's file: asked on a connection of its own, which waits for nobody. Knows nothing
-//! of what was written.
+//! Whether anybody has written to the app's file: asked on a connection of its own, which waits for
+//! nobody. Knows nothing of what was written.
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,17 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags};
 
-/// A moment in the life of the file. Between two equal ones nobody has committed to it, or put another in its place.
+/// A moment in the life of the file. Between two equal ones nobody has committed to it, or put
+/// another in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMoment {
     /// How many files were followed to this path: versions of two connections can't be compared.
     opened: u64,
-    /// `PRAGMA data_version` (documented by SQLite: changes with every commit of another connection).
+    /// `PRAGMA data_version` (documented by SQLite: changes with every commit of another
+    /// connection).
     version: i64,
-    /// What the system knows of the file: a backup written over it in place may carry the same version after as many commits.
+    /// What the system knows of the file: a backup written over it in place may carry the same
+    /// version after as many commits.
     modified: Option<SystemTime>,
     length: u64,
 }
@@ -35,7 +38,8 @@ impl WriteSensor {
         Self { path: path.to_owned(), connection: None, inode: 0, opened: 0 }
     }
 
-    /// Where the file stands now; `None` when that can't be told at once, because somebody is writing or the file is away.
+    /// Where the file stands now; `None` when that can't be told at once, because somebody is
+    /// writing or the file is away.
     pub fn look(&mut self) -> Option<FileMoment> {
         // Before the version: what is written between the two shows with the next look.
         let metadata = std::fs::metadata(&self.path).ok()?;
@@ -46,12 +50,20 @@ impl WriteSensor {
             self.opened += 1;
         }
         let version = data_version(self.connection.as_ref()?).ok()?;
-        Some(FileMoment { opened: self.opened, version, modified: metadata.modified().ok(), length: metadata.len() })
+        Some(FileMoment {
+            opened: self.opened,
+            version,
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+        })
     }
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
 }

@@ -7,7 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rusqlite::{Connection, OptionalExtension as _};
 use sha2::{Digest, Sha256};
-use storysync_crdt::{ChangeHash, DeletionKind, Document, Row, Stamp, TableName, UNKNOWN_STAMP, Value, key, row, row_head};
+use storysync_crdt::{
+    ChangeHash, DeletionKind, Document, Row, Stamp, TableName, UNKNOWN_STAMP, Value, key, row,
+    row_head,
+};
 
 use super::error::SessionError;
 use super::wire::{PullRequest, RowChange, StoredTimes};
@@ -68,7 +71,10 @@ impl Cursor {
         }
         Some(Self {
             epoch: epoch.try_into().ok()?,
-            position: Position { seq: i64::from_be_bytes(seq.try_into().ok()?), chain: chain.try_into().ok()? },
+            position: Position {
+                seq: i64::from_be_bytes(seq.try_into().ok()?),
+                chain: chain.try_into().ok()?,
+            },
             filter: filter.try_into().ok()?,
         })
     }
@@ -87,7 +93,8 @@ fn filter_hash(entity_types: Option<&[String]>) -> [u8; FILTER_BYTES] {
     hash
 }
 
-/// Bytes of plain rows, as JSON, in one page: with the changes beside them it still fits into a sealed body.
+/// Bytes of plain rows, as JSON, in one page: with the changes beside them it still fits into a
+/// sealed body.
 const PAGE_DATA_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What is new after a cursor.
@@ -105,7 +112,8 @@ pub(super) struct Page {
     pub(super) served: Vec<(RowId, i64)>,
 }
 
-/// How far a device knows our log: in one life of it, another has other changes under the same numbers.
+/// How far a device knows our log: in one life of it, another has other changes under the same
+/// numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
     pub(super) epoch: Epoch,
@@ -140,7 +148,9 @@ pub(super) fn answer(
     let mut reset = false;
     let start = match (&request.cursor, cursor) {
         (None, _) => Position::START,
-        (Some(_), Some(cursor)) if cursor.epoch == epoch && log::passes_through(connection, cursor.position)? => {
+        (Some(_), Some(cursor))
+            if cursor.epoch == epoch && log::passes_through(connection, cursor.position)? =>
+        {
             if cursor.filter == filter {
                 cursor.position
             } else {
@@ -155,18 +165,32 @@ pub(super) fn answer(
     if reset && request.compares {
         // Whoever compares logs needs not be told everything anew.
         let cursor = Cursor { epoch, position: Position::START, filter };
-        return Ok(Page { changes: Vec::new(), cursor, has_more: false, remaining: 0, reset, acknowledged: 0, served: Vec::new() });
+        return Ok(Page {
+            changes: Vec::new(),
+            cursor,
+            has_more: false,
+            remaining: 0,
+            reset,
+            acknowledged: 0,
+            served: Vec::new(),
+        });
     }
     let acknowledged = if request.entity_types.is_none() { start.seq } else { 0 };
     let limit = request.limit.unwrap_or(rows_max).clamp(1, rows_max.max(1));
     let since = request.since_timestamp.as_deref().and_then(Stamp::parse);
-    let tables: Option<Vec<&str>> = request.entity_types.as_ref().map(|types| types.iter().map(|name| table_of_entity_type(schema, name)).collect());
-    let wanted =
-        |table: &str, admitted_at: i64| tables.as_ref().is_none_or(|tables| tables.contains(&table)) && since.is_none_or(|since| admitted_at > since.unix_ms());
+    let tables: Option<Vec<&str>> = request
+        .entity_types
+        .as_ref()
+        .map(|types| types.iter().map(|name| table_of_entity_type(schema, name)).collect());
+    let wanted = |table: &str, admitted_at: i64| {
+        tables.as_ref().is_none_or(|tables| tables.contains(&table))
+            && since.is_none_or(|since| admitted_at > since.unix_ms())
+    };
     let newest = log::end(connection)?.seq;
     let (mut limit, mut told) = (limit, Vec::new());
     let (changes, has_more, end) = loop {
-        let (logged, has_more, end) = log::after(connection, start.seq, peer, limit, PAGE_BYTES_MAX)?;
+        let (logged, has_more, end) =
+            log::after(connection, start.seq, peer, limit, PAGE_BYTES_MAX)?;
         told.clear();
         match row_changes(connection, schema, logged, request.data, wanted, &mut told)? {
             Rows::All(changes) => break (changes, has_more, end),
@@ -175,8 +199,17 @@ pub(super) fn answer(
         }
     };
     let served = told.into_iter().map(|row| (row, newest)).collect();
-    let remaining = if has_more { log::count_after(connection, end.seq, peer.unwrap_or(-1))? } else { 0 };
-    Ok(Page { served, changes, cursor: Cursor { epoch, position: end, filter }, has_more, remaining, reset, acknowledged })
+    let remaining =
+        if has_more { log::count_after(connection, end.seq, peer.unwrap_or(-1))? } else { 0 };
+    Ok(Page {
+        served,
+        changes,
+        cursor: Cursor { epoch, position: end, filter },
+        has_more,
+        remaining,
+        reset,
+        acknowledged,
+    })
 }
 
 /// Changes after `seq` by name, or all of them, whoever they came from.
@@ -191,12 +224,25 @@ pub(super) fn fetched(
     let (logged, has_more) = match names {
         Some(names) => log::named(connection, names, seq, rows_max, PAGE_BYTES_MAX)?,
         None => {
-            let (logged, has_more, _) = log::after(connection, seq, None, rows_max, PAGE_BYTES_MAX)?;
+            let (logged, has_more, _) =
+                log::after(connection, seq, None, rows_max, PAGE_BYTES_MAX)?;
             (logged, has_more)
         }
     };
     let end = Reached { epoch, seq: logged.last().map_or(seq, |last| last.seq) };
-    Ok(PushPage { changes: all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?), end, span: None, has_more })
+    Ok(PushPage {
+        changes: all_rows(row_changes(
+            connection,
+            schema,
+            logged,
+            false,
+            |_, _| true,
+            &mut Vec::new(),
+        )?),
+        end,
+        span: None,
+        has_more,
+    })
 }
 
 fn all_rows(rows: Rows) -> Vec<RowChange> {
@@ -208,12 +254,22 @@ fn all_rows(rows: Rows) -> Vec<RowChange> {
 }
 
 /// The page of our log after `seq` that `peer` has not sent us itself.
-pub(super) fn push_page(connection: &Connection, schema: &Schema, epoch: Epoch, seq: i64, peer: i64, rows_max: usize) -> Result<PushPage, SessionError> {
-    let (logged, has_more, end) = log::after(connection, seq, Some(peer), rows_max, PAGE_BYTES_MAX)?;
+pub(super) fn push_page(
+    connection: &Connection,
+    schema: &Schema,
+    epoch: Epoch,
+    seq: i64,
+    peer: i64,
+    rows_max: usize,
+) -> Result<PushPage, SessionError> {
+    let (logged, has_more, end) =
+        log::after(connection, seq, Some(peer), rows_max, PAGE_BYTES_MAX)?;
     let cursor = |position| Cursor::everything(epoch, position).to_text();
     // A log that does not reach so far says nothing about what was told of it.
-    let span = log::position_at(connection, seq).optional()?.map(|start| (cursor(start), cursor(end)));
-    let changes = all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?);
+    let span =
+        log::position_at(connection, seq).optional()?.map(|start| (cursor(start), cursor(end)));
+    let changes =
+        all_rows(row_changes(connection, schema, logged, false, |_, _| true, &mut Vec::new())?);
     Ok(PushPage { changes, end: Reached { epoch, seq: end.seq }, span, has_more })
 }
 
@@ -257,7 +313,10 @@ fn row_changes(
         }
         let document = log::document(connection, id)?;
         let merged = row_head(&document);
-        let holds_first = document.changes().first().is_some_and(|first| changes.iter().any(|change| change.bytes == first.bytes()));
+        let holds_first = document
+            .changes()
+            .first()
+            .is_some_and(|first| changes.iter().any(|change| change.bytes == first.bytes()));
         let deleted = merged.deletion.is_some();
         let mut told = RowChange {
             entity_type: table.as_str().to_owned(),
@@ -278,15 +337,23 @@ fn row_changes(
             too_large: false,
             automerge: changes.iter().map(|change| STANDARD.encode(&change.bytes)).collect(),
         };
-        if let (true, Some(local_id), Some(table)) = (record.present, record.local_id, schema.table(table.as_str()))
+        if let (true, Some(local_id), Some(table)) =
+            (record.present, record.local_id, schema.table(table.as_str()))
             && (rfc3339(&merged.created_at).is_none() || told.updated_at.is_none())
             && let Some((created_at, updated_at)) = app_rows::times(connection, table, local_id)?
         {
             // No document knows when: what our table says is better than nothing.
             let unknown = |document: &Value, stored: &Value| {
-                if rfc3339(document).is_some() { None } else { stored.as_text().filter(|text| *text != UNKNOWN_STAMP).map(str::to_owned) }
+                if rfc3339(document).is_some() {
+                    None
+                } else {
+                    stored.as_text().filter(|text| *text != UNKNOWN_STAMP).map(str::to_owned)
+                }
             };
-            let times = StoredTimes { created_at: unknown(&merged.created_at, &created_at), updated_at: unknown(&merged.updated_at, &updated_at) };
+            let times = StoredTimes {
+                created_at: unknown(&merged.created_at, &created_at),
+                updated_at: unknown(&merged.updated_at, &updated_at),
+            };
             told.stored_times = (times != StoredTimes::default()).then_some(times);
             if told.updated_at.is_none() {
                 told.updated_at = rfc3339(&updated_at);
@@ -295,7 +362,8 @@ fn row_changes(
         if let Some(data) = &told.data {
             let size = serde_json::to_vec(data).map_or(0, |json| json.len());
             if size > PAGE_DATA_BYTES_MAX {
-                // Larger than any page: whoever reads no changes is told that there is a row, and not what is in it.
+                // Larger than any page: whoever reads no changes is told that there is a row, and
+                // not what is in it.
                 told.data = None;
                 told.too_large = true;
             } else if data_bytes + size > PAGE_DATA_BYTES_MAX && index > 0 {
@@ -322,19 +390,33 @@ fn plain_name(column: &str) -> &str {
 }
 
 /// The row as documented clients read it.
-pub(super) fn data(table: Option<&Table>, document: &Document, merged: &Row) -> serde_json::Map<String, serde_json::Value> {
-    let mut data: serde_json::Map<String, serde_json::Value> =
-        merged.fields.iter().map(|(name, value)| (plain_name(name).to_owned(), to_json_of(table, name, value))).collect();
+pub(super) fn data(
+    table: Option<&Table>,
+    document: &Document,
+    merged: &Row,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut data: serde_json::Map<String, serde_json::Value> = merged
+        .fields
+        .iter()
+        .map(|(name, value)| (plain_name(name).to_owned(), to_json_of(table, name, value)))
+        .collect();
     // A column that is empty is told as null, not left out.
-    let known = document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name));
-    let declared = table.into_iter().flat_map(|table| table.columns.iter().filter(|column| column.is_content()).map(|column| column.name.as_str()));
+    let known =
+        document.registers().map(|(name, _)| name).filter(|name| !key::is_bookkeeping(name));
+    let declared = table.into_iter().flat_map(|table| {
+        table.columns.iter().filter(|column| column.is_content()).map(|column| column.name.as_str())
+    });
     for name in known.chain(declared) {
         data.entry(plain_name(name)).or_insert(serde_json::Value::Null);
     }
-    let time = |value: &Value| rfc3339(value).map_or(serde_json::Value::Null, serde_json::Value::from);
+    let time =
+        |value: &Value| rfc3339(value).map_or(serde_json::Value::Null, serde_json::Value::from);
     data.insert(key::CREATED_AT.to_owned(), time(&merged.created_at));
     data.insert(key::UPDATED_AT.to_owned(), time(&merged.updated_at));
-    data.insert(key::DELETED_AT.to_owned(), merged.deletion.as_ref().map_or(serde_json::Value::Null, |deletion| time(&deletion.at)));
+    data.insert(
+        key::DELETED_AT.to_owned(),
+        merged.deletion.as_ref().map_or(serde_json::Value::Null, |deletion| time(&deletion.at)),
+    );
     data.insert(key::VERSION.to_owned(), merged.version.into());
     if merged.deletion.as_ref().is_some_and(|deletion| deletion.kind == DeletionKind::Hard) {
         data.insert("deleted".to_owned(), true.into());
@@ -348,9 +430,16 @@ mod tests {
 
     #[test]
     fn cursor_text_reads_back_and_nothing_else_does() {
-        let cursor = Cursor { epoch: [3; 16], position: Position { seq: 77, chain: [5; 16] }, filter: filter_hash(Some(&["location".to_owned()])) };
+        let cursor = Cursor {
+            epoch: [3; 16],
+            position: Position { seq: 77, chain: [5; 16] },
+            filter: filter_hash(Some(&["location".to_owned()])),
+        };
         assert_eq!(Cursor::parse(&cursor.to_text()), Some(cursor));
-        assert_eq!(cursor.filter, filter_hash(Some(&["location".to_owned(), "location".to_owned()])));
+        assert_eq!(
+            cursor.filter,
+            filter_hash(Some(&["location".to_owned(), "location".to_owned()]))
+        );
         for text in ["", "x", "AAAA", &cursor.to_text()[1..]] {
             assert_eq!(Cursor::parse(text), None, "{text}");
         }

@@ -1,11 +1,13 @@
-//! Rows pushed by clients without automerge: a whole row, and the version it was last seen at. The edit is
-//! made on top of what that client had before it, so it merges, or clashes, like any concurrent edit.
+//! Rows pushed by clients without automerge: a whole row, and the version it was last seen at. The
+//! edit is made on top of what that client had before it, so it merges, or clashes, like any
+//! concurrent edit.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, FieldClash, Heads, Stamp,
-    SyncUuid, TableName, Value, deletion, field, key, stands,
+    Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document,
+    EditPurpose, FIRST_VERSION_MAX, FieldClash, Heads, Stamp, SyncUuid, TableName, Value, deletion,
+    field, key, stands,
 };
 
 use super::capture::is_sentinel;
@@ -22,9 +24,15 @@ use crate::trust::pairing::is_invisible;
 use crate::values::from_json;
 
 impl Session<'_> {
-    /// Takes in a plain row of `device`. `Err` inside says, in words, why it was refused; otherwise whether
-    /// anything was new.
-    pub(super) fn receive_plain(&mut self, record: &RowRecord, change: &RowChange, peer: i64, device: DeviceKey) -> Result<Result<bool, String>, SessionError> {
+    /// Takes in a plain row of `device`. `Err` inside says, in words, why it was refused; otherwise
+    /// whether anything was new.
+    pub(super) fn receive_plain(
+        &mut self,
+        record: &RowRecord,
+        change: &RowChange,
+        peer: i64,
+        device: DeviceKey,
+    ) -> Result<Result<bool, String>, SessionError> {
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let table = schema.table(name.as_str());
@@ -46,7 +54,11 @@ impl Session<'_> {
             };
             let is_newest = base == *self.document(record.id)?.heads();
             let nothing = Document::new();
-            let seen = if is_newest { self.document(record.id)? } else { self.earlier(record.id, &base)?.unwrap_or(&nothing) };
+            let seen = if is_newest {
+                self.document(record.id)?
+            } else {
+                self.earlier(record.id, &base)?.unwrap_or(&nothing)
+            };
             fields.retain(|name, value| field(seen, name).unwrap_or(Value::Null) != *value);
             let seen_deletion = deletion(seen);
             let mut puts = fields;
@@ -54,9 +66,16 @@ impl Session<'_> {
                 (Some(kind), false) => {
                     puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));
                     puts.insert(key::DELETE_KIND.to_owned(), Value::from(kind.as_str()));
-                    puts.extend(self.left_behind(record.id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
+                    puts.extend(
+                        self.left_behind(record.id)?
+                            .map(|left| (key::LEFT_BEHIND.to_owned(), left)),
+                    );
                 }
-                (None, true) if change.operation == "create" || brings_back(change) || !puts.is_empty() && !stands(seen_deletion.as_ref()) => {
+                (None, true)
+                    if change.operation == "create"
+                        || brings_back(change)
+                        || !puts.is_empty() && !stands(seen_deletion.as_ref()) =>
+                {
                     puts.insert(key::DELETED_AT.to_owned(), Value::Null);
                 }
                 _ => {}
@@ -72,10 +91,19 @@ impl Session<'_> {
         written.map(Ok)
     }
 
-    /// Decides what clashes in rows a client has just pushed, where the settings say so; what two values of a field do not settle
-    /// (a name that is taken, a value this table refuses) waits for a person all the same. The decision is an edit of this device's.
-    pub(super) fn decide_pushed(&mut self, pushed: &[RowId], sender: &Sender) -> Result<Vec<DecidedClash>, SessionError> {
-        let (PushedClashes::DesktopWins | PushedClashes::MobileWins | PushedClashes::LaterWins, Some(device)) = (sender.clashes, sender.device) else {
+    /// Decides what clashes in rows a client has just pushed, where the settings say so; what two
+    /// values of a field do not settle (a name that is taken, a value this table refuses) waits for
+    /// a person all the same. The decision is an edit of this device's.
+    pub(super) fn decide_pushed(
+        &mut self,
+        pushed: &[RowId],
+        sender: &Sender,
+    ) -> Result<Vec<DecidedClash>, SessionError> {
+        let (
+            PushedClashes::DesktopWins | PushedClashes::MobileWins | PushedClashes::LaterWins,
+            Some(device),
+        ) = (sender.clashes, sender.device)
+        else {
             return Ok(Vec::new());
         };
         let mut decided = Vec::new();
@@ -99,14 +127,22 @@ impl Session<'_> {
     }
 
     /// The columns of a plain row as documents hold them. Columns this app does not have are kept.
-    fn plain_fields(&mut self, table: Option<&Table>, change: &RowChange) -> Result<Result<BTreeMap<String, Value>, String>, SessionError> {
+    fn plain_fields(
+        &mut self,
+        table: Option<&Table>,
+        change: &RowChange,
+    ) -> Result<Result<BTreeMap<String, Value>, String>, SessionError> {
         let mut fields = BTreeMap::new();
         if change.data.as_ref().is_some_and(|data| data.len() > PUTS_PER_EDIT_MAX) {
             return Ok(Err(format!("a row has at most {PUTS_PER_EDIT_MAX} columns")));
         }
         for (name, json) in change.data.iter().flatten() {
             let local_id = table.map_or("id", |table| table.local_id.as_str());
-            if key::is_bookkeeping(name) || name == "sync_uuid" || name == "deleted" || name == local_id {
+            if key::is_bookkeeping(name)
+                || name == "sync_uuid"
+                || name == "deleted"
+                || name == local_id
+            {
                 if name.starts_with('$') {
                     return Ok(Err(format!("a column can't be named {name}")));
                 }
@@ -117,24 +153,42 @@ impl Session<'_> {
                 return Ok(Err("a column has no usable name".to_owned()));
             }
             let Some(value) = from_json(json) else {
-                return Ok(Err(format!("{name} is neither text, number, boolean nor null; send bytes as {{\"$base64\": …}}, JSON as text")));
+                return Ok(Err(format!(
+                    "{name} is neither text, number, boolean nor null; send bytes as \
+                        {{\"$base64\": …}}, JSON as text"
+                )));
             };
             if value.size_bytes() > storysync_crdt::VALUE_BYTES_MAX {
-                return Ok(Err(format!("{name} is larger than {} bytes", storysync_crdt::VALUE_BYTES_MAX)));
+                return Ok(Err(format!(
+                    "{name} is larger than {} bytes",
+                    storysync_crdt::VALUE_BYTES_MAX
+                )));
             }
             let column = table.and_then(|table| table.column(name));
             let value = match (column.map(|column| &column.role), value) {
-                // Local ids mean nothing elsewhere, but documented clients of this node got them from it.
+                // Local ids mean nothing elsewhere, but documented clients of this node got them
+                // from it.
                 (Some(Role::Reference { table: target }), Value::Integer(id)) => {
                     let target = self.find_table(target)?;
-                    match target.map(|target| rows::at_local_id(self.connection, target, id)).transpose()?.flatten() {
+                    match target
+                        .map(|target| rows::at_local_id(self.connection, target, id))
+                        .transpose()?
+                        .flatten()
+                    {
                         Some(row) => Value::from(row.uuid.as_str()),
                         None if is_sentinel(id) => Value::Integer(id),
-                        None => return Ok(Err(format!("{name} refers to the row {id}, which does not exist here; send the sync_uuid of the row"))),
+                        None => {
+                            return Ok(Err(format!(
+                                "{name} refers to the row {id}, which does not exist here; send \
+                                    the sync_uuid of the row"
+                            )));
+                        }
                     }
                 }
                 (Some(Role::Reference { .. }), value @ (Value::Null | Value::Text(_))) => value,
-                (Some(Role::Reference { .. }), _) => return Ok(Err(format!("{name} must be the sync_uuid of a row, or null"))),
+                (Some(Role::Reference { .. }), _) => {
+                    return Ok(Err(format!("{name} must be the sync_uuid of a row, or null")));
+                }
                 (_, value) => value,
             };
             fields.insert(name.to_owned(), value);
@@ -143,7 +197,13 @@ impl Session<'_> {
     }
 
     /// The first change of a new plain row, when it is no more than one and the row lives.
-    pub(super) fn first_of_plain(&mut self, table: &Table, uuid: &SyncUuid, change: &RowChange, sender: &Sender) -> Result<Option<Change>, SessionError> {
+    pub(super) fn first_of_plain(
+        &mut self,
+        table: &Table,
+        uuid: &SyncUuid,
+        change: &RowChange,
+        sender: &Sender,
+    ) -> Result<Option<Change>, SessionError> {
         let (Some(device), None) = (sender.device, wants_deleted(change)) else { return Ok(None) };
         if self.plain_refusal(&table.name, uuid, None, change)?.is_some() {
             return Ok(None);
@@ -151,23 +211,54 @@ impl Session<'_> {
         let Ok(fields) = self.plain_fields(Some(table), change)? else { return Ok(None) };
         let at = self.written_at(change);
         let puts = self.first_puts(uuid, Some(table), fields, change, at);
-        Ok(if is_one_edit(&puts) { Document::new().edit(puts, EditPurpose::Edit, None, &acting_for(&device, self.actor), at.unix_ms()) } else { None })
+        Ok(if is_one_edit(&puts) {
+            Document::new().edit(
+                puts,
+                EditPurpose::Edit,
+                None,
+                &acting_for(&device, self.actor),
+                at.unix_ms(),
+            )
+        } else {
+            None
+        })
     }
 
     fn written_at(&self, change: &RowChange) -> Stamp {
         change.updated_at.as_deref().and_then(Stamp::parse).unwrap_or(self.now)
     }
 
-    fn first_puts(&self, uuid: &SyncUuid, table: Option<&Table>, fields: BTreeMap<String, Value>, change: &RowChange, at: Stamp) -> BTreeMap<String, Value> {
-        let mut puts: BTreeMap<String, Value> = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    fn first_puts(
+        &self,
+        uuid: &SyncUuid,
+        table: Option<&Table>,
+        fields: BTreeMap<String, Value>,
+        change: &RowChange,
+        at: Stamp,
+    ) -> BTreeMap<String, Value> {
+        let mut puts: BTreeMap<String, Value> =
+            fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
         if let Some(table) = table {
             puts.extend(self.prose_mark_of(table, &puts));
         }
         puts.insert(key::ROW.to_owned(), Value::from(uuid.as_str()));
-        let told = |name: &str| change.data.as_ref().and_then(|data| data.get(name)).and_then(serde_json::Value::as_str).and_then(Stamp::parse);
-        puts.insert(key::CREATED_AT.to_owned(), Value::from(told(key::CREATED_AT).unwrap_or(at).to_table_text()));
+        let told = |name: &str| {
+            change
+                .data
+                .as_ref()
+                .and_then(|data| data.get(name))
+                .and_then(serde_json::Value::as_str)
+                .and_then(Stamp::parse)
+        };
+        puts.insert(
+            key::CREATED_AT.to_owned(),
+            Value::from(told(key::CREATED_AT).unwrap_or(at).to_table_text()),
+        );
         puts.insert(key::UPDATED_AT.to_owned(), Value::from(at.to_table_text()));
-        puts.insert(key::VERSION.to_owned(), Value::Integer(change.version.clamp(1, FIRST_VERSION_MAX)));
+        puts.insert(
+            key::VERSION.to_owned(),
+            Value::Integer(change.version.clamp(1, FIRST_VERSION_MAX)),
+        );
         puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         if let Some(kind) = wants_deleted(change) {
             puts.insert(key::DELETED_AT.to_owned(), Value::from(at.to_table_text()));
@@ -190,7 +281,8 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Why a plain row can't be taken, by the name of what is wrong with it; `None` when it can be read on.
+    /// Why a plain row can't be taken, by the name of what is wrong with it; `None` when it can be
+    /// read on.
     pub(super) fn plain_refusal(
         &mut self,
         table: &TableName,
@@ -199,7 +291,12 @@ impl Session<'_> {
         change: &RowChange,
     ) -> Result<Option<String>, SessionError> {
         if !OPERATIONS.contains(&change.operation.as_str()) {
-            let said: String = change.operation.chars().filter(|character| !is_invisible(*character)).take(WORD_CHARS_MAX).collect();
+            let said: String = change
+                .operation
+                .chars()
+                .filter(|character| !is_invisible(*character))
+                .take(WORD_CHARS_MAX)
+                .collect();
             return Ok(Some(format!("“{said}” is no operation; send create, update or delete")));
         }
         if uuid_in_data(change).is_some_and(|named| named != uuid.as_str()) {
@@ -207,8 +304,11 @@ impl Session<'_> {
         }
         let schema = std::sync::Arc::clone(&self.schema);
         let Some(table) = schema.table(table.as_str()) else {
-            // Rows of a table only other devices have are theirs to name: a client that got one from here may edit it.
-            return Ok(known.is_none().then(|| "this app has no such table, or it is left alone here".to_owned()));
+            // Rows of a table only other devices have are theirs to name: a client that got one
+            // from here may edit it.
+            return Ok(known
+                .is_none()
+                .then(|| "this app has no such table, or it is left alone here".to_owned()));
         };
         let is_new = match known {
             Some(record) => self.document(record.id)?.is_empty(),
@@ -220,16 +320,27 @@ impl Session<'_> {
         Ok(missing_fields(table, change))
     }
 
-    /// What a client had before it when it wrote from a version: of the prefix of our log of the row that carries this version, what
-    /// we told the client and what it wrote itself; at least the first change. To this comes what it wrote from there and was perhaps
-    /// never told of, its answer being lost: who writes twice from one version writes the second time over the first.
-    fn base_of(&mut self, id: RowId, fields: &BTreeMap<String, Value>, change: &RowChange, peer: i64, device: &DeviceKey) -> Result<PlainBase, SessionError> {
+    /// What a client had before it when it wrote from a version: of the prefix of our log of the
+    /// row that carries this version, what we told the client and what it wrote itself; at least
+    /// the first change. To this comes what it wrote from there and was perhaps never told of, its
+    /// answer being lost: who writes twice from one version writes the second time over the first.
+    fn base_of(
+        &mut self,
+        id: RowId,
+        fields: &BTreeMap<String, Value>,
+        change: &RowChange,
+        peer: i64,
+        device: &DeviceKey,
+    ) -> Result<PlainBase, SessionError> {
         let served = peers::served(self.connection, peer, id)?;
         let places = log::places(self.connection, id)?;
         let document = self.document(id)?;
         let at_version = document.heads_at_version(change.version);
         let prefix = document.ancestors(&at_version.iter().copied().collect::<Vec<_>>());
-        let is_own = |position: usize| document.changes().get(position).and_then(|change| change.actor().device()).as_ref() == Some(device);
+        let is_own = |position: usize| {
+            document.changes().get(position).and_then(|change| change.actor().device()).as_ref()
+                == Some(device)
+        };
         let told = known_heads(document, |position, hash| {
             let told = places.get(position).is_some_and(|seq| *seq <= served);
             position == 0 || prefix.contains(hash) && (is_own(position) || told)
@@ -242,8 +353,11 @@ impl Session<'_> {
                 written.push(own.hash());
             }
         }
-        // Sent again after something else was: the same words, said at the same time. Who creates a row that is deleted wants it back.
-        let wants_back = deletion(document).is_some() && wants_deleted(change).is_none() && (change.operation == "create" || brings_back(change));
+        // Sent again after something else was: the same words, said at the same time. Who creates a
+        // row that is deleted wants it back.
+        let wants_back = deletion(document).is_some()
+            && wants_deleted(change).is_none()
+            && (change.operation == "create" || brings_back(change));
         if !wants_back && let Some(at) = change.updated_at.as_deref().and_then(Stamp::parse) {
             let at = Value::from(at.to_table_text());
             let deletes = wants_deleted(change).is_some();
@@ -251,7 +365,9 @@ impl Session<'_> {
                 let Some(then) = document.at(&Heads::from([hash])) else { continue };
                 let is_said = field(&then, key::UPDATED_AT) == Some(at.clone())
                     && deletion(&then).is_some() == deletes
-                    && fields.iter().all(|(name, value)| field(&then, name).unwrap_or(Value::Null) == *value);
+                    && fields
+                        .iter()
+                        .all(|(name, value)| field(&then, name).unwrap_or(Value::Null) == *value);
                 if is_said {
                     return Ok(PlainBase::Repeated);
                 }
@@ -281,36 +397,59 @@ fn choice_between(clash: &Conflict, rule: PushedClashes, device: DeviceKey) -> O
         PushedClashes::StayOpen => None,
         PushedClashes::DesktopWins => field.values.iter().rfind(|value| !is_mobile(value)).cloned(),
         PushedClashes::MobileWins => field.values.iter().rfind(|value| is_mobile(value)).cloned(),
-        PushedClashes::LaterWins => field.values.iter().max_by_key(|value| value.at.map(Stamp::unix_ms)).cloned(),
+        PushedClashes::LaterWins => {
+            field.values.iter().max_by_key(|value| value.at.map(Stamp::unix_ms)).cloned()
+        }
     };
     match clash.kind {
         ConflictKind::Field => {
-            let fields = clash.fields.iter().map(|field| Some((field.name.clone(), taken(field)?.value))).collect::<Option<BTreeMap<_, _>>>()?;
+            let fields = clash
+                .fields
+                .iter()
+                .map(|field| Some((field.name.clone(), taken(field)?.value)))
+                .collect::<Option<BTreeMap<_, _>>>()?;
             Some(Choice { take: None, fields })
         }
         // Whoever deletes comes first, whoever edits after them.
         ConflictKind::DeleteEdit => {
             let field = clash.fields.first()?;
             let is_deletion = taken(field)? == *field.values.first()?;
-            Some(Choice { take: Some(if is_deletion { Take::Delete } else { Take::Keep }), fields: BTreeMap::new() })
+            Some(Choice {
+                take: Some(if is_deletion { Take::Delete } else { Take::Keep }),
+                fields: BTreeMap::new(),
+            })
         }
-        ConflictKind::Orphan | ConflictKind::Unique | ConflictKind::Ring | ConflictKind::Schema => None,
+        ConflictKind::Orphan | ConflictKind::Unique | ConflictKind::Ring | ConflictKind::Schema => {
+            None
+        }
     }
 }
 
 /// The columns a new row must have and does not bring.
 fn missing_fields(table: &Table, change: &RowChange) -> Option<String> {
-    let is_missing = |name: &str| change.data.as_ref().is_none_or(|data| data.get(name).is_none_or(serde_json::Value::is_null));
+    let is_missing = |name: &str| {
+        change
+            .data
+            .as_ref()
+            .is_none_or(|data| data.get(name).is_none_or(serde_json::Value::is_null))
+    };
     let missing: Vec<&str> = table
         .columns
         .iter()
-        .filter(|column| column.is_content() && column.not_null && column.default.is_none() && is_missing(&column.name))
+        .filter(|column| {
+            column.is_content()
+                && column.not_null
+                && column.default.is_none()
+                && is_missing(&column.name)
+        })
         .map(|column| column.name.as_str())
         .collect();
     match missing.as_slice() {
         [] => None,
         [name] => Some(format!("it lacks {name}, which every row of {} has", table.name())),
-        names => Some(format!("it lacks {}, which every row of {} has", names.join(", "), table.name())),
+        names => {
+            Some(format!("it lacks {}, which every row of {} has", names.join(", "), table.name()))
+        }
     }
 }
 
@@ -334,11 +473,13 @@ fn known_heads(document: &Document, knows: impl Fn(usize, &ChangeHash) -> bool) 
     heads
 }
 
-/// Whether a plain row is to be deleted, and how. A removal removes; `deleted_at` in an update marks.
+/// Whether a plain row is to be deleted, and how. A removal removes; `deleted_at` in an update
+/// marks.
 fn wants_deleted(change: &RowChange) -> Option<DeletionKind> {
     let data = change.data.as_ref();
     let marked = data.and_then(|data| data.get(key::DELETED_AT)).is_some_and(|at| !at.is_null());
-    let says_soft = data.and_then(|data| data.get("deleted")).and_then(serde_json::Value::as_bool) == Some(false);
+    let says_soft = data.and_then(|data| data.get("deleted")).and_then(serde_json::Value::as_bool)
+        == Some(false);
     match (change.operation.as_str(), marked) {
         ("delete", _) if says_soft => Some(DeletionKind::Soft),
         ("delete", _) => Some(DeletionKind::Hard),
@@ -349,5 +490,9 @@ fn wants_deleted(change: &RowChange) -> Option<DeletionKind> {
 
 /// Whether a plain row says in so many words that it is not deleted.
 fn brings_back(change: &RowChange) -> bool {
-    change.data.as_ref().and_then(|data| data.get(key::DELETED_AT)).is_some_and(serde_json::Value::is_null)
+    change
+        .data
+        .as_ref()
+        .and_then(|data| data.get(key::DELETED_AT))
+        .is_some_and(serde_json::Value::is_null)
 }

@@ -1,11 +1,14 @@
-//! What did a peer send? Changes are decoded and checked before anything is touched, join the documents
-//! they belong to, enter the log, and are settled into the app's tables.
+//! What did a peer send? Changes are decoded and checked before anything is touched, join the
+//! documents they belong to, enter the log, and are settled into the app's tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, Conflict, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName, UNKNOWN_STAMP, Value, head_of_first, key};
+use storysync_crdt::{
+    ApplyError, Change, Conflict, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName,
+    UNKNOWN_STAMP, Value, head_of_first, key,
+};
 
 use super::arrival::Arrived;
 use super::error::SessionError;
@@ -40,7 +43,8 @@ pub(super) struct Sender {
     pub(super) clashes: PushedClashes,
 }
 
-/// What becomes of clashes in rows that clients without automerge push. Only such: of two replicas, each would decide for itself.
+/// What becomes of clashes in rows that clients without automerge push. Only such: of two replicas,
+/// each would decide for itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PushedClashes {
     /// They wait for a decision.
@@ -80,9 +84,11 @@ pub(super) struct DecidedClash {
 #[derive(Debug)]
 pub struct Incoming {
     pub(super) change: RowChange,
-    /// The changes in their order; `None` for those that can't be read plainly, which receiving judges.
+    /// The changes in their order; `None` for those that can't be read plainly, which receiving
+    /// judges.
     pub(super) read: Vec<Option<Change>>,
-    /// How the row would stand where nobody has heard of it yet, when it is one first change and no more.
+    /// How the row would stand where nobody has heard of it yet, when it is one first change and no
+    /// more.
     pub(super) arrival: Option<RowHead>,
 }
 
@@ -90,7 +96,9 @@ impl Incoming {
     /// Reads what came: the part of receiving that can be done beside it.
     #[must_use]
     pub fn read_all(changes: Vec<RowChange>) -> Vec<Self> {
-        let read = |text: &String| STANDARD.decode(text).ok().and_then(|bytes| Change::decode_received(&bytes).ok());
+        let read = |text: &String| {
+            STANDARD.decode(text).ok().and_then(|bytes| Change::decode_received(&bytes).ok())
+        };
         changes
             .into_iter()
             .map(|mut change| {
@@ -107,7 +115,10 @@ impl Incoming {
 impl Incoming {
     /// Whether the row may arrive the short way.
     pub(super) fn may_arrive(&self) -> bool {
-        self.arrival.is_some() || self.change.automerge.is_empty() && self.change.operation == "create" && self.change.data.is_some()
+        self.arrival.is_some()
+            || self.change.automerge.is_empty()
+                && self.change.operation == "create"
+                && self.change.data.is_some()
     }
 }
 
@@ -118,7 +129,8 @@ pub(super) fn uuid_in_data(change: &RowChange) -> Option<&str> {
 
 fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<RowHead> {
     let [Some(first)] = read else { return None };
-    let (table, uuid) = (TableName::parse(&change.entity_type)?, SyncUuid::parse(&change.sync_uuid)?);
+    let (table, uuid) =
+        (TableName::parse(&change.entity_type)?, SyncUuid::parse(&change.sync_uuid)?);
     if !first.starts(&EntityId { table, uuid }) {
         return None;
     }
@@ -148,7 +160,8 @@ pub struct Receipt {
     plain: Vec<RowId>,
     /// What was decided at once in the last slice.
     pub(super) decided: Vec<DecidedClash>,
-    /// Whether the sender wrote two different changes under one name: its keys are in use twice, or it lies.
+    /// Whether the sender wrote two different changes under one name: its keys are in use twice, or
+    /// it lies.
     pub equivocated: bool,
 }
 
@@ -180,7 +193,12 @@ impl Receipt {
 
 impl Session<'_> {
     /// Takes in what a peer sent. Receiving the same again changes nothing.
-    pub(super) fn receive(&mut self, changes: &[Incoming], sender: &Sender, announced: &BTreeMap<String, usize>) -> Result<Receipt, SessionError> {
+    pub(super) fn receive(
+        &mut self,
+        changes: &[Incoming],
+        sender: &Sender,
+        announced: &BTreeMap<String, usize>,
+    ) -> Result<Receipt, SessionError> {
         self.source = sender.source;
         let mut receipt = Receipt::default();
         pending::expire(self.connection, self.now.unix_ms())?;
@@ -191,7 +209,8 @@ impl Session<'_> {
             self.receive_row(incoming, sender, &mut receipt)?;
         }
         let stood = std::mem::take(&mut receipt.stood);
-        let before: Vec<(RowId, bool)> = receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
+        let before: Vec<(RowId, bool)> =
+            receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
         let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
         waiting.extend(receipt.rows.iter().copied());
         self.settle(waiting)?;
@@ -200,14 +219,20 @@ impl Session<'_> {
             self.learn_renamings()?;
         }
         // What so many others follow would only be written to be deleted again.
-        let lasting = if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
+        let lasting =
+            if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
         self.note_in_log(&before, lasting, &sender.device_id)?;
         receipt.rows.extend(arrived.iter().map(|arrived| arrived.id));
         receipt.arrived = arrived;
         Ok(receipt)
     }
 
-    fn receive_row(&mut self, incoming: &Incoming, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
+    fn receive_row(
+        &mut self,
+        incoming: &Incoming,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<(), SessionError> {
         let change = &incoming.change;
         let origin = Some(sender.peer);
         let table = TableName::parse(table_of_entity_type(&self.schema, &change.entity_type));
@@ -221,7 +246,9 @@ impl Session<'_> {
         }
         let known_table = self.find_table(table.as_str())?;
         if known_table.is_none() && rows::count_tables(self.connection)? >= TABLES_MAX {
-            receipt.refuse(format!("{table} is unknown here, and there are {TABLES_MAX} tables already"));
+            receipt.refuse(format!(
+                "{table} is unknown here, and there are {TABLES_MAX} tables already"
+            ));
             return Ok(());
         }
         let known = match known_table {
@@ -247,20 +274,28 @@ impl Session<'_> {
                     continue;
                 }
             };
-            if decoded.is_genesis() && !decoded.starts(&EntityId { table: table.clone(), uuid: uuid.clone() }) {
-                receipt.refuse(format!("a change of {table}/{uuid} was refused: {}", ApplyError::OtherRow));
+            if decoded.is_genesis()
+                && !decoded.starts(&EntityId { table: table.clone(), uuid: uuid.clone() })
+            {
+                receipt.refuse(format!(
+                    "a change of {table}/{uuid} was refused: {}",
+                    ApplyError::OtherRow
+                ));
                 continue;
             }
             let id = match &record {
                 Some(record) => record.id,
                 // A name costs a line for ever: not for changes that could not even wait.
-                None if !decoded.is_genesis() && !pending::has_room(self.connection, origin, decoded.bytes().len())? => {
+                None if !decoded.is_genesis()
+                    && !pending::has_room(self.connection, origin, decoded.bytes().len())? =>
+                {
                     receipt.refuse(too_many_wait(&table, &uuid));
                     continue;
                 }
                 None => record.insert(self.new_record(&table, &uuid)?).id,
             };
-            admitted += usize::from(self.receive_change(&table, &uuid, id, decoded, sender, receipt)?);
+            admitted +=
+                usize::from(self.receive_change(&table, &uuid, id, decoded, sender, receipt)?);
         }
         let Some(record) = record.filter(|_| admitted > 0) else { return Ok(()) };
         self.retry_pending(record.id, receipt)?;
@@ -277,7 +312,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn new_record(&mut self, table: &TableName, uuid: &SyncUuid) -> Result<RowRecord, SessionError> {
+    fn new_record(
+        &mut self,
+        table: &TableName,
+        uuid: &SyncUuid,
+    ) -> Result<RowRecord, SessionError> {
         let table_id = self.table_id(table)?;
         let record = rows::find_or_create(self.connection, table_id, uuid)?;
         self.is_new(record.id);
@@ -301,7 +340,10 @@ impl Session<'_> {
         let record = match known {
             Some(record) => record,
             None if change.data.is_none() => {
-                receipt.refuse(format!("{table}/{uuid} is unknown here and came with neither data nor automerge changes"));
+                receipt.refuse(format!(
+                    "{table}/{uuid} is unknown here and came with neither data \
+                    nor automerge changes"
+                ));
                 return Ok(());
             }
             None => self.new_record(table, uuid)?,
@@ -310,9 +352,17 @@ impl Session<'_> {
     }
 
     /// Reads one change as it was sent. What is refused once is not looked at again.
-    fn decode(&mut self, text: &str, sender: &Sender, row: Option<RowId>) -> Result<Result<Change, String>, SessionError> {
-        let Ok(bytes) = STANDARD.decode(text) else { return Ok(Err("it is not base64".to_owned())) };
-        let name: Option<BytesHash> = (!self.quarantined.is_empty()).then(|| quarantine::name(&bytes));
+    fn decode(
+        &mut self,
+        text: &str,
+        sender: &Sender,
+        row: Option<RowId>,
+    ) -> Result<Result<Change, String>, SessionError> {
+        let Ok(bytes) = STANDARD.decode(text) else {
+            return Ok(Err("it is not base64".to_owned()));
+        };
+        let name: Option<BytesHash> =
+            (!self.quarantined.is_empty()).then(|| quarantine::name(&bytes));
         if name.is_some_and(|name| self.quarantined.contains(&name)) {
             return Ok(Err("it was refused before".to_owned()));
         }
@@ -320,21 +370,36 @@ impl Session<'_> {
             Ok(change) => Ok(Ok(change)),
             Err(error) => {
                 let name = name.unwrap_or_else(|| quarantine::name(&bytes));
-                quarantine::add(self.connection, &name, sender.peer, row, &error.to_string(), self.now.unix_ms())?;
+                quarantine::add(
+                    self.connection,
+                    &name,
+                    sender.peer,
+                    row,
+                    &error.to_string(),
+                    self.now.unix_ms(),
+                )?;
                 self.quarantined.insert(name);
                 Ok(Err(error.to_string()))
             }
         }
     }
 
-    fn receive_plain_row(&mut self, record: &RowRecord, change: &RowChange, sender: &Sender, receipt: &mut Receipt) -> Result<(), SessionError> {
+    fn receive_plain_row(
+        &mut self,
+        record: &RowRecord,
+        change: &RowChange,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<(), SessionError> {
         let name = self.entity(record)?;
         if change.data.is_none() && change.operation != "delete" {
             receipt.refuse(format!("{name} came with neither data nor automerge changes"));
             return Ok(());
         }
         let Some(device) = sender.device else {
-            receipt.refuse(format!("{name} came without automerge changes from a device whose key is not known"));
+            receipt.refuse(format!(
+                "{name} came without automerge changes from a device whose key is not known"
+            ));
             return Ok(());
         };
         match self.receive_plain(record, change, sender.peer, device)? {
@@ -374,20 +439,30 @@ impl Session<'_> {
             Err(error) => {
                 tracing::warn!(table = table.as_str(), row = uuid.as_str(), hash = %change.hash().to_hex(), %error, "a change was refused");
                 receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
-                receipt.equivocated |= error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;
+                receipt.equivocated |=
+                    error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;
                 // Not quarantined: the bytes may be right elsewhere, or later.
                 Ok(false)
             }
         }
     }
 
-    /// Whether the sender itself wrote this change and sent us the other one of that name, too. Whatever came
-    /// through somebody else may have been forged there, and proves nothing.
-    fn sent_both(&mut self, row: RowId, change: &Change, sender: &Sender) -> Result<bool, SessionError> {
+    /// Whether the sender itself wrote this change and sent us the other one of that name, too.
+    /// Whatever came through somebody else may have been forged there, and proves nothing.
+    fn sent_both(
+        &mut self,
+        row: RowId,
+        change: &Change,
+        sender: &Sender,
+    ) -> Result<bool, SessionError> {
         if sender.device.is_none() || change.actor().device() != sender.device {
             return Ok(false);
         }
-        let Some(other) = self.document(row)?.change_of(change.actor(), change.seq()).map(Change::hash) else { return Ok(false) };
+        let Some(other) =
+            self.document(row)?.change_of(change.actor(), change.seq()).map(Change::hash)
+        else {
+            return Ok(false);
+        };
         Ok(log::sender(self.connection, &other)? == Some(sender.peer))
     }
 
@@ -414,10 +489,22 @@ impl Session<'_> {
         }
     }
 
-    fn note_in_log(&mut self, before: &[(RowId, bool)], arrived: &[Arrived], device_id: &str) -> Result<(), SessionError> {
+    fn note_in_log(
+        &mut self,
+        before: &[(RowId, bool)],
+        arrived: &[Arrived],
+        device_id: &str,
+    ) -> Result<(), SessionError> {
         let now = self.now.to_table_text();
         for arrived in arrived {
-            peers::note(self.connection, device_id, &arrived.table, arrived.local_id, LoggedOperation::Create, &now)?;
+            peers::note(
+                self.connection,
+                device_id,
+                &arrived.table,
+                arrived.local_id,
+                LoggedOperation::Create,
+                &now,
+            )?;
         }
         for (id, was_present) in before {
             let record = rows::get(self.connection, *id)?;
@@ -427,7 +514,14 @@ impl Session<'_> {
                 _ => LoggedOperation::Update,
             };
             let table = self.table_name(record.table)?;
-            peers::note(self.connection, device_id, table.as_str(), record.local_id.unwrap_or(0), operation, &now)?;
+            peers::note(
+                self.connection,
+                device_id,
+                table.as_str(),
+                record.local_id.unwrap_or(0),
+                operation,
+                &now,
+            )?;
         }
         if !before.is_empty() || !arrived.is_empty() {
             self.trim_log()?;
@@ -437,7 +531,10 @@ impl Session<'_> {
 }
 
 fn too_many_wait(table: &TableName, uuid: &SyncUuid) -> String {
-    format!("a change of {table}/{uuid} builds on changes that never came, and too many such wait already")
+    format!(
+        "a change of {table}/{uuid} builds on changes that never came, and too many such wait \
+            already"
+    )
 }
 
 /// Times no document knows: what the sender's table says is kept until the row is written.

@@ -1,6 +1,7 @@
-//! What does the other log hold that ours lacks, and ours that it lacks? Asked when cursors can't tell: at the first meeting of
-//! two files, and after one was restored, copied or replaced. Range-based set reconciliation (the `negentropy` crate, protocol 1) over
-//! (time, hash) of every change: costs bytes in the size of the difference, and next to nothing when both are equal.
+//! What does the other log hold that ours lacks, and ours that it lacks? Asked when cursors can't
+//! tell: at the first meeting of two files, and after one was restored, copied or replaced.
+//! Range-based set reconciliation (the `negentropy` crate, protocol 1) over (time, hash) of every
+//! change: costs bytes in the size of the difference, and next to nothing when both are equal.
 //!
 //! Owns the comparison and what follows from it. Refuses to carry messages: that is `net`'s.
 
@@ -60,12 +61,14 @@ pub struct Reconciling {
 pub struct ReconcileError;
 
 impl Reconciling {
-    /// The next message to send, given what the other side answered to the last one; `None` when all is known.
+    /// The next message to send, given what the other side answered to the last one; `None` when
+    /// all is known.
     ///
     /// # Errors
     /// When the answer is no message of the protocol.
     pub fn next_message(&mut self, answer: Option<&str>) -> Result<Option<String>, ReconcileError> {
-        let mut negentropy = Negentropy::borrowed(&self.names.storage, FRAME_BYTES_MAX).map_err(|_| ReconcileError)?;
+        let mut negentropy = Negentropy::borrowed(&self.names.storage, FRAME_BYTES_MAX)
+            .map_err(|_| ReconcileError)?;
         let message = match answer {
             None if !self.begun => {
                 self.begun = true;
@@ -76,7 +79,9 @@ impl Reconciling {
                 negentropy.set_initiator();
                 let answer = STANDARD.decode(answer).map_err(|_| ReconcileError)?;
                 let (mut have, mut need) = (Vec::new(), Vec::new());
-                let message = negentropy.reconcile_with_ids(&answer, &mut have, &mut need).map_err(|_| ReconcileError)?;
+                let message = negentropy
+                    .reconcile_with_ids(&answer, &mut have, &mut need)
+                    .map_err(|_| ReconcileError)?;
                 self.have.extend(have.into_iter().map(|id| ChangeHash(*id)));
                 self.need.extend(need.into_iter().map(|id| ChangeHash(*id)));
                 message
@@ -109,8 +114,9 @@ impl Reconciling {
 }
 
 impl Engine {
-    /// Whether cursors can't tell what a device and we lack of each other: nothing was ever told, or our log has begun
-    /// another life. An empty log is told everything, which needs no comparison.
+    /// Whether cursors can't tell what a device and we lack of each other: nothing was ever told,
+    /// or our log has begun another life. An empty log is told everything, which needs no
+    /// comparison.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -121,7 +127,9 @@ impl Engine {
                 return Ok(false);
             }
             let peer = peers::find(connection, device_id)?;
-            Ok(peer.is_none_or(|peer| peer.pull_cursor.is_none() || peer.told_epoch.as_deref() != Some(&epoch)))
+            Ok(peer.is_none_or(|peer| {
+                peer.pull_cursor.is_none() || peer.told_epoch.as_deref() != Some(&epoch)
+            }))
         })
     }
 
@@ -130,7 +138,10 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn has_met(&mut self, device_id: &str) -> Result<bool, EngineError> {
-        self.read(|connection, _| Ok(peers::find(connection, device_id)?.is_some_and(|peer| peer.pull_cursor.is_some() || peer.pushed_seq > 0)))
+        self.read(|connection, _| {
+            Ok(peers::find(connection, device_id)?
+                .is_some_and(|peer| peer.pull_cursor.is_some() || peer.pushed_seq > 0))
+        })
     }
 
     fn names(&mut self) -> Result<Arc<Names>, EngineError> {
@@ -149,14 +160,25 @@ impl Engine {
     /// See [`EngineError`].
     pub fn begin_reconciling(&mut self, now: Stamp) -> Result<Reconciling, EngineError> {
         self.capture(now)?;
-        Ok(Reconciling { names: self.names()?, begun: false, need: HashSet::new(), have: HashSet::new() })
+        Ok(Reconciling {
+            names: self.names()?,
+            begun: false,
+            need: HashSet::new(),
+            have: HashSet::new(),
+        })
     }
 
     /// Answers one message of a comparison `device_id` makes.
     ///
     /// # Errors
-    /// [`EngineError::NotUnderstood`] when it is no message of the protocol; else see [`EngineError`].
-    pub fn answer_reconcile(&mut self, request: &ReconcileRequest, device_id: &str, now: Stamp) -> Result<ReconcileResponse, EngineError> {
+    /// [`EngineError::NotUnderstood`] when it is no message of the protocol; else see
+    /// [`EngineError`].
+    pub fn answer_reconcile(
+        &mut self,
+        request: &ReconcileRequest,
+        device_id: &str,
+        now: Stamp,
+    ) -> Result<ReconcileResponse, EngineError> {
         self.capture(now)?;
         self.note_epoch(device_id, request.epoch.as_deref(), now)?;
         let names = self.names()?;
@@ -164,42 +186,75 @@ impl Engine {
             let message = STANDARD.decode(&request.message).ok()?;
             Negentropy::borrowed(&names.storage, FRAME_BYTES_MAX).ok()?.reconcile(&message).ok()
         };
-        let message = understand().ok_or(EngineError::NotUnderstood("the message of a comparison"))?;
-        let (cursor, epoch) = (Cursor::everything(self.epoch_bytes(), names.end).to_text(), self.epoch());
-        Ok(ReconcileResponse { message: STANDARD.encode(message), cursor, epoch, provisional: self.is_provisional()? })
+        let message =
+            understand().ok_or(EngineError::NotUnderstood("the message of a comparison"))?;
+        let (cursor, epoch) =
+            (Cursor::everything(self.epoch_bytes(), names.end).to_text(), self.epoch());
+        Ok(ReconcileResponse {
+            message: STANDARD.encode(message),
+            cursor,
+            epoch,
+            provisional: self.is_provisional()?,
+        })
     }
 
     /// Tells changes by name, or all of them, page by page.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn answer_fetch(&mut self, request: &FetchRequest, now: Stamp) -> Result<FetchResponse, EngineError> {
+    pub fn answer_fetch(
+        &mut self,
+        request: &FetchRequest,
+        now: Stamp,
+    ) -> Result<FetchResponse, EngineError> {
         let names = match &request.changes {
             None => None,
-            Some(names) if names.len() > NAMED_MAX => return Err(EngineError::NotUnderstood("more than 20,000 names of changes")),
+            Some(names) if names.len() > NAMED_MAX => {
+                return Err(EngineError::NotUnderstood("more than 20,000 names of changes"));
+            }
             Some(names) => {
-                let parsed: Option<Vec<ChangeHash>> = names.iter().map(|name| crate::trust::from_base64url(name).map(ChangeHash)).collect();
+                let parsed: Option<Vec<ChangeHash>> = names
+                    .iter()
+                    .map(|name| crate::trust::from_base64url(name).map(ChangeHash))
+                    .collect();
                 Some(parsed.ok_or(EngineError::NotUnderstood("a name of a change"))?)
             }
         };
         if let (true, Some(names)) = (request.order, &names) {
-            return Ok(FetchResponse { order: self.read(|connection, _| Ok(log::order_of(connection, names)?))?, ..FetchResponse::default() });
+            return Ok(FetchResponse {
+                order: self.read(|connection, _| Ok(log::order_of(connection, names)?))?,
+                ..FetchResponse::default()
+            });
         }
         let (epoch, rows_max) = (self.epoch_bytes(), self.page_rows);
-        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, names.as_deref(), request.after, rows_max))?;
+        let page = self.read(|connection, schema| {
+            pages::fetched(connection, schema, epoch, names.as_deref(), request.after, rows_max)
+        })?;
         if !request.looking {
             self.note_sent(now)?;
         }
-        Ok(FetchResponse { changes: page.changes, after: page.end.seq, has_more: page.has_more, order: Vec::new() })
+        Ok(FetchResponse {
+            changes: page.changes,
+            after: page.end.seq,
+            has_more: page.has_more,
+            order: Vec::new(),
+        })
     }
 
     /// The next page of named changes on their way to a device that lacks them.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn named_page(&mut self, names: &[ChangeHash], after: i64, now: Stamp) -> Result<PushPage, EngineError> {
+    pub fn named_page(
+        &mut self,
+        names: &[ChangeHash],
+        after: i64,
+        now: Stamp,
+    ) -> Result<PushPage, EngineError> {
         let (epoch, rows_max) = (self.epoch_bytes(), self.page_rows);
-        let page = self.read(|connection, schema| pages::fetched(connection, schema, epoch, Some(names), after, rows_max))?;
+        let page = self.read(|connection, schema| {
+            pages::fetched(connection, schema, epoch, Some(names), after, rows_max)
+        })?;
         self.note_sent(now)?;
         Ok(page)
     }
@@ -208,7 +263,13 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn end_reconciling(&mut self, compared: &Reconciling, answer: &ReconcileResponse, device_id: &str, now: Stamp) -> Result<(), EngineError> {
+    pub fn end_reconciling(
+        &mut self,
+        compared: &Reconciling,
+        answer: &ReconcileResponse,
+        device_id: &str,
+        now: Stamp,
+    ) -> Result<(), EngineError> {
         let (own_epoch, end) = (self.epoch(), compared.names.end);
         self.note_sent(now)?;
         self.write(now, |session| {
@@ -224,11 +285,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a device lacks something after `seq` of our log that it did not send itself, and where the log ends.
+    /// Whether a device lacks something after `seq` of our log that it did not send itself, and
+    /// where the log ends.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn news_for(&mut self, device_id: &str, seq: Option<i64>) -> Result<(bool, i64), EngineError> {
+    pub fn news_for(
+        &mut self,
+        device_id: &str,
+        seq: Option<i64>,
+    ) -> Result<(bool, i64), EngineError> {
         self.read(|connection, _| {
             let peer = peers::find(connection, device_id)?;
             let (id, pushed) = peer.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));

@@ -1,14 +1,18 @@
-//! Tables and columns an update of the app renamed. Documents go on under the old name, so that what devices without the update type there
-//! meets what those with it type under the new one.
+//! Tables and columns an update of the app renamed. Documents go on under the old name, so that
+//! what devices without the update type there meets what those with it type under the new one.
 //!
-//! Owns how a renaming is recognized, how it is told (as a row of a table no app has: it travels, is forwarded and merges like any
-//! other), and what becomes of values written under the new name by devices that had not heard of it.
+//! Owns how a renaming is recognized, how it is told (as a row of a table no app has: it travels,
+//! is forwarded and merges like any other), and what becomes of values written under the new name
+//! by devices that had not heard of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use storysync_crdt::{Base, EditPurpose, EntityId, Heads, SyncUuid, TableName, Value, field, genesis, key, key_uuid, says_nothing, says_the_same};
+use storysync_crdt::{
+    Base, EditPurpose, EntityId, Heads, SyncUuid, TableName, Value, field, genesis, key, key_uuid,
+    says_nothing, says_the_same,
+};
 
 use super::error::SessionError;
 use super::session::Session;
@@ -17,13 +21,15 @@ use crate::app::schema::{Column, Schema, Table};
 use crate::store::renamed::{self, Renamed};
 use crate::store::rows;
 
-/// The table whose rows tell of renamings. No app's table can be called so: it begins like ours and is none of them.
+/// The table whose rows tell of renamings. No app's table can be called so: it begins like ours and
+/// is none of them.
 pub(super) const TOLD_IN: &str = "storysync_renamed";
 /// Most rows looked at for what two columns say alike.
 const ROWS_COMPARED_MAX: usize = 10_000;
 /// So many rows must say the same for each that says something else.
 const ALIKE_FOR_EACH_OTHER: usize = 4;
-/// Values without letters that must be alike and different among themselves: zeros and ones agree by themselves.
+/// Values without letters that must be alike and different among themselves: zeros and ones agree
+/// by themselves.
 const PLAIN_VALUES_MIN: usize = 3;
 
 /// The tables of a file, with the names documents have for their columns.
@@ -68,7 +74,8 @@ impl Likeness {
         }
     }
 
-    /// Whether one column is the other under a new name. `in_place` says that it stands where the other stood, and all others do.
+    /// Whether one column is the other under a new name. `in_place` says that it stands where the
+    /// other stood, and all others do.
     fn is_renaming(&self, in_place: bool) -> bool {
         let is_evident = self.has_letters || self.plain.len() >= PLAIN_VALUES_MIN;
         if in_place {
@@ -79,11 +86,16 @@ impl Likeness {
 }
 
 impl Session<'_> {
-    /// Looks for tables and columns that were renamed since the last look, before what is new and what is gone is judged.
+    /// Looks for tables and columns that were renamed since the last look, before what is new and
+    /// what is gone is judged.
     pub(super) fn follow_renamings(&mut self, excluded: &[String]) -> Result<(), SessionError> {
         for (sql_name, name) in self.renamed_tables(excluded)? {
-            tracing::info!(table = sql_name, "the app renamed a table: documents go on under its old name");
-            let renamed = Renamed { table: sql_name, column: String::new(), name, is_taken_over: true };
+            tracing::info!(
+                table = sql_name,
+                "the app renamed a table: documents go on under its old name"
+            );
+            let renamed =
+                Renamed { table: sql_name, column: String::new(), name, is_taken_over: true };
             renamed::note(self.connection, &renamed)?;
             self.call(&renamed);
             self.tell_of(&renamed)?;
@@ -92,19 +104,40 @@ impl Session<'_> {
         let renamed = renamed::all(self.connection)?;
         for table in Arc::clone(&self.schema).tables() {
             let known = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
-            // Renamed once more, a column is gone under the name it had last; its first one may be another's by now.
-            let last = |name: &String| renamed.iter().find(|known| known.table == table.name() && known.name == *name).map(|known| &known.column);
-            let is_gone = |name: &String| table.column(name).is_none_or(|column| last(name).is_some_and(|last| column.sql_name != *last));
-            let gone: Vec<&String> = known.iter().filter(|name| !key::is_bookkeeping(name) && is_gone(name)).collect();
-            let new: Vec<&Column> =
-                table.columns.iter().filter(|column| column.is_content() && (!known.contains(&column.name) || gone.contains(&&column.name))).collect();
+            // Renamed once more, a column is gone under the name it had last; its first one may be
+            // another's by now.
+            let last = |name: &String| {
+                renamed
+                    .iter()
+                    .find(|known| known.table == table.name() && known.name == *name)
+                    .map(|known| &known.column)
+            };
+            let is_gone = |name: &String| {
+                table
+                    .column(name)
+                    .is_none_or(|column| last(name).is_some_and(|last| column.sql_name != *last))
+            };
+            let gone: Vec<&String> =
+                known.iter().filter(|name| !key::is_bookkeeping(name) && is_gone(name)).collect();
+            let new: Vec<&Column> = table
+                .columns
+                .iter()
+                .filter(|column| {
+                    column.is_content()
+                        && (!known.contains(&column.name) || gone.contains(&&column.name))
+                })
+                .collect();
             if gone.is_empty() || new.is_empty() {
                 continue;
             }
             found.extend(self.renamings_of(table, &known, &gone, &new)?);
         }
         for (table, column, name) in found {
-            tracing::info!(table, column, "the app renamed a column: documents go on under its old name");
+            tracing::info!(
+                table,
+                column,
+                "the app renamed a column: documents go on under its old name"
+            );
             let renamed = Renamed { table, column, name, is_taken_over: false };
             renamed::note(self.connection, &renamed)?;
             self.call(&renamed);
@@ -113,22 +146,39 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Tables that are gone and stand under another name now: with the same columns, and with the rows they had.
-    fn renamed_tables(&mut self, excluded: &[String]) -> Result<Vec<(String, String)>, SessionError> {
+    /// Tables that are gone and stand under another name now: with the same columns, and with the
+    /// rows they had.
+    fn renamed_tables(
+        &mut self,
+        excluded: &[String],
+    ) -> Result<Vec<(String, String)>, SessionError> {
         let mut found: Vec<(String, String)> = Vec::new();
-        for name in rows::tables_with_columns(self.connection)?.into_iter().filter(|name| self.schema.table(name).is_none() && !excluded.contains(name)) {
+        for name in rows::tables_with_columns(self.connection)?
+            .into_iter()
+            .filter(|name| self.schema.table(name).is_none() && !excluded.contains(name))
+        {
             let Some(id) = rows::find_table(self.connection, &name)? else { continue };
             let columns = rows::table_columns(self.connection, &name)?.unwrap_or_default();
-            let known: BTreeSet<String> = rows::present_in(self.connection, id)?.into_iter().map(|record| record.uuid.to_string()).collect();
+            let known: BTreeSet<String> = rows::present_in(self.connection, id)?
+                .into_iter()
+                .map(|record| record.uuid.to_string())
+                .collect();
             for table in Arc::clone(&self.schema).tables() {
-                let is_new = rows::table_columns(self.connection, table.name())?.is_none_or(|columns| columns.is_empty());
-                let is_alike = table.columns.len() == columns.len() && table.columns.iter().all(|column| columns.contains(&column.name));
-                if !is_new || !is_alike || found.iter().any(|(sql_name, _)| *sql_name == table.sql_name) {
+                let is_new = rows::table_columns(self.connection, table.name())?
+                    .is_none_or(|columns| columns.is_empty());
+                let is_alike = table.columns.len() == columns.len()
+                    && table.columns.iter().all(|column| columns.contains(&column.name));
+                if !is_new
+                    || !is_alike
+                    || found.iter().any(|(sql_name, _)| *sql_name == table.sql_name)
+                {
                     continue;
                 }
                 let standing = app_rows::all_uuids(self.connection, table)?;
                 let kept = standing.iter().filter(|uuid| known.contains(*uuid)).count();
-                if kept * ALIKE_FOR_EACH_OTHER >= standing.len() * (ALIKE_FOR_EACH_OTHER - 1) && (kept > 0 || known.is_empty()) {
+                if kept * ALIKE_FOR_EACH_OTHER >= standing.len() * (ALIKE_FOR_EACH_OTHER - 1)
+                    && (kept > 0 || known.is_empty())
+                {
                     found.push((table.sql_name.clone(), name.clone()));
                     break;
                 }
@@ -137,26 +187,41 @@ impl Session<'_> {
         Ok(found)
     }
 
-    fn renamings_of(&mut self, table: &Table, known: &[String], gone: &[&String], new: &[&Column]) -> Result<Vec<(String, String, String)>, SessionError> {
+    fn renamings_of(
+        &mut self,
+        table: &Table,
+        known: &[String],
+        gone: &[&String],
+        new: &[&Column],
+    ) -> Result<Vec<(String, String, String)>, SessionError> {
         let mut likeness: BTreeMap<(usize, usize), Likeness> = BTreeMap::new();
         let id = self.table_id(&table.name)?;
         for record in rows::present_in(self.connection, id)?.into_iter().take(ROWS_COMPARED_MAX) {
             let Some(local_id) = record.local_id else { continue };
-            let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else { continue };
+            let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
+                continue;
+            };
             for (old, name) in gone.iter().enumerate() {
                 let before = match record.differs.get(*name) {
                     Some(difference) => difference.shown.clone(),
                     None => field(self.document(record.id)?, name).unwrap_or(Value::Null),
                 };
                 for (place, column) in new.iter().enumerate() {
-                    let now = stored.columns(table).find(|(other, _)| other.name == column.name).map(|(_, value)| value.clone()).unwrap_or(Value::Null);
+                    let now = stored
+                        .columns(table)
+                        .find(|(other, _)| other.name == column.name)
+                        .map(|(_, value)| value.clone())
+                        .unwrap_or(Value::Null);
                     let captured = self.as_document(column, &now)?;
                     likeness.entry((old, place)).or_default().look(&before, &captured);
                 }
             }
         }
         let is_in_place = |name: &String, column: &Column| {
-            let stays = |(known, column): (&String, &Column)| *known == column.name || (gone.contains(&known) && new.iter().any(|new| new.name == column.name));
+            let stays = |(known, column): (&String, &Column)| {
+                *known == column.name
+                    || (gone.contains(&known) && new.iter().any(|new| new.name == column.name))
+            };
             let here = known.iter().position(|other| other == name);
             known.len() == table.columns.len()
                 && known.iter().zip(&table.columns).all(stays)
@@ -215,13 +280,20 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes over what other devices told of renamed columns. To be called when what the app wrote has been taken in.
+    /// Takes over what other devices told of renamed columns. To be called when what the app wrote
+    /// has been taken in.
     pub(super) fn learn_renamings(&mut self) -> Result<(), SessionError> {
         if let Some(id) = self.find_table(TOLD_IN)? {
             for row in rows::all_in(self.connection, id)? {
                 let document = self.document(row)?;
-                let text = |name: &str| field(document, name).and_then(|value| value.as_text().map(str::to_owned));
-                let (Some(table), Some(column), Some(name)) = (text("table_name"), text("column_name"), text("name")) else { continue };
+                let text = |name: &str| {
+                    field(document, name).and_then(|value| value.as_text().map(str::to_owned))
+                };
+                let (Some(table), Some(column), Some(name)) =
+                    (text("table_name"), text("column_name"), text("name"))
+                else {
+                    continue;
+                };
                 if key::is_bookkeeping(&name)
                     || name.starts_with("sync_")
                     || name.starts_with("sqlite_")
@@ -235,7 +307,10 @@ impl Session<'_> {
                     continue;
                 }
                 let is_new = self.schema.table(&table).is_some_and(|table| {
-                    table.column(&name).is_none() && table.columns.iter().any(|known| known.sql_name == column && known.name == column && known.is_content())
+                    table.column(&name).is_none()
+                        && table.columns.iter().any(|known| {
+                            known.sql_name == column && known.name == column && known.is_content()
+                        })
                 });
                 if is_new {
                     let renamed = Renamed { table, column, name, is_taken_over: false };
@@ -244,31 +319,47 @@ impl Session<'_> {
                 }
             }
         }
-        for renamed in renamed::all(self.connection)?.into_iter().filter(|renamed| !renamed.is_taken_over) {
+        for renamed in
+            renamed::all(self.connection)?.into_iter().filter(|renamed| !renamed.is_taken_over)
+        {
             self.take_over(&renamed)?;
             renamed::note(self.connection, &Renamed { is_taken_over: true, ..renamed })?;
         }
         Ok(())
     }
 
-    /// Another device tells that a table was called otherwise once. Where it holds rows here already they have names of their own, and
-    /// stay what they are.
+    /// Another device tells that a table was called otherwise once. Where it holds rows here
+    /// already they have names of their own, and stay what they are.
     fn learn_table(&mut self, sql_name: &str, name: &str) -> Result<(), SessionError> {
-        let is_ours = self.schema.table(name).is_some() || self.schema.table_in_file(sql_name).is_none_or(|table| table.name() != sql_name);
+        let is_ours = self.schema.table(name).is_some()
+            || self.schema.table_in_file(sql_name).is_none_or(|table| table.name() != sql_name);
         let Some(id) = self.find_table(sql_name)?.filter(|_| !is_ours) else { return Ok(()) };
         if rows::once_stood_in(self.connection, id)? {
-            tracing::warn!(table = sql_name, "other devices call this table otherwise, and it holds rows here: those stay on their own");
+            tracing::warn!(
+                table = sql_name,
+                "other devices call this table otherwise, and it holds rows here: those stay on \
+                    their own"
+            );
             return Ok(());
         }
         rows::set_table_columns(self.connection, id, &[])?;
-        renamed::note(self.connection, &Renamed { table: sql_name.to_owned(), column: String::new(), name: name.to_owned(), is_taken_over: true })?;
+        renamed::note(
+            self.connection,
+            &Renamed {
+                table: sql_name.to_owned(),
+                column: String::new(),
+                name: name.to_owned(),
+                is_taken_over: true,
+            },
+        )?;
         // The next transaction takes it in as it takes in a table that is new.
         self.connection.execute("UPDATE sync_state SET schema_version = -1", [])?;
         Ok(())
     }
 
-    /// What was written under the new name by a device that had not heard of the old one is written under the old one, as an edit
-    /// of the same moment: beside what others wrote there, not over it.
+    /// What was written under the new name by a device that had not heard of the old one is written
+    /// under the old one, as an edit of the same moment: beside what others wrote there, not over
+    /// it.
     fn take_over(&mut self, renamed: &Renamed) -> Result<(), SessionError> {
         let schema = Arc::clone(&self.schema);
         let Some(table) = schema.table(&renamed.table) else { return Ok(()) };
@@ -285,10 +376,20 @@ impl Session<'_> {
             if let (Some(told), Some(change)) = (told, change)
                 && known.as_ref().is_none_or(|known| !says_the_same(known, &told))
             {
-                let purpose = if EditPurpose::of(change) == EditPurpose::NewColumns { EditPurpose::NewColumns } else { EditPurpose::Edit };
+                let purpose = if EditPurpose::of(change) == EditPurpose::NewColumns {
+                    EditPurpose::NewColumns
+                } else {
+                    EditPurpose::Edit
+                };
                 let base = Base::from(Heads::from([change.hash()]));
                 let now = self.now;
-                self.edit(row, BTreeMap::from([(renamed.name.clone(), told)]), purpose, Some(&base), now)?;
+                self.edit(
+                    row,
+                    BTreeMap::from([(renamed.name.clone(), told)]),
+                    purpose,
+                    Some(&base),
+                    now,
+                )?;
                 touched.insert(row);
             } else if known.is_some() {
                 touched.insert(row);
@@ -299,9 +400,14 @@ impl Session<'_> {
 
     /// A stored value as documents hold it, as far as it can be told.
     fn as_document(&mut self, column: &Column, stored: &Value) -> Result<Value, SessionError> {
-        let (crate::app::schema::Role::Reference { table }, Value::Integer(id)) = (&column.role, stored) else { return Ok(stored.clone()) };
+        let (crate::app::schema::Role::Reference { table }, Value::Integer(id)) =
+            (&column.role, stored)
+        else {
+            return Ok(stored.clone());
+        };
         let Some(table) = self.find_table(table)? else { return Ok(stored.clone()) };
-        let uuid: Option<SyncUuid> = rows::at_local_id(self.connection, table, *id)?.map(|record| record.uuid);
+        let uuid: Option<SyncUuid> =
+            rows::at_local_id(self.connection, table, *id)?.map(|record| record.uuid);
         Ok(uuid.map_or_else(|| stored.clone(), |uuid| Value::from(uuid.as_str())))
     }
 }

@@ -62,7 +62,8 @@ pub struct ConflictReport {
     pub rows: Vec<RowName>,
 }
 
-/// A text from another device that gave way to what the app wrote here, without a sign that its user had read it.
+/// A text from another device that gave way to what the app wrote here, without a sign that its
+/// user had read it.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoticeReport {
     /// What `conflicts resolve` takes: `theirs` puts the text back, `mine` lets it go.
@@ -147,7 +148,14 @@ impl Engine {
             let counts = rows::counts(connection)?;
             let changes = log::end(connection)?.seq;
             let quarantined = quarantine::count(connection)?;
-            Ok(Status { entities: counts.entities, parked: counts.parked, conflicts: counts.conflicts, quarantined, changes, epoch })
+            Ok(Status {
+                entities: counts.entities,
+                parked: counts.parked,
+                conflicts: counts.conflicts,
+                quarantined,
+                changes,
+                epoch,
+            })
         })?;
         self.counted = Some((seen, status.clone()));
         Ok(status)
@@ -175,8 +183,9 @@ impl Engine {
     /// See [`EngineError`].
     pub fn life(&mut self) -> Result<Option<(NewLife, i64)>, EngineError> {
         self.read(|connection, _| {
-            let (by, at): (Option<String>, Option<i64>) =
-                connection.prepare_cached("SELECT began_by, began_at FROM sync_state")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (by, at): (Option<String>, Option<i64>) = connection
+                .prepare_cached("SELECT began_by, began_at FROM sync_state")?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(by.as_deref().and_then(NewLife::of_word).zip(at))
         })
     }
@@ -197,7 +206,12 @@ impl Session<'_> {
                 entity_type: entity.table.as_str().to_owned(),
                 sync_uuid: entity.uuid.as_str().to_owned(),
                 row_name,
-                value: change.value(&notice.column).map(|value| to_json_of(schema.table(entity.table.as_str()), &notice.column, value)).unwrap_or_default(),
+                value: change
+                    .value(&notice.column)
+                    .map(|value| {
+                        to_json_of(schema.table(entity.table.as_str()), &notice.column, value)
+                    })
+                    .unwrap_or_default(),
                 device: change.actor().device().map(|key| DeviceId::of_key(&key).to_string()),
                 field: self.told_name(entity.table.as_str(), &notice.column),
                 at: Stamp::from_unix_ms(notice.at_ms).to_rfc3339(),
@@ -213,7 +227,9 @@ impl Session<'_> {
             reports.extend(self.conflicts_of(&record)?);
         }
         // In the same order on every device.
-        reports.sort_by(|a, b| (&a.entity_type, &a.sync_uuid, &a.kind).cmp(&(&b.entity_type, &b.sync_uuid, &b.kind)));
+        reports.sort_by(|a, b| {
+            (&a.entity_type, &a.sync_uuid, &a.kind).cmp(&(&b.entity_type, &b.sync_uuid, &b.kind))
+        });
         Ok(reports)
     }
 
@@ -223,7 +239,10 @@ impl Session<'_> {
     }
 
     /// The clashes of one row.
-    pub(super) fn conflicts_of(&mut self, record: &RowRecord) -> Result<Vec<ConflictReport>, SessionError> {
+    pub(super) fn conflicts_of(
+        &mut self,
+        record: &RowRecord,
+    ) -> Result<Vec<ConflictReport>, SessionError> {
         let entity = self.entity(record)?;
         let clashes = self.clashes(record)?;
         let schema = std::sync::Arc::clone(&self.schema);
@@ -232,10 +251,12 @@ impl Session<'_> {
         for report in &mut reports {
             report.row_name.clone_from(&name);
             for other in &mut report.rows {
-                other.row_name = name_of_uuid(self.connection, &schema, &other.entity_type, &other.sync_uuid)?;
+                other.row_name =
+                    name_of_uuid(self.connection, &schema, &other.entity_type, &other.sync_uuid)?;
             }
             for field in &mut report.fields {
-                let column = schema.table(entity.table.as_str()).and_then(|table| table.column(&field.name));
+                let column =
+                    schema.table(entity.table.as_str()).and_then(|table| table.column(&field.name));
                 if let Some(Role::Reference { table }) = column.map(|column| &column.role) {
                     for value in &mut field.values {
                         if let Some(uuid) = value.value.as_str() {
@@ -254,7 +275,11 @@ impl Session<'_> {
 }
 
 /// Clashes of one row as every interface shows them.
-pub(super) fn conflict_reports(table: Option<&Table>, entity: &EntityId, clashes: &[Conflict]) -> Vec<ConflictReport> {
+pub(super) fn conflict_reports(
+    table: Option<&Table>,
+    entity: &EntityId,
+    clashes: &[Conflict],
+) -> Vec<ConflictReport> {
     let report = |conflict: &Conflict| ConflictReport {
         id: ConflictId::of(entity, conflict.kind).to_string(),
         kind: conflict.kind.as_str().to_owned(),
@@ -268,7 +293,11 @@ pub(super) fn conflict_reports(table: Option<&Table>, entity: &EntityId, clashes
             .map(|field| FieldReport {
                 name: field.name.clone(),
                 base: to_json_of(table, &field.name, &field.base),
-                values: field.values.iter().map(|value| ValueReport::of(table, &field.name, value)).collect(),
+                values: field
+                    .values
+                    .iter()
+                    .map(|value| ValueReport::of(table, &field.name, value))
+                    .collect(),
                 shown: to_json_of(table, &field.name, &field.shown),
             })
             .collect(),
@@ -276,7 +305,11 @@ pub(super) fn conflict_reports(table: Option<&Table>, entity: &EntityId, clashes
             .others
             .iter()
             .take(ROWS_LISTED_MAX)
-            .map(|other| RowName { entity_type: other.table.as_str().to_owned(), sync_uuid: other.uuid.as_str().to_owned(), row_name: None })
+            .map(|other| RowName {
+                entity_type: other.table.as_str().to_owned(),
+                sync_uuid: other.uuid.as_str().to_owned(),
+                row_name: None,
+            })
             .collect(),
     };
     clashes.iter().map(report).collect()

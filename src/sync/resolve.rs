@@ -1,8 +1,12 @@
-//! Deciding a clash: an ordinary edit on top of everything known, which therefore ends it everywhere.
+//! Deciding a clash: an ordinary edit on top of everything known, which therefore ends it
+//! everywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Stamp, SyncUuid, VALUE_BYTES_MAX, Value, key};
+use storysync_crdt::{
+    Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Stamp, SyncUuid,
+    VALUE_BYTES_MAX, Value, key,
+};
 
 use super::contest::nobodys_id;
 use super::error::{EngineError, SessionError};
@@ -35,7 +39,8 @@ pub enum Take {
     Rename,
 }
 
-/// Which clashes are decided in one go. Two links may clash only because what they link does: that comes first.
+/// Which clashes are decided in one go. Two links may clash only because what they link does: that
+/// comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     /// All but links.
@@ -56,7 +61,8 @@ pub(super) struct Resolved {
 }
 
 impl Take {
-    /// Reads what interfaces call a side: `mine`, `theirs`, `keep`, `delete`, `rename`, or a device's PeerId.
+    /// Reads what interfaces call a side: `mine`, `theirs`, `keep`, `delete`, `rename`, or a
+    /// device's PeerId.
     #[must_use]
     pub fn parse(words: &str) -> Option<Self> {
         Some(match words {
@@ -88,13 +94,22 @@ const NAMES_TRIED_MAX: u32 = 10_000;
 
 impl Session<'_> {
     /// Decides one clash. `own` is the device that decides.
-    pub(super) fn resolve_conflict(&mut self, id: &str, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
-        if let Some(number) = id.strip_prefix(NOTICE_PREFIX).and_then(|number| number.parse().ok()) {
+    pub(super) fn resolve_conflict(
+        &mut self,
+        id: &str,
+        choice: &Choice,
+        own: &DeviceKey,
+    ) -> Result<(), SessionError> {
+        if let Some(number) = id.strip_prefix(NOTICE_PREFIX).and_then(|number| number.parse().ok())
+        {
             return self.resolve_notice(number, id, choice);
         }
         for record in rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)? {
             let entity = self.entity(&record)?;
-            let found = self.clashes(&record)?.into_iter().find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
+            let found = self
+                .clashes(&record)?
+                .into_iter()
+                .find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
             if let Some(conflict) = found {
                 let choice = self.as_documents_call_it(&record, choice)?;
                 self.decide(&record, &conflict, &choice, own)?;
@@ -109,25 +124,47 @@ impl Session<'_> {
     }
 
     /// The choice with the names of columns that documents have.
-    fn as_documents_call_it(&mut self, record: &RowRecord, choice: &Choice) -> Result<Choice, SessionError> {
+    fn as_documents_call_it(
+        &mut self,
+        record: &RowRecord,
+        choice: &Choice,
+    ) -> Result<Choice, SessionError> {
         let name = self.table_name(record.table)?;
         let Some(table) = self.schema.table(name.as_str()) else { return Ok(choice.clone()) };
-        let fields = choice.fields.iter().map(|(told, value)| (table.name_told(told).to_owned(), value.clone())).collect();
+        let fields = choice
+            .fields
+            .iter()
+            .map(|(told, value)| (table.name_told(told).to_owned(), value.clone()))
+            .collect();
         Ok(Choice { take: choice.take.clone(), fields })
     }
 
     /// Puts a text back that gave way here, or lets it go.
-    fn resolve_notice(&mut self, number: i64, id: &str, choice: &Choice) -> Result<(), SessionError> {
-        let notice = notices::find(self.connection, number)?.ok_or_else(|| EngineError::NoSuchConflict(id.to_owned()))?;
+    fn resolve_notice(
+        &mut self,
+        number: i64,
+        id: &str,
+        choice: &Choice,
+    ) -> Result<(), SessionError> {
+        let notice = notices::find(self.connection, number)?
+            .ok_or_else(|| EngineError::NoSuchConflict(id.to_owned()))?;
         let record = rows::get(self.connection, notice.row)?;
         let choice = &self.as_documents_call_it(&record, choice)?;
         let value = match (&choice.take, choice.fields.get(&notice.column)) {
             (_, Some(value)) => Some(value.clone()),
             (Some(Take::Mine | Take::Keep), None) => None,
-            (Some(Take::Theirs | Take::Device(_)), None) => {
-                self.document(notice.row)?.change(&notice.change).and_then(|change| change.value(&notice.column)).cloned()
+            (Some(Take::Theirs | Take::Device(_)), None) => self
+                .document(notice.row)?
+                .change(&notice.change)
+                .and_then(|change| change.value(&notice.column))
+                .cloned(),
+            _ => {
+                return Err(EngineError::NotInConflict(
+                    "what was asked (a notice takes theirs, mine, or a value of its field)"
+                        .to_owned(),
+                )
+                .into());
             }
-            _ => return Err(EngineError::NotInConflict("what was asked (a notice takes theirs, mine, or a value of its field)".to_owned()).into()),
         };
         if let Some(value) = value {
             self.write_row(notice.row, BTreeMap::from([(notice.column, value)]), None, self.now)?;
@@ -138,17 +175,24 @@ impl Session<'_> {
     }
 
     /// Decides the open clashes of the next rows after `after` alike; none when there are no more.
-    pub(super) fn resolve_some(&mut self, take: &Take, own: &DeviceKey, after: RowId, which: Which) -> Result<Option<Resolved>, SessionError> {
+    pub(super) fn resolve_some(
+        &mut self,
+        take: &Take,
+        own: &DeviceKey,
+        after: RowId,
+        which: Which,
+    ) -> Result<Option<Resolved>, SessionError> {
         let choice = Choice { take: Some(take.clone()), fields: BTreeMap::new() };
         let records = rows::with_conflicts_after(self.connection, after, ROWS_DECIDED_AT_ONCE)?;
         let Some(last) = records.last().map(|record| record.id) else { return Ok(None) };
         let mut resolved = Resolved { last, decided: 0, left: Vec::new() };
         for record in records {
             for conflict in self.clashes(&record)? {
-                // An earlier decision may have ended it. A value this table refuses is no matter between
-                // devices: it wants a value of its own.
+                // An earlier decision may have ended it. A value this table refuses is no matter
+                // between devices: it wants a value of its own.
                 let record = rows::get(self.connection, record.id)?;
-                let is_link = conflict.kind == ConflictKind::Unique && self.is_link(&record, &conflict)?;
+                let is_link =
+                    conflict.kind == ConflictKind::Unique && self.is_link(&record, &conflict)?;
                 if is_link != (which == Which::Links)
                     || conflict.kind == ConflictKind::Schema
                     || !self.clashes(&record)?.iter().any(|open| open.kind == conflict.kind)
@@ -156,7 +200,14 @@ impl Session<'_> {
                     continue;
                 }
                 match self.decide(&record, &conflict, &choice, own) {
-                    Ok(()) if self.is_still_open(&rows::get(self.connection, record.id)?, &conflict)? => resolved.left.push(EngineError::StillOpen.to_string()),
+                    Ok(())
+                        if self.is_still_open(
+                            &rows::get(self.connection, record.id)?,
+                            &conflict,
+                        )? =>
+                    {
+                        resolved.left.push(EngineError::StillOpen.to_string())
+                    }
                     Ok(()) => resolved.decided += 1,
                     Err(SessionError::Engine(error)) => resolved.left.push(error.to_string()),
                     Err(error) => return Err(error),
@@ -167,18 +218,38 @@ impl Session<'_> {
     }
 
     /// Whether the very same clash is open still.
-    fn is_still_open(&mut self, record: &RowRecord, conflict: &Conflict) -> Result<bool, SessionError> {
-        let names = |conflict: &Conflict| conflict.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
-        let same = |open: &Conflict| open.kind == conflict.kind && open.others == conflict.others && names(open) == names(conflict);
+    fn is_still_open(
+        &mut self,
+        record: &RowRecord,
+        conflict: &Conflict,
+    ) -> Result<bool, SessionError> {
+        let names = |conflict: &Conflict| {
+            conflict.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>()
+        };
+        let same = |open: &Conflict| {
+            open.kind == conflict.kind
+                && open.others == conflict.others
+                && names(open) == names(conflict)
+        };
         Ok(self.clashes(record)?.iter().any(same))
     }
 
-    /// A value somebody gave for a column, as documents hold it; references by uuid or by the id they have here.
-    fn given(&mut self, record: &RowRecord, name: &str, value: &Value) -> Result<Value, SessionError> {
+    /// A value somebody gave for a column, as documents hold it; references by uuid or by the id
+    /// they have here.
+    fn given(
+        &mut self,
+        record: &RowRecord,
+        name: &str,
+        value: &Value,
+    ) -> Result<Value, SessionError> {
         let table_name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
-        let Some(column) = schema.table(table_name.as_str()).and_then(|table| table.column(name)) else { return Ok(value.clone()) };
-        let unfit = |reason: &str| EngineError::Unfit { name: name.to_owned(), reason: reason.to_owned() };
+        let Some(column) = schema.table(table_name.as_str()).and_then(|table| table.column(name))
+        else {
+            return Ok(value.clone());
+        };
+        let unfit =
+            |reason: &str| EngineError::Unfit { name: name.to_owned(), reason: reason.to_owned() };
         if value.is_null() && column.not_null {
             return Err(unfit("the app's table wants a value there").into());
         }
@@ -200,19 +271,37 @@ impl Session<'_> {
             _ => None,
         };
         match found {
-            Some(found) if !self.document(found.id)?.is_empty() => Ok(Value::from(found.uuid.as_str())),
+            Some(found) if !self.document(found.id)?.is_empty() => {
+                Ok(Value::from(found.uuid.as_str()))
+            }
             _ => Err(unfit("it names no row; give the sync_uuid of one").into()),
         }
     }
 
-    pub(super) fn decide(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
-        let named = |name: &String| conflict.kind == ConflictKind::Schema || conflict.fields.iter().any(|field| field.name == *name);
+    pub(super) fn decide(
+        &mut self,
+        record: &RowRecord,
+        conflict: &Conflict,
+        choice: &Choice,
+        own: &DeviceKey,
+    ) -> Result<(), SessionError> {
+        let named = |name: &String| {
+            conflict.kind == ConflictKind::Schema
+                || conflict.fields.iter().any(|field| field.name == *name)
+        };
         if let Some(unknown) = choice.fields.keys().find(|name| !named(name)) {
             return Err(EngineError::NotInConflict(unknown.clone()).into());
         }
         let mut fields = BTreeMap::new();
         for (name, value) in &choice.fields {
-            fields.insert(name.clone(), if name == key::DELETED_AT { value.clone() } else { self.given(record, name, value)? });
+            fields.insert(
+                name.clone(),
+                if name == key::DELETED_AT {
+                    value.clone()
+                } else {
+                    self.given(record, name, value)?
+                },
+            );
         }
         let choice = &Choice { take: choice.take.clone(), fields };
         let puts = match conflict.kind {
@@ -243,12 +332,18 @@ impl Session<'_> {
         self.settle([record.id].into())
     }
 
-    /// A value this table refuses, or one of its own that can't travel: another value is written, what is shown
-    /// here becomes the row's, or what can't travel makes room for the document's.
-    fn decide_schema(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice) -> Result<(), SessionError> {
+    /// A value this table refuses, or one of its own that can't travel: another value is written,
+    /// what is shown here becomes the row's, or what can't travel makes room for the document's.
+    fn decide_schema(
+        &mut self,
+        record: &RowRecord,
+        conflict: &Conflict,
+        choice: &Choice,
+    ) -> Result<(), SessionError> {
         let mut puts = choice.fields.clone();
         let mut record = record.clone();
-        for field in conflict.fields.iter().filter(|field| !choice.fields.contains_key(&field.name)) {
+        for field in conflict.fields.iter().filter(|field| !choice.fields.contains_key(&field.name))
+        {
             let Some(difference) = record.differs.get(&field.name).cloned() else { continue };
             match (&choice.take, difference.kind) {
                 (None, _) => {}
@@ -259,14 +354,21 @@ impl Session<'_> {
                 (Some(Take::Mine | Take::Keep), DifferenceKind::Unsent) => {
                     return Err(EngineError::Unfit {
                         name: field.name.clone(),
-                        reason: "it is too large to travel; shorten it in the app, give another with --field, or take theirs".to_owned(),
+                        reason: "it is too large to travel; shorten it in the app, give another \
+                            with --field, or take theirs"
+                            .to_owned(),
                     }
                     .into());
                 }
                 (Some(Take::Mine | Take::Keep), _) => {
                     puts.insert(field.name.clone(), difference.shown);
                 }
-                (Some(_), _) => return Err(EngineError::NotInConflict("a value this table refuses".to_owned()).into()),
+                (Some(_), _) => {
+                    return Err(EngineError::NotInConflict(
+                        "a value this table refuses".to_owned(),
+                    )
+                    .into());
+                }
             }
         }
         for name in choice.fields.keys() {
@@ -280,21 +382,40 @@ impl Session<'_> {
         self.settle([record.id].into())
     }
 
-    /// The puts that delete a row as it was deleted before, naming the rows that are left behind by it.
-    pub(super) fn deletion_of(&mut self, id: RowId) -> Result<BTreeMap<String, Value>, SessionError> {
-        let kind = self.document(id)?.register(key::DELETE_KIND).and_then(storysync_crdt::Register::winner).map(|put| put.value().clone());
+    /// The puts that delete a row as it was deleted before, naming the rows that are left behind by
+    /// it.
+    pub(super) fn deletion_of(
+        &mut self,
+        id: RowId,
+    ) -> Result<BTreeMap<String, Value>, SessionError> {
+        let kind = self
+            .document(id)?
+            .register(key::DELETE_KIND)
+            .and_then(storysync_crdt::Register::winner)
+            .map(|put| put.value().clone());
         let mut puts = BTreeMap::from([
             (key::DELETED_AT.to_owned(), Value::from(self.now.to_table_text())),
-            (key::DELETE_KIND.to_owned(), kind.unwrap_or_else(|| Value::from(DeletionKind::Hard.as_str()))),
+            (
+                key::DELETE_KIND.to_owned(),
+                kind.unwrap_or_else(|| Value::from(DeletionKind::Hard.as_str())),
+            ),
         ]);
         puts.extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         Ok(puts)
     }
 
     /// Two rows with one name: one of them gets another, or the one that waits goes.
-    fn decide_unique(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
+    fn decide_unique(
+        &mut self,
+        record: &RowRecord,
+        conflict: &Conflict,
+        choice: &Choice,
+        own: &DeviceKey,
+    ) -> Result<(), SessionError> {
         let now = self.now;
-        let Some(winner) = crate::store::clashes::stand_in(self.connection, record.id)?.map(|(winner, _)| winner) else {
+        let Some(winner) =
+            crate::store::clashes::stand_in(self.connection, record.id)?.map(|(winner, _)| winner)
+        else {
             return Err(EngineError::NoSuchConflict(record.uuid.to_string()).into());
         };
         if !choice.fields.is_empty() {
@@ -302,24 +423,41 @@ impl Session<'_> {
             self.settle([record.id, winner].into())?;
             if rows::get(self.connection, record.id)?.parked.as_deref() == Some(WAITS_FOR_NAME) {
                 let name = choice.fields.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(EngineError::Unfit { name, reason: "another row has it already; give one that is free".to_owned() }.into());
+                return Err(EngineError::Unfit {
+                    name,
+                    reason: "another row has it already; give one that is free".to_owned(),
+                }
+                .into());
             }
             return Ok(());
         }
         // The waiting row's values come first, those of the one that stays last.
         let writer = |waiting: bool| {
             let both = || conflict.fields.iter().rev().filter(|field| field.values.len() == 2);
-            let differ = |field: &&FieldClash| field.values.first().map(|value| value.device) != field.values.last().map(|value| value.device);
+            let differ = |field: &&FieldClash| {
+                field.values.first().map(|value| value.device)
+                    != field.values.last().map(|value| value.device)
+            };
             let field = both().find(differ).or_else(|| both().next())?;
             if waiting { field.values.first()?.device } else { field.values.last()?.device }
         };
-        let keeps_name = |device: &DeviceKey| writer(true).as_ref() == Some(device) && writer(false).as_ref() != Some(device);
+        let keeps_name = |device: &DeviceKey| {
+            writer(true).as_ref() == Some(device) && writer(false).as_ref() != Some(device)
+        };
         let renamed = match &choice.take {
             Some(Take::Delete) => return self.merge_into(record.id, winner),
             // Two links between the same rows are one link: there is no name to change.
-            Some(Take::Mine | Take::Theirs | Take::Device(_)) if self.is_link(record, conflict)? => return self.merge_into(record.id, winner),
+            Some(Take::Mine | Take::Theirs | Take::Device(_))
+                if self.is_link(record, conflict)? =>
+            {
+                return self.merge_into(record.id, winner);
+            }
             Some(Take::Mine) if keeps_name(own) => winner,
-            Some(Take::Theirs) if writer(true).as_ref() != Some(own) && writer(false).as_ref() == Some(own) => winner,
+            Some(Take::Theirs)
+                if writer(true).as_ref() != Some(own) && writer(false).as_ref() == Some(own) =>
+            {
+                winner
+            }
             Some(Take::Device(device)) if keeps_name(device) => winner,
             _ => record.id,
         };
@@ -337,7 +475,12 @@ impl Session<'_> {
             if referrer == loser {
                 continue;
             }
-            self.write_row(referrer, BTreeMap::from([(column, Value::from(uuid.as_str()))]), None, now)?;
+            self.write_row(
+                referrer,
+                BTreeMap::from([(column, Value::from(uuid.as_str()))]),
+                None,
+                now,
+            )?;
             touched.insert(referrer);
         }
         let mut puts = self.deletion_of(loser)?;
@@ -351,19 +494,43 @@ impl Session<'_> {
     fn is_link(&mut self, record: &RowRecord, conflict: &Conflict) -> Result<bool, SessionError> {
         let name = self.table_name(record.table)?;
         let Some(table) = self.schema.table(name.as_str()) else { return Ok(false) };
-        Ok(conflict.fields.iter().all(|field| table.column(&field.name).is_some_and(|column| column.role != Role::Field)))
+        Ok(conflict.fields.iter().all(|field| {
+            table.column(&field.name).is_some_and(|column| column.role != Role::Field)
+        }))
     }
 
-    /// Where a rule holds for some rows only ("the one that is the default"): a value that takes the row out of them, one it had
-    /// before if that will do.
-    fn out_of_the_condition(&mut self, record: &RowRecord, table: &Table, contested: &[String]) -> Result<Option<BTreeMap<String, Value>>, SessionError> {
-        for column in contested.iter().filter_map(|name| table.column(name)).filter(|column| column.role == Role::Field) {
+    /// Where a rule holds for some rows only ("the one that is the default"): a value that takes
+    /// the row out of them, one it had before if that will do.
+    fn out_of_the_condition(
+        &mut self,
+        record: &RowRecord,
+        table: &Table,
+        contested: &[String],
+    ) -> Result<Option<BTreeMap<String, Value>>, SessionError> {
+        for column in contested
+            .iter()
+            .filter_map(|name| table.column(name))
+            .filter(|column| column.role == Role::Field)
+        {
             let document = self.document(record.id)?;
             let now = storysync_crdt::field(document, &column.name).unwrap_or(Value::Null);
-            let mut values: Vec<Value> = document.changes().iter().rev().filter_map(|change| change.value(&column.name)).cloned().collect();
+            let mut values: Vec<Value> = document
+                .changes()
+                .iter()
+                .rev()
+                .filter_map(|change| change.value(&column.name))
+                .cloned()
+                .collect();
             values.extend(if column.not_null { None } else { Some(Value::Null) });
-            values.extend(if matches!(now, Value::Integer(_)) { Some(Value::Integer(0)) } else { None });
-            for value in values.into_iter().filter(|value| *value != now && !(value.is_null() && column.not_null)) {
+            values.extend(if matches!(now, Value::Integer(_)) {
+                Some(Value::Integer(0))
+            } else {
+                None
+            });
+            for value in values
+                .into_iter()
+                .filter(|value| *value != now && !(value.is_null() && column.not_null))
+            {
                 let puts = BTreeMap::from([(column.name.clone(), value)]);
                 if self.has_room(record, table, &puts)? {
                     return Ok(Some(puts));
@@ -374,18 +541,29 @@ impl Session<'_> {
     }
 
     /// Whether a row would stand in nobody's way with other values in some columns.
-    fn has_room(&mut self, record: &RowRecord, table: &Table, puts: &BTreeMap<String, Value>) -> Result<bool, SessionError> {
+    fn has_room(
+        &mut self,
+        record: &RowRecord,
+        table: &Table,
+        puts: &BTreeMap<String, Value>,
+    ) -> Result<bool, SessionError> {
         let fields = storysync_crdt::row(self.document(record.id)?).fields;
         let mut values = BTreeMap::new();
         for column in &table.columns {
-            let document = puts.get(&column.name).or_else(|| fields.get(&column.name)).cloned().unwrap_or(Value::Null);
+            let document = puts
+                .get(&column.name)
+                .or_else(|| fields.get(&column.name))
+                .cloned()
+                .unwrap_or(Value::Null);
             let value = match &column.role {
                 Role::Field => document,
                 Role::Reference { table: target } => {
                     let target = self.find_table(target)?;
                     let uuid = document.as_text().and_then(SyncUuid::parse);
                     let found = match (target, &uuid) {
-                        (Some(target), Some(uuid)) => rows::find(self.connection, target, uuid)?.and_then(|row| row.local_id),
+                        (Some(target), Some(uuid)) => {
+                            rows::find(self.connection, target, uuid)?.and_then(|row| row.local_id)
+                        }
                         _ => None,
                     };
                     found.map_or(Value::Null, Value::Integer)
@@ -398,7 +576,8 @@ impl Session<'_> {
         }
         self.begin_own_writes()?;
         let local_id = if record.present { record.local_id } else { None };
-        let (local_id, is_new) = local_id.map_or((nobodys_id(record.uuid.as_str()), true), |id| (id, false));
+        let (local_id, is_new) =
+            local_id.map_or((nobodys_id(record.uuid.as_str()), true), |id| (id, false));
         match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
             Ok(rivals) => Ok(rivals.is_empty()),
             Err(error) if is_constraint(&error) => Ok(false),
@@ -407,7 +586,11 @@ impl Session<'_> {
     }
 
     /// A value no other row has: "name (2)", or the next free number.
-    fn another_name(&mut self, id: RowId, conflict: &Conflict) -> Result<BTreeMap<String, Value>, SessionError> {
+    fn another_name(
+        &mut self,
+        id: RowId,
+        conflict: &Conflict,
+    ) -> Result<BTreeMap<String, Value>, SessionError> {
         let record = rows::get(self.connection, id)?;
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
@@ -421,16 +604,23 @@ impl Session<'_> {
         {
             return Ok(puts);
         }
-        let own = contested.iter().filter_map(|name| table.column(name)).filter(|column| column.role == Role::Field);
+        let own = contested
+            .iter()
+            .filter_map(|name| table.column(name))
+            .filter(|column| column.role == Role::Field);
         // Texts first: numbers may mean something.
-        let column = own.max_by_key(|column| fields.get(&column.name).and_then(Value::as_text).is_some()).ok_or_else(cant)?;
+        let column = own
+            .max_by_key(|column| fields.get(&column.name).and_then(Value::as_text).is_some())
+            .ok_or_else(cant)?;
         match fields.get(&column.name) {
             Some(Value::Text(text)) => {
                 for number in 2..NAMES_TRIED_MAX {
                     let candidate = Value::from(format!("{text} ({number})"));
                     let puts = BTreeMap::from([(column.name.clone(), candidate)]);
                     let is_taken = match (&rule, puts.values().next()) {
-                        (None, Some(candidate)) => app_rows::holds(self.connection, table, &column.name, candidate)?,
+                        (None, Some(candidate)) => {
+                            app_rows::holds(self.connection, table, &column.name, candidate)?
+                        }
                         _ => !self.has_room(&record, table, &puts)?,
                     };
                     if !is_taken {
@@ -453,28 +643,49 @@ impl Session<'_> {
 }
 
 /// The value of the side that is taken.
-pub(super) fn side(field: &FieldClash, take: Option<&Take>, own: &DeviceKey) -> Result<Value, EngineError> {
-    let by = |wanted: &dyn Fn(Option<&DeviceKey>) -> bool| field.values.iter().rfind(|value| wanted(value.device.as_ref())).map(|value| value.value.clone());
+pub(super) fn side(
+    field: &FieldClash,
+    take: Option<&Take>,
+    own: &DeviceKey,
+) -> Result<Value, EngineError> {
+    let by = |wanted: &dyn Fn(Option<&DeviceKey>) -> bool| {
+        field
+            .values
+            .iter()
+            .rfind(|value| wanted(value.device.as_ref()))
+            .map(|value| value.value.clone())
+    };
     match take {
         None | Some(Take::Keep) => Ok(field.shown.clone()),
-        Some(Take::Mine) => Ok(by(&|device| device == Some(own)).unwrap_or_else(|| field.shown.clone())),
-        Some(Take::Theirs) => Ok(by(&|device| device != Some(own)).unwrap_or_else(|| field.shown.clone())),
-        Some(Take::Device(key)) => by(&|device| device == Some(key)).ok_or_else(|| EngineError::NotInConflict("that device".to_owned())),
+        Some(Take::Mine) => {
+            Ok(by(&|device| device == Some(own)).unwrap_or_else(|| field.shown.clone()))
+        }
+        Some(Take::Theirs) => {
+            Ok(by(&|device| device != Some(own)).unwrap_or_else(|| field.shown.clone()))
+        }
+        Some(Take::Device(key)) => by(&|device| device == Some(key))
+            .ok_or_else(|| EngineError::NotInConflict("that device".to_owned())),
         Some(Take::Delete) => Err(EngineError::NotInConflict("a deletion".to_owned())),
         Some(Take::Rename) => Err(EngineError::NotInConflict("a name that is taken".to_owned())),
     }
 }
 
-/// Whether the row of a delete/edit or orphan clash is to go. The delete is the first of its values.
+/// Whether the row of a delete/edit or orphan clash is to go. The delete is the first of its
+/// values.
 fn deletes(conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<bool, EngineError> {
     if let Some(value) = choice.fields.get(key::DELETED_AT) {
         if !value.is_null() && value.as_text().and_then(Stamp::parse).is_none() {
-            let reason = "it is no time; give null to keep the row, or take keep or delete".to_owned();
+            let reason =
+                "it is no time; give null to keep the row, or take keep or delete".to_owned();
             return Err(EngineError::Unfit { name: key::DELETED_AT.to_owned(), reason });
         }
         return Ok(!value.is_null());
     }
-    let deleter = conflict.fields.first().and_then(|field| field.values.first()).and_then(|value| value.device);
+    let deleter = conflict
+        .fields
+        .first()
+        .and_then(|field| field.values.first())
+        .and_then(|value| value.device);
     match &choice.take {
         Some(Take::Delete) => Ok(true),
         Some(Take::Mine) => Ok(deleter == Some(*own)),

@@ -1,9 +1,13 @@
-//! Circles in a tree: found around the rows at hand, shown with the row that gives way where it was before, and decided. The rules
-//! are those of [`storysync_crdt::shown`]; nothing here says which row gives way.
+//! Circles in a tree: found around the rows at hand, shown with the row that gives way where it was
+//! before, and decided. The rules are those of [`storysync_crdt::shown`]; nothing here says which
+//! row gives way.
 
 use std::collections::BTreeMap;
 
-use storysync_crdt::{Conflict, ConflictKind, DeviceKey, EntityId, Move, Value, field, gives_way, leads_to, moved, ring, ring_clash, stands, way_back};
+use storysync_crdt::{
+    Conflict, ConflictKind, DeviceKey, EntityId, Move, Value, field, gives_way, leads_to, moved,
+    ring, ring_clash, stands, way_back,
+};
 
 use super::error::{EngineError, SessionError};
 use super::resolve::{Choice, Take, side};
@@ -29,9 +33,13 @@ pub(super) struct Ring {
 
 impl Session<'_> {
     /// The circle a row is in, by what the documents say.
-    pub(super) fn ring_around(&mut self, record: &RowRecord, column: &Column) -> Result<Option<Ring>, SessionError> {
-        let is_inner =
-            moved(self.document(record.id)?, &column.name).is_some() || (!record.present && !references::referrers(self.connection, record.id)?.is_empty());
+    pub(super) fn ring_around(
+        &mut self,
+        record: &RowRecord,
+        column: &Column,
+    ) -> Result<Option<Ring>, SessionError> {
+        let is_inner = moved(self.document(record.id)?, &column.name).is_some()
+            || (!record.present && !references::referrers(self.connection, record.id)?.is_empty());
         if !is_inner || !stands(self.shown_deletion(record.id)?.as_ref()) {
             return Ok(None);
         }
@@ -45,8 +53,11 @@ impl Session<'_> {
             });
         }
         let Some((yields, counts)) = gives_way(&moves) else { return Ok(None) };
-        let (Some(entity), Some(rival), Some(counting)) = (members.get(yields).cloned(), members.get(counts).cloned(), moves.into_iter().nth(counts).flatten())
-        else {
+        let (Some(entity), Some(rival), Some(counting)) = (
+            members.get(yields).cloned(),
+            members.get(counts).cloned(),
+            moves.into_iter().nth(counts).flatten(),
+        ) else {
             return Ok(None);
         };
         let Some(yielding) = self.row_of(&entity)? else { return Ok(None) };
@@ -59,7 +70,11 @@ impl Session<'_> {
     /// The row a row leads to, when both stand.
     fn up(&mut self, id: &EntityId, column: &Column) -> Result<Option<EntityId>, SessionError> {
         let Some(row) = self.row_of(id)? else { return Ok(None) };
-        let Some(target) = field(self.document(row)?, &column.name).and_then(|value| leads_to(&id.table, &value)) else { return Ok(None) };
+        let Some(target) =
+            field(self.document(row)?, &column.name).and_then(|value| leads_to(&id.table, &value))
+        else {
+            return Ok(None);
+        };
         Ok(self.is_standing(&target)?.then_some(target))
     }
 
@@ -68,11 +83,23 @@ impl Session<'_> {
         Ok(!self.document(row)?.is_empty() && stands(self.shown_deletion(row)?.as_ref()))
     }
 
-    fn way_back(&mut self, entity: &EntityId, row: RowId, column: &Column) -> Result<Option<Value>, SessionError> {
+    fn way_back(
+        &mut self,
+        entity: &EntityId,
+        row: RowId,
+        column: &Column,
+    ) -> Result<Option<Value>, SessionError> {
         let document = self.document(row)?.clone();
         // Both questions go to the same documents, one after the other.
         let session = std::cell::RefCell::new(self);
-        way_back(entity, &document, &column.name, column.not_null, |target| session.borrow_mut().is_standing(target), |id| session.borrow_mut().up(id, column))
+        way_back(
+            entity,
+            &document,
+            &column.name,
+            column.not_null,
+            |target| session.borrow_mut().is_standing(target),
+            |id| session.borrow_mut().up(id, column),
+        )
     }
 
     fn row_of(&mut self, id: &EntityId) -> Result<Option<RowId>, SessionError> {
@@ -81,7 +108,13 @@ impl Session<'_> {
     }
 
     /// A row came, went or moved: another one may have to give way now, or no longer.
-    pub(super) fn settle_rings(&mut self, table: &Table, before: &RowRecord, record: &RowRecord, pass: &mut Pass) -> Result<(), SessionError> {
+    pub(super) fn settle_rings(
+        &mut self,
+        table: &Table,
+        before: &RowRecord,
+        record: &RowRecord,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
         let mut is_tree = false;
         for column in table.columns.iter().filter(|column| table.is_tree(column)) {
             is_tree = true;
@@ -93,23 +126,39 @@ impl Session<'_> {
             }
         }
         if is_tree && pass.unringed.insert(record.table) {
-            pass.waiting
-                .extend(clashes::open_in_table(self.connection, record.table, ConflictKind::Ring.as_str())?.into_iter().filter(|row| *row != record.id));
+            pass.waiting.extend(
+                clashes::open_in_table(self.connection, record.table, ConflictKind::Ring.as_str())?
+                    .into_iter()
+                    .filter(|row| *row != record.id),
+            );
         }
         Ok(())
     }
 
     /// What clashes in a row that gives way. `record` is as it was settled.
-    pub(super) fn ring_conflict(&mut self, record: &RowRecord) -> Result<Option<Conflict>, SessionError> {
-        let yielding: Vec<String> =
-            record.differs.iter().filter(|(_, difference)| difference.kind == DifferenceKind::Ring).map(|(name, _)| name.clone()).collect();
+    pub(super) fn ring_conflict(
+        &mut self,
+        record: &RowRecord,
+    ) -> Result<Option<Conflict>, SessionError> {
+        let yielding: Vec<String> = record
+            .differs
+            .iter()
+            .filter(|(_, difference)| difference.kind == DifferenceKind::Ring)
+            .map(|(name, _)| name.clone())
+            .collect();
         if yielding.is_empty() || !record.present {
             return Ok(None);
         }
-        let mut conflict = Conflict { kind: ConflictKind::Ring, fields: Vec::new(), others: Vec::new() };
+        let mut conflict =
+            Conflict { kind: ConflictKind::Ring, fields: Vec::new(), others: Vec::new() };
         for name in yielding {
             let Some(ring) = self.ring_in(record, &name)? else { continue };
-            conflict.fields.push(ring_clash(&name, self.document(record.id)?, &ring.way_back, &ring.counting.1));
+            conflict.fields.push(ring_clash(
+                &name,
+                self.document(record.id)?,
+                &ring.way_back,
+                &ring.counting.1,
+            ));
             conflict.others.extend(ring.others);
         }
         Ok((!conflict.fields.is_empty()).then_some(conflict))
@@ -118,12 +167,22 @@ impl Session<'_> {
     fn ring_in(&mut self, record: &RowRecord, column: &str) -> Result<Option<Ring>, SessionError> {
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
-        let Some(column) = schema.table(name.as_str()).and_then(|table| table.column(column)) else { return Ok(None) };
+        let Some(column) = schema.table(name.as_str()).and_then(|table| table.column(column))
+        else {
+            return Ok(None);
+        };
         Ok(self.ring_around(record, column)?.filter(|ring| ring.yielding == record.id))
     }
 
-    /// Decides where the row that gives way stands. Where it was put in vain, the row whose move counted goes back in its turn.
-    pub(super) fn decide_ring(&mut self, record: &RowRecord, conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<(), SessionError> {
+    /// Decides where the row that gives way stands. Where it was put in vain, the row whose move
+    /// counted goes back in its turn.
+    pub(super) fn decide_ring(
+        &mut self,
+        record: &RowRecord,
+        conflict: &Conflict,
+        choice: &Choice,
+        own: &DeviceKey,
+    ) -> Result<(), SessionError> {
         let now = self.now;
         let mut puts = BTreeMap::new();
         let mut settled = std::collections::BTreeSet::from([record.id]);
@@ -132,7 +191,12 @@ impl Session<'_> {
                 (Some(given), _) => given.clone(),
                 (None, None | Some(Take::Keep)) => clash.shown.clone(),
                 (None, Some(Take::Delete | Take::Rename)) => {
-                    return Err(EngineError::NotInConflict("what was asked (a circle takes mine, theirs, keep, or a value of its field)".to_owned()).into());
+                    return Err(EngineError::NotInConflict(
+                        "what was asked (a circle takes mine, \
+                        theirs, keep, or a value of its field)"
+                            .to_owned(),
+                    )
+                    .into());
                 }
                 (None, take) => side(clash, take.as_ref(), own)?,
             };
@@ -143,9 +207,15 @@ impl Session<'_> {
             {
                 let name = self.table_name(record.table)?;
                 let schema = std::sync::Arc::clone(&self.schema);
-                let Some(column) = schema.table(name.as_str()).and_then(|table| table.column(&clash.name)) else { continue };
+                let Some(column) =
+                    schema.table(name.as_str()).and_then(|table| table.column(&clash.name))
+                else {
+                    continue;
+                };
                 let Some(back) = self.way_back(&ring.counting.0, rival, column)? else {
-                    let reason = "the other row has no other place to go to; move one of them in the app".to_owned();
+                    let reason =
+                        "the other row has no other place to go to; move one of them in the app"
+                            .to_owned();
                     return Err(EngineError::Unfit { name: clash.name.clone(), reason }.into());
                 };
                 self.write_row(rival, BTreeMap::from([(clash.name.clone(), back)]), None, now)?;

@@ -1,5 +1,6 @@
-//! One write transaction: the connection, the schema it was checked against, and the documents it has
-//! in hand. Nothing of it outlives the transaction, so nothing is cached that was not committed.
+//! One write transaction: the connection, the schema it was checked against, and the documents it
+//! has in hand. Nothing of it outlives the transaction, so nothing is cached that was not
+//! committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, Document, EditPurpose, EntityId, Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion,
-    field, key, stands, version,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, Document, EditPurpose, EntityId,
+    Heads, NOWHERE, Stamp, SyncUuid, TableName, Value, deletion, field, key, stands, version,
 };
 
 use super::arrival::ArrivalsByTable;
@@ -24,8 +25,8 @@ use crate::store::quarantine::BytesHash;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 
-/// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays under
-/// [`storysync_crdt::CHANGE_BYTES_MAX`].
+/// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays
+/// under [`storysync_crdt::CHANGE_BYTES_MAX`].
 pub(super) const EDIT_BYTES_MAX: usize = 5 * 512 * 1024;
 /// As many documents in hand are taken apart on a thread of their own.
 const DOCUMENTS_DROPPED_ELSEWHERE_MIN: usize = 256;
@@ -66,21 +67,25 @@ pub(crate) struct Session<'a> {
     pub(super) left_here: HashSet<RowId>,
     /// Ids that deleted rows had and other rows now have.
     pub(super) former_ids: HashMap<RowId, i64>,
-    /// Rows the app replaced in place by others (`INSERT OR REPLACE`): who referred to them refers to those.
+    /// Rows the app replaced in place by others (`INSERT OR REPLACE`): who referred to them refers
+    /// to those.
     pub(super) replaced: HashSet<RowId>,
     /// Columns, as (table, column), that the app has gained since its tables were last looked at.
     pub(super) new_columns: HashSet<(String, String)>,
-    /// Tables of which the app has written most rows along with a column it gained: an upgrade fills it in.
+    /// Tables of which the app has written most rows along with a column it gained: an upgrade
+    /// fills it in.
     pub(super) filled: HashSet<String>,
     /// Tables that were dropped and made again.
     pub(super) came_back: HashSet<String>,
-    /// Those of them that were gone when they were last looked for: what they had is not there any more.
+    /// Those of them that were gone when they were last looked for: what they had is not there any
+    /// more.
     pub(super) dropped: HashSet<String>,
     /// Rows that something referred to until now: they may no longer be required.
     pub(super) left_alone: HashSet<RowId>,
     /// Names of bytes that were refused.
     pub(super) quarantined: HashSet<BytesHash>,
-    /// Why the app's table refused what was tried first for the row being written, in SQLite's words.
+    /// Why the app's table refused what was tried first for the row being written, in SQLite's
+    /// words.
     pub(super) refusal: Option<String>,
     /// How what is being written came here.
     pub(super) source: Source,
@@ -96,7 +101,8 @@ pub(crate) struct Session<'a> {
     pub(super) arrivals: ArrivalsByTable,
     /// Ids set aside for rows that could have come so and go the long way.
     pub(super) set_aside: HashMap<(TableId, SyncUuid), i64>,
-    /// Whom the changes came from that were added last: peers, or nobody but us. Whoever asks empties it first.
+    /// Whom the changes came from that were added last: peers, or nobody but us. Whoever asks
+    /// empties it first.
     pub(super) origins: HashSet<Option<i64>>,
     appender: Option<Appender>,
     documents: HashMap<RowId, Document>,
@@ -105,7 +111,8 @@ pub(crate) struct Session<'a> {
     own_writes: bool,
     /// Whether the triggers of the connection are on.
     pub(super) has_triggers_on: bool,
-    /// What was written into content columns, by table and local id, where triggers of the app's may write over it.
+    /// What was written into content columns, by table and local id, where triggers of the app's
+    /// may write over it.
     pub(super) written: HashMap<(String, i64), BTreeMap<String, Value>>,
     tables: HashMap<String, TableId>,
     table_names: HashMap<TableId, TableName>,
@@ -114,7 +121,13 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(connection: &'a Connection, schema: Arc<Schema>, actor: &'a Actor, prose: &'a Prose, now: Stamp) -> Self {
+    pub(super) fn new(
+        connection: &'a Connection,
+        schema: Arc<Schema>,
+        actor: &'a Actor,
+        prose: &'a Prose,
+        now: Stamp,
+    ) -> Self {
         Self {
             connection,
             actor,
@@ -151,18 +164,23 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tells the triggers that what follows is ours. Lazy, so that a transaction with nothing to write
-    /// writes nothing.
+    /// Tells the triggers that what follows is ours. Lazy, so that a transaction with nothing to
+    /// write writes nothing.
     pub(super) fn begin_own_writes(&mut self) -> Result<(), SessionError> {
         if !self.own_writes {
-            let writer = if self.schema.has_foreign_triggers { Writer::OwnWithTriggers } else { Writer::Own };
+            let writer = if self.schema.has_foreign_triggers {
+                Writer::OwnWithTriggers
+            } else {
+                Writer::Own
+            };
             outbox::set_writer(self.connection, writer)?;
             self.own_writes = true;
         }
         Ok(())
     }
 
-    /// The same, before anybody has looked at what the app wrote: nothing of ours may stand among that.
+    /// The same, before anybody has looked at what the app wrote: nothing of ours may stand among
+    /// that.
     pub(super) fn begin_unnoted_writes(&mut self) -> Result<(), SessionError> {
         outbox::set_writer(self.connection, Writer::Own)?;
         self.own_writes = true;
@@ -226,12 +244,18 @@ impl<'a> Session<'a> {
     pub(super) fn document(&mut self, row: RowId) -> Result<&Document, SessionError> {
         match self.documents.entry(row) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => Ok(entry.insert(log::document(self.connection, row)?)),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                Ok(entry.insert(log::document(self.connection, row)?))
+            }
         }
     }
 
     /// The row's document as it was at `heads`; `None` when one of them is not known here.
-    pub(super) fn earlier(&mut self, row: RowId, heads: &Heads) -> Result<Option<&Document>, SessionError> {
+    pub(super) fn earlier(
+        &mut self,
+        row: RowId,
+        heads: &Heads,
+    ) -> Result<Option<&Document>, SessionError> {
         if self.earlier.as_ref().is_none_or(|(of, at, _)| (*of, at) != (row, heads)) {
             let state = self.document(row)?.at(heads);
             self.earlier = state.map(|state| (row, heads.clone(), state));
@@ -252,17 +276,27 @@ impl<'a> Session<'a> {
         let document = self.document(row)?;
         let Some(base) = base.filter(|base| base.heads != *document.heads()) else {
             let unseen = base.map(|base| &base.unseen);
-            return Ok(document.edit_of(document, puts, purpose, actor, at.unix_ms(), unseen.unwrap_or(&HashSet::new())));
+            return Ok(document.edit_of(
+                document,
+                puts,
+                purpose,
+                actor,
+                at.unix_ms(),
+                unseen.unwrap_or(&HashSet::new()),
+            ));
         };
         if self.earlier(row, &base.heads)?.is_none() {
             return Ok(None);
         }
-        let (Some(document), Some((_, _, state))) = (self.documents.get(&row), &self.earlier) else { return Ok(None) };
+        let (Some(document), Some((_, _, state))) = (self.documents.get(&row), &self.earlier)
+        else {
+            return Ok(None);
+        };
         Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms(), &base.unseen))
     }
 
-    /// The same, and no change of another row: two rows of one name in two tables, written alike in one instant, would begin with
-    /// one and the same change. A second later is another instant.
+    /// The same, and no change of another row: two rows of one name in two tables, written alike in
+    /// one instant, would begin with one and the same change. A second later is another instant.
     fn draft_new(
         &mut self,
         row: RowId,
@@ -276,7 +310,9 @@ impl<'a> Session<'a> {
         loop {
             let change = self.draft(row, puts.clone(), purpose, base, actor, at)?;
             match &change {
-                Some(first) if first.is_genesis() && log::contains(self.connection, &first.hash())? => {
+                Some(first)
+                    if first.is_genesis() && log::contains(self.connection, &first.hash())? =>
+                {
                     at = Stamp::from_unix_ms(at.unix_ms().saturating_add(1_000));
                 }
                 _ => return Ok(change),
@@ -300,15 +336,28 @@ impl<'a> Session<'a> {
     }
 
     /// Adds a change to the row's document and, when it is new and fits, to the log.
-    pub(super) fn admit(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
-        if self.document(row)?.change(&change.hash()).is_none() && log::contains(self.connection, &change.hash())? {
+    pub(super) fn admit(
+        &mut self,
+        row: RowId,
+        change: Change,
+        origin: Option<i64>,
+    ) -> Result<Result<bool, ApplyError>, SessionError> {
+        if self.document(row)?.change(&change.hash()).is_none()
+            && log::contains(self.connection, &change.hash())?
+        {
             return Ok(Err(ApplyError::OtherRow));
         }
         self.admit_new(row, change, origin)
     }
 
-    /// The same for a change that was made here a moment ago, and is no other row's: see [`Self::draft_new`].
-    fn admit_new(&mut self, row: RowId, change: Change, origin: Option<i64>) -> Result<Result<bool, ApplyError>, SessionError> {
+    /// The same for a change that was made here a moment ago, and is no other row's: see
+    /// [`Self::draft_new`].
+    fn admit_new(
+        &mut self,
+        row: RowId,
+        change: Change,
+        origin: Option<i64>,
+    ) -> Result<Result<bool, ApplyError>, SessionError> {
         self.document(row)?;
         let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
         match document.apply(change.clone()) {
@@ -316,7 +365,9 @@ impl<'a> Session<'a> {
             other => return Ok(other),
         }
         let count = document.changes().len();
-        if count >= PACK_CHANGES + UNPACKED_CHANGES && (count - UNPACKED_CHANGES).is_multiple_of(PACK_CHANGES) {
+        if count >= PACK_CHANGES + UNPACKED_CHANGES
+            && (count - UNPACKED_CHANGES).is_multiple_of(PACK_CHANGES)
+        {
             self.long.insert(row);
         }
         self.append(row, &change, origin)?;
@@ -324,7 +375,12 @@ impl<'a> Session<'a> {
     }
 
     /// Adds a change that fits its document to the log.
-    pub(super) fn append(&mut self, row: RowId, change: &Change, origin: Option<i64>) -> Result<(), SessionError> {
+    pub(super) fn append(
+        &mut self,
+        row: RowId,
+        change: &Change,
+        origin: Option<i64>,
+    ) -> Result<(), SessionError> {
         let appender = match &mut self.appender {
             Some(appender) => appender,
             None => self.appender.insert(Appender::new(self.connection)?),
@@ -343,23 +399,39 @@ impl<'a> Session<'a> {
     }
 
     /// Writes a change of our own: `puts` on top of `base`, or of everything known.
-    pub(super) fn edit(&mut self, row: RowId, puts: BTreeMap<String, Value>, purpose: EditPurpose, base: Option<&Base>, at: Stamp) -> Result<(), SessionError> {
+    pub(super) fn edit(
+        &mut self,
+        row: RowId,
+        puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        base: Option<&Base>,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
         let actor = match &self.on_behalf_of {
             Some(device) => acting_for(device, self.actor),
             None => self.actor.clone(),
         };
         let mut base = base.cloned();
         for puts in portions(puts) {
-            let Some(change) = self.draft_new(row, &puts, purpose, base.as_ref(), &actor, at)? else { continue };
-            // Whoever writes a row here has decided about it: a brake that holds it has no say any more.
+            let Some(change) = self.draft_new(row, &puts, purpose, base.as_ref(), &actor, at)?
+            else {
+                continue;
+            };
+            // Whoever writes a row here has decided about it: a brake that holds it has no say any
+            // more.
             if purpose.is_edit() {
                 self.take_brake_off(row, &puts)?;
             }
             // What follows builds on this, and on nothing the base did not know.
-            let then = base.as_ref().map(|base| Base { heads: Heads::from([change.hash()]), unseen: base.unseen.clone() });
+            let then = base.as_ref().map(|base| Base {
+                heads: Heads::from([change.hash()]),
+                unseen: base.unseen.clone(),
+            });
             match self.admit_new(row, change, None)? {
                 Ok(_) => base = then,
-                Err(ApplyError::Crowded) => self.edit_on_everything(row, puts, purpose, &actor, at)?,
+                Err(ApplyError::Crowded) => {
+                    self.edit_on_everything(row, puts, purpose, &actor, at)?
+                }
                 // A change made from the document itself always fits it.
                 Err(error) => return Err(log::LogError::Gap(error).into()),
             }
@@ -368,17 +440,34 @@ impl<'a> Session<'a> {
     }
 
     /// Too much stands side by side for one more branch: the edit is made on top of all of it.
-    fn edit_on_everything(&mut self, row: RowId, puts: BTreeMap<String, Value>, purpose: EditPurpose, actor: &Actor, at: Stamp) -> Result<(), SessionError> {
-        let Some(change) = self.document(row)?.edit(puts, purpose, None, actor, at.unix_ms()) else { return Ok(()) };
+    fn edit_on_everything(
+        &mut self,
+        row: RowId,
+        puts: BTreeMap<String, Value>,
+        purpose: EditPurpose,
+        actor: &Actor,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
+        let Some(change) = self.document(row)?.edit(puts, purpose, None, actor, at.unix_ms())
+        else {
+            return Ok(());
+        };
         if let Err(error) = self.admit_new(row, change, None)? {
             tracing::error!(%error, "a row takes no more edits here; somebody has filled it");
         }
         Ok(())
     }
 
-    /// Writes what somebody decided about a row, or a client asked for: on top of `base`, or of everything
-    /// known. A row that is shown although it was removed lives from now on. The row must be settled then.
-    pub(super) fn write_row(&mut self, id: RowId, puts: BTreeMap<String, Value>, base: Option<&Heads>, at: Stamp) -> Result<(), SessionError> {
+    /// Writes what somebody decided about a row, or a client asked for: on top of `base`, or of
+    /// everything known. A row that is shown although it was removed lives from now on. The row
+    /// must be settled then.
+    pub(super) fn write_row(
+        &mut self,
+        id: RowId,
+        puts: BTreeMap<String, Value>,
+        base: Option<&Heads>,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
         let table = rows::get(self.connection, id)?.table;
         self.write_row_of(id, table, puts, base, at)
     }
@@ -392,8 +481,10 @@ impl<'a> Session<'a> {
         base: Option<&Heads>,
         at: Stamp,
     ) -> Result<(), SessionError> {
-        // A client writes what its user typed; what is written here beside the app, no form of the app has read.
-        let purpose = if self.on_behalf_of.is_some() { EditPurpose::Edit } else { EditPurpose::Decision };
+        // A client writes what its user typed; what is written here beside the app, no form of the
+        // app has read.
+        let purpose =
+            if self.on_behalf_of.is_some() { EditPurpose::Edit } else { EditPurpose::Decision };
         let shown = self.shown_deletion(id)?;
         let seen = match base {
             Some(heads) => self.earlier(id, heads)?.map(deletion),
@@ -418,21 +509,33 @@ impl<'a> Session<'a> {
     }
 
     /// Several documents at once.
-    pub(super) fn documents_of<const N: usize>(&mut self, ids: [RowId; N]) -> Result<[Option<&Document>; N], SessionError> {
+    pub(super) fn documents_of<const N: usize>(
+        &mut self,
+        ids: [RowId; N],
+    ) -> Result<[Option<&Document>; N], SessionError> {
         for id in ids {
             self.document(id)?;
         }
         Ok(ids.map(|id| self.documents.get(&id)))
     }
 
-    /// What follows from a changed document for others: its references. What its own line says follows when it is settled.
-    pub(super) fn note_document(&mut self, row: RowId, table: Option<&Table>) -> Result<(), SessionError> {
+    /// What follows from a changed document for others: its references. What its own line says
+    /// follows when it is settled.
+    pub(super) fn note_document(
+        &mut self,
+        row: RowId,
+        table: Option<&Table>,
+    ) -> Result<(), SessionError> {
         let document = self.document(row)?;
         let Some(table) = table else { return Ok(()) };
         let mut named = Vec::new();
         for (column, target) in table.references() {
             let value = field(document, &column.name);
-            if let Some(uuid) = value.as_ref().and_then(Value::as_text).filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
+            if let Some(uuid) = value
+                .as_ref()
+                .and_then(Value::as_text)
+                .filter(|text| *text != NOWHERE)
+                .and_then(SyncUuid::parse)
                 && let Some(target) = TableName::parse(target)
             {
                 named.push((target, uuid, column.name.clone()));
@@ -446,7 +549,12 @@ impl<'a> Session<'a> {
         targets.sort_unstable();
         let before = references::of(self.connection, row)?;
         if before != targets {
-            self.left_alone.extend(before.iter().map(|(target, _)| *target).filter(|target| !targets.iter().any(|(known, _)| known == target)));
+            self.left_alone.extend(
+                before
+                    .iter()
+                    .map(|(target, _)| *target)
+                    .filter(|target| !targets.iter().any(|(known, _)| known == target)),
+            );
             references::set(self.connection, row, &targets)?;
         }
         Ok(())
@@ -458,12 +566,17 @@ impl<'a> Session<'a> {
     }
 
     /// The same for a row that came as fields.
-    pub(super) fn prose_mark_of(&self, table: &Table, fields: &BTreeMap<String, Value>) -> Option<(String, Value)> {
+    pub(super) fn prose_mark_of(
+        &self,
+        table: &Table,
+        fields: &BTreeMap<String, Value>,
+    ) -> Option<(String, Value)> {
         let named = fields.iter().filter_map(|(name, value)| Some((table.column(name)?, value)));
         mark_of(self.prose, &self.schema, table, named)
     }
 
-    /// Packs the older changes of rows whose history has grown long. What is in hand of them stays as it is.
+    /// Packs the older changes of rows whose history has grown long. What is in hand of them stays
+    /// as it is.
     pub(super) fn pack_histories(&mut self) -> Result<(), SessionError> {
         for row in std::mem::take(&mut self.long) {
             packs::pack(self.connection, row)?;
@@ -476,12 +589,15 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Ends the session. Taking apart a thousand documents took 7 % of a large push, and nobody need wait for it.
+    /// Ends the session. Taking apart a thousand documents took 7 % of a large push, and nobody
+    /// need wait for it.
     pub(super) fn close(self) {
         let documents = self.documents;
         if documents.len() >= DOCUMENTS_DROPPED_ELSEWHERE_MIN {
             // Where the system has no thread to spare, they are dropped here.
-            drop(std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop(documents)));
+            drop(
+                std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop(documents)),
+            );
         }
     }
 
@@ -493,21 +609,27 @@ impl<'a> Session<'a> {
 
 /// Whether puts fit into one change.
 pub(super) fn is_one_edit(puts: &BTreeMap<String, Value>) -> bool {
-    puts.len() <= PUTS_PER_EDIT_MAX && puts.iter().map(|(name, value)| put_bytes(name, value)).sum::<usize>() <= EDIT_BYTES_MAX
+    puts.len() <= PUTS_PER_EDIT_MAX
+        && puts.iter().map(|(name, value)| put_bytes(name, value)).sum::<usize>() <= EDIT_BYTES_MAX
 }
 
 fn put_bytes(name: &str, value: &Value) -> usize {
     name.len() + value.size_bytes() + PUT_OVERHEAD_BYTES
 }
 
-/// Puts of one edit, in portions that each fit into a change. What describes the edit goes with the first.
+/// Puts of one edit, in portions that each fit into a change. What describes the edit goes with the
+/// first.
 fn portions(puts: BTreeMap<String, Value>) -> Vec<BTreeMap<String, Value>> {
     let mut portions: Vec<BTreeMap<String, Value>> = vec![BTreeMap::new()];
     let mut size_bytes = 0;
-    let (bookkeeping, columns): (Vec<_>, Vec<_>) = puts.into_iter().partition(|(name, _)| key::is_bookkeeping(name));
+    let (bookkeeping, columns): (Vec<_>, Vec<_>) =
+        puts.into_iter().partition(|(name, _)| key::is_bookkeeping(name));
     for (name, value) in bookkeeping.into_iter().chain(columns) {
         let size = put_bytes(&name, &value);
-        let is_full = portions.last().is_some_and(|portion| portion.len() >= PUTS_PER_EDIT_MAX || (!portion.is_empty() && size_bytes + size > EDIT_BYTES_MAX));
+        let is_full = portions.last().is_some_and(|portion| {
+            portion.len() >= PUTS_PER_EDIT_MAX
+                || (!portion.is_empty() && size_bytes + size > EDIT_BYTES_MAX)
+        });
         if is_full {
             portions.push(BTreeMap::new());
             size_bytes = 0;
@@ -520,23 +642,41 @@ fn portions(puts: BTreeMap<String, Value>) -> Vec<BTreeMap<String, Value>> {
     portions
 }
 
-/// The actor under which this run writes for a device that has no automerge itself: that device's key, and
-/// bytes that follow from our own run, so that no other run ever uses them.
+/// The actor under which this run writes for a device that has no automerge itself: that device's
+/// key, and bytes that follow from our own run, so that no other run ever uses them.
 pub(super) fn acting_for(device: &DeviceKey, own: &Actor) -> Actor {
-    let digest = Sha256::new().chain_update(b"storysync/1 on behalf\0").chain_update(own.as_bytes()).chain_update(device).finalize();
+    let digest = Sha256::new()
+        .chain_update(b"storysync/1 on behalf\0")
+        .chain_update(own.as_bytes())
+        .chain_update(device)
+        .finalize();
     let mut run = [0; ACTOR_RUN_BYTES];
     run.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
     Actor::of_device(device, run)
 }
 
-pub(super) fn prose_mark(prose: &Prose, schema: &Schema, table: &Table, row: &StoredRow) -> Option<(String, Value)> {
+pub(super) fn prose_mark(
+    prose: &Prose,
+    schema: &Schema,
+    table: &Table,
+    row: &StoredRow,
+) -> Option<(String, Value)> {
     mark_of(prose, schema, table, row.columns(table))
 }
 
-fn mark_of<'a>(prose: &Prose, schema: &Schema, table: &Table, columns: impl Iterator<Item = (&'a Column, &'a Value)>) -> Option<(String, Value)> {
+fn mark_of<'a>(
+    prose: &Prose,
+    schema: &Schema,
+    table: &Table,
+    columns: impl Iterator<Item = (&'a Column, &'a Value)>,
+) -> Option<(String, Value)> {
     let names: BTreeSet<&str> = columns
-        .filter(|(column, value)| column.role == Role::Field && prose.is_prose(schema, table.name(), column, value))
+        .filter(|(column, value)| {
+            column.role == Role::Field && prose.is_prose(schema, table.name(), column, value)
+        })
         .map(|(column, _)| column.name.as_str())
         .collect();
-    (!names.is_empty()).then(|| (key::PROSE.to_owned(), Value::Text(names.into_iter().collect::<Vec<_>>().join(","))))
+    (!names.is_empty()).then(|| {
+        (key::PROSE.to_owned(), Value::Text(names.into_iter().collect::<Vec<_>>().join(",")))
+    })
 }

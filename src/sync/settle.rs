@@ -1,10 +1,13 @@
 //! Makes the app's tables show what the documents say: references translated to local ids, parents
-//! before children whatever the order of arrival, rows that can't stand yet parked, deletes carried out.
+//! before children whatever the order of arrival, rows that can't stand yet parked, deletes carried
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
-use storysync_crdt::{NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, deletion};
+use storysync_crdt::{
+    NOWHERE, Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value, deletion,
+};
 
 use super::contest::{Contest, nobodys_id, unique_keys};
 use super::error::SessionError;
@@ -16,7 +19,9 @@ use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::store::clashes;
 use crate::store::references;
-use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord, TableId};
+use crate::store::rows::{
+    self, Difference, DifferenceKind, Differences, RowId, RowRecord, TableId,
+};
 
 /// Why a row waits: what it needs has not come.
 pub(super) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
@@ -28,13 +33,18 @@ pub(super) const REFUSED_BY_TABLE: &str = "the app's table refuses it";
 /// A value as [`Difference`] remembers it: large ones by their hash.
 pub(super) fn token(value: &Value) -> Value {
     match value {
-        Value::Text(text) if text.len() > VALUE_BYTES_MAX => Value::Blob(Sha256::digest(text.as_bytes()).to_vec()),
-        Value::Blob(bytes) if bytes.len() > VALUE_BYTES_MAX => Value::Blob(Sha256::digest(bytes).to_vec()),
+        Value::Text(text) if text.len() > VALUE_BYTES_MAX => {
+            Value::Blob(Sha256::digest(text.as_bytes()).to_vec())
+        }
+        Value::Blob(bytes) if bytes.len() > VALUE_BYTES_MAX => {
+            Value::Blob(Sha256::digest(bytes).to_vec())
+        }
         other => other.clone(),
     }
 }
 
-/// One pass of settling: what is still to be done, and which ids were promised to rows being written.
+/// One pass of settling: what is still to be done, and which ids were promised to rows being
+/// written.
 #[derive(Default)]
 pub(super) struct Pass {
     pub(super) waiting: BTreeSet<RowId>,
@@ -72,8 +82,8 @@ pub(super) enum Resolved {
 }
 
 impl Session<'_> {
-    /// Brings the app's tables in line with the documents of `rows`, and of every row that refers to
-    /// one that came, went or moved.
+    /// Brings the app's tables in line with the documents of `rows`, and of every row that refers
+    /// to one that came, went or moved.
     pub(super) fn settle(&mut self, waiting: BTreeSet<RowId>) -> Result<(), SessionError> {
         if waiting.is_empty() {
             return Ok(());
@@ -136,8 +146,8 @@ impl Session<'_> {
         Ok(targets)
     }
 
-    /// A row that is deleted, or was kept though deleted, is settled along with those that refer to it: it may
-    /// be required now, or no longer.
+    /// A row that is deleted, or was kept though deleted, is settled along with those that refer to
+    /// it: it may be required now, or no longer.
     fn check_parent(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
         if pass.waiting.contains(&id) || !pass.checked.insert(id) {
             return Ok(());
@@ -147,7 +157,9 @@ impl Session<'_> {
             (true, Some(local_id)) => {
                 let name = self.table_name(record.table)?;
                 let schema = std::sync::Arc::clone(&self.schema);
-                schema.table(name.as_str()).map_or(Ok(false), |table| app_rows::is_marked_deleted(self.connection, table, local_id))?
+                schema.table(name.as_str()).map_or(Ok(false), |table| {
+                    app_rows::is_marked_deleted(self.connection, table, local_id)
+                })?
             }
             _ => false,
         };
@@ -158,8 +170,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Rows that need each other: the one entered first gets its id before it is written, so that the
-    /// other can refer to it.
+    /// Rows that need each other: the one entered first gets its id before it is written, so that
+    /// the other can refer to it.
     fn promise(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
         let record = rows::get(self.connection, id)?;
         if record.present || pass.promised.contains_key(&id) || self.document(id)?.is_empty() {
@@ -193,7 +205,9 @@ impl Session<'_> {
             // Of a table that is left alone, what it showed last is remembered.
             None if record.present => record.version = before.version,
             None => {}
-            Some(table) if table.is_local && (record.present || !app_rows::is_empty(self.connection, table)?) => {}
+            Some(table)
+                if table.is_local
+                    && (record.present || !app_rows::is_empty(self.connection, table)?) => {}
             Some(table) if !stands_in(table, &merged) => self.remove(table, &mut record, pass)?,
             Some(table) => self.write(table, &mut record, &merged, pass)?,
         }
@@ -209,7 +223,11 @@ impl Session<'_> {
         // Only a row that waits for its name has another in its place.
         let waits = record.parked.as_deref() == Some(WAITS_FOR_NAME);
         let stands_in_now = if waits { clashes::stand_in(self.connection, id)? } else { None };
-        if moved || record.parked != before.parked || self.left_here.contains(&id) || stand_in != stands_in_now {
+        if moved
+            || record.parked != before.parked
+            || self.left_here.contains(&id)
+            || stand_in != stands_in_now
+        {
             self.settle_referrers(id, pass)?;
             if moved {
                 for parked in clashes::stands_in_for(self.connection, id)? {
@@ -220,10 +238,14 @@ impl Session<'_> {
         if let Some(table) = schema.table(name.as_str()) {
             self.settle_rings(table, &before, &record, pass)?;
         }
-        if schema.table(name.as_str()).is_some_and(Table::has_uniques) && (moved || pass.looked_at.insert(id)) {
+        if schema.table(name.as_str()).is_some_and(Table::has_uniques)
+            && (moved || pass.looked_at.insert(id))
+        {
             self.retry_behind(id, pass)?;
         }
-        if (moved && !record.present || pass.refused.insert(record.table)) && record.parked.is_none() {
+        if (moved && !record.present || pass.refused.insert(record.table))
+            && record.parked.is_none()
+        {
             self.retry_refused(&record, pass)?;
         }
         self.note_clashes(&mut record, before.conflicts)?;
@@ -245,7 +267,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(super) fn settle_referrers(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+    pub(super) fn settle_referrers(
+        &mut self,
+        id: RowId,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
         for referrer in references::referrers(self.connection, id)? {
             let known = rows::get(self.connection, referrer)?;
             if referrer != id && (known.present || known.parked.is_some()) {
@@ -255,15 +281,26 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn remove(&mut self, table: &Table, record: &mut RowRecord, pass: &mut Pass) -> Result<(), SessionError> {
+    fn remove(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
         if record.present {
             if let Some(id) = record.local_id {
                 match self.delete_row(table, id) {
                     Ok(()) => pass.has_moved = true,
-                    Err(SessionError::Sqlite(error)) if is_constraint(&error) && !self.connection.is_autocommit() => {
-                        // A trigger of the app's keeps it, perhaps until what refers to it is gone. Everything else goes on.
-                        // Not the error: what a trigger says may quote the row.
-                        tracing::warn!(table = table.name(), "a row that was deleted elsewhere is kept by the app's table");
+                    Err(SessionError::Sqlite(error))
+                        if is_constraint(&error) && !self.connection.is_autocommit() =>
+                    {
+                        // A trigger of the app's keeps it, perhaps until what refers to it is gone.
+                        // Everything else goes on. Not the error: what a trigger says may quote the
+                        // row.
+                        tracing::warn!(
+                            table = table.name(),
+                            "a row that was deleted elsewhere is kept by the app's table"
+                        );
                         record.parked = Some(REFUSED_BY_TABLE.to_owned());
                         pass.refused_removals.insert(record.id);
                         return Ok(());
@@ -279,7 +316,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn write(&mut self, table: &Table, record: &mut RowRecord, merged: &Row, pass: &mut Pass) -> Result<(), SessionError> {
+    fn write(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        merged: &Row,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
         let stored = match record.local_id {
             Some(id) if record.present => app_rows::by_local_id(self.connection, table, id)?,
             _ => None,
@@ -293,7 +336,8 @@ impl Session<'_> {
             (_, Some((_, promised))) => *promised,
             (_, None) => self.free_id(table, record, pass)?,
         };
-        // Promised before references are resolved, so that rows which need each other find each other.
+        // Promised before references are resolved, so that rows which need each other find each
+        // other.
         pass.promised.insert(record.id, (record.table, local_id));
         let mut differs = Differences::new();
         let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
@@ -303,12 +347,29 @@ impl Session<'_> {
                 Role::LocalId => continue,
                 Role::SyncUuid => Value::from(record.uuid.as_str()),
                 Role::Version => Value::Integer(merged.version),
-                Role::DeletedAt => merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone()),
-                Role::CreatedAt => time_shown(column, record, &merged.created_at, now, &mut differs),
-                Role::UpdatedAt => time_shown(column, record, &merged.updated_at, now, &mut differs),
+                Role::DeletedAt => {
+                    merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone())
+                }
+                Role::CreatedAt => {
+                    time_shown(column, record, &merged.created_at, now, &mut differs)
+                }
+                Role::UpdatedAt => {
+                    time_shown(column, record, &merged.updated_at, now, &mut differs)
+                }
                 Role::Local => local_shown(column, record, merged, now, &mut differs),
-                Role::Field => self.field_shown(table, column, record, merged, now, &mut differs)?,
-                Role::Reference { table: target } => match self.reference_shown(table, column, target, record, merged, now, pass, &mut differs)? {
+                Role::Field => {
+                    self.field_shown(table, column, record, merged, now, &mut differs)?
+                }
+                Role::Reference { table: target } => match self.reference_shown(
+                    table,
+                    column,
+                    target,
+                    record,
+                    merged,
+                    now,
+                    pass,
+                    &mut differs,
+                )? {
                     Some(value) => value,
                     None => {
                         record.parked = Some(WAITS_FOR_PARENT.to_owned());
@@ -321,7 +382,9 @@ impl Session<'_> {
         if table.has_uniques() {
             let contested = |column: &Column| table.is_contested(&column.name);
             let contest = self.contest(table, record, local_id, &desired, pass)?;
-            if let (Contest::Behind(..), Some(stored), true) = (&contest, &stored, has_unsent(record)) {
+            if let (Contest::Behind(..), Some(stored), true) =
+                (&contest, &stored, has_unsent(record))
+            {
                 // It holds what is nowhere else: it stays under the name it has.
                 for ((column, standing), desired) in stored.columns(table).zip(desired.iter_mut()) {
                     if contested(column) && desired != standing {
@@ -330,10 +393,23 @@ impl Session<'_> {
                     }
                 }
             } else if let Contest::Behind(winner, columns) = contest {
-                self.wait_behind(table, record, local_id, stored, (winner, &columns), &desired, pass)?;
+                self.wait_behind(
+                    table,
+                    record,
+                    local_id,
+                    stored,
+                    (winner, &columns),
+                    &desired,
+                    pass,
+                )?;
                 return Ok(());
             }
-            let frees = current.is_some_and(|current| current.columns(table).zip(&desired).any(|((column, now), desired)| contested(column) && now != desired));
+            let frees = current.is_some_and(|current| {
+                current
+                    .columns(table)
+                    .zip(&desired)
+                    .any(|((column, now), desired)| contested(column) && now != desired)
+            });
             if frees {
                 self.retry_behind(record.id, pass)?;
             }
@@ -341,22 +417,47 @@ impl Session<'_> {
         }
         record.parked = None;
         self.refusal = None;
-        // A table that settles conflicts by itself says nothing when it does: its rules are asked first.
+        // A table that settles conflicts by itself says nothing when it does: its rules are asked
+        // first.
         let asks_first = table.settles_conflicts && !table.rules.is_empty();
         let mut put = match asks_first {
             true => Put::Taken,
-            false => self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?,
+            false => self.put(
+                table,
+                record,
+                local_id,
+                stored.as_ref(),
+                &mut desired,
+                merged,
+                &mut differs,
+            )?,
         };
         if put == Put::Taken {
             match self.contest_by_rule(table, record, local_id, stored.is_none(), &desired, pass)? {
                 Some(Contest::Behind(winner, columns)) => {
                     self.refusal = None;
-                    return self.wait_behind(table, record, local_id, stored, (winner, &columns), &desired, pass);
+                    return self.wait_behind(
+                        table,
+                        record,
+                        local_id,
+                        stored,
+                        (winner, &columns),
+                        &desired,
+                        pass,
+                    );
                 }
                 None if !asks_first => {}
                 Some(Contest::Free) | None => {
                     self.refusal = None;
-                    put = self.put(table, record, local_id, stored.as_ref(), &mut desired, merged, &mut differs)?;
+                    put = self.put(
+                        table,
+                        record,
+                        local_id,
+                        stored.as_ref(),
+                        &mut desired,
+                        merged,
+                        &mut differs,
+                    )?;
                 }
             }
         }
@@ -379,7 +480,12 @@ impl Session<'_> {
             pass.has_moved = true;
             self.retry_refused(record, pass)?;
         }
-        if table.columns.iter().zip(&desired).any(|(column, value)| !is_natural(column.affinity, value)) {
+        if table
+            .columns
+            .iter()
+            .zip(&desired)
+            .any(|(column, value)| !is_natural(column.affinity, value))
+        {
             note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
         }
         if stored.is_none() {
@@ -416,12 +522,27 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(super) fn insert(&mut self, table: &Table, local_id: i64, desired: &[Value]) -> Result<(), SessionError> {
-        let values: BTreeMap<String, Value> = table.columns.iter().zip(desired).map(|(column, value)| (column.name.clone(), value.clone())).collect();
+    pub(super) fn insert(
+        &mut self,
+        table: &Table,
+        local_id: i64,
+        desired: &[Value],
+    ) -> Result<(), SessionError> {
+        let values: BTreeMap<String, Value> = table
+            .columns
+            .iter()
+            .zip(desired)
+            .map(|(column, value)| (column.name.clone(), value.clone()))
+            .collect();
         self.insert_row(table, local_id, &values)
     }
 
-    pub(super) fn update(&mut self, table: &Table, current: &StoredRow, desired: &[Value]) -> Result<(), SessionError> {
+    pub(super) fn update(
+        &mut self,
+        table: &Table,
+        current: &StoredRow,
+        desired: &[Value],
+    ) -> Result<(), SessionError> {
         let changed: BTreeMap<String, Value> = table
             .columns
             .iter()
@@ -432,9 +553,14 @@ impl Session<'_> {
         self.update_columns(table, current.local_id, &changed)
     }
 
-    /// The id a row had, when nobody stands there; else one above every id ever seen in, or referred to,
-    /// in its table: SQLite hands out the ids of deleted rows again, and we must not.
-    fn free_id(&mut self, table: &Table, record: &RowRecord, pass: &Pass) -> Result<i64, SessionError> {
+    /// The id a row had, when nobody stands there; else one above every id ever seen in, or
+    /// referred to, in its table: SQLite hands out the ids of deleted rows again, and we must not.
+    fn free_id(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        pass: &Pass,
+    ) -> Result<i64, SessionError> {
         if let Some(id) = record.local_id
             && !pass.promised.values().any(|promised| *promised == (record.table, id))
             && app_rows::by_local_id(self.connection, table, id)?.is_none()
@@ -449,12 +575,21 @@ impl Session<'_> {
         {
             return Ok(id);
         }
-        let promised = pass.promised.values().filter(|(table, _)| *table == record.table).map(|(_, id)| *id).max().unwrap_or(0);
-        let high = rows::high_id(self.connection, record.table)?.max(app_rows::highest_local_id(self.connection, table)?).max(promised);
+        let promised = pass
+            .promised
+            .values()
+            .filter(|(table, _)| *table == record.table)
+            .map(|(_, id)| *id)
+            .max()
+            .unwrap_or(0);
+        let high = rows::high_id(self.connection, record.table)?
+            .max(app_rows::highest_local_id(self.connection, table)?)
+            .max(promised);
         if let Some(id) = high.checked_add(1) {
             return Ok(id);
         }
-        // The largest there is, is taken. SQLite itself tries others at random then; ours follow from the row's name.
+        // The largest there is, is taken. SQLite itself tries others at random then; ours follow
+        // from the row's name.
         let mut id = -nobodys_id(record.uuid.as_str());
         while app_rows::stands(self.connection, table, id)?
             || rows::at_local_id(self.connection, record.table, id)?.is_some()
@@ -467,12 +602,21 @@ impl Session<'_> {
         Ok(id)
     }
 
-    pub(super) fn resolve(&mut self, table: &str, document: &Value, pass: &Pass) -> Result<(Resolved, Option<RowId>), SessionError> {
-        let Some(uuid) = document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse) else {
+    pub(super) fn resolve(
+        &mut self,
+        table: &str,
+        document: &Value,
+        pass: &Pass,
+    ) -> Result<(Resolved, Option<RowId>), SessionError> {
+        let Some(uuid) =
+            document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
+        else {
             return Ok((Resolved::Nothing, None));
         };
         let Some(table) = self.find_table(table)? else { return Ok((Resolved::NotYet, None)) };
-        let Some(target) = rows::find(self.connection, table, &uuid)? else { return Ok((Resolved::NotYet, None)) };
+        let Some(target) = rows::find(self.connection, table, &uuid)? else {
+            return Ok((Resolved::NotYet, None));
+        };
         if target.parked.as_deref() == Some(WAITS_FOR_NAME)
             && let Some((winner, _)) = clashes::stand_in(self.connection, target.id)?
         {
@@ -488,13 +632,16 @@ impl Session<'_> {
         let resolved = match (target.present, target.local_id, pass.promised.get(&target.id)) {
             (true, Some(id), _) => Resolved::To(id),
             (_, _, Some((_, id))) => Resolved::To(*id),
-            _ if self.document(target.id)?.is_empty() || target.parked.is_some() => Resolved::NotYet,
+            _ if self.document(target.id)?.is_empty() || target.parked.is_some() => {
+                Resolved::NotYet
+            }
             _ => Resolved::Nothing,
         };
         Ok((resolved, Some(target.id)))
     }
 
-    /// What a reference shows; `None` when the row must wait for its target. A row that gives way in a circle stands where it was.
+    /// What a reference shows; `None` when the row must wait for its target. A row that gives way
+    /// in a circle stands where it was.
     #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
     fn reference_shown(
         &mut self,
@@ -512,9 +659,21 @@ impl Session<'_> {
             && let Some(ring) = self.ring_around(record, column)?
             && ring.yielding == record.id
         {
-            let shown = self.reference_to(table, column, target_table, record, ring.way_back, now, pass, differs)?;
+            let shown = self.reference_to(
+                table,
+                column,
+                target_table,
+                record,
+                ring.way_back,
+                now,
+                pass,
+                differs,
+            )?;
             if let Some(shown) = &shown {
-                differs.insert(column.name.clone(), Difference::of_kind(document, shown.clone(), DifferenceKind::Ring));
+                differs.insert(
+                    column.name.clone(),
+                    Difference::of_kind(document, shown.clone(), DifferenceKind::Ring),
+                );
             }
             return Ok(shown);
         }
@@ -538,17 +697,34 @@ impl Session<'_> {
             if let Some(kept) = keep_difference(column, record, &document, now, differs) {
                 return Ok(Some(kept));
             }
-            return Ok(Some(empty_reference(profile::is_storymaster(&self.schema), table, column, record, &document, differs)));
+            return Ok(Some(empty_reference(
+                profile::is_storymaster(&self.schema),
+                table,
+                column,
+                record,
+                &document,
+                differs,
+            )));
         }
         if let Value::Integer(sentinel) = document {
-            // What the app writes for "none" means the same everywhere, unless somebody has a row there.
+            // What the app writes for "none" means the same everywhere, unless somebody has a row
+            // there.
             let schema = std::sync::Arc::clone(&self.schema);
             let is_taken = match schema.table(target_table) {
-                Some(target) => app_rows::stands(self.connection, target, sentinel)? && now != Some(&document),
+                Some(target) => {
+                    app_rows::stands(self.connection, target, sentinel)? && now != Some(&document)
+                }
                 None => false,
             };
             return Ok(Some(if is_taken {
-                empty_reference(profile::is_storymaster(&self.schema), table, column, record, &document, differs)
+                empty_reference(
+                    profile::is_storymaster(&self.schema),
+                    table,
+                    column,
+                    record,
+                    &document,
+                    differs,
+                )
             } else {
                 document
             }));
@@ -557,7 +733,10 @@ impl Session<'_> {
         match resolved {
             Resolved::To(id) => return Ok(Some(Value::Integer(id))),
             Resolved::Instead(id) => {
-                differs.insert(column.name.clone(), Difference::of_kind(document, Value::Integer(id), DifferenceKind::StandIn));
+                differs.insert(
+                    column.name.clone(),
+                    Difference::of_kind(document, Value::Integer(id), DifferenceKind::StandIn),
+                );
                 return Ok(Some(Value::Integer(id)));
             }
             Resolved::NotYet | Resolved::Nothing => {}
@@ -568,7 +747,10 @@ impl Session<'_> {
         // The app itself removed the target and left this row behind: its integer stays as it is.
         if let (Some(now), Some(target)) = (now, target)
             && self.left_here.contains(&target)
-            && record.differs.get(&column.name).is_none_or(|difference| difference.kind != DifferenceKind::Ring)
+            && record
+                .differs
+                .get(&column.name)
+                .is_none_or(|difference| difference.kind != DifferenceKind::Ring)
             && !self.former_ids.contains_key(&target)
         {
             differs.insert(column.name.clone(), Difference::new(document, token(now)));
@@ -584,12 +766,26 @@ impl Session<'_> {
                 None => return Ok(None),
             }
         }
-        Ok(Some(empty_reference(profile::is_storymaster(&self.schema), table, column, record, &document, differs)))
+        Ok(Some(empty_reference(
+            profile::is_storymaster(&self.schema),
+            table,
+            column,
+            record,
+            &document,
+            differs,
+        )))
     }
 }
 
-/// A time of the row. Where no document knows it: what stands in the table, else what stood there before.
-fn time_shown(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Value {
+/// A time of the row. Where no document knows it: what stands in the table, else what stood there
+/// before.
+fn time_shown(
+    column: &Column,
+    record: &RowRecord,
+    document: &Value,
+    now: Option<&Value>,
+    differs: &mut Differences,
+) -> Value {
     if known_stamp(document).is_some() {
         return document.clone();
     }
@@ -616,8 +812,15 @@ pub(super) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
     }
 }
 
-/// What a reference to a row of a table that is left alone here shows: what this file's app wrote there.
-fn local_shown(column: &Column, record: &RowRecord, merged: &Row, now: Option<&Value>, differs: &mut Differences) -> Value {
+/// What a reference to a row of a table that is left alone here shows: what this file's app wrote
+/// there.
+fn local_shown(
+    column: &Column,
+    record: &RowRecord,
+    merged: &Row,
+    now: Option<&Value>,
+    differs: &mut Differences,
+) -> Value {
     let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
     let shown = match now {
         Some(now) => now.clone(),
@@ -630,17 +833,24 @@ fn local_shown(column: &Column, record: &RowRecord, merged: &Row, now: Option<&V
     shown
 }
 
-/// Whether a row stands in a table: one without a column that could mark it as deleted shows only those that are not.
+/// Whether a row stands in a table: one without a column that could mark it as deleted shows only
+/// those that are not.
 pub(super) fn stands_in(table: &Table, merged: &Row) -> bool {
     merged.stands() && (merged.deletion.is_none() || table.with_role(&Role::DeletedAt).is_some())
 }
 
 /// A difference that still holds keeps the table's value as it stands.
-pub(super) fn keep_difference(column: &Column, record: &RowRecord, document: &Value, now: Option<&Value>, differs: &mut Differences) -> Option<Value> {
-    let difference = record
-        .differs
-        .get(&column.name)
-        .filter(|difference| difference.document == *document && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring))?;
+pub(super) fn keep_difference(
+    column: &Column,
+    record: &RowRecord,
+    document: &Value,
+    now: Option<&Value>,
+    differs: &mut Differences,
+) -> Option<Value> {
+    let difference = record.differs.get(&column.name).filter(|difference| {
+        difference.document == *document
+            && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring)
+    })?;
     let now = now?;
     if token(now) != difference.shown {
         return None;
@@ -649,14 +859,24 @@ pub(super) fn keep_difference(column: &Column, record: &RowRecord, document: &Va
     Some(now.clone())
 }
 
-/// What a reference shows that leads to no row: NULL, or a number no row has where the column refuses it.
-fn empty_reference(is_storymaster: bool, table: &Table, column: &Column, record: &RowRecord, document: &Value, differs: &mut Differences) -> Value {
+/// What a reference shows that leads to no row: NULL, or a number no row has where the column
+/// refuses it.
+fn empty_reference(
+    is_storymaster: bool,
+    table: &Table,
+    column: &Column,
+    record: &RowRecord,
+    document: &Value,
+    differs: &mut Differences,
+) -> Value {
     let keyed = table.uniques.iter().any(|unique| unique.contains(&column.name));
     let shown = match (column.not_null, keyed) {
         (false, _) => Value::Null,
         // Storymaster puts no row under 0, and other apps may.
         (true, false) if is_storymaster => Value::Integer(0),
-        (true, _) => Value::Integer(nobodys_id(document.as_text().filter(|text| *text != NOWHERE).unwrap_or(record.uuid.as_str()))),
+        (true, _) => Value::Integer(nobodys_id(
+            document.as_text().filter(|text| *text != NOWHERE).unwrap_or(record.uuid.as_str()),
+        )),
     };
     if shown != *document {
         differs.insert(column.name.clone(), Difference::new(document.clone(), shown.clone()));
@@ -664,18 +884,22 @@ fn empty_reference(is_storymaster: bool, table: &Table, column: &Column, record:
     shown
 }
 
-/// Whether a column stores a value without converting it. SQLite reads numbers in text with blanks around them, too
-/// ("Column Affinity", `applyNumericAffinity`).
+/// Whether a column stores a value without converting it. SQLite reads numbers in text with blanks
+/// around them, too ("Column Affinity", `applyNumericAffinity`).
 pub(super) fn is_natural(affinity: Affinity, value: &Value) -> bool {
     match value {
         Value::Null | Value::Blob(_) => true,
         Value::Integer(_) => !matches!(affinity, Affinity::Text | Affinity::Real),
         Value::Real(_) => matches!(affinity, Affinity::Real | Affinity::Blob),
-        Value::Text(_) => matches!(affinity, Affinity::Text | Affinity::Blob) || value.as_text().is_some_and(|text| text.trim_ascii().parse::<f64>().is_err()),
+        Value::Text(_) => {
+            matches!(affinity, Affinity::Text | Affinity::Blob)
+                || value.as_text().is_some_and(|text| text.trim_ascii().parse::<f64>().is_err())
+        }
     }
 }
 
-/// The table may have converted what was written (a text into a number, say): that is no edit of the app's.
+/// The table may have converted what was written (a text into a number, say): that is no edit of
+/// the app's.
 fn note_conversions(
     connection: &rusqlite::Connection,
     table: &Table,

@@ -31,8 +31,8 @@ pub struct PullRequest {
     /// The epoch of the asking device's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
-    /// Whether the asking device compares logs (`/api/sync/reconcile`) when its cursor does not fit, and needs not be told
-    /// everything anew.
+    /// Whether the asking device compares logs (`/api/sync/reconcile`) when its cursor does not
+    /// fit, and needs not be told everything anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compares: bool,
     /// Whether the page before is not stored yet: the cursor then says nothing about what arrived.
@@ -52,9 +52,12 @@ pub struct PullRequest {
     pub revoked: Vec<Revocation>,
 }
 
-/// Columns hold scalars, and bytes or infinities as `{"$…": "text"}`. Anything deeper is dropped while it is read, so that
-/// a list of a million nothings takes no memory; what stands in its place is refused by name later.
-fn flat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Map<String, serde_json::Value>>, D::Error> {
+/// Columns hold scalars, and bytes or infinities as `{"$…": "text"}`. Anything deeper is dropped
+/// while it is read, so that a list of a million nothings takes no memory; what stands in its place
+/// is refused by name later.
+fn flat<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<serde_json::Map<String, serde_json::Value>>, D::Error> {
     let columns: Option<HashMap<String, Flat>> = Option::deserialize(deserializer)?;
     Ok(columns.map(|columns| columns.into_iter().map(|(name, value)| (name, value.0)).collect()))
 }
@@ -152,11 +155,13 @@ pub struct ReconcileRequest {
 pub struct ReconcileResponse {
     /// A message of negentropy, base64.
     pub message: String,
-    /// The end of the log that was compared: once the difference is exchanged, pulls go on from here.
+    /// The end of the log that was compared: once the difference is exchanged, pulls go on from
+    /// here.
     pub cursor: String,
     /// The epoch of the answering device's log.
     pub epoch: String,
-    /// Whether the answering device has never told anyone of its rows, so that they may still take other names.
+    /// Whether the answering device has never told anyone of its rows, so that they may still take
+    /// other names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub provisional: bool,
 }
@@ -199,7 +204,8 @@ pub struct FetchRequest {
     /// Asks in which order to fetch the named changes, and for nothing else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub order: bool,
-    /// Whether what comes is only looked at: the asked device's rows may still take other names afterwards.
+    /// Whether what comes is only looked at: the asked device's rows may still take other names
+    /// afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub looking: bool,
     /// `gzip` when the answer may be compressed before it is sealed.
@@ -216,7 +222,8 @@ pub struct FetchResponse {
     pub after: i64,
     /// Whether there is more.
     pub has_more: bool,
-    /// The order asked for: numbers in the list of names, from 0; names that are not known are left out.
+    /// The order asked for: numbers in the list of names, from 0; names that are not known are left
+    /// out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<usize>,
 }
@@ -248,7 +255,8 @@ pub struct PullResponse {
 }
 
 impl PullResponse {
-    /// From where to ask for the page after this one before this one is stored; `None` when there is none, or it makes no sense yet.
+    /// From where to ask for the page after this one before this one is stored; `None` when there
+    /// is none, or it makes no sense yet.
     #[must_use]
     pub fn ahead(&self) -> Option<String> {
         (self.has_more && !self.reset).then(|| self.cursor.clone())
@@ -276,7 +284,12 @@ pub struct RowChange {
     #[serde(default)]
     pub operation: String,
     /// The row's columns; references by uuid.
-    #[serde(default, skip_serializing_if = "Option::is_none", alias = "entity_data", deserialize_with = "flat")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        alias = "entity_data",
+        deserialize_with = "flat"
+    )]
     pub data: Option<serde_json::Map<String, serde_json::Value>>,
     /// Set instead of `data` when the row alone is larger than a page.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -287,7 +300,8 @@ pub struct RowChange {
     /// RFC 3339, UTC.
     #[serde(default)]
     pub updated_at: Option<String>,
-    /// `created_at` and `updated_at` as they stand in the sender's table, told when no document knows them.
+    /// `created_at` and `updated_at` as they stand in the sender's table, told when no document
+    /// knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_times: Option<StoredTimes>,
     /// The automerge changes, base64, in an order in which they can be applied.
@@ -314,11 +328,12 @@ pub struct PushRequest {
     /// The epoch of the pushing device's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
-    /// Whether the answer shall tell how the rows stand and what clashes in them; replicas see that for themselves.
+    /// Whether the answer shall tell how the rows stand and what clashes in them; replicas see that
+    /// for themselves.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub states: bool,
-    /// The part of the pushing device's log this is, as cursors: whoever has pulled up to the first needs not pull up to
-    /// the second any more.
+    /// The part of the pushing device's log this is, as cursors: whoever has pulled up to the first
+    /// needs not pull up to the second any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<(String, String)>,
 }
@@ -356,7 +371,8 @@ pub struct AcceptedState {
     pub updated_at: Option<String>,
 }
 
-/// A clash in a pushed row, in the documented shape; "mobile" is the device that pushes, "desktop" this one.
+/// A clash in a pushed row, in the documented shape; "mobile" is the device that pushes, "desktop"
+/// this one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PushConflict {
     /// The same on all devices.
@@ -383,7 +399,8 @@ pub struct PushConflict {
     pub mobile_data: serde_json::Map<String, serde_json::Value>,
     /// The row with the other values.
     pub desktop_data: serde_json::Map<String, serde_json::Value>,
-    /// The documented strategy: what could be merged is, what is listed waits for a decision: `manual`.
+    /// The documented strategy: what could be merged is, what is listed waits for a decision:
+    /// `manual`.
     pub resolution: String,
     /// What clashes, field by field: base, values with device and time, and what is shown.
     pub fields: serde_json::Value,

@@ -1,8 +1,10 @@
-//! X25519 key pairs, and the key encapsulation HPKE does with them: DHKEM(X25519, HKDF-SHA256), RFC 9180 §4.1 and §7.1.
+//! X25519 key pairs, and the key encapsulation HPKE does with them: DHKEM(X25519, HKDF-SHA256), RFC
+//! 9180 §4.1 and §7.1.
 //!
-//! The scheme is the RFC's to the byte, and the RFC's vectors are run over it. It stands here, beside the one in the `hpke`
-//! crate, because a pair here keeps its public half: that crate computes it anew wherever the scheme names it, which is a
-//! third of all X25519 multiplications of a request and its answer.
+//! The scheme is the RFC's to the byte, and the RFC's vectors are run over it. It stands here,
+//! beside the one in the `hpke` crate, because a pair here keeps its public half: that crate
+//! computes it anew wherever the scheme names it, which is a third of all X25519 multiplications of
+//! a request and its answer.
 
 use hpke::kdf::{HkdfSha256, Kdf as _};
 use hpke::kem::{SharedSecret, X25519HkdfSha256};
@@ -50,7 +52,8 @@ impl AgreementKey {
         Secret::from_bytes(*Zeroizing::new(self.secret.to_bytes()))
     }
 
-    /// What both ends of an agreement come to; nothing when the other key is worth nothing (RFC 7748 §6.1).
+    /// What both ends of an agreement come to; nothing when the other key is worth nothing (RFC
+    /// 7748 §6.1).
     fn agree(&self, other: &PublicKey) -> Option<x25519_dalek::SharedSecret> {
         Some(self.secret.diffie_hellman(other)).filter(x25519_dalek::SharedSecret::was_contributory)
     }
@@ -109,7 +112,11 @@ fn key_bytes(encoded: &[u8]) -> Result<[u8; KEY_BYTES], HpkeError> {
 pub struct AgreementKem;
 
 /// `ExtractAndExpand(dh, enc ‖ pkR)` of RFC 9180 §4.1.
-fn shared_secret(agreed: &x25519_dalek::SharedSecret, enc: &PublicKey, recipient: &PublicKey) -> Result<SharedSecret<AgreementKem>, HpkeError> {
+fn shared_secret(
+    agreed: &x25519_dalek::SharedSecret,
+    enc: &PublicKey,
+    recipient: &PublicKey,
+) -> Result<SharedSecret<AgreementKem>, HpkeError> {
     let context = [enc.as_bytes().as_slice(), recipient.as_bytes()].concat();
     let mut shared = SharedSecret::default();
     HkdfSha256::extract_and_expand(agreed.as_bytes(), &SUITE_ID, &context, &mut shared.0)?;
@@ -134,8 +141,13 @@ impl Kem for AgreementKem {
         (pair, public)
     }
 
-    fn decap(recipient: &AgreementKey, sender: Option<&AgreementPublic>, enc: &AgreementPublic) -> Result<SharedSecret<Self>, HpkeError> {
-        let agreed = recipient.agree(&enc.0).filter(|_| sender.is_none()).ok_or(HpkeError::DecapError)?;
+    fn decap(
+        recipient: &AgreementKey,
+        sender: Option<&AgreementPublic>,
+        enc: &AgreementPublic,
+    ) -> Result<SharedSecret<Self>, HpkeError> {
+        let agreed =
+            recipient.agree(&enc.0).filter(|_| sender.is_none()).ok_or(HpkeError::DecapError)?;
         shared_secret(&agreed, &enc.0, &recipient.public)
     }
 
@@ -145,12 +157,16 @@ impl Kem for AgreementKem {
         rng: &mut impl CryptoRng,
     ) -> Result<(SharedSecret<Self>, AgreementPublic), HpkeError> {
         let (ephemeral, enc) = Self::gen_keypair_with_rng(rng);
-        let agreed = ephemeral.agree(&recipient.0).filter(|_| sender.is_none()).ok_or(HpkeError::EncapError)?;
+        let agreed = ephemeral
+            .agree(&recipient.0)
+            .filter(|_| sender.is_none())
+            .ok_or(HpkeError::EncapError)?;
         Ok((shared_secret(&agreed, &enc.0, &recipient.0)?, enc))
     }
 }
 
-/// A shared secret, and what lets its recipient come to it. For one message: taking it apart uses it up.
+/// A shared secret, and what lets its recipient come to it. For one message: taking it apart uses
+/// it up.
 pub struct Encapsulation {
     enc: AgreementPublic,
     shared: SharedSecret<AgreementKem>,
@@ -162,7 +178,8 @@ impl Encapsulation {
     /// # Errors
     /// When `recipient` is no usable X25519 key.
     pub fn to(recipient: &[u8; KEY_BYTES], rng: &mut impl CryptoRng) -> Result<Self, HpkeError> {
-        let (shared, enc) = AgreementKem::encap_with_rng(&AgreementPublic(PublicKey::from(*recipient)), None, rng)?;
+        let (shared, enc) =
+            AgreementKem::encap_with_rng(&AgreementPublic(PublicKey::from(*recipient)), None, rng)?;
         Ok(Self { enc, shared })
     }
 

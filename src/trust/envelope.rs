@@ -6,10 +6,10 @@
 //!    segment: u32 (bit 31 = final, rest = ciphertext length) ‖ ciphertext;  aad = those 4 bytes
 //! ```
 //!
-//! Integers are big-endian; a segment holds at most 64 KiB of plaintext; the HPKE sequence number makes
-//! order, drops and truncation show. A request binds method, target, both devices and its header; a
-//! response binds the request and its HTTP status. Nothing is handed out before the final segment and
-//! the signature are verified.
+//! Integers are big-endian; a segment holds at most 64 KiB of plaintext; the HPKE sequence number
+//! makes order, drops and truncation show. A request binds method, target, both devices and its
+//! header; a response binds the request and its HTTP status. Nothing is handed out before the final
+//! segment and the signature are verified.
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use hpke::aead::{AeadCtxR, AeadCtxS, ChaCha20Poly1305};
@@ -98,7 +98,9 @@ impl Header {
     pub fn parse(envelope: &[u8]) -> Result<Self, OpenError> {
         let (header, _) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
         let (magic, rest) = header.split_at_checked(4).ok_or(OpenError)?;
-        let [kind, suite, flags_high, flags_low, numbers @ ..] = rest else { return Err(OpenError) };
+        let [kind, suite, flags_high, flags_low, numbers @ ..] = rest else {
+            return Err(OpenError);
+        };
         if magic != MAGIC || *suite != SUITE || (*flags_high, *flags_low) != (0, 0) {
             return Err(OpenError);
         }
@@ -112,7 +114,12 @@ impl Header {
 
     fn bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let fields = MAGIC.iter().copied().chain([self.kind, SUITE, 0, 0]).chain(self.kid.to_be_bytes()).chain(self.seq.to_be_bytes());
+        let fields = MAGIC
+            .iter()
+            .copied()
+            .chain([self.kind, SUITE, 0, 0])
+            .chain(self.kid.to_be_bytes())
+            .chain(self.seq.to_be_bytes());
         bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
         bytes
     }
@@ -160,8 +167,8 @@ impl PairSecret {
     }
 }
 
-/// The keys of one request, made for whom it goes to. They depend on nothing else, and can be made before there is anything
-/// to say. Good for one request: whoever seals takes them.
+/// The keys of one request, made for whom it goes to. They depend on nothing else, and can be made
+/// before there is anything to say. Good for one request: whoever seals takes them.
 #[derive(Debug)]
 pub struct RequestKeys {
     recipient: [u8; 32],
@@ -175,7 +182,11 @@ impl RequestKeys {
     /// # Errors
     /// When `recipient` is no usable X25519 key.
     pub fn fresh(recipient: &[u8; 32], rng: &mut impl CryptoRng) -> Result<Self, SealError> {
-        Ok(Self { recipient: *recipient, encapsulation: Encapsulation::to(recipient, rng).map_err(|_| SealError)?, reply_key: AgreementKey::random(rng) })
+        Ok(Self {
+            recipient: *recipient,
+            encapsulation: Encapsulation::to(recipient, rng).map_err(|_| SealError)?,
+            reply_key: AgreementKey::random(rng),
+        })
     }
 
     /// The key of the peer they lead to.
@@ -185,7 +196,8 @@ impl RequestKeys {
     }
 }
 
-/// Seals a request of a paired device, under fresh keys. Returns the envelope and what opens the answer.
+/// Seals a request of a paired device, under fresh keys. Returns the envelope and what opens the
+/// answer.
 ///
 /// # Errors
 /// When `recipient` is no usable X25519 key.
@@ -201,7 +213,16 @@ pub fn seal_request(
     identity: &Identity,
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
-    seal_request_under(RequestKeys::fresh(recipient, rng)?, route, pair, kid, seq, sent_ms, body, identity)
+    seal_request_under(
+        RequestKeys::fresh(recipient, rng)?,
+        route,
+        pair,
+        kid,
+        seq,
+        sent_ms,
+        body,
+        identity,
+    )
 }
 
 /// Seals a request of a paired device under keys that were made for the key `kid` names.
@@ -220,7 +241,17 @@ pub fn seal_request_under(
     identity: &Identity,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = Header { kind: Kind::Request.byte(), kid, seq };
-    seal(keys, REQUEST_LABEL, route, header, pair.secret.expose(), &pair.psk_id(), sent_ms, body, identity)
+    seal(
+        keys,
+        REQUEST_LABEL,
+        route,
+        header,
+        pair.secret.expose(),
+        &pair.psk_id(),
+        sent_ms,
+        body,
+        identity,
+    )
 }
 
 /// Seals the request that registers a device, to the one-time key of a QR code.
@@ -238,7 +269,17 @@ pub fn seal_register(
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = Header { kind: Kind::Register.byte(), kid: register_kid(one_time_key), seq: 0 };
     let keys = RequestKeys::fresh(one_time_key, rng)?;
-    seal(keys, REGISTER_LABEL, route, header, token.expose(), REGISTER_PSK_ID, sent_ms, body, identity)
+    seal(
+        keys,
+        REGISTER_LABEL,
+        route,
+        header,
+        token.expose(),
+        REGISTER_PSK_ID,
+        sent_ms,
+        body,
+        identity,
+    )
 }
 
 /// The key id of a QR code's one-time key: the first 8 bytes of its SHA-256.
@@ -263,7 +304,8 @@ fn seal(
     let info = request_info(label, route, &header);
     let RequestKeys { encapsulation, reply_key, .. } = keys;
     let (enc, mut sender) = start_sending(encapsulation, psk, psk_id, &info)?;
-    let mut plaintext = Zeroizing::new(Vec::with_capacity(REQUEST_PREFIX_BYTES + body.len() + SIGNATURE_BYTES));
+    let mut plaintext =
+        Zeroizing::new(Vec::with_capacity(REQUEST_PREFIX_BYTES + body.len() + SIGNATURE_BYTES));
     plaintext.extend_from_slice(&reply_key.public());
     plaintext.extend_from_slice(&sent_ms.to_be_bytes());
     plaintext.extend_from_slice(body);
@@ -277,21 +319,39 @@ fn seal(
 }
 
 /// `SetupPSKS` of RFC 9180 §5.1.2, from the encapsulation on.
-pub(super) fn start_sending(encapsulation: Encapsulation, psk: &[u8], psk_id: &[u8], info: &[u8]) -> Result<([u8; ENC_BYTES], Sender), SealError> {
+pub(super) fn start_sending(
+    encapsulation: Encapsulation,
+    psk: &[u8],
+    psk_id: &[u8],
+    info: &[u8],
+) -> Result<([u8; ENC_BYTES], Sender), SealError> {
     let mode = OpModeS::Psk(PskBundle::new(psk, psk_id).map_err(|_| SealError)?);
     let (enc, shared) = encapsulation.into_parts();
     Ok((enc, HkdfSha256::combine_secrets(&mode, shared, info).into()))
 }
 
-pub(super) fn start_receiving(psk: &[u8], psk_id: &[u8], recipient: &AgreementKey, enc: &[u8], info: &[u8]) -> Result<Receiver, OpenError> {
+pub(super) fn start_receiving(
+    psk: &[u8],
+    psk_id: &[u8],
+    recipient: &AgreementKey,
+    enc: &[u8],
+    info: &[u8],
+) -> Result<Receiver, OpenError> {
     let enc = AgreementPublic::from_bytes(enc).map_err(|_| OpenError)?;
     let mode = OpModeR::Psk(PskBundle::new(psk, psk_id).map_err(|_| OpenError)?);
-    setup_receiver::<ChaCha20Poly1305, HkdfSha256, AgreementKem>(&mode, recipient, &enc, info).map_err(|_| OpenError)
+    setup_receiver::<ChaCha20Poly1305, HkdfSha256, AgreementKem>(&mode, recipient, &enc, info)
+        .map_err(|_| OpenError)
 }
 
 fn request_info(label: &[u8], route: Route<'_>, header: &[u8; HEADER_BYTES]) -> Vec<u8> {
     let mut digest = Sha256::new();
-    for part in [route.method.as_bytes(), route.target.as_bytes(), route.client.as_slice(), route.server.as_slice(), header.as_slice()] {
+    for part in [
+        route.method.as_bytes(),
+        route.target.as_bytes(),
+        route.client.as_slice(),
+        route.server.as_slice(),
+        header.as_slice(),
+    ] {
         // Nothing near 4 GiB reaches this: targets are HTTP request lines.
         digest.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         digest.update(part);
@@ -300,7 +360,12 @@ fn request_info(label: &[u8], route: Route<'_>, header: &[u8; HEADER_BYTES]) -> 
 }
 
 fn request_transcript(info: &[u8], enc: &[u8], unsigned_plaintext: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(info).chain_update(enc).chain_update(unsigned_plaintext).finalize().into()
+    Sha256::new()
+        .chain_update(info)
+        .chain_update(enc)
+        .chain_update(unsigned_plaintext)
+        .finalize()
+        .into()
 }
 
 fn signed_message(transcript: &[u8; 32]) -> Vec<u8> {
@@ -311,7 +376,11 @@ fn response_info(transcript: &[u8; 32], status: u16) -> Vec<u8> {
     [RESPONSE_LABEL, transcript, &status.to_be_bytes()].concat()
 }
 
-fn write_segments(sender: &mut Sender, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), SealError> {
+fn write_segments(
+    sender: &mut Sender,
+    plaintext: &[u8],
+    envelope: &mut Vec<u8>,
+) -> Result<(), SealError> {
     let count = plaintext.len().div_ceil(SEGMENT_PLAINTEXT_BYTES).max(1);
     let mut chunks = plaintext.chunks(SEGMENT_PLAINTEXT_BYTES);
     for index in 0..count {
@@ -324,7 +393,10 @@ fn write_segments(sender: &mut Sender, plaintext: &[u8], envelope: &mut Vec<u8>)
     Ok(())
 }
 
-fn read_segments(receiver: &mut Receiver, mut rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+fn read_segments(
+    receiver: &mut Receiver,
+    mut rest: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     let mut plaintext = Zeroizing::new(Vec::with_capacity(rest.len()));
     loop {
         let (head, after) = rest.split_at_checked(4).ok_or(OpenError)?;
@@ -361,7 +433,11 @@ impl Exports {
             let _ = export(label, bytes.as_mut());
             Secret::from_bytes(*bytes)
         };
-        Self { response_psk: secret(RESPONSE_PSK_LABEL), pairwise: secret(PAIRWISE_LABEL), check: secret(CHECK_LABEL) }
+        Self {
+            response_psk: secret(RESPONSE_PSK_LABEL),
+            pairwise: secret(PAIRWISE_LABEL),
+            check: secret(CHECK_LABEL),
+        }
     }
 
     fn of_sender(sender: &Sender) -> Self {
@@ -416,9 +492,19 @@ impl AwaitedResponse {
         let (_, rest) = envelope.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
         let (enc, segments) = rest.split_at_checked(ENC_BYTES).ok_or(OpenError)?;
         let info = response_info(&self.transcript, status);
-        let mut receiver = start_receiving(self.exports.response_psk.expose(), RESPONSE_PSK_ID, &self.reply_key, enc, &info)?;
+        let mut receiver = start_receiving(
+            self.exports.response_psk.expose(),
+            RESPONSE_PSK_ID,
+            &self.reply_key,
+            enc,
+            &info,
+        )?;
         let body = read_segments(&mut receiver, segments)?;
-        Ok(OpenedResponse { body, request_exports: self.exports, response_exports: Exports::of_receiver(&receiver) })
+        Ok(OpenedResponse {
+            body,
+            request_exports: self.exports,
+            response_exports: Exports::of_receiver(&receiver),
+        })
     }
 
     /// The secrets of the request's exchange.
@@ -456,31 +542,55 @@ pub struct OpenedRequest {
 ///
 /// # Errors
 /// When anything about it is not exactly as the paired client sealed it.
-pub fn open_request(route: Route<'_>, pair: &PairSecret, recipient: &AgreementKey, envelope: &[u8]) -> Result<OpenedRequest, OpenError> {
+pub fn open_request(
+    route: Route<'_>,
+    pair: &PairSecret,
+    recipient: &AgreementKey,
+    envelope: &[u8],
+) -> Result<OpenedRequest, OpenError> {
     let client = *route.client;
-    open(Kind::Request, REQUEST_LABEL, route, pair.secret.expose(), &pair.psk_id(), recipient, envelope, |_| Some(client))
+    open(
+        Kind::Request,
+        REQUEST_LABEL,
+        route,
+        pair.secret.expose(),
+        &pair.psk_id(),
+        recipient,
+        envelope,
+        |_| Some(client),
+    )
 }
 
-/// Whether a request that is still arriving is from the paired device: its first segment opens with what only both
-/// know. `None` until that segment is there. What follows, and the signature, is not verified by it.
+/// Whether a request that is still arriving is from the paired device: its first segment opens with
+/// what only both know. `None` until that segment is there. What follows, and the signature, is not
+/// verified by it.
 #[must_use]
-pub fn request_begins_well(route: Route<'_>, pair: &PairSecret, recipient: &AgreementKey, arrived: &[u8]) -> Option<bool> {
+pub fn request_begins_well(
+    route: Route<'_>,
+    pair: &PairSecret,
+    recipient: &AgreementKey,
+    arrived: &[u8],
+) -> Option<bool> {
     let (head, rest) = arrived.split_at_checked(HEADER_BYTES)?;
     let Ok(header) = Header::parse(head) else { return Some(false) };
     let (enc, segments) = rest.split_at_checked(ENC_BYTES)?;
     let (head, segments) = segments.split_at_checked(4)?;
     let length = u32::from_be_bytes(head.try_into().ok()?) & !FINAL_BIT;
-    let length = usize::try_from(length).ok().filter(|length| *length <= SEGMENT_PLAINTEXT_BYTES + TAG_BYTES);
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= SEGMENT_PLAINTEXT_BYTES + TAG_BYTES);
     let Some(length) = length else { return Some(false) };
     let ciphertext = segments.get(..length)?;
     let info = request_info(REQUEST_LABEL, route, &header.bytes());
     let opened = start_receiving(pair.secret.expose(), &pair.psk_id(), recipient, enc, &info)
-        .and_then(|mut receiver| receiver.open(ciphertext, head).map(Zeroizing::new).map_err(|_| OpenError));
+        .and_then(|mut receiver| {
+            receiver.open(ciphertext, head).map(Zeroizing::new).map_err(|_| OpenError)
+        });
     Some(header.kind == Kind::Request.byte() && opened.is_ok())
 }
 
-/// Opens a registration sealed to a QR code's one-time key. `signer` finds the identity key in the body;
-/// the signature must be made with it.
+/// Opens a registration sealed to a QR code's one-time key. `signer` finds the identity key in the
+/// body; the signature must be made with it.
 ///
 /// # Errors
 /// When anything about it is not exactly as somebody who saw the QR code sealed it.
@@ -491,7 +601,16 @@ pub fn open_register(
     envelope: &[u8],
     signer: impl FnOnce(&[u8]) -> Option<DeviceKey>,
 ) -> Result<OpenedRequest, OpenError> {
-    open(Kind::Register, REGISTER_LABEL, route, token.expose(), REGISTER_PSK_ID, one_time, envelope, signer)
+    open(
+        Kind::Register,
+        REGISTER_LABEL,
+        route,
+        token.expose(),
+        REGISTER_PSK_ID,
+        one_time,
+        envelope,
+        signer,
+    )
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
@@ -519,14 +638,19 @@ fn open(
     let (prefix, body) = unsigned.split_at_checked(REQUEST_PREFIX_BYTES).ok_or(OpenError)?;
     let (reply_key, sent_ms) = prefix.split_at_checked(32).ok_or(OpenError)?;
     let transcript = request_transcript(&info, enc, unsigned);
-    let signer = VerifyingKey::from_bytes(&signer(body).ok_or(OpenError)?).map_err(|_| OpenError)?;
+    let signer =
+        VerifyingKey::from_bytes(&signer(body).ok_or(OpenError)?).map_err(|_| OpenError)?;
     let signature = Signature::from_slice(signature).map_err(|_| OpenError)?;
     signer.verify_strict(&signed_message(&transcript), &signature).map_err(|_| OpenError)?;
     Ok(OpenedRequest {
         body: Zeroizing::new(body.to_vec()),
         sent_ms: u64::from_be_bytes(sent_ms.try_into().map_err(|_| OpenError)?),
         transcript,
-        responder: Responder { reply_key: reply_key.try_into().map_err(|_| OpenError)?, transcript, exports: Exports::of_receiver(&receiver) },
+        responder: Responder {
+            reply_key: reply_key.try_into().map_err(|_| OpenError)?,
+            transcript,
+            exports: Exports::of_receiver(&receiver),
+        },
     })
 }
 
@@ -552,7 +676,12 @@ impl Responder {
     pub fn begin(self, status: u16, rng: &mut impl CryptoRng) -> Result<ResponseSealer, SealError> {
         let info = response_info(&self.transcript, status);
         let encapsulation = Encapsulation::to(&self.reply_key, rng).map_err(|_| SealError)?;
-        let (enc, sender) = start_sending(encapsulation, self.exports.response_psk.expose(), RESPONSE_PSK_ID, &info)?;
+        let (enc, sender) = start_sending(
+            encapsulation,
+            self.exports.response_psk.expose(),
+            RESPONSE_PSK_ID,
+            &info,
+        )?;
         Ok(ResponseSealer { enc, exports: Exports::of_sender(&sender), sender })
     }
 
@@ -560,7 +689,12 @@ impl Responder {
     ///
     /// # Errors
     /// When the client's reply key is unusable.
-    pub fn seal(self, status: u16, body: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>, SealError> {
+    pub fn seal(
+        self,
+        status: u16,
+        body: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, SealError> {
         self.begin(status, rng)?.seal(body)
     }
 }

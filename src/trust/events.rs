@@ -1,19 +1,21 @@
-//! The sealed stream of events: an answer that goes on for as long as its connection does. Each segment is one
-//! event and is handed out as soon as it is verified; events that were dropped, repeated or put in another order don't open.
+//! The sealed stream of events: an answer that goes on for as long as its connection does. Each
+//! segment is one event and is handed out as soon as it is verified; events that were dropped,
+//! repeated or put in another order don't open.
 //!
 //! ```text
 //!  0 envelope header as of a response │ 24 enc[32] │ 56 segments, each one event
 //! ```
 //!
-//! Sealed like a response, under a label of its own, so that neither is ever taken for the other. Holds no story
-//! data: an event says that something is new, and what is new is pulled.
+//! Sealed like a response, under a label of its own, so that neither is ever taken for the other.
+//! Holds no story data: an event says that something is new, and what is new is pulled.
 
 use rand_core::CryptoRng;
 
 use super::agreement::Encapsulation;
 use super::envelope::{
-    AwaitedResponse, ENC_BYTES, HEADER_BYTES, OpenError, RESPONSE_PSK_ID, Receiver, Responder, SealError, Sender, TAG_BYTES, is_response_header,
-    response_header, start_receiving, start_sending,
+    AwaitedResponse, ENC_BYTES, HEADER_BYTES, OpenError, RESPONSE_PSK_ID, Receiver, Responder,
+    SealError, Sender, TAG_BYTES, is_response_header, response_header, start_receiving,
+    start_sending,
 };
 
 const EVENTS_LABEL: &[u8] = b"storysync/1 events \0";
@@ -41,10 +43,14 @@ impl Responder {
     ///
     /// # Errors
     /// When the client's reply key is unusable.
-    pub fn begin_events(self, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, EventSealer), SealError> {
+    pub fn begin_events(
+        self,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Vec<u8>, EventSealer), SealError> {
         let info = events_info(&self.transcript);
         let encapsulation = Encapsulation::to(&self.reply_key, rng).map_err(|_| SealError)?;
-        let (enc, sender) = start_sending(encapsulation, self.exports.response_psk(), RESPONSE_PSK_ID, &info)?;
+        let (enc, sender) =
+            start_sending(encapsulation, self.exports.response_psk(), RESPONSE_PSK_ID, &info)?;
         let mut head = response_header().to_vec();
         head.extend_from_slice(&enc);
         Ok((head, EventSealer { sender }))
@@ -97,22 +103,34 @@ impl EventOpener {
     /// The next event, `None` until it is there whole.
     ///
     /// # Errors
-    /// When it is not the next event of the device that was asked. The stream is worth nothing then.
+    /// When it is not the next event of the device that was asked. The stream is worth nothing
+    /// then.
     pub fn next_event(&mut self) -> Result<Option<Vec<u8>>, OpenError> {
         if let Some(awaited) = &self.awaited {
-            let Some((head, _)) = self.arrived.split_at_checked(HEADER_BYTES + ENC_BYTES) else { return Ok(None) };
+            let Some((head, _)) = self.arrived.split_at_checked(HEADER_BYTES + ENC_BYTES) else {
+                return Ok(None);
+            };
             let (header, enc) = head.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
             if !is_response_header(header) {
                 return Err(OpenError);
             }
             let info = events_info(&awaited.transcript);
-            self.receiver = Some(start_receiving(awaited.exports.response_psk(), RESPONSE_PSK_ID, &awaited.reply_key, enc, &info)?);
+            self.receiver = Some(start_receiving(
+                awaited.exports.response_psk(),
+                RESPONSE_PSK_ID,
+                &awaited.reply_key,
+                enc,
+                &info,
+            )?);
             self.awaited = None;
             self.arrived.drain(..HEADER_BYTES + ENC_BYTES);
         }
         let Some(receiver) = &mut self.receiver else { return Err(OpenError) };
-        let Some((head, rest)) = self.arrived.split_at_checked(SEGMENT_HEAD_BYTES) else { return Ok(None) };
-        let length = usize::try_from(u32::from_be_bytes(head.try_into().map_err(|_| OpenError)?)).map_err(|_| OpenError)?;
+        let Some((head, rest)) = self.arrived.split_at_checked(SEGMENT_HEAD_BYTES) else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes(head.try_into().map_err(|_| OpenError)?))
+            .map_err(|_| OpenError)?;
         if length > EVENT_BYTES_MAX + TAG_BYTES {
             return Err(OpenError);
         }

@@ -10,8 +10,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::agreement::AgreementKey;
 
-/// What stands before an Ed25519 public key in a libp2p PeerId: identity multihash of a protobuf with
-/// key type 1 (libp2p peer-ids specification).
+/// What stands before an Ed25519 public key in a libp2p PeerId: identity multihash of a protobuf
+/// with key type 1 (libp2p peer-ids specification).
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
 /// A device's name for programs: the libp2p PeerId of its identity key, in base58.

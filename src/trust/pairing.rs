@@ -1,5 +1,5 @@
-//! The pairing ceremony: what the QR code says, the window it opens, and how two devices that both know
-//! the code end up with a secret nobody else has.
+//! The pairing ceremony: what the QR code says, the window it opens, and how two devices that both
+//! know the code end up with a secret nobody else has.
 //!
 //! ```text
 //!  desktop: PairingWindow::open ──QR──▶ phone: Offer::parse → register
@@ -17,7 +17,9 @@ use storysync_crdt::DeviceKey;
 use zeroize::Zeroizing;
 
 use super::agreement::AgreementKey;
-use super::envelope::{self, AwaitedResponse, Exports, OpenError, PairSecret, Responder, Route, SealError};
+use super::envelope::{
+    self, AwaitedResponse, Exports, OpenError, PairSecret, Responder, Route, SealError,
+};
 use super::identity::{DeviceId, Identity, Secret};
 use super::{from_base64url, to_base64url};
 
@@ -71,7 +73,10 @@ struct OfferText {
 #[non_exhaustive]
 pub enum OfferError {
     /// Some other text.
-    #[error("this is not a storysync pairing code; show a new one with `storysync pair show` and copy all of it")]
+    #[error(
+        "this is not a storysync pairing code; show a new one with `storysync pair show` and copy \
+            all of it"
+    )]
     NotAnOffer,
     /// Made by a newer storysync.
     #[error("this pairing code is of version {0}, which this storysync does not know; update it")]
@@ -84,10 +89,13 @@ impl Offer {
     /// # Errors
     /// See [`OfferError`].
     pub fn parse(text: &str) -> Result<Self, OfferError> {
-        let value: serde_json::Value = serde_json::from_str(text.trim()).map_err(|_| OfferError::NotAnOffer)?;
+        let value: serde_json::Value =
+            serde_json::from_str(text.trim()).map_err(|_| OfferError::NotAnOffer)?;
         match value.get("v").and_then(serde_json::Value::as_u64) {
             Some(1) => {}
-            Some(version) => return Err(OfferError::Version(u32::try_from(version).unwrap_or(u32::MAX))),
+            Some(version) => {
+                return Err(OfferError::Version(u32::try_from(version).unwrap_or(u32::MAX)));
+            }
             None => return Err(OfferError::NotAnOffer),
         }
         let text: OfferText = serde_json::from_value(value).map_err(|_| OfferError::NotAnOffer)?;
@@ -110,7 +118,8 @@ impl Offer {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut addresses = self.addresses.iter();
-        let (ip, port) = addresses.next().map_or((String::new(), 0), |(ip, port)| (ip.to_string(), *port));
+        let (ip, port) =
+            addresses.next().map_or((String::new(), 0), |(ip, port)| (ip.to_string(), *port));
         let text = OfferText {
             v: 1,
             ip,
@@ -138,7 +147,8 @@ pub struct Registration {
     pub static_key: String,
     /// What it runs on; for people only.
     pub platform: String,
-    /// The token the desktop shall use to call the joining device, base64url; none when it never serves.
+    /// The token the desktop shall use to call the joining device, base64url; none when it never
+    /// serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_token: Option<String>,
     /// The port of its own LAN listener, when it serves.
@@ -201,7 +211,8 @@ pub struct PairedDevice {
     pub port: Option<u16>,
 }
 
-/// Characters that move a cursor, turn the direction of writing, or can't be seen: nothing a peer says may hold them.
+/// Characters that move a cursor, turn the direction of writing, or can't be seen: nothing a peer
+/// says may hold them.
 #[must_use]
 pub fn is_invisible(character: char) -> bool {
     character.is_control()
@@ -224,15 +235,24 @@ pub fn clean_name(name: &str) -> String {
 pub fn name_without_number(name: &str) -> &str {
     let numbered = name.strip_suffix(')').and_then(|rest| rest.rsplit_once(" ("));
     match numbered {
-        Some((before, number)) if !before.is_empty() && !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit()) => before,
+        Some((before, number))
+            if !before.is_empty()
+                && !number.is_empty()
+                && number.chars().all(|digit| digit.is_ascii_digit()) =>
+        {
+            before
+        }
         _ => name,
     }
 }
 
-/// The name, with a number behind it where somebody is called so already: two devices of one name can't be told apart.
+/// The name, with a number behind it where somebody is called so already: two devices of one name
+/// can't be told apart.
 #[must_use]
 pub fn numbered_name(name: &str, taken: &[String]) -> String {
-    let is_taken = |candidate: &str| taken.iter().any(|taken| taken.to_lowercase() == candidate.to_lowercase());
+    let is_taken = |candidate: &str| {
+        taken.iter().any(|taken| taken.to_lowercase() == candidate.to_lowercase())
+    };
     let name = clean_name(name);
     if !is_taken(&name) {
         return name;
@@ -253,8 +273,17 @@ pub fn numbered_name(name: &str, taken: &[String]) -> String {
     }
 }
 
-fn pair_secret(token: &Secret, request: &Exports, response: &Exports, client: &DeviceKey, server: &DeviceKey, epoch: u32) -> PairSecret {
-    let material = Zeroizing::new([request.pairwise().expose().as_slice(), response.pairwise().expose()].concat());
+fn pair_secret(
+    token: &Secret,
+    request: &Exports,
+    response: &Exports,
+    client: &DeviceKey,
+    server: &DeviceKey,
+    epoch: u32,
+) -> PairSecret {
+    let material = Zeroizing::new(
+        [request.pairwise().expose().as_slice(), response.pairwise().expose()].concat(),
+    );
     let info = [b"storysync/1 psk".as_slice(), client, server, &epoch.to_be_bytes()].concat();
     let mut secret = Zeroizing::new([0; 32]);
     // HKDF fails only for outputs over 255 hashes (RFC 5869 §2.3); this is one.
@@ -319,7 +348,8 @@ pub enum Admission {
         /// The sealed grant, to be sent with status 200.
         answer: Vec<u8>,
     },
-    /// A second device opened the same code: it leaked. The window must be closed and the user told.
+    /// A second device opened the same code: it leaked. The window must be closed and the user
+    /// told.
     Leaked,
 }
 
@@ -342,7 +372,13 @@ pub enum Confirmation {
 impl PairingWindow {
     /// Opens a window for [`WINDOW_SECONDS`] from `now_ms`.
     #[must_use]
-    pub fn open(identity: &Identity, addresses: Vec<(IpAddr, u16)>, approval: Approval, now_ms: u64, rng: &mut impl CryptoRng) -> Self {
+    pub fn open(
+        identity: &Identity,
+        addresses: Vec<(IpAddr, u16)>,
+        approval: Approval,
+        now_ms: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
         let one_time = AgreementKey::random(rng);
         let offer = Offer {
             addresses,
@@ -387,7 +423,11 @@ impl PairingWindow {
             return Confirmation::Approved;
         }
         claim.tries += 1;
-        if claim.tries >= CODE_TRIES_MAX { Confirmation::Aborted } else { Confirmation::Wrong { tries_left: CODE_TRIES_MAX - claim.tries } }
+        if claim.tries >= CODE_TRIES_MAX {
+            Confirmation::Aborted
+        } else {
+            Confirmation::Wrong { tries_left: CODE_TRIES_MAX - claim.tries }
+        }
     }
 
     /// A sealed registration came. `epoch_of` tells how many pairings with that
@@ -404,12 +444,18 @@ impl PairingWindow {
         rng: &mut impl CryptoRng,
     ) -> Result<Admission, OpenError> {
         let server = identity.public_key();
-        let route = Route { method: "POST", target: REGISTER_TARGET, client: &NO_CLIENT, server: &server };
-        let opened = envelope::open_register(route, &self.offer.token, &self.one_time, envelope, |body| {
-            serde_json::from_slice::<Registration>(body).ok().and_then(|registration| from_base64url(&registration.identity_key))
-        })?;
-        let registration: Registration = serde_json::from_slice(&opened.body).map_err(|_| OpenError)?;
-        let identity_key: DeviceKey = from_base64url(&registration.identity_key).ok_or(OpenError)?;
+        let route =
+            Route { method: "POST", target: REGISTER_TARGET, client: &NO_CLIENT, server: &server };
+        let opened =
+            envelope::open_register(route, &self.offer.token, &self.one_time, envelope, |body| {
+                serde_json::from_slice::<Registration>(body)
+                    .ok()
+                    .and_then(|registration| from_base64url(&registration.identity_key))
+            })?;
+        let registration: Registration =
+            serde_json::from_slice(&opened.body).map_err(|_| OpenError)?;
+        let identity_key: DeviceKey =
+            from_base64url(&registration.identity_key).ok_or(OpenError)?;
         let static_key: [u8; 32] = from_base64url(&registration.static_key).ok_or(OpenError)?;
         let device_id = DeviceId::of_key(&identity_key);
         if device_id.as_str() != registration.device_id || identity_key == server {
@@ -423,14 +469,23 @@ impl PairingWindow {
             Some(claim) if claim.identity_key != identity_key => return Ok(Admission::Leaked),
             Some(claim) if claim.attempt == registration.attempt => {}
             Some(claim) => {
-                // The same device started over: its person sees the code of this request now. Tries count on.
+                // The same device started over: its person sees the code of this request now. Tries
+                // count on.
                 claim.attempt.clone_from(&registration.attempt);
                 claim.code = check_code(opened.responder.exports(), &identity_key, &server);
             }
             None => {
                 let code = check_code(opened.responder.exports(), &identity_key, &server);
                 let approved = self.approval == Approval::None;
-                self.claim = Some(Claim { device_id, name: name.clone(), identity_key, attempt: registration.attempt.clone(), code, approved, tries: 0 });
+                self.claim = Some(Claim {
+                    device_id,
+                    name: name.clone(),
+                    identity_key,
+                    attempt: registration.attempt.clone(),
+                    code,
+                    approved,
+                    tries: 0,
+                });
             }
         }
         if !self.claim.as_ref().is_some_and(|claim| claim.approved) {
@@ -448,7 +503,14 @@ impl PairingWindow {
         };
         let request_exports = opened.responder.exports().clone();
         let sealer = opened.responder.begin(200, rng).map_err(|_| OpenError)?;
-        let pair = pair_secret(&self.offer.token, &request_exports, sealer.exports(), &identity_key, &server, epoch);
+        let pair = pair_secret(
+            &self.offer.token,
+            &request_exports,
+            sealer.exports(),
+            &identity_key,
+            &server,
+            epoch,
+        );
         let body = Zeroizing::new(serde_json::to_vec(&grant).map_err(|_| OpenError)?);
         let answer = sealer.seal(&body).map_err(|_| OpenError)?;
         let device = PairedDevice {
@@ -458,7 +520,11 @@ impl PairingWindow {
             platform: clean_name(&registration.platform),
             pair,
             token_from_device: Some(token_from_device),
-            token_to_device: registration.auth_token.as_deref().and_then(from_base64url).map(Secret::from_bytes),
+            token_to_device: registration
+                .auth_token
+                .as_deref()
+                .and_then(from_base64url)
+                .map(Secret::from_bytes),
             port: registration.port,
         };
         Ok(Admission::Granted { device: Box::new(device), answer })
@@ -512,13 +578,26 @@ impl<'a> Joining<'a> {
             attempt: Some(attempt.0.clone()),
         };
         let body = Zeroizing::new(serde_json::to_vec(&registration).map_err(|_| SealError)?);
-        let route = Route { method: "POST", target: REGISTER_TARGET, client: &NO_CLIENT, server: &offer.identity_key };
-        let (envelope, awaited) = envelope::seal_register(route, &offer.token, &offer.one_time_key, now_ms, &body, identity, rng)?;
+        let route = Route {
+            method: "POST",
+            target: REGISTER_TARGET,
+            client: &NO_CLIENT,
+            server: &offer.identity_key,
+        };
+        let (envelope, awaited) = envelope::seal_register(
+            route,
+            &offer.token,
+            &offer.one_time_key,
+            now_ms,
+            &body,
+            identity,
+            rng,
+        )?;
         Ok((envelope, Self { offer, identity, token_from_device, awaited }))
     }
 
-    /// The code of this exchange. It is fixed by the first request the desktop accepted, so only the
-    /// first one's is worth showing.
+    /// The code of this exchange. It is fixed by the first request the desktop accepted, so only
+    /// the first one's is worth showing.
     #[must_use]
     pub fn code(&self) -> String {
         check_code(self.awaited.exports(), &self.identity.public_key(), &self.offer.identity_key)
@@ -539,7 +618,14 @@ impl<'a> Joining<'a> {
         if DeviceId::of_key(&server).as_str() != grant.device_id {
             return Err(OpenError);
         }
-        let pair = pair_secret(&self.offer.token, &opened.request_exports, &opened.response_exports, &self.identity.public_key(), &server, grant.epoch);
+        let pair = pair_secret(
+            &self.offer.token,
+            &opened.request_exports,
+            &opened.response_exports,
+            &self.identity.public_key(),
+            &server,
+            grant.epoch,
+        );
         Ok(Joined::Paired(Box::new(PairedDevice {
             identity_key: server,
             static_key: from_base64url(&grant.static_key).ok_or(OpenError)?,
@@ -547,7 +633,9 @@ impl<'a> Joining<'a> {
             platform: String::new(),
             pair,
             token_from_device: Some(self.token_from_device),
-            token_to_device: Some(Secret::from_bytes(from_base64url(&grant.auth_token).ok_or(OpenError)?)),
+            token_to_device: Some(Secret::from_bytes(
+                from_base64url(&grant.auth_token).ok_or(OpenError)?,
+            )),
             port: None,
         })))
     }

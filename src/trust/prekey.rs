@@ -1,8 +1,8 @@
-//! Short-lived keys others seal their requests to, and the windows that refuse replays. In memory only:
-//! what was sealed to a prekey can't be opened once it is gone.
+//! Short-lived keys others seal their requests to, and the windows that refuse replays. In memory
+//! only: what was sealed to a prekey can't be opened once it is gone.
 //!
-//! A prekey that was asked for and not used costs nothing: it follows from a secret of this process and its own
-//! name. So whoever repeats recorded requests for prekeys pushes nobody's out.
+//! A prekey that was asked for and not used costs nothing: it follows from a secret of this process
+//! and its own name. So whoever repeats recorded requests for prekeys pushes nobody's out.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -20,7 +20,8 @@ pub const PREKEY_LIFETIME_MS: u64 = 15 * 60 * 1000;
 pub const PREKEY_REQUESTS_MAX: u64 = 1_000;
 /// How many prekeys one device may have used at a time: each of its processes has one.
 pub const PREKEYS_PER_DEVICE_MAX: usize = 256;
-/// How long a secret makes new prekeys, in milliseconds; it opens until the last of them is too old.
+/// How long a secret makes new prekeys, in milliseconds; it opens until the last of them is too
+/// old.
 const MASTER_LIFETIME_MS: u64 = 60 * 1000;
 /// Secrets kept at once.
 const MASTERS_MAX: usize = 256;
@@ -46,7 +47,12 @@ struct Master {
 }
 
 impl Master {
-    fn derive<const N: usize>(&self, label: &[u8], owner: &DeviceId, name: &[u8]) -> Zeroizing<[u8; N]> {
+    fn derive<const N: usize>(
+        &self,
+        label: &[u8],
+        owner: &DeviceId,
+        name: &[u8],
+    ) -> Zeroizing<[u8; N]> {
         let info = [label, owner.as_str().as_bytes(), &[0], name].concat();
         let mut bytes = Zeroizing::new([0; N]);
         // HKDF fails only for outputs over 255 hashes (RFC 5869 §2.3); these are one at most.
@@ -61,7 +67,11 @@ impl Master {
     }
 
     fn prekey(&self, owner: &DeviceId, kid: u64) -> AgreementKey {
-        AgreementKey::from_bytes(*self.derive::<32>(b"storysync/1 prekey\0", owner, &kid.to_be_bytes()))
+        AgreementKey::from_bytes(*self.derive::<32>(
+            b"storysync/1 prekey\0",
+            owner,
+            &kid.to_be_bytes(),
+        ))
     }
 
     fn is_fresh(&self, now_ms: u64) -> bool {
@@ -69,8 +79,8 @@ impl Master {
     }
 }
 
-/// What was seen under a prekey. Kept until the prekey is too old to be opened: forgotten earlier, it would let
-/// everything be replayed.
+/// What was seen under a prekey. Kept until the prekey is too old to be opened: forgotten earlier,
+/// it would let everything be replayed.
 struct Used {
     owner: DeviceId,
     key: AgreementKey,
@@ -83,7 +93,9 @@ struct Used {
 impl Used {
     /// Whether a request with this number was seen, or is too old to tell.
     fn lags(&self, seq: u64) -> bool {
-        self.highest.checked_sub(seq).is_some_and(|lag| lag >= WINDOW || self.seen & (1 << lag) != 0)
+        self.highest
+            .checked_sub(seq)
+            .is_some_and(|lag| lag >= WINDOW || self.seen & (1 << lag) != 0)
     }
 
     fn mark(&mut self, seq: u64) -> Result<(), PrekeyRefusal> {
@@ -111,7 +123,8 @@ pub struct Prekeys {
     masters: Vec<Master>,
     masters_made: u64,
     used: HashMap<u64, Used>,
-    /// Which secrets say nothing any more for a device: those made before it was sent away or paired anew.
+    /// Which secrets say nothing any more for a device: those made before it was sent away or
+    /// paired anew.
     barred: HashMap<DeviceId, u64>,
     asked: VecDeque<[u8; 32]>,
 }
@@ -133,23 +146,36 @@ pub enum PrekeyRefusal {
 
 impl Prekeys {
     /// Makes a prekey for one process of a device.
-    pub fn issue(&mut self, owner: &DeviceId, now_ms: u64, rng: &mut impl CryptoRng) -> PublicPrekey {
+    pub fn issue(
+        &mut self,
+        owner: &DeviceId,
+        now_ms: u64,
+        rng: &mut impl CryptoRng,
+    ) -> PublicPrekey {
         self.masters.retain(|master| master.is_fresh(now_ms));
         self.used.retain(|_, used| now_ms.saturating_sub(used.made_ms) < PREKEY_LIFETIME_MS);
         let barred = self.barred.get(owner).copied().unwrap_or(0);
-        let is_current = |master: &Master| master.number >= barred && now_ms.saturating_sub(master.made_ms) < MASTER_LIFETIME_MS;
+        let is_current = |master: &Master| {
+            master.number >= barred && now_ms.saturating_sub(master.made_ms) < MASTER_LIFETIME_MS
+        };
         if !self.masters.last().is_some_and(is_current) {
             if self.masters.len() == MASTERS_MAX {
                 self.masters.remove(0);
             }
-            self.masters.push(Master { number: self.masters_made, made_ms: now_ms, secret: Secret::random(rng) });
+            self.masters.push(Master {
+                number: self.masters_made,
+                made_ms: now_ms,
+                secret: Secret::random(rng),
+            });
             self.masters_made += 1;
         }
         let mut random = [0; 4];
         rng.fill_bytes(&mut random);
         // 0 names the static key, and a kid of 0 can't be told from it.
         let random = u32::from_be_bytes(random).max(1);
-        let Some(master) = self.masters.last() else { return PublicPrekey { kid: 0, key: [0; 32] } };
+        let Some(master) = self.masters.last() else {
+            return PublicPrekey { kid: 0, key: [0; 32] };
+        };
         let kid = master.kid(owner, random);
         PublicPrekey { kid, key: master.prekey(owner, kid).public() }
     }
@@ -157,21 +183,36 @@ impl Prekeys {
     fn master_of(&self, kid: u64, owner: &DeviceId, now_ms: u64) -> Option<&Master> {
         let random = u32::try_from(kid >> 32).ok()?;
         let barred = self.barred.get(owner).copied().unwrap_or(0);
-        self.masters.iter().rev().find(|master| master.number >= barred && master.is_fresh(now_ms) && master.kid(owner, random) == kid)
+        self.masters.iter().rev().find(|master| {
+            master.number >= barred && master.is_fresh(now_ms) && master.kid(owner, random) == kid
+        })
     }
 
     /// The secret a request of `owner` under `kid` is sealed to.
     ///
     /// # Errors
-    /// When the prekey is unknown, worn out or another device's; or a request under it was seen before.
-    pub fn secret(&self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<AgreementKey, PrekeyRefusal> {
+    /// When the prekey is unknown, worn out or another device's; or a request under it was seen
+    /// before.
+    pub fn secret(
+        &self,
+        kid: u64,
+        seq: u64,
+        owner: &DeviceId,
+        now_ms: u64,
+    ) -> Result<AgreementKey, PrekeyRefusal> {
         let master = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?;
         let used = self.used.get(&kid);
         match used {
-            Some(used) if used.owner != *owner || used.served >= PREKEY_REQUESTS_MAX => return Err(PrekeyRefusal::Unknown),
+            Some(used) if used.owner != *owner || used.served >= PREKEY_REQUESTS_MAX => {
+                return Err(PrekeyRefusal::Unknown);
+            }
             Some(used) if used.lags(seq) => return Err(PrekeyRefusal::Replayed),
             Some(_) => {}
-            None if self.used.values().filter(|used| used.owner == *owner).count() >= PREKEYS_PER_DEVICE_MAX => return Err(PrekeyRefusal::Unknown),
+            None if self.used.values().filter(|used| used.owner == *owner).count()
+                >= PREKEYS_PER_DEVICE_MAX =>
+            {
+                return Err(PrekeyRefusal::Unknown);
+            }
             None => {}
         }
         Ok(used.map_or_else(|| master.prekey(owner, kid), |used| used.key.clone()))
@@ -182,15 +223,32 @@ impl Prekeys {
     ///
     /// # Errors
     /// When it was seen before, or lags too far behind to tell.
-    pub fn mark(&mut self, kid: u64, seq: u64, owner: &DeviceId, now_ms: u64) -> Result<(), PrekeyRefusal> {
+    pub fn mark(
+        &mut self,
+        kid: u64,
+        seq: u64,
+        owner: &DeviceId,
+        now_ms: u64,
+    ) -> Result<(), PrekeyRefusal> {
         let master = self.master_of(kid, owner, now_ms).ok_or(PrekeyRefusal::Unknown)?;
-        let (key, made_ms) = (self.used.get(&kid).map_or_else(|| master.prekey(owner, kid), |used| used.key.clone()), master.made_ms);
-        let used = self.used.entry(kid).or_insert_with(|| Used { owner: owner.clone(), key, made_ms, served: 0, highest: 0, seen: 0 });
+        let (key, made_ms) = (
+            self.used.get(&kid).map_or_else(|| master.prekey(owner, kid), |used| used.key.clone()),
+            master.made_ms,
+        );
+        let used = self.used.entry(kid).or_insert_with(|| Used {
+            owner: owner.clone(),
+            key,
+            made_ms,
+            served: 0,
+            highest: 0,
+            seen: 0,
+        });
         if used.owner == *owner { used.mark(seq) } else { Err(PrekeyRefusal::Unknown) }
     }
 
-    /// Marks a request for a prekey as seen: those are sealed to the long-term key, and would otherwise be answered
-    /// as often as somebody repeats a recording. Call only after everything about it was verified.
+    /// Marks a request for a prekey as seen: those are sealed to the long-term key, and would
+    /// otherwise be answered as often as somebody repeats a recording. Call only after everything
+    /// about it was verified.
     ///
     /// # Errors
     /// When it was seen before.

@@ -1,5 +1,5 @@
-//! Each attack on the sealed protocol that somebody on the network, or with stolen bytes, could try, and how it is
-//! refused. What is tampered with at random is counted in `fuzz/`.
+//! Each attack on the sealed protocol that somebody on the network, or with stolen bytes, could
+//! try, and how it is refused. What is tampered with at random is counted in `fuzz/`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -35,16 +35,28 @@ fn a_recording_of_all_bytes_holds_no_story_text_and_opens_nothing() {
     assert_eq!(phone.sync(), (0, 645));
     phone.app("UPDATE actor SET notes = 'a very secret plot twist' WHERE id = 1");
     assert_eq!(phone.sync(), (1, 0));
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM actor WHERE notes = 'a very secret plot twist'"), 1);
+    assert_eq!(
+        desktop.value::<i64>("SELECT count(*) FROM actor WHERE notes = 'a very secret plot twist'"),
+        1
+    );
 
     let (wire, requests) = (recorder.wire(), recorder.requests());
     assert!(wire.len() > 20_000, "the sync did not pass through the recorder");
-    let mut texts: Vec<String> = vec!["secret plot".into(), "first_name".into(), "sync_uuid".into(), "entity_type".into(), "litography".into()];
+    let mut texts: Vec<String> = vec![
+        "secret plot".into(),
+        "first_name".into(),
+        "sync_uuid".into(),
+        "entity_type".into(),
+        "litography".into(),
+    ];
     for line in canonical(&desktop.database, false) {
         texts.extend(line.split('"').filter(|part| part.len() >= 12).map(str::to_owned));
     }
     for text in &texts {
-        assert!(!wire.windows(text.len()).any(|window| window == text.as_bytes()), "{text:?} crossed the wire in the clear");
+        assert!(
+            !wire.windows(text.len()).any(|window| window == text.as_bytes()),
+            "{text:?} crossed the wire in the clear"
+        );
     }
 
     // Every recorded request again: nothing changes.
@@ -55,15 +67,20 @@ fn a_recording_of_all_bytes_holds_no_story_text_and_opens_nothing() {
         let (status, _) = exchange(&address, &closing(request));
         assert!(matches!(status, 401 | 409), "a replayed request was answered with {status}");
     }
-    // A flipped bit anywhere in the body of the push: refused, and nothing changes. The prekey is alive.
-    let push = requests.iter().rfind(|request| request.starts_with(b"POST /api/sync/push")).unwrap();
+    // A flipped bit anywhere in the body of the push: refused, and nothing changes. The prekey is
+    // alive.
+    let push =
+        requests.iter().rfind(|request| request.starts_with(b"POST /api/sync/push")).unwrap();
     let body = push.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     for position in (body..push.len()).step_by(((push.len() - body) / 60).max(1)) {
         let mut flipped = closing(push);
         let shift = flipped.len() - push.len();
         flipped[position + shift] ^= 1;
         let (status, _) = exchange(&address, &flipped);
-        assert!(matches!(status, 401 | 409), "a byte flipped at {position} was answered with {status}");
+        assert!(
+            matches!(status, 401 | 409),
+            "a byte flipped at {position} was answered with {status}"
+        );
     }
     assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_change"), changes);
     assert_eq!(canonical(&desktop.database, true), before);
@@ -103,7 +120,8 @@ fn the_same_bytes_are_taken_once_also_after_a_restart() {
     let (mut desktop, phone) = paired();
     let client = Handmade::of(&phone, &desktop);
     let prekey = client.prekey();
-    let Request { bytes, awaited } = client.request("POST", "/api/sync/push", &push_of("Replayed"), 1, prekey);
+    let Request { bytes, awaited } =
+        client.request("POST", "/api/sync/push", &push_of("Replayed"), 1, prekey);
     let (status, answer) = client.send(&bytes);
     assert_eq!(status, 200);
     assert!(awaited.open(status, &answer).is_ok());
@@ -122,11 +140,21 @@ fn a_forged_sequence_number_burns_nothing() {
     let client = Handmade::of(&phone, &desktop);
     let prekey = client.prekey();
     // Whoever saw the token and the kid on the wire, but has no keys.
-    let (sealed, _) = client.seal("POST", "/api/sync/push", &push_of("Forged"), prekey.kid, 1 << 63, &prekey.key);
-    for garbage in [vec![0; 200], b"SSY1".to_vec(), sealed[..100].to_vec(), [&sealed[..60], &[7; 300]].concat()] {
+    let (sealed, _) =
+        client.seal("POST", "/api/sync/push", &push_of("Forged"), prekey.kid, 1 << 63, &prekey.key);
+    for garbage in [
+        vec![0; 200],
+        b"SSY1".to_vec(),
+        sealed[..100].to_vec(),
+        [&sealed[..60], &[7; 300]].concat(),
+    ] {
         assert_eq!(client.send(&client.http("POST", "/api/sync/push", &garbage)).0, 401);
     }
-    assert_eq!(client.push_actor("Honest", 1, prekey).0, 200, "the honest next number is still free");
+    assert_eq!(
+        client.push_actor("Honest", 1, prekey).0,
+        200,
+        "the honest next number is still free"
+    );
     assert_eq!(client.push_actor("Honest again", 2, prekey).0, 200);
     assert_eq!((actors(&desktop, "Forged"), actors(&desktop, "Honest")), (0, 1));
 }
@@ -136,11 +164,14 @@ fn a_request_is_for_one_method_path_query_key_and_number_alone() {
     let (desktop, phone) = paired();
     let client = Handmade::of(&phone, &desktop);
     let (prekey, other) = (client.prekey(), client.prekey());
-    let (sealed, _) = client.seal("POST", "/api/sync/push", &push_of("Elsewhere"), prekey.kid, 1, &prekey.key);
+    let (sealed, _) =
+        client.seal("POST", "/api/sync/push", &push_of("Elsewhere"), prekey.kid, 1, &prekey.key);
     for target in ["/api/sync/pull", "/api/sync/push?", "/api/sync/push?x=1", "/api/sync/resolve"] {
         assert_eq!(client.send(&client.http("POST", target, &sealed)).0, 401, "{target}");
     }
-    for (method, target) in [("GET", "/api/sync/status"), ("GET", "/api/devices"), ("DELETE", "/api/devices/x")] {
+    for (method, target) in
+        [("GET", "/api/sync/status"), ("GET", "/api/devices"), ("DELETE", "/api/devices/x")]
+    {
         assert_eq!(client.send(&client.http(method, target, &sealed)).0, 401, "{method} {target}");
     }
     let with = |place: usize, bytes: &[u8]| {
@@ -154,7 +185,11 @@ fn a_request_is_for_one_method_path_query_key_and_number_alone() {
     assert_eq!(with(4, &[2]), 401, "a response's kind");
     assert_eq!(with(5, &[2]), 401, "another suite");
     assert_eq!(with(7, &[1]), 401, "a flag");
-    assert_eq!(client.send(&client.http("POST", "/api/sync/push", &sealed)).0, 200, "it was right all the time");
+    assert_eq!(
+        client.send(&client.http("POST", "/api/sync/push", &sealed)).0,
+        200,
+        "it was right all the time"
+    );
 }
 
 #[test]
@@ -164,10 +199,16 @@ fn a_request_of_one_device_opens_in_the_name_of_no_other() {
     other.run_json(&["pair", "join", &desktop.qr()]);
     let (client, stranger) = (Handmade::of(&phone, &desktop), Handmade::of(&other, &desktop));
     let prekey = client.prekey();
-    let (sealed, _) = client.seal("POST", "/api/sync/push", &push_of("Borrowed"), prekey.kid, 1, &prekey.key);
-    assert_eq!(stranger.send(&stranger.http("POST", "/api/sync/push", &sealed)).0, 409, "a prekey belongs to one device");
+    let (sealed, _) =
+        client.seal("POST", "/api/sync/push", &push_of("Borrowed"), prekey.kid, 1, &prekey.key);
+    assert_eq!(
+        stranger.send(&stranger.http("POST", "/api/sync/push", &sealed)).0,
+        409,
+        "a prekey belongs to one device"
+    );
     let own = stranger.prekey();
-    let (sealed, _) = client.seal("POST", "/api/sync/push", &push_of("Borrowed"), own.kid, 1, &own.key);
+    let (sealed, _) =
+        client.seal("POST", "/api/sync/push", &push_of("Borrowed"), own.kid, 1, &own.key);
     assert_eq!(stranger.send(&stranger.http("POST", "/api/sync/push", &sealed)).0, 401);
     assert_eq!(actors(&desktop, "Borrowed"), 0);
 }
@@ -176,10 +217,16 @@ fn a_request_of_one_device_opens_in_the_name_of_no_other() {
 fn a_stolen_token_opens_nothing() {
     let (desktop, phone) = paired();
     let client = Handmade::of(&phone, &desktop);
-    let thief = Handmade { identity: Identity::generate(&mut system_rng()), ..Handmade::of(&phone, &desktop) };
+    let thief = Handmade {
+        identity: Identity::generate(&mut system_rng()),
+        ..Handmade::of(&phone, &desktop)
+    };
     let thief = Handmade {
         device: storysync::store::trust::TrustedDevice {
-            pair: Some(envelope::PairSecret { secret: storysync::trust::identity::Secret::random(&mut system_rng()), epoch: 1 }),
+            pair: Some(envelope::PairSecret {
+                secret: storysync::trust::identity::Secret::random(&mut system_rng()),
+                epoch: 1,
+            }),
             ..thief.device.clone()
         },
         ..thief
@@ -196,9 +243,18 @@ fn a_stolen_token_opens_nothing() {
         ("DELETE", format!("/api/devices/{phone_id}")),
     ] {
         let prekey = client.prekey();
-        assert_eq!(thief.send(&thief.http(method, &target, b"")).0, 401, "{method} {target} with nothing");
-        let (sealed, _) = thief.seal(method, &target, &push_of("Thief"), prekey.kid, 1, &prekey.key);
-        assert_eq!(thief.send(&thief.http(method, &target, &sealed)).0, 401, "{method} {target} with keys of its own");
+        assert_eq!(
+            thief.send(&thief.http(method, &target, b"")).0,
+            401,
+            "{method} {target} with nothing"
+        );
+        let (sealed, _) =
+            thief.seal(method, &target, &push_of("Thief"), prekey.kid, 1, &prekey.key);
+        assert_eq!(
+            thief.send(&thief.http(method, &target, &sealed)).0,
+            401,
+            "{method} {target} with keys of its own"
+        );
     }
     assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_change"), before);
     assert_eq!(phone.sync(), (0, 0), "the owner goes on");
@@ -206,15 +262,31 @@ fn a_stolen_token_opens_nothing() {
 
 #[test]
 fn who_holds_all_keys_of_the_desktop_still_can_not_speak_as_the_phone() {
-    // Key-compromise impersonation: identity, pair secret and prekey of the server are known, and a request was captured.
-    let (server, client, thief) =
-        (Identity::from_secrets(&[1; 32], &[2; 32]), Identity::from_secrets(&[3; 32], &[4; 32]), Identity::from_secrets(&[5; 32], &[6; 32]));
-    let pair = envelope::PairSecret { secret: storysync::trust::identity::Secret::from_bytes([9; 32]), epoch: 1 };
+    // Key-compromise impersonation: identity, pair secret and prekey of the server are known, and a
+    // request was captured.
+    let (server, client, thief) = (
+        Identity::from_secrets(&[1; 32], &[2; 32]),
+        Identity::from_secrets(&[3; 32], &[4; 32]),
+        Identity::from_secrets(&[5; 32], &[6; 32]),
+    );
+    let pair = envelope::PairSecret {
+        secret: storysync::trust::identity::Secret::from_bytes([9; 32]),
+        epoch: 1,
+    };
     let prekey = AgreementKey::from_bytes([7; 32]);
     let recipient = prekey.public();
     let (client_key, server_key) = (client.public_key(), server.public_key());
-    let route = Route { method: "POST", target: "/api/sync/push", client: &client_key, server: &server_key };
-    let seal = |by: &Identity, body: &[u8]| envelope::seal_request(route, &pair, &recipient, 1, 1, 0, body, by, &mut system_rng()).unwrap().0;
+    let route = Route {
+        method: "POST",
+        target: "/api/sync/push",
+        client: &client_key,
+        server: &server_key,
+    };
+    let seal = |by: &Identity, body: &[u8]| {
+        envelope::seal_request(route, &pair, &recipient, 1, 1, 0, body, by, &mut system_rng())
+            .unwrap()
+            .0
+    };
     assert!(envelope::open_request(route, &pair, &prekey, &seal(&client, b"honest")).is_ok());
     // Everything is right, but the signature is made with another key.
     assert!(envelope::open_request(route, &pair, &prekey, &seal(&thief, b"forged")).is_err());
@@ -235,9 +307,11 @@ fn what_was_recorded_stays_closed_when_all_keys_leak_later() {
     phone.stop();
 
     // Now the thief has both data directories.
-    let keys = |node: &TestNode| key_file::load_or_create(&node.data_dir(), &mut system_rng()).unwrap();
+    let keys =
+        |node: &TestNode| key_file::load_or_create(&node.data_dir(), &mut system_rng()).unwrap();
     let (server, client) = (keys(&desktop), keys(&phone));
-    let pair = TrustStore::open(&desktop.data_dir()).unwrap().devices().unwrap()[0].pair.clone().unwrap();
+    let pair =
+        TrustStore::open(&desktop.data_dir()).unwrap().devices().unwrap()[0].pair.clone().unwrap();
     let (client_key, server_key) = (client.public_key(), server.public_key());
     let scalar = |identity: &Identity| AgreementKey::from_bytes(*identity.to_secrets().1.expose());
     let (mut tried, mut opened_status) = (0, 0);
@@ -247,11 +321,17 @@ fn what_was_recorded_stays_closed_when_all_keys_leak_later() {
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
         let sealed = match head.lines().find_map(|line| line.strip_prefix("x-storysync-sealed: ")) {
-            Some(text) => base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text.trim()).unwrap(),
+            Some(text) => base64::Engine::decode(
+                &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+                text.trim(),
+            )
+            .unwrap(),
             None => request[end + 4..].to_vec(),
         };
         let route = Route { method, target, client: &client_key, server: &server_key };
-        let opens = [&server, &client].iter().any(|identity| envelope::open_request(route, &pair, &scalar(identity), &sealed).is_ok());
+        let opens = [&server, &client].iter().any(|identity| {
+            envelope::open_request(route, &pair, &scalar(identity), &sealed).is_ok()
+        });
         if target == "/api/sync/status" {
             // Sealed to the long-term key; it says nothing but "give me a prekey".
             opened_status += usize::from(opens);
@@ -260,7 +340,11 @@ fn what_was_recorded_stays_closed_when_all_keys_leak_later() {
             tried += 1;
         }
     }
-    assert!(tried >= 4 && opened_status >= 1, "{tried} requests, {opened_status} status calls: the check itself must be able to open something");
+    assert!(
+        tried >= 4 && opened_status >= 1,
+        "{tried} requests, {opened_status} status calls: the check itself must be able to open \
+            something"
+    );
 }
 
 #[test]
@@ -282,10 +366,21 @@ fn an_answer_in_plain_text_is_an_error_and_unpairs_nobody() {
                     break;
                 }
                 hearing.lock().unwrap().extend_from_slice(&buffer[..read]);
-                let status = if hearing.lock().unwrap().len() % 2 == 0 { "200 OK" } else { "401 Unauthorized" };
+                let status = if hearing.lock().unwrap().len() % 2 == 0 {
+                    "200 OK"
+                } else {
+                    "401 Unauthorized"
+                };
                 let body = r#"{"kid":"1","prekey":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","changes":[],"cursor":"","has_more":false}"#;
                 drop(
-                    client.write_all(format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()),
+                    client.write_all(
+                        format!(
+                            "HTTP/1.1 {status}\r\ncontent-type: \
+                        application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                            body.len()
+                        )
+                        .as_bytes(),
+                    ),
                 );
             }
         }
@@ -299,7 +394,10 @@ fn an_answer_in_plain_text_is_an_error_and_unpairs_nobody() {
         assert!(error.contains("not from") || error.contains("does not accept"), "{error}");
     }
     let heard = heard.lock().unwrap();
-    assert!(!heard.is_empty() && !String::from_utf8_lossy(&heard).contains("for the desktop"), "nothing was sent unsealed");
+    assert!(
+        !heard.is_empty() && !String::from_utf8_lossy(&heard).contains("for the desktop"),
+        "nothing was sent unsealed"
+    );
     assert_eq!(phone.run_json(&["devices"])["devices"][0]["is_active"], true, "still paired");
 }
 
@@ -309,8 +407,22 @@ fn no_secret_ever_issued_and_no_story_text_stands_in_any_log() {
     let mut phone = TestNode::empty();
     let log = desktop.folder.path().join("node.log");
     let ready = {
-        let mut command = desktop.command(&["serve", "--host", "127.0.0.1", "--port", "0", "--admin-port", "0", "--pairing-approval", "none"]);
-        command.env("STORYSYNC_LOG", "trace").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+        let mut command = desktop.command(&[
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+            "--pairing-approval",
+            "none",
+        ]);
+        command
+            .env("STORYSYNC_LOG", "trace")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap());
         let mut child = command.spawn().unwrap();
         let ready = ready_line(&mut child);
         desktop.serving = Some(child);
@@ -319,7 +431,12 @@ fn no_secret_ever_issued_and_no_story_text_stands_in_any_log() {
     desktop.port = ready["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
     let mut logs = String::new();
     let mut run = |node: &TestNode, arguments: &[&str]| {
-        let output = node.command(arguments).env("STORYSYNC_LOG", "trace").stdin(Stdio::null()).output().unwrap();
+        let output = node
+            .command(arguments)
+            .env("STORYSYNC_LOG", "trace")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         logs.push_str(&String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -328,7 +445,10 @@ fn no_secret_ever_issued_and_no_story_text_stands_in_any_log() {
     run(&phone, &["pair", "join", &qr]);
     run(&phone, &["sync"]);
     phone.app("UPDATE actor SET notes = 'a twist nobody may read', title = 'Queen' WHERE id = 1");
-    desktop.app("UPDATE actor SET title = 'Empress' WHERE sync_uuid = (SELECT sync_uuid FROM actor LIMIT 1)");
+    desktop.app(
+        "UPDATE actor SET title = 'Empress' WHERE sync_uuid = (SELECT sync_uuid FROM actor \
+        LIMIT 1)",
+    );
     run(&phone, &["sync"]);
     run(&phone, &["conflicts"]);
     // Failures are logged, too.
@@ -336,23 +456,43 @@ fn no_secret_ever_issued_and_no_story_text_stands_in_any_log() {
     let prekey = client.prekey();
     client.push_actor("Logged", 1, prekey);
     client.send(&client.http("POST", "/api/sync/push", b"a body nobody can open"));
-    client.ask(client.request("POST", "/api/sync/push", br#"{"changes":[{"entity_type":"actor","sync_uuid":"x","automerge":["AAAA"]}]}"#, 2, prekey));
-    client.ask(client.request("POST", "/api/sync/push", b"{ a broken body with story text", 3, prekey));
+    client.ask(client.request(
+        "POST",
+        "/api/sync/push",
+        br#"{"changes":[{"entity_type":"actor","sync_uuid":"x","automerge":["AAAA"]}]}"#,
+        2,
+        prekey,
+    ));
+    client.ask(client.request(
+        "POST",
+        "/api/sync/push",
+        b"{ a broken body with story text",
+        3,
+        prekey,
+    ));
     exchange(
         &format!("127.0.0.1:{}", desktop.port),
-        b"POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\nconnection: close\r\n\r\nlet me in",
+        b"POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\nconnection: \
+            close\r\n\r\nlet me in",
     );
     let (_, token) = admin(&desktop);
-    run(&desktop, &["devices", "revoke", phone.run_json(&["status"])["device_id"].as_str().unwrap()]);
+    run(
+        &desktop,
+        &["devices", "revoke", phone.run_json(&["status"])["device_id"].as_str().unwrap()],
+    );
     run(&phone, &["sync"]);
     desktop.stop();
     phone.stop();
     logs.push_str(&std::fs::read_to_string(&log).unwrap());
     assert!(logs.len() > 1_000, "nothing was logged: the test proves nothing");
 
-    let mut secrets = vec![token, serde_json::from_str::<Value>(&qr).unwrap()["token"].as_str().unwrap().to_owned()];
+    let mut secrets = vec![
+        token,
+        serde_json::from_str::<Value>(&qr).unwrap()["token"].as_str().unwrap().to_owned(),
+    ];
     for (node, peer) in [(&desktop, &phone), (&phone, &desktop)] {
-        let (seed, scalar) = key_file::load_or_create(&node.data_dir(), &mut system_rng()).unwrap().to_secrets();
+        let (seed, scalar) =
+            key_file::load_or_create(&node.data_dir(), &mut system_rng()).unwrap().to_secrets();
         secrets.extend([to_base64url(seed.expose()), to_base64url(scalar.expose())]);
         secrets.push(format!("{:?}", seed.expose()));
         let _ = peer;
@@ -363,7 +503,9 @@ fn no_secret_ever_issued_and_no_story_text_stands_in_any_log() {
         secrets.push(secret.expose().iter().map(|byte| format!("{byte:02x}")).collect());
         secrets.push(format!("{:?}", secret.expose()));
     }
-    for text in ["a twist nobody", "Queen", "Empress", "Logged", "story text", "let me in", "a body nobody"] {
+    for text in
+        ["a twist nobody", "Queen", "Empress", "Logged", "story text", "let me in", "a body nobody"]
+    {
         secrets.push(text.to_owned());
     }
     for secret in &secrets {

@@ -1,5 +1,5 @@
-//! The scripts of `fuzz/src/convergence_sqlite.rs`, from seeds. `STORYSYNC_SCRIPTS=n` plays more of them,
-//! `STORYSYNC_SEED=n` replays one, `STORYSYNC_KEEP=folder` keeps the files of one that fails.
+//! The scripts of `fuzz/src/convergence_sqlite.rs`, from seeds. `STORYSYNC_SCRIPTS=n` plays more of
+//! them, `STORYSYNC_SEED=n` replays one, `STORYSYNC_KEEP=folder` keeps the files of one that fails.
 
 use crate::choices::Choices;
 use crate::convergence_sqlite::play;

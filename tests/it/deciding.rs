@@ -1,4 +1,5 @@
-//! Deciding through every interface: the command line, HTTP on loopback, and sealed HTTP from a paired phone.
+//! Deciding through every interface: the command line, HTTP on loopback, and sealed HTTP from a
+//! paired phone.
 
 use serde_json::{Value, json};
 use storysync::net::client;
@@ -16,7 +17,13 @@ fn sealed_post(node: &TestNode, target: &str, body: &Value) -> Result<Value, Str
     let trust = TrustStore::open(&node.data_dir()).unwrap();
     let device = trust.devices().unwrap().remove(0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = runtime.block_on(client::post(&identity, &trust, &device, target, body.to_string().as_bytes()));
+    let answer = runtime.block_on(client::post(
+        &identity,
+        &trust,
+        &device,
+        target,
+        body.to_string().as_bytes(),
+    ));
     answer.map(|bytes| serde_json::from_slice(&bytes).unwrap()).map_err(|error| error.to_string())
 }
 
@@ -37,16 +44,35 @@ fn open(node: &TestNode) -> Vec<Value> {
 fn a_phone_decides_a_clash_over_the_sealed_lan() {
     let (desktop, phone, uuid) = clashing();
     let id = open(&desktop)[0]["id"].clone();
-    assert!(sealed_post(&phone, "/api/sync/resolve", &json!({ "id": id })).unwrap_err().contains("take"));
-    assert!(sealed_post(&phone, "/api/sync/resolve", &json!({ "id": "0000", "take": "mine" })).unwrap_err().contains("no open clash"));
-    assert_eq!(sealed_post(&phone, "/api/sync/resolve", &json!({ "id": id, "take": "mine" })).unwrap()["resolved"], 1);
-    assert_eq!(desktop.value::<String>("SELECT title FROM actor WHERE id = 1"), "Empress", "mine is the phone's");
+    assert!(
+        sealed_post(&phone, "/api/sync/resolve", &json!({ "id": id }))
+            .unwrap_err()
+            .contains("take")
+    );
+    assert!(
+        sealed_post(&phone, "/api/sync/resolve", &json!({ "id": "0000", "take": "mine" }))
+            .unwrap_err()
+            .contains("no open clash")
+    );
+    assert_eq!(
+        sealed_post(&phone, "/api/sync/resolve", &json!({ "id": id, "take": "mine" })).unwrap()["resolved"],
+        1
+    );
+    assert_eq!(
+        desktop.value::<String>("SELECT title FROM actor WHERE id = 1"),
+        "Empress",
+        "mine is the phone's"
+    );
     phone.sync();
     assert!(open(&desktop).is_empty() && open(&phone).is_empty());
     assert_same_content(&desktop.database, &phone.database, true);
     let phone_id = phone.run_json(&["status"])["device_id"].clone();
     let history = desktop.run_json(&["history", "actor", &uuid]);
-    assert_eq!(history["history"].as_array().unwrap().last().unwrap()["device"], phone_id, "decided by the phone");
+    assert_eq!(
+        history["history"].as_array().unwrap().last().unwrap()["device"],
+        phone_id,
+        "decided by the phone"
+    );
     assert_eq!(desktop.run_json(&["conflicts", "--ended"])["ended"][0]["ended_by"], phone_id);
 }
 
@@ -61,22 +87,53 @@ fn the_loopback_listener_lists_decides_tells_history_and_undoes() {
     let target = format!("/api/conflicts/{id}/resolve");
     assert_eq!(http_post(&address, &target, "wrong", &json!({ "take": "mine" })).0, 401);
     assert_eq!(http_post(&address, &target, &token, &json!({ "take": "sideways" })).0, 422);
-    assert_eq!(http_post(&address, &target, &token, &json!({ "fields": { "nonsense": 1 } })).0, 422);
-    assert_eq!(http_post(&address, &target, &token, &json!({ "fields": { "title": "Both" } })), (200, json!({ "resolved": 1 })));
-    assert_eq!(http_post(&address, &target, &token, &json!({ "take": "mine" })).0, 404, "deciding twice");
+    assert_eq!(
+        http_post(&address, &target, &token, &json!({ "fields": { "nonsense": 1 } })).0,
+        422
+    );
+    assert_eq!(
+        http_post(&address, &target, &token, &json!({ "fields": { "title": "Both" } })),
+        (200, json!({ "resolved": 1 }))
+    );
+    assert_eq!(
+        http_post(&address, &target, &token, &json!({ "take": "mine" })).0,
+        404,
+        "deciding twice"
+    );
     phone.sync();
     assert!(open(&phone).is_empty());
     let (status, body) = http_get(&address, &format!("/api/history/actor/{uuid}"), &token);
     let history: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, history["history"].as_array().unwrap().len()), (200, 4));
-    let (status, undone) = http_post(&address, "/api/undo", &token, &json!({ "entity_type": "actor", "sync_uuid": uuid }));
+    let (status, undone) = http_post(
+        &address,
+        "/api/undo",
+        &token,
+        &json!({ "entity_type": "actor", "sync_uuid": uuid }),
+    );
     assert_eq!((status, undone["undone"][0]["fields"][0]["old"].as_str()), (200, Some("Both")));
-    assert_eq!(http_post(&address, "/api/undo", &token, &json!({ "entity_type": "actor", "sync_uuid": "nobody" })).0, 404);
+    assert_eq!(
+        http_post(
+            &address,
+            "/api/undo",
+            &token,
+            &json!({ "entity_type": "actor", "sync_uuid": "nobody" })
+        )
+        .0,
+        404
+    );
     assert_eq!(http_post(&address, "/api/undo", &token, &json!({ "device": "x" })).0, 422);
-    assert_eq!(http_post(&address, "/api/conflicts/resolve", &token, &json!({ "all": "theirs" })), (200, json!({ "resolved": 0, "left": [] })));
+    assert_eq!(
+        http_post(&address, "/api/conflicts/resolve", &token, &json!({ "all": "theirs" })),
+        (200, json!({ "resolved": 0, "left": [] }))
+    );
     let (status, refused) = exchange(
         &address,
-        format!("POST /api/undo HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{{").as_bytes(),
+        format!(
+            "POST /api/undo HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer \
+            {token}\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{{"
+        )
+        .as_bytes(),
     );
     assert!(status == 422 && String::from_utf8_lossy(&refused).contains("\"detail\""), "{status}");
 }
@@ -100,7 +157,10 @@ fn three_devices_in_a_chain_see_a_clash_and_its_end() {
     }
     for node in [&desktop, &phone, &laptop] {
         let clashes = open(node);
-        assert_eq!((clashes.len(), clashes[0]["fields"][0]["values"].as_array().unwrap().len()), (1, 2));
+        assert_eq!(
+            (clashes.len(), clashes[0]["fields"][0]["values"].as_array().unwrap().len()),
+            (1, 2)
+        );
     }
     let id = open(&phone)[0]["id"].as_str().unwrap().to_owned();
     phone.run_json(&["conflicts", "resolve", &id, "--field", "title=by both"]);
@@ -109,7 +169,10 @@ fn three_devices_in_a_chain_see_a_clash_and_its_end() {
     }
     for node in [&desktop, &phone, &laptop] {
         assert!(open(node).is_empty());
-        assert_eq!(node.value::<String>(&format!("SELECT title FROM actor WHERE sync_uuid = '{uuid}'")), "by both");
+        assert_eq!(
+            node.value::<String>(&format!("SELECT title FROM actor WHERE sync_uuid = '{uuid}'")),
+            "by both"
+        );
     }
     assert_same_content(&desktop.database, &laptop.database, true);
 }
@@ -120,18 +183,31 @@ fn history_and_undo_work_from_the_command_line() {
     let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
     let title: String = desktop.value("SELECT title FROM actor WHERE id = 1");
     let since = storysync::net::node_state::now().to_rfc3339();
-    phone.app(&format!("UPDATE actor SET title = 'Typo' WHERE sync_uuid = '{uuid}'; DELETE FROM object_ WHERE id = 3"));
+    phone.app(&format!(
+        "UPDATE actor SET title = 'Typo' WHERE sync_uuid = '{uuid}'; DELETE FROM \
+        object_ WHERE id = 3"
+    ));
     phone.sync();
     let text = String::from_utf8(desktop.run(&["history", "actor", &uuid]).stdout).unwrap();
     assert!(text.contains("existed by before syncing") && text.contains("\"Typo\""), "{text}");
     let phone_id = phone.run_json(&["status"])["device_id"].as_str().unwrap().to_owned();
     let shown = desktop.run_json(&["undo", "--device", &phone_id, "--since", &since]);
     assert_eq!((shown["undone"].as_array().unwrap().len(), &shown["done"]), (2, &json!(false)));
-    assert_eq!(desktop.value::<String>("SELECT title FROM actor WHERE id = 1"), "Typo", "only shown");
-    assert_eq!(desktop.run_json(&["undo", "--device", &phone_id, "--since", &since, "--yes"])["done"], true);
+    assert_eq!(
+        desktop.value::<String>("SELECT title FROM actor WHERE id = 1"),
+        "Typo",
+        "only shown"
+    );
+    assert_eq!(
+        desktop.run_json(&["undo", "--device", &phone_id, "--since", &since, "--yes"])["done"],
+        true
+    );
     phone.sync();
     for node in [&desktop, &phone] {
-        assert_eq!(node.value::<String>(&format!("SELECT title FROM actor WHERE sync_uuid = '{uuid}'")), title);
+        assert_eq!(
+            node.value::<String>(&format!("SELECT title FROM actor WHERE sync_uuid = '{uuid}'")),
+            title
+        );
         assert_eq!(node.value::<i64>("SELECT count(*) FROM object_"), 10);
     }
     // Undoing the undoing, change by change.
@@ -139,7 +215,10 @@ fn history_and_undo_work_from_the_command_line() {
     assert_eq!(desktop.value::<String>("SELECT title FROM actor WHERE id = 1"), "Typo");
     assert!(desktop.fails(&["undo", "actor", "nobody"]).contains("no row of table actor"));
     let wrong = desktop.run(&["undo", "--device", &phone_id, "--since", "yesterday"]);
-    assert!(wrong.status.code() == Some(2) && String::from_utf8_lossy(&wrong.stderr).contains("2026-01-31T12:00:00Z"));
+    assert!(
+        wrong.status.code() == Some(2)
+            && String::from_utf8_lossy(&wrong.stderr).contains("2026-01-31T12:00:00Z")
+    );
     assert!(desktop.fails(&["history", "actor", "nobody"]).contains("no row of table actor"));
     assert_eq!(desktop.run(&["undo", "--device", &phone_id]).status.code(), Some(2));
 }
@@ -147,8 +226,14 @@ fn history_and_undo_work_from_the_command_line() {
 #[test]
 fn a_braked_deletion_is_listed_and_approved_from_the_command_line_and_over_http() {
     let (desktop, phone) = paired();
-    let rows: String =
-        (0..300).map(|number| format!("INSERT INTO faction (name, setting_id, sync_uuid, version) VALUES ('f{number}', 1, 'f{number}', 1);")).collect();
+    let rows: String = (0..300)
+        .map(|number| {
+            format!(
+                "INSERT INTO faction (name, setting_id, sync_uuid, version) \
+            VALUES ('f{number}', 1, 'f{number}', 1);"
+            )
+        })
+        .collect();
     desktop.app(&rows);
     phone.sync();
     phone.app("DELETE FROM faction WHERE name LIKE 'f%' AND sync_uuid LIKE 'f%'");
@@ -170,8 +255,15 @@ fn a_braked_deletion_is_listed_and_approved_from_the_command_line_and_over_http(
 fn a_phone_without_automerge_pushes_rows_over_the_sealed_lan() {
     let (desktop, phone) = paired();
     let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
-    let page = sealed_post(&phone, "/api/sync/pull", &json!({ "entity_types": ["actor"] })).unwrap();
-    let mut row = page["changes"].as_array().unwrap().iter().find(|row| row["sync_uuid"] == uuid.as_str()).unwrap().clone();
+    let page =
+        sealed_post(&phone, "/api/sync/pull", &json!({ "entity_types": ["actor"] })).unwrap();
+    let mut row = page["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["sync_uuid"] == uuid.as_str())
+        .unwrap()
+        .clone();
     desktop.app("UPDATE actor SET title = 'Empress', job = 'ruler' WHERE id = 1");
     row.as_object_mut().unwrap().remove("automerge");
     row["data"]["title"] = "Queen".into();
@@ -183,10 +275,18 @@ fn a_phone_without_automerge_pushes_rows_over_the_sealed_lan() {
     assert_eq!((&reply["accepted"], &reply["rejected"]), (&json!(1), &json!(0)), "{reply}");
     let clash = &reply["conflicts"][0];
     assert_eq!(
-        (&clash["mobile_data"]["title"], &clash["desktop_data"]["title"], &clash["fields"][0]["name"]),
+        (
+            &clash["mobile_data"]["title"],
+            &clash["desktop_data"]["title"],
+            &clash["fields"][0]["name"]
+        ),
         (&json!("Queen"), &json!("Empress"), &json!("title"))
     );
-    assert_eq!(desktop.value::<String>("SELECT job FROM actor WHERE id = 1"), "ruler", "what the phone did not touch is no edit of its");
+    assert_eq!(
+        desktop.value::<String>("SELECT job FROM actor WHERE id = 1"),
+        "ruler",
+        "what the phone did not touch is no edit of its"
+    );
     assert_eq!(open(&desktop).len(), 1);
     assert_eq!(fixtures::ROWS_IN_ALL, 645);
 }

@@ -1,4 +1,5 @@
-//! A stranger on the network between two nodes: forwards, records, spoils and replays what they say.
+//! A stranger on the network between two nodes: forwards, records, spoils and replays what they
+//! say.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -36,9 +37,18 @@ impl Recorder {
                     recorded.requests.len() - 1
                 };
                 let (shared_up, shared_down) = (Arc::clone(&shared), Arc::clone(&shared));
-                let (client_up, server_up) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || forward(client_up, server_up, |bytes| shared_up.lock().unwrap().requests[index].extend_from_slice(bytes)));
-                std::thread::spawn(move || forward(server, client, |bytes| shared_down.lock().unwrap().answers[index].extend_from_slice(bytes)));
+                let (client_up, server_up) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    forward(client_up, server_up, |bytes| {
+                        shared_up.lock().unwrap().requests[index].extend_from_slice(bytes)
+                    })
+                });
+                std::thread::spawn(move || {
+                    forward(server, client, |bytes| {
+                        shared_down.lock().unwrap().answers[index].extend_from_slice(bytes)
+                    })
+                });
             }
         });
         Self { port, recorded }
@@ -52,7 +62,13 @@ impl Recorder {
 
     /// The HTTP requests clients sent, in the order of their connections.
     pub fn requests(&self) -> Vec<Vec<u8>> {
-        self.recorded.lock().unwrap().requests.iter().flat_map(|stream| requests_in(stream)).collect()
+        self.recorded
+            .lock()
+            .unwrap()
+            .requests
+            .iter()
+            .flat_map(|stream| requests_in(stream))
+            .collect()
     }
 }
 
@@ -76,7 +92,10 @@ fn requests_in(stream: &[u8]) -> Vec<Vec<u8>> {
     let mut rest = stream;
     while let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") {
         let head = String::from_utf8_lossy(&rest[..end]).to_lowercase();
-        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.trim().parse().unwrap());
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.trim().parse().unwrap());
         let all = (end + 4 + length).min(rest.len());
         requests.push(rest[..all].to_vec());
         rest = &rest[all..];
@@ -104,8 +123,8 @@ pub fn spoil(mut from: TcpStream, mut to: TcpStream) {
     }
 }
 
-/// Stands before a server and closes the first connection once it has been silent after an answer, as a server does
-/// with a client that takes its time.
+/// Stands before a server and closes the first connection once it has been silent after an answer,
+/// as a server does with a client that takes its time.
 pub fn close_first_when_silent(server: u16) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

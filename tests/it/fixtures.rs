@@ -1,5 +1,5 @@
-//! Storymaster files of every dialect, made here: 645 rows over all 63 tables, with the hazards of real
-//! ones (dangling references, line ends, emoji, baked-in default times).
+//! Storymaster files of every dialect, made here: 645 rows over all 63 tables, with the hazards of
+//! real ones (dangling references, line ends, emoji, baked-in default times).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,14 @@ pub enum Dialect {
 pub const DIALECTS: [Dialect; 3] = [Dialect::Newer, Dialect::Presync, Dialect::OldScripts];
 
 fn text(table: &str, column: &str, row: usize) -> String {
-    let spice = ["", "\r\nLine two\n\n— em dash", " 👩‍🚀 שלום", " 'quoted' \"double\" \\", " Ḥasan ibn Yūsuf", "\tindented"];
+    let spice = [
+        "",
+        "\r\nLine two\n\n— em dash",
+        " 👩‍🚀 שלום",
+        " 'quoted' \"double\" \\",
+        " Ḥasan ibn Yūsuf",
+        "\tindented",
+    ];
     format!("{table} {column} {row}{}", spice[row % spice.len()])
 }
 
@@ -39,7 +46,9 @@ pub fn make(path: &Path, dialect: Dialect) {
     } else {
         let sync = ["sync_uuid", "created_at", "updated_at", "deleted_at", "version"];
         let lines = SCHEMA.lines().filter(|line| !line.starts_with("CREATE UNIQUE INDEX"));
-        let lines = lines.filter(|line| !sync.iter().any(|column| line.trim_start().starts_with(&format!("{column} "))));
+        let lines = lines.filter(|line| {
+            !sync.iter().any(|column| line.trim_start().starts_with(&format!("{column} ")))
+        });
         connection.execute_batch(&lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
     let schema = Schema::read(&connection, &[]).unwrap();
@@ -55,10 +64,14 @@ pub fn make(path: &Path, dialect: Dialect) {
                 let value = match (&column.role, column.affinity) {
                     (Role::SyncUuid, _) => format!("'{number:08x}-0000-4000-8000-{row:012x}'"),
                     (Role::CreatedAt, _) => format!("'2025-01-{:02} 10:00:00'", row % 28 + 1),
-                    (Role::UpdatedAt, _) => format!("'2025-02-{:02} 10:00:00.123456'", row % 28 + 1),
+                    (Role::UpdatedAt, _) => {
+                        format!("'2025-02-{:02} 10:00:00.123456'", row % 28 + 1)
+                    }
                     (Role::DeletedAt, _) => "NULL".to_owned(),
                     (Role::Version, _) => "1".to_owned(),
-                    (Role::Reference { .. }, _) if !column.not_null && row % 5 == 0 => "NULL".to_owned(),
+                    (Role::Reference { .. }, _) if !column.not_null && row % 5 == 0 => {
+                        "NULL".to_owned()
+                    }
                     // Of a shipped package that was never imported whole.
                     (Role::Reference { .. }, _) if row % 9 == 0 => (900 + row).to_string(),
                     (Role::Reference { .. }, _) => ((row * 7 + position) % 10 + 1).to_string(),
@@ -67,14 +80,23 @@ pub fn make(path: &Path, dialect: Dialect) {
                     _ if column.name == "note_type" => "'why'".to_owned(),
                     _ if column.name == "plot_section_type" => "'Tension Lowers'".to_owned(),
                     (_, Affinity::Text) if !column.not_null && row % 4 == 0 => "NULL".to_owned(),
-                    (_, Affinity::Text) => format!("'{}'", text(name, &column.name, row).replace('\'', "''")),
+                    (_, Affinity::Text) => {
+                        format!("'{}'", text(name, &column.name, row).replace('\'', "''"))
+                    }
                     (_, Affinity::Real) => format!("{}.25", row * 3),
                     _ => (row * 11 % 7).to_string(),
                 };
                 columns.push(storysync::app::quote(&column.name));
                 values.push(value);
             }
-            connection.execute_batch(&format!("INSERT INTO {} ({}) VALUES ({})", storysync::app::quote(name), columns.join(", "), values.join(", "))).unwrap();
+            connection
+                .execute_batch(&format!(
+                    "INSERT INTO {} ({}) VALUES ({})",
+                    storysync::app::quote(name),
+                    columns.join(", "),
+                    values.join(", ")
+                ))
+                .unwrap();
         }
     }
     if dialect == Dialect::OldScripts {
@@ -82,13 +104,22 @@ pub fn make(path: &Path, dialect: Dialect) {
         for name in &names {
             let table = storysync::app::quote(name);
             for column in ["created_at", "updated_at"] {
-                writeln!(sql, "ALTER TABLE {table} ADD COLUMN {column} TIMESTAMP NOT NULL DEFAULT '{BAKED}';").unwrap();
+                writeln!(
+                    sql,
+                    "ALTER TABLE {table} ADD COLUMN {column} TIMESTAMP NOT NULL DEFAULT '{BAKED}';"
+                )
+                .unwrap();
             }
             writeln!(sql, "ALTER TABLE {table} ADD COLUMN deleted_at TIMESTAMP NULL;").unwrap();
-            writeln!(sql, "ALTER TABLE {table} ADD COLUMN version INTEGER NOT NULL DEFAULT 1;").unwrap();
+            writeln!(sql, "ALTER TABLE {table} ADD COLUMN version INTEGER NOT NULL DEFAULT 1;")
+                .unwrap();
             writeln!(sql, "ALTER TABLE {table} ADD COLUMN sync_uuid TEXT;").unwrap();
             for index in ["unique", "again"] {
-                writeln!(sql, "CREATE UNIQUE INDEX \"ix_{name}_sync_uuid_{index}\" ON {table} (sync_uuid);").unwrap();
+                writeln!(
+                    sql,
+                    "CREATE UNIQUE INDEX \"ix_{name}_sync_uuid_{index}\" ON {table} (sync_uuid);"
+                )
+                .unwrap();
             }
         }
         connection.execute_batch(&sql).unwrap();
@@ -103,13 +134,16 @@ pub fn real_files() -> Vec<PathBuf> {
         println!("no real files beside the repository: only those made by the tests are used");
         return Vec::new();
     };
-    let mut files: Vec<PathBuf> =
-        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|extension| extension == "db")).collect();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "db"))
+        .collect();
     files.sort();
     files
 }
 
-/// All files to test with: one of each dialect, and the real ones. The folder holds those made here.
+/// All files to test with: one of each dialect, and the real ones. The folder holds those made
+/// here.
 pub fn all_files() -> (tempfile::TempDir, Vec<PathBuf>) {
     let folder = tempfile::TempDir::new().unwrap();
     let mut files: Vec<PathBuf> = DIALECTS

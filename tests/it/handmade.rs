@@ -1,5 +1,5 @@
-//! A client made by hand: seals what it is told to, with whatever keys it is given, and sends any bytes. What an
-//! attacker has, and what no honest client would do.
+//! A client made by hand: seals what it is told to, with whatever keys it is given, and sends any
+//! bytes. What an attacker has, and what no honest client would do.
 
 use base64::Engine as _;
 use serde_json::Value;
@@ -42,25 +42,63 @@ impl Handmade {
         Self { identity, device, address: format!("127.0.0.1:{}", serving.port) }
     }
 
-    pub fn seal(&self, method: &str, target: &str, body: &[u8], kid: u64, seq: u64, key: &[u8; 32]) -> (Vec<u8>, AwaitedResponse) {
+    pub fn seal(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        kid: u64,
+        seq: u64,
+        key: &[u8; 32],
+    ) -> (Vec<u8>, AwaitedResponse) {
         let client = self.identity.public_key();
         let route = Route { method, target, client: &client, server: &self.device.identity_key };
-        envelope::seal_request(route, self.device.pair.as_ref().unwrap(), key, kid, seq, 0, body, &self.identity, &mut system_rng()).unwrap()
+        envelope::seal_request(
+            route,
+            self.device.pair.as_ref().unwrap(),
+            key,
+            kid,
+            seq,
+            0,
+            body,
+            &self.identity,
+            &mut system_rng(),
+        )
+        .unwrap()
     }
 
     /// Wraps an envelope, or anything, in HTTP.
     pub fn http(&self, method: &str, target: &str, envelope: &[u8]) -> Vec<u8> {
         let token = to_base64url(self.device.token.as_ref().unwrap().expose());
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n", self.address);
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer \
+                {token}\r\nconnection: close\r\n",
+            self.address
+        );
         if method == "POST" {
-            [format!("{head}content-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n\r\n", envelope.len()).as_bytes(), envelope].concat()
+            [
+                format!(
+                    "{head}content-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n\r\n",
+                    envelope.len()
+                )
+                .as_bytes(),
+                envelope,
+            ]
+            .concat()
         } else {
             let sealed = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(envelope);
             format!("{head}{SEALED_HEADER}: {sealed}\r\n\r\n").into_bytes()
         }
     }
 
-    pub fn request(&self, method: &str, target: &str, body: &[u8], seq: u64, prekey: Prekey) -> Request {
+    pub fn request(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        seq: u64,
+        prekey: Prekey,
+    ) -> Request {
         let (envelope, awaited) = self.seal(method, target, body, prekey.kid, seq, &prekey.key);
         Request { bytes: self.http(method, target, &envelope), awaited }
     }
@@ -77,7 +115,8 @@ impl Handmade {
     }
 
     pub fn status(&self) -> Value {
-        let (envelope, awaited) = self.seal("GET", "/api/sync/status", &[], 0, 0, &self.device.static_key);
+        let (envelope, awaited) =
+            self.seal("GET", "/api/sync/status", &[], 0, 0, &self.device.static_key);
         let bytes = self.http("GET", "/api/sync/status", &envelope);
         let (status, answer) = self.ask(Request { bytes, awaited });
         assert_eq!(status, 200);
@@ -86,7 +125,10 @@ impl Handmade {
 
     pub fn prekey(&self) -> Prekey {
         let status = self.status();
-        Prekey { kid: status["kid"].as_str().unwrap().parse().unwrap(), key: from_base64url(status["prekey"].as_str().unwrap()).unwrap() }
+        Prekey {
+            kid: status["kid"].as_str().unwrap().parse().unwrap(),
+            key: from_base64url(status["prekey"].as_str().unwrap()).unwrap(),
+        }
     }
 
     /// One plain row pushed; the answer.

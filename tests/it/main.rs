@@ -1,5 +1,13 @@
-//! One binary for all integration tests: real SQLite files with a foreign writer, real HTTP, real keys.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "tests")]
+//! One binary for all integration tests: real SQLite files with a foreign writer, real HTTP, real
+//! keys.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 #![expect(unreachable_pub, reason = "one binary: nothing is reachable from outside")]
 
 mod attacks;

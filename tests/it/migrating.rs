@@ -12,16 +12,24 @@ use crate::support::*;
 /// Every value of every column of every table, by rowid.
 fn contents(path: &Path) -> BTreeMap<(String, i64, String), Value> {
     let connection = Connection::open(path).unwrap();
-    let mut list = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'").unwrap();
-    let names: Vec<String> = list.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut list = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        .unwrap();
+    let names: Vec<String> =
+        list.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let mut contents = BTreeMap::new();
     for name in names {
-        let Ok(mut select) = connection.prepare(&format!("SELECT rowid, * FROM \"{name}\"")) else { continue };
+        let Ok(mut select) = connection.prepare(&format!("SELECT rowid, * FROM \"{name}\"")) else {
+            continue;
+        };
         let columns: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             for (position, column) in columns.iter().enumerate().skip(1) {
-                contents.insert((name.clone(), row.get(0).unwrap(), column.clone()), row.get(position).unwrap());
+                contents.insert(
+                    (name.clone(), row.get(0).unwrap(), column.clone()),
+                    row.get(position).unwrap(),
+                );
             }
         }
     }
@@ -36,8 +44,13 @@ fn every_dialect_migrates_with_every_value_intact_and_the_second_run_changes_not
         let mut replica = Replica::of_copy(&file, 1);
         let after = contents(&replica.database);
         for (place, value) in &before {
-            let now = after.get(place).unwrap_or_else(|| panic!("{}: {place:?} is gone", file.display()));
-            assert!(now == value || (*value == Value::Null && place.2 == "sync_uuid"), "{}: {place:?} was {value:?}, is {now:?}", file.display());
+            let now =
+                after.get(place).unwrap_or_else(|| panic!("{}: {place:?} is gone", file.display()));
+            assert!(
+                now == value || (*value == Value::Null && place.2 == "sync_uuid"),
+                "{}: {place:?} was {value:?}, is {now:?}",
+                file.display()
+            );
         }
         let count = |contents: &BTreeMap<(String, i64, String), Value>| {
             contents
@@ -55,8 +68,17 @@ fn every_dialect_migrates_with_every_value_intact_and_the_second_run_changes_not
         replica.start();
         assert_eq!(replica.capture(), 0);
         replica.stop();
-        assert_eq!(bytes, std::fs::read(&replica.database).unwrap(), "a second run changed {}", file.display());
-        assert_eq!(std::fs::read_dir(replica.folder.path().join("backups")).unwrap().count(), 1, "a second run made a backup");
+        assert_eq!(
+            bytes,
+            std::fs::read(&replica.database).unwrap(),
+            "a second run changed {}",
+            file.display()
+        );
+        assert_eq!(
+            std::fs::read_dir(replica.folder.path().join("backups")).unwrap().count(),
+            1,
+            "a second run made a backup"
+        );
     }
 }
 
@@ -107,24 +129,41 @@ fn init_makes_the_documented_tables() {
         }
         assert!(table.uuid_is_unique, "{}", table.name());
     }
-    assert_eq!(schema.table("arc_type").unwrap().uniques, vec![vec!["name".to_owned(), "setting_id".to_owned()]]);
+    assert_eq!(
+        schema.table("arc_type").unwrap().uniques,
+        vec![vec!["name".to_owned(), "setting_id".to_owned()]]
+    );
     let references: usize = schema.tables().map(|table| table.references().count()).sum();
     assert_eq!(references, 130, "131 foreign keys in all, one of them between sync tables");
 }
 
 /// Every column, reference and unique constraint of a file's content tables, a sorted line each.
 fn schema_lines(connection: &Connection) -> Vec<String> {
-    let text = |sql: &str| -> Vec<String> { connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect() };
-    let content = "pragma_table_list AS t WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sync%' AND t.name NOT LIKE 'sqlite%'";
+    let text = |sql: &str| -> Vec<String> {
+        connection
+            .prepare(sql)
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+    };
+    let content = "pragma_table_list AS t WHERE t.schema = 'main' AND t.type = 'table' AND t.name \
+        NOT LIKE 'sync%' AND t.name NOT LIKE 'sqlite%'";
     let mut lines = text(&format!(
-        "SELECT t.name || ' column ' || c.name || ' ' || c.type || CASE WHEN c.\"notnull\" THEN ' not-null' ELSE ' null' END || ' default=' || \
-         coalesce(c.dflt_value, '-') || CASE WHEN c.pk THEN ' key' ELSE ' -' END FROM pragma_table_info(t.name) AS c, {content}"
+        "SELECT t.name || ' column ' || c.name || ' ' || c.type || CASE WHEN c.\"notnull\" THEN ' \
+            not-null' ELSE ' null' END || ' default=' || \
+         coalesce(c.dflt_value, '-') || CASE WHEN c.pk THEN ' key' ELSE ' -' END FROM \
+         pragma_table_info(t.name) AS c, {content}"
     ));
     lines.extend(text(&format!(
-        "SELECT t.name || ' reference ' || f.\"from\" || ' ' || f.\"table\" || '.' || f.\"to\" FROM pragma_foreign_key_list(t.name) AS f, {content}"
+        "SELECT t.name || ' reference ' || f.\"from\" || ' ' || f.\"table\" || '.' || f.\"to\" \
+            FROM pragma_foreign_key_list(t.name) AS f, {content}"
     )));
     lines.extend(text(&format!(
-        "SELECT t.name || ' unique ' || (SELECT group_concat(i.name, ',') FROM pragma_index_info(l.name) AS i) FROM pragma_index_list(t.name) AS l, {content} AND l.\"unique\""
+        "SELECT t.name || ' unique ' || (SELECT group_concat(i.name, ',') FROM \
+            pragma_index_info(l.name) AS i) FROM pragma_index_list(t.name) AS l, {content} AND \
+            l.\"unique\""
     )));
     lines.sort();
     lines
@@ -140,14 +179,19 @@ fn init_makes_the_schema_storymaster_documents_to_the_column() {
 #[test]
 fn every_table_of_ours_begins_with_sync_and_every_column_has_a_comment() {
     for folder in ["node", "trust"] {
-        for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder)).unwrap() {
+        for file in
+            std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder))
+                .unwrap()
+        {
             let sql = std::fs::read_to_string(file.unwrap().path()).unwrap();
             // Definitions only: what stands between CREATE TABLE and its closing parenthesis.
             for table in sql.split("CREATE TABLE").skip(1) {
                 let end = table.find("\n)").unwrap();
-                for line in
-                    table[..end].lines().skip(1).map(str::trim).filter(|line| !["PRIMARY KEY (", "UNIQUE (", "FOREIGN"].iter().any(|key| line.starts_with(key)))
-                {
+                for line in table[..end].lines().skip(1).map(str::trim).filter(|line| {
+                    !["PRIMARY KEY (", "UNIQUE (", "FOREIGN"]
+                        .iter()
+                        .any(|key| line.starts_with(key))
+                }) {
                     assert!(line.contains("-- "), "no comment: {line}");
                 }
             }
@@ -156,7 +200,10 @@ fn every_table_of_ours_begins_with_sync_and_every_column_has_a_comment() {
     let replica = Replica::empty(1);
     let connection = replica.app();
     let mut list = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND (tbl_name LIKE 'sync%' OR type = 'trigger') ORDER BY name")
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND (tbl_name LIKE \
+            'sync%' OR type = 'trigger') ORDER BY name",
+        )
         .unwrap();
     for name in list.query_map([], |row| row.get::<_, String>(0)).unwrap() {
         let name = name.unwrap();
@@ -170,14 +217,30 @@ fn a_table_that_cannot_be_synced_is_refused_by_name_and_nothing_is_changed() {
     let path = folder.path().join("app.db");
     Connection::open(&path)
         .unwrap()
-        .execute_batch("CREATE TABLE plain (id INTEGER PRIMARY KEY, t TEXT); CREATE TABLE odd (k TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID;")
+        .execute_batch(
+            "CREATE TABLE plain (id INTEGER PRIMARY KEY, t TEXT); CREATE TABLE odd (k \
+            TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID;",
+        )
         .unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let options = options(folder.path(), &path, 1);
-    let error = storysync::sync::Engine::open_or_migrate(options.clone(), entropy(1), now(), &mut |_, _| {}).unwrap_err().to_string();
-    assert!(error.contains("odd") && error.contains("WITHOUT ROWID") && error.contains("excluded_tables"), "{error}");
+    let error = storysync::sync::Engine::open_or_migrate(
+        options.clone(),
+        entropy(1),
+        now(),
+        &mut |_, _| {},
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("odd")
+            && error.contains("WITHOUT ROWID")
+            && error.contains("excluded_tables"),
+        "{error}"
+    );
     assert_eq!(bytes, std::fs::read(&path).unwrap());
-    let options = storysync::sync::EngineOptions { excluded_tables: vec!["odd".to_owned()], ..options };
+    let options =
+        storysync::sync::EngineOptions { excluded_tables: vec!["odd".to_owned()], ..options };
     storysync::sync::Engine::open_or_migrate(options, entropy(1), now(), &mut |_, _| {}).unwrap();
 }
 
@@ -190,7 +253,8 @@ fn rows_that_share_a_uuid_are_told_apart() {
     Connection::open(&path)
         .unwrap()
         .execute_batch(
-            "DROP INDEX ix_setting_sync_uuid_unique; DROP INDEX ix_setting_sync_uuid_again; UPDATE setting SET sync_uuid = 'same' WHERE id IN (2, 3)",
+            "DROP INDEX ix_setting_sync_uuid_unique; DROP INDEX ix_setting_sync_uuid_again; UPDATE \
+                setting SET sync_uuid = 'same' WHERE id IN (2, 3)",
         )
         .unwrap();
     let replica = Replica::at(copy, path, 1);

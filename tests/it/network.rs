@@ -1,5 +1,5 @@
-//! Real hosts: network namespaces joined by a bridge, made and removed by each test. Where namespaces can't be made, the
-//! tests say so and check nothing.
+//! Real hosts: network namespaces joined by a bridge, made and removed by each test. Where
+//! namespaces can't be made, the tests say so and check nothing.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,11 @@ use crate::fixtures::{self, Dialect};
 use crate::nodes::*;
 
 fn ip(arguments: &str) -> bool {
-    Command::new("ip").args(arguments.split_whitespace()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("ip")
+        .args(arguments.split_whitespace())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn must(arguments: &str) {
@@ -30,9 +34,13 @@ struct TestLan {
 impl TestLan {
     /// `None`, and a printed reason, where namespaces can't be made.
     fn new(number: u8) -> Option<Self> {
-        let name = format!("ss{}x{}", std::process::id() % 100_000, COUNT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("ss{}x{}", std::process::id() % 100_000, COUNT.fetch_add(1, Ordering::Relaxed));
         if !ip(&format!("netns add {name}s")) {
-            println!("skipped: network namespaces can't be made here (this needs Linux, root and iproute2)");
+            println!(
+                "skipped: network namespaces can't be made here (this needs Linux, root and \
+                    iproute2)"
+            );
             return None;
         }
         must(&format!("-n {name}s link add br0 type bridge"));
@@ -57,7 +65,9 @@ impl TestLan {
     /// Plugs a host into this network, by an interface `eth` and the number of the network.
     fn plug(&self, namespace: &str, host: u8) {
         let (switch, interface) = (format!("{}s", self.name), self.interface());
-        must(&format!("-n {switch} link add p{host} type veth peer name {interface} netns {namespace}"));
+        must(&format!(
+            "-n {switch} link add p{host} type veth peer name {interface} netns {namespace}"
+        ));
         must(&format!("-n {switch} link set p{host} master br0 up"));
         must(&format!("-n {namespace} link set {interface} up"));
         must(&format!("-n {namespace} addr add {}/24 dev {interface}", self.address(host)));
@@ -73,7 +83,11 @@ impl TestLan {
     }
 
     fn leave(&self, namespace: &str, from: u8) {
-        must(&format!("-n {namespace} addr del {}/24 dev {}", self.address(from), self.interface()));
+        must(&format!(
+            "-n {namespace} addr del {}/24 dev {}",
+            self.address(from),
+            self.interface()
+        ));
     }
 
     fn arrive(&self, namespace: &str, to: u8) {
@@ -82,7 +96,18 @@ impl TestLan {
 
     /// The switch drops multicast on its way to a host.
     fn drop_multicast(&self, host: u8) {
-        let done = Command::new("bridge").args(["-n", &format!("{}s", self.name), "link", "set", "dev", &format!("p{host}"), "mcast_flood", "off"]).status();
+        let done = Command::new("bridge")
+            .args([
+                "-n",
+                &format!("{}s", self.name),
+                "link",
+                "set",
+                "dev",
+                &format!("p{host}"),
+                "mcast_flood",
+                "off",
+            ])
+            .status();
         assert!(done.is_ok_and(|done| done.success()));
     }
 }
@@ -114,14 +139,22 @@ fn nearby(node: &TestNode) -> Vec<Value> {
 
 fn finds(node: &TestNode, device: &str, address: &str) -> bool {
     nearby(node).iter().any(|found| {
-        found["device_id"] == device && found["addresses"].as_array().unwrap().iter().any(|found| found.as_str().unwrap().starts_with(&format!("{address}:")))
+        found["device_id"] == device
+            && found["addresses"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|found| found.as_str().unwrap().starts_with(&format!("{address}:")))
     })
 }
 
 const FIRST_NAME: &str = "SELECT first_name FROM actor ORDER BY sync_uuid LIMIT 1";
 
 fn write_name(node: &TestNode, name: &str) {
-    node.app(&format!("UPDATE actor SET first_name = '{name}' WHERE sync_uuid = (SELECT min(sync_uuid) FROM actor)"));
+    node.app(&format!(
+        "UPDATE actor SET first_name = '{name}' WHERE sync_uuid = (SELECT \
+        min(sync_uuid) FROM actor)"
+    ));
 }
 
 fn name_arrives(node: &TestNode, name: &str, within: Duration) -> Duration {
@@ -140,10 +173,12 @@ fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
 
 fn in_step(one: &TestNode, other: &TestNode) {
     eventually(Duration::from_secs(20), "both have everything", || {
-        other.value::<i64>("SELECT count(*) FROM actor") == one.value::<i64>("SELECT count(*) FROM actor") && {
-            let states = [one.standing(&other.id()), other.standing(&one.id())];
-            states.contains(&"connected".to_owned())
-        }
+        other.value::<i64>("SELECT count(*) FROM actor")
+            == one.value::<i64>("SELECT count(*) FROM actor")
+            && {
+                let states = [one.standing(&other.id()), other.standing(&one.id())];
+                states.contains(&"connected".to_owned())
+            }
     });
 }
 
@@ -154,14 +189,21 @@ fn two_hosts_find_each_other_within_five_seconds_and_strangers_are_listed_and_ne
     desktop.serve_live();
     let ids = [desktop.id(), laptop.id()];
     laptop.serve_live();
-    let took =
-        eventually(Duration::from_secs(5), "they find each other", || finds(&laptop, &ids[0], &lan.address(1)) && finds(&desktop, &ids[1], &lan.address(2)));
+    let took = eventually(Duration::from_secs(5), "they find each other", || {
+        finds(&laptop, &ids[0], &lan.address(1)) && finds(&desktop, &ids[1], &lan.address(2))
+    });
     println!("two hosts found each other {} ms after the later one was ready", took.as_millis());
     let found = nearby(&desktop);
-    assert_eq!((found[0]["is_paired"].as_bool(), found[0]["device_name"].is_string()), (Some(false), true));
+    assert_eq!(
+        (found[0]["is_paired"].as_bool(), found[0]["device_name"].is_string()),
+        (Some(false), true)
+    );
     // Not paired: not called.
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!((desktop.standing(&ids[1]), laptop.standing(&ids[0])), ("unknown".to_owned(), "unknown".to_owned()));
+    assert_eq!(
+        (desktop.standing(&ids[1]), laptop.standing(&ids[0])),
+        ("unknown".to_owned(), "unknown".to_owned())
+    );
 
     laptop.run_json(&["pair", "join", &desktop.qr()]);
     in_step(&desktop, &laptop);
@@ -195,7 +237,9 @@ fn an_edit_on_its_way_while_a_host_moves_does_not_wait_for_tcp_to_give_up() {
     let Some(mut lan) = TestLan::new(3) else { return };
     let (desktop, laptop) = two_in_step(&mut lan);
     // Whichever of the two calls: once it is the other one that moves.
-    for (mover, writer, from, to, name) in [(&laptop, &desktop, 2, 22, "To the laptop"), (&desktop, &laptop, 1, 11, "To the desktop")] {
+    for (mover, writer, from, to, name) in
+        [(&laptop, &desktop, 2, 22, "To the laptop"), (&desktop, &laptop, 1, 11, "To the desktop")]
+    {
         let namespace = mover.namespace.as_ref().unwrap();
         lan.leave(namespace, from);
         write_name(writer, name);
@@ -214,17 +258,24 @@ fn a_host_that_leaves_the_network_comes_back_with_what_was_written_meanwhile() {
     let (namespace, interface) = (laptop.namespace.clone().unwrap(), lan.interface());
     must(&format!("-n {namespace} link set {interface} down"));
     write_name(&desktop, "While away");
-    laptop.app("UPDATE setting SET name = 'Written away' WHERE sync_uuid = (SELECT min(sync_uuid) FROM setting)");
+    laptop.app(
+        "UPDATE setting SET name = 'Written away' WHERE sync_uuid = (SELECT min(sync_uuid) \
+        FROM setting)",
+    );
     std::thread::sleep(Duration::from_secs(3));
     must(&format!("-n {namespace} link set {interface} up"));
     name_arrives(&laptop, "While away", Duration::from_secs(45));
     eventually(Duration::from_secs(20), "the laptop's edit arrives", || {
-        desktop.value::<String>("SELECT name FROM setting ORDER BY sync_uuid LIMIT 1") == "Written away"
+        desktop.value::<String>("SELECT name FROM setting ORDER BY sync_uuid LIMIT 1")
+            == "Written away"
     });
-    // One that is stopped and started is back, too; a device that serves no more is soon told as away.
+    // One that is stopped and started is back, too; a device that serves no more is soon told as
+    // away.
     laptop.stop();
     let laptop_id = laptop.id();
-    eventually(Duration::from_secs(10), "the laptop is away", || desktop.standing(&laptop_id) == "away");
+    eventually(Duration::from_secs(10), "the laptop is away", || {
+        desktop.standing(&laptop_id) == "away"
+    });
     write_name(&desktop, "While stopped");
     laptop.serve_live();
     name_arrives(&laptop, "While stopped", Duration::from_secs(20));
@@ -249,7 +300,12 @@ fn where_multicast_is_dropped_a_configured_address_works() {
     assert!(nearby(&desktop).is_empty() && nearby(&laptop).is_empty(), "multicast is dropped");
     let findings = laptop.run_json(&["doctor"]);
     assert!(
-        findings["findings"].as_array().unwrap().iter().any(|finding| finding["code"] == "multicast_blocked") || laptop.standing(&desktop.id()) == "listening"
+        findings["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|finding| finding["code"] == "multicast_blocked")
+            || laptop.standing(&desktop.id()) == "listening"
     );
 
     // Both move while they are off: no address that either knew is right any more.
@@ -257,7 +313,12 @@ fn where_multicast_is_dropped_a_configured_address_works() {
     laptop.stop();
     lan.move_to(desktop.namespace.as_ref().unwrap(), 1, 11);
     lan.move_to(laptop.namespace.as_ref().unwrap(), 2, 12);
-    let config = format!("peers = [{{ address = \"{}:{}\", device = \"{}\" }}]\n", lan.address(11), desktop.port, desktop.id());
+    let config = format!(
+        "peers = [{{ address = \"{}:{}\", device = \"{}\" }}]\n",
+        lan.address(11),
+        desktop.port,
+        desktop.id()
+    );
     std::fs::write(laptop.data_dir().join("config.toml"), config).unwrap();
     desktop.serve_live();
     laptop.serve_live();
@@ -274,7 +335,12 @@ fn doctor_tells_silence_in_the_same_network_from_another_network() {
     laptop.stop();
     let codes = || -> Vec<String> {
         let report = laptop.run_json(&["doctor"]);
-        report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+        report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| finding["code"].as_str().unwrap().to_owned())
+            .collect()
     };
     // The desktop is there and keeps still, as behind a firewall.
     let (namespace, interface) = (desktop.namespace.clone().unwrap(), lan.interface());
@@ -300,7 +366,9 @@ fn hosts_that_speak_only_ipv6_find_each_other_and_sync() {
     }
     laptop.run_json(&["pair", "join", &desktop.qr()]);
     let desktop_id = desktop.id();
-    eventually(Duration::from_secs(5), "the desktop is found", || finds(&laptop, &desktop_id, "[fd77::1]"));
+    eventually(Duration::from_secs(5), "the desktop is found", || {
+        finds(&laptop, &desktop_id, "[fd77::1]")
+    });
     in_step(&desktop, &laptop);
     write_name(&desktop, "Six");
     name_arrives(&laptop, "Six", Duration::from_secs(5));

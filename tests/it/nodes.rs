@@ -1,4 +1,5 @@
-//! A node as a person has it: the binary, its data directory, and a foreign program that writes the file.
+//! A node as a person has it: the binary, its data directory, and a foreign program that writes the
+//! file.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -58,8 +59,16 @@ impl TestNode {
                 command
             }
         };
-        command.args(arguments).arg("--db").arg(&self.database).arg("--data-dir").arg(self.data_dir());
-        command.env_remove("STORYSYNC_DB").env_remove("STORYMASTER_DB_PATH").env_remove("STORYSYNC_LOG");
+        command
+            .args(arguments)
+            .arg("--db")
+            .arg(&self.database)
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        command
+            .env_remove("STORYSYNC_DB")
+            .env_remove("STORYMASTER_DB_PATH")
+            .env_remove("STORYSYNC_LOG");
         command
     }
 
@@ -69,14 +78,23 @@ impl TestNode {
 
     pub fn run_json(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// The one sentence a command fails with.
     pub fn fails(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8(output.stderr).unwrap()
     }
 
@@ -106,11 +124,13 @@ impl TestNode {
 
     fn serve_at(&mut self, host: &str, arguments: &[&str]) {
         let port = self.port.to_string();
-        let all = [&["serve", "--host", host, "--port", &port, "--admin-port", "0"], arguments].concat();
+        let all =
+            [&["serve", "--host", host, "--port", &port, "--admin-port", "0"], arguments].concat();
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.command(&all);
         command.env("STORYSYNC_LOG", LOGGED).env("NO_COLOR", "1");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let ready = ready_line(&mut child);
         self.port = ready["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
         self.serving = Some(child);
@@ -132,7 +152,8 @@ impl TestNode {
 
     /// How many rows stand in the app's tables.
     pub fn rows_shown(&self) -> usize {
-        usize::try_from(self.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1")).unwrap()
+        usize::try_from(self.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1"))
+            .unwrap()
     }
 
     pub fn id(&self) -> String {
@@ -144,7 +165,10 @@ impl TestNode {
         signal(&child, "TERM");
         let started = Instant::now();
         while child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(2), "a node must stop within two seconds");
+            assert!(
+                started.elapsed() < Duration::from_secs(2),
+                "a node must stop within two seconds"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -168,13 +192,22 @@ impl TestNode {
 
     /// The app, a program that knows nothing of us.
     pub fn app(&self, sql: &str) {
-        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=5)\nc.executescript(sys.argv[2])\nc.commit()\n";
-        let done = Command::new("python3").args(["-c", script]).arg(&self.database).arg(sql).output().unwrap();
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], \
+            timeout=5)\nc.executescript(sys.argv[2])\nc.commit()\n";
+        let done = Command::new("python3")
+            .args(["-c", script])
+            .arg(&self.database)
+            .arg(sql)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     pub fn value<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
-        rusqlite::Connection::open(&self.database).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        rusqlite::Connection::open(&self.database)
+            .unwrap()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap()
     }
 
     /// The QR text with another port: addresses are hints.
@@ -190,7 +223,9 @@ impl Drop for TestNode {
         self.kill();
         if !std::thread::panicking() && self.database.exists() {
             let connection = rusqlite::Connection::open(&self.database).unwrap();
-            if let Ok(verdict) = connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)) {
+            if let Ok(verdict) =
+                connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))
+            {
                 assert_eq!(verdict, "ok");
             }
         }
@@ -201,7 +236,10 @@ impl Drop for TestNode {
 pub fn ready_line(child: &mut Child) -> Value {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    serde_json::from_str(line.strip_prefix("READY ").unwrap_or_else(|| panic!("not ready: {line:?}"))).unwrap()
+    serde_json::from_str(
+        line.strip_prefix("READY ").unwrap_or_else(|| panic!("not ready: {line:?}")),
+    )
+    .unwrap()
 }
 
 pub fn signal(child: &Child, name: &str) {
@@ -219,7 +257,14 @@ pub fn paired() -> (TestNode, TestNode) {
 }
 
 pub fn http_get(address: &str, target: &str, token: &str) -> (u16, Vec<u8>) {
-    exchange(address, format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").as_bytes())
+    exchange(
+        address,
+        format!(
+            "GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer \
+        {token}\r\nConnection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    )
 }
 
 /// A whole answer, head and body.
@@ -235,21 +280,32 @@ pub fn raw(address: &str, request: &[u8]) -> Vec<u8> {
 
 pub fn exchange(address: &str, request: &[u8]) -> (u16, Vec<u8>) {
     let answer = raw(address, request);
-    let status = String::from_utf8_lossy(answer.get(9..12).unwrap_or_default()).parse().unwrap_or(0);
-    let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(Vec::new(), |end| answer[end + 4..].to_vec());
+    let status =
+        String::from_utf8_lossy(answer.get(9..12).unwrap_or_default()).parse().unwrap_or(0);
+    let body = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map_or(Vec::new(), |end| answer[end + 4..].to_vec());
     (status, body)
 }
 
 /// The loopback listener of a serving node: where it is, and the token of this run.
 pub fn admin(node: &TestNode) -> (String, String) {
-    let file: Value = serde_json::from_slice(&std::fs::read(node.data_dir().join("admin.json")).unwrap()).unwrap();
-    (file["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned(), file["token"].as_str().unwrap().to_owned())
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(node.data_dir().join("admin.json")).unwrap())
+            .unwrap();
+    (
+        file["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned(),
+        file["token"].as_str().unwrap().to_owned(),
+    )
 }
 
 pub fn http_post(address: &str, target: &str, token: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
     let request = format!(
-        "POST {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "POST {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer \
+            {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: \
+            close\r\n\r\n{body}",
         body.len()
     );
     let (status, answer) = exchange(address, request.as_bytes());

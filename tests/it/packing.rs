@@ -41,15 +41,26 @@ fn a_long_history_is_packed_and_every_step_of_it_stays_readable() {
     let (mut desktop, uuid) = desktop();
     write_on(&mut desktop);
     let written: usize = (0..EDITS).map(|edit| draft(edit).len()).sum();
-    let stored: usize =
-        desktop.value::<i64>("SELECT (SELECT sum(length(bytes)) FROM sync_change) + (SELECT sum(length(bytes)) FROM sync_pack)").try_into().unwrap();
+    let stored: usize = desktop
+        .value::<i64>(
+            "SELECT (SELECT sum(length(bytes)) FROM sync_change) + (SELECT \
+            sum(length(bytes)) FROM sync_pack)",
+        )
+        .try_into()
+        .unwrap();
     assert!(stored < written / 2, "{stored} bytes for {written}");
-    let standing: i64 =
-        desktop.value(&format!("SELECT count(*) FROM sync_change AS c JOIN sync_row AS r ON r.id = c.row_id WHERE r.sync_uuid = '{uuid}' AND c.pack IS NULL"));
+    let standing: i64 = desktop.value(&format!(
+        "SELECT count(*) FROM sync_change AS c JOIN sync_row AS r ON r.id = \
+            c.row_id WHERE r.sync_uuid = '{uuid}' AND c.pack IS NULL"
+    ));
     assert!((16..48).contains(&standing), "{standing} stand by themselves");
     let history = desktop.engine().history("actor", &uuid, now()).unwrap();
-    let notes: Vec<String> =
-        history.iter().flat_map(|entry| &entry.fields).filter(|field| field.name == "notes").map(|field| field.new.as_str().unwrap().to_owned()).collect();
+    let notes: Vec<String> = history
+        .iter()
+        .flat_map(|entry| &entry.fields)
+        .filter(|field| field.name == "notes")
+        .map(|field| field.new.as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(notes[notes.len() - EDITS..], (0..EDITS).map(draft).collect::<Vec<_>>());
     assert!(desktop.engine().verify(now()).unwrap().is_empty());
 }
@@ -67,15 +78,23 @@ fn whoever_is_behind_gets_packed_changes_as_they_were() {
     for other in [&mut behind, &mut new] {
         assert_same_content(&other.database, &desktop.database, true);
         assert_eq!(names(other), names(&desktop));
-        assert!(other.value::<i64>("SELECT count(*) FROM sync_pack") > 0, "it packs what it received, too");
+        assert!(
+            other.value::<i64>("SELECT count(*) FROM sync_pack") > 0,
+            "it packs what it received, too"
+        );
         assert!(other.engine().verify(now()).unwrap().is_empty());
     }
     // A form that was opened at a version that is packed by now still merges from there.
     desktop.write("UPDATE actor SET title = 'of an old form', version = 40 WHERE id = 1");
     desktop.capture();
     behind.sync(&mut desktop);
-    let shown = |replica: &Replica, column: &str| replica.value::<String>(&format!("SELECT {column} FROM actor WHERE sync_uuid = '{uuid}'"));
-    assert_eq!((shown(&behind, "title"), shown(&behind, "notes")), ("of an old form".to_owned(), draft(EDITS - 1)));
+    let shown = |replica: &Replica, column: &str| {
+        replica.value::<String>(&format!("SELECT {column} FROM actor WHERE sync_uuid = '{uuid}'"))
+    };
+    assert_eq!(
+        (shown(&behind, "title"), shown(&behind, "notes")),
+        ("of an old form".to_owned(), draft(EDITS - 1))
+    );
 }
 
 #[test]
@@ -90,12 +109,19 @@ fn two_logs_are_compared_by_names_also_where_they_are_packed() {
     let mut answer = None;
     while let Some(message) = compared.next_message(answer.as_deref()).unwrap() {
         let request = ReconcileRequest { message, epoch: None };
-        answer = Some(desktop.engine().answer_reconcile(&request, &other.id(), now()).unwrap().message);
+        answer =
+            Some(desktop.engine().answer_reconcile(&request, &other.id(), now()).unwrap().message);
     }
     let need = compared.need();
-    assert_eq!((need.len(), compared.have().len()), (names(&desktop).len() - names(&other).len(), 0));
+    assert_eq!(
+        (need.len(), compared.have().len()),
+        (names(&desktop).len() - names(&other).len(), 0)
+    );
     let page = desktop.engine().named_page(&need, 0, now()).unwrap();
-    let receipt = other.engine().receive_fetched(&Incoming::read_all(page.changes), &desktop.id(), now()).unwrap();
+    let receipt = other
+        .engine()
+        .receive_fetched(&Incoming::read_all(page.changes), &desktop.id(), now())
+        .unwrap();
     assert!(receipt.rejected.is_empty() && !page.has_more);
     assert_eq!(names(&other), names(&desktop));
 }
@@ -105,7 +131,11 @@ fn unpack(replica: &Replica) {
     let connection = replica.app();
     let packs: Vec<(i64, Vec<u8>)> = {
         let mut select = connection.prepare("SELECT size, bytes FROM sync_pack").unwrap();
-        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+        select
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     };
     for (size, bytes) in packs {
         let content = zstd::bulk::decompress(&bytes, usize::try_from(size).unwrap()).unwrap();
@@ -113,7 +143,12 @@ fn unpack(replica: &Replica) {
         while !rest.is_empty() {
             let number = |from: usize| i64::from_be_bytes(rest[from..from + 8].try_into().unwrap());
             let (seq, end) = (number(0), 16 + usize::try_from(number(8)).unwrap());
-            connection.execute("UPDATE sync_change SET bytes = ?2, pack = NULL WHERE seq = ?1", rusqlite::params![seq, &rest[16..end]]).unwrap();
+            connection
+                .execute(
+                    "UPDATE sync_change SET bytes = ?2, pack = NULL WHERE seq = ?1",
+                    rusqlite::params![seq, &rest[16..end]],
+                )
+                .unwrap();
             rest = &rest[end..];
         }
     }
@@ -123,8 +158,10 @@ fn unpack(replica: &Replica) {
 fn forget_packs(connection: &rusqlite::Connection) {
     connection
         .execute_batch(
-            "DROP TABLE sync_renamed; DROP TABLE sync_notice; DROP TABLE sync_refusal; DROP TABLE sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
-             ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE version >= 6",
+            "DROP TABLE sync_renamed; DROP TABLE sync_notice; DROP TABLE sync_refusal; DROP TABLE \
+                sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
+             ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE \
+             version >= 6",
         )
         .unwrap();
 }
@@ -136,8 +173,14 @@ fn a_file_from_before_there_were_packs_is_packed_when_it_is_opened() {
     unpack(&desktop);
     desktop.start();
     assert!(desktop.value::<i64>("SELECT count(*) FROM sync_pack") >= 3);
-    assert_eq!(desktop.engine().status().unwrap().entities, desktop.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1"));
-    assert_eq!(desktop.engine().history("actor", &uuid, now()).unwrap().last().unwrap().fields[0].new, draft(EDITS - 1));
+    assert_eq!(
+        desktop.engine().status().unwrap().entities,
+        desktop.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1")
+    );
+    assert_eq!(
+        desktop.engine().history("actor", &uuid, now()).unwrap().last().unwrap().fields[0].new,
+        draft(EDITS - 1)
+    );
     assert!(desktop.engine().verify(now()).unwrap().is_empty());
 }
 
@@ -153,15 +196,35 @@ fn a_file_is_not_brought_up_to_date_under_a_node_of_an_earlier_version() {
     assert!(sentence.contains("served by a node of an earlier version: stop it"), "{sentence}");
     desktop.stop();
     desktop.run_json(&["conflicts"]);
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6"), all);
+    assert_eq!(
+        desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6"),
+        all
+    );
 }
 
 #[test]
 fn a_damaged_pack_is_told_in_words() {
     let (mut desktop, uuid) = desktop();
     write_on(&mut desktop);
-    desktop.app().execute_batch("UPDATE sync_pack SET bytes = CAST(substr(bytes, 1, 40) || x'ff' || substr(bytes, 42) AS BLOB) WHERE id = 1").unwrap();
+    desktop
+        .app()
+        .execute_batch(
+            "UPDATE sync_pack SET bytes = CAST(substr(bytes, 1, 40) || x'ff' \
+        || substr(bytes, 42) AS BLOB) WHERE id = 1",
+        )
+        .unwrap();
     let sentence = desktop.engine().history("actor", &uuid, now()).unwrap_err().to_string();
-    assert!(sentence.contains("pack 1 of the change log is damaged") && sentence.contains("restore a backup"), "{sentence}");
-    assert!(desktop.engine().verify(now()).unwrap().iter().any(|complaint| complaint.contains("the change log is damaged")));
+    assert!(
+        sentence.contains("pack 1 of the change log is damaged")
+            && sentence.contains("restore a backup"),
+        "{sentence}"
+    );
+    assert!(
+        desktop
+            .engine()
+            .verify(now())
+            .unwrap()
+            .iter()
+            .any(|complaint| complaint.contains("the change log is damaged"))
+    );
 }

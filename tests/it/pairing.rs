@@ -19,9 +19,18 @@ use crate::nodes::*;
 
 /// Starts joining and waits for the four digits.
 fn join_until_code(phone: &TestNode, qr: &str) -> (Child, String) {
-    let mut joining = phone.command(&["pair", "join", qr]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let is_code = |line: &String| line.len() == 4 && line.chars().all(|digit| digit.is_ascii_digit());
-    let code = BufReader::new(joining.stdout.take().unwrap()).lines().map(|line| line.unwrap().trim().to_owned()).find(is_code);
+    let mut joining = phone
+        .command(&["pair", "join", qr])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let is_code =
+        |line: &String| line.len() == 4 && line.chars().all(|digit| digit.is_ascii_digit());
+    let code = BufReader::new(joining.stdout.take().unwrap())
+        .lines()
+        .map(|line| line.unwrap().trim().to_owned())
+        .find(is_code);
     (joining, code.expect("no code was shown"))
 }
 
@@ -56,7 +65,11 @@ fn a_used_or_foreign_code_is_refused() {
     // A code with the right addresses and somebody else's secret.
     let mut forged: Value = serde_json::from_str(&desktop.qr()).unwrap();
     forged["token"] = to_base64url(&[9; 32]).into();
-    assert!(other.fails(&["pair", "join", &forged.to_string()]).contains("does not accept this pairing code"));
+    assert!(
+        other
+            .fails(&["pair", "join", &forged.to_string()])
+            .contains("does not accept this pairing code")
+    );
     assert_eq!(other.run_json(&["devices"])["devices"].as_array().unwrap().len(), 0);
 }
 
@@ -74,7 +87,13 @@ fn a_second_device_with_the_same_code_aborts_the_pairing_and_raises_an_alarm() {
     assert!(desktop.fails(&["pair", "confirm", &code]).contains("no pairing is waiting"));
     assert!(!first.wait().unwrap().success(), "the one who was first does not get in, either");
     assert_eq!(desktop.run_json(&["devices"])["devices"].as_array().unwrap().len(), 0);
-    assert!(desktop.run_json(&["log"])["log"].as_array().unwrap().iter().any(|line| line["operation"] == "alarm"));
+    assert!(
+        desktop.run_json(&["log"])["log"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|line| line["operation"] == "alarm")
+    );
 }
 
 #[test]
@@ -87,7 +106,10 @@ fn three_wrong_codes_abort_the_pairing() {
     assert!(desktop.fails(&["pair", "confirm", wrong]).contains("2 tries"));
     assert!(desktop.fails(&["pair", "confirm", wrong]).contains("1 tries"));
     assert!(desktop.fails(&["pair", "confirm", wrong]).contains("aborted"));
-    assert!(desktop.fails(&["pair", "confirm", &code]).contains("no pairing is waiting"), "the right one comes too late");
+    assert!(
+        desktop.fails(&["pair", "confirm", &code]).contains("no pairing is waiting"),
+        "the right one comes too late"
+    );
     assert!(!joining.wait().unwrap().success());
 }
 
@@ -109,7 +131,11 @@ fn an_expired_code_is_refused_by_both_sides() {
     assert!(phone.fails(&["pair", "join", &qr]).contains("expired"));
     // Whoever alters the date in the text only deceives itself.
     prolonged["exp"] = (prolonged["exp"].as_u64().unwrap() + 1_000).into();
-    assert!(phone.fails(&["pair", "join", &prolonged.to_string()]).contains("does not accept this pairing code"));
+    assert!(
+        phone
+            .fails(&["pair", "join", &prolonged.to_string()])
+            .contains("does not accept this pairing code")
+    );
     assert_eq!(desktop.run_json(&["devices"])["devices"].as_array().unwrap().len(), 0);
 }
 
@@ -131,15 +157,34 @@ fn nobody_takes_over_the_name_of_another_device() {
         attempt: None,
     };
     let register = |registration: &Registration, signer: &Identity| {
-        let route = Route { method: "POST", target: REGISTER_TARGET, client: &[0; 32], server: &offer.identity_key };
+        let route = Route {
+            method: "POST",
+            target: REGISTER_TARGET,
+            client: &[0; 32],
+            server: &offer.identity_key,
+        };
         let body = serde_json::to_vec(registration).unwrap();
-        let (sealed, _) = envelope::seal_register(route, &offer.token, &offer.one_time_key, 0, &body, signer, &mut system_rng()).unwrap();
-        let head = format!("POST {REGISTER_TARGET} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", sealed.len());
+        let (sealed, _) = envelope::seal_register(
+            route,
+            &offer.token,
+            &offer.one_time_key,
+            0,
+            &body,
+            signer,
+            &mut system_rng(),
+        )
+        .unwrap();
+        let head = format!(
+            "POST {REGISTER_TARGET} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: \
+                {}\r\nconnection: close\r\n\r\n",
+            sealed.len()
+        );
         exchange(&format!("127.0.0.1:{}", desktop.port), &[head.as_bytes(), &sealed].concat()).0
     };
     assert_eq!(register(&registration, &thief), 401, "the id is not of this key");
     let keys = key_file::load_or_create(&phone.data_dir(), &mut system_rng()).unwrap();
-    let with_victims_key = Registration { identity_key: to_base64url(&keys.public_key()), ..registration };
+    let with_victims_key =
+        Registration { identity_key: to_base64url(&keys.public_key()), ..registration };
     assert_eq!(register(&with_victims_key, &thief), 401, "the key is not his to sign with");
     assert_eq!(phone.sync(), (0, 0), "the victim is still in");
     assert_eq!(desktop.run_json(&["devices"])["devices"].as_array().unwrap().len(), 1);
@@ -159,13 +204,19 @@ fn pairing_again_voids_what_was_shared_before_within_the_request() {
     assert_ne!(pair(&before).secret, pair(&after).secret);
     // The new token with the old secret, and with the old prekey.
     let mixed = Handmade {
-        device: storysync::store::trust::TrustedDevice { pair: before.device.pair.clone(), ..after.device.clone() },
+        device: storysync::store::trust::TrustedDevice {
+            pair: before.device.pair.clone(),
+            ..after.device.clone()
+        },
         ..Handmade::of(&phone, &desktop)
     };
     assert_eq!(mixed.push_actor("Mixed", 3, after.prekey()).0, 401);
     assert_eq!(after.push_actor("Mixed", 3, prekey).0, 409, "the old prekey is gone");
     assert_eq!(phone.sync().0, 0);
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM actor WHERE first_name IN ('After', 'Mixed')"), 0);
+    assert_eq!(
+        desktop.value::<i64>("SELECT count(*) FROM actor WHERE first_name IN ('After', 'Mixed')"),
+        0
+    );
 }
 
 #[test]
@@ -174,18 +225,47 @@ fn no_pairing_code_is_to_be_had_from_the_lan() {
     desktop.serve();
     let (loopback, token) = admin(&desktop);
     let lan = format!("127.0.0.1:{}", desktop.port);
-    for target in ["/api/pair/qr-data", "/api/pair/qr-image", "/api/pair/state", "/api/pair/confirm", "/api/log", "/api/conflicts", "/docs"] {
+    for target in [
+        "/api/pair/qr-data",
+        "/api/pair/qr-image",
+        "/api/pair/state",
+        "/api/pair/confirm",
+        "/api/log",
+        "/api/conflicts",
+        "/docs",
+    ] {
         assert_eq!(http_get(&lan, target, &token).0, 404, "{target}");
     }
     assert_eq!(http_get(&loopback, "/api/pair/qr-data", "").0, 401);
     assert_eq!(http_get(&loopback, "/api/pair/qr-data", &to_base64url(&[0; 32])).0, 401);
-    let answer =
-        raw(&loopback, format!("GET /api/pair/qr-image HTTP/1.1\r\nHost: {loopback}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = raw(
+        &loopback,
+        format!(
+            "GET /api/pair/qr-image HTTP/1.1\r\nHost: \
+            {loopback}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    );
     let head = String::from_utf8_lossy(&answer[..400.min(answer.len())]).to_lowercase();
-    assert!(head.contains("cache-control: no-store") && head.contains("nosniff") && head.contains("resource-policy: same-origin"), "{head}");
+    assert!(
+        head.contains("cache-control: no-store")
+            && head.contains("nosniff")
+            && head.contains("resource-policy: same-origin"),
+        "{head}"
+    );
     // The token in an address works once: addresses stay in histories.
     let link = format!("/api/pair/qr-data?token={token}");
-    let once = |status| assert_eq!(exchange(&loopback, format!("GET {link} HTTP/1.1\r\nHost: {loopback}\r\nConnection: close\r\n\r\n").as_bytes()).0, status);
+    let once = |status| {
+        assert_eq!(
+            exchange(
+                &loopback,
+                format!("GET {link} HTTP/1.1\r\nHost: {loopback}\r\nConnection: close\r\n\r\n")
+                    .as_bytes()
+            )
+            .0,
+            status
+        )
+    };
     once(200);
     once(401);
     assert_eq!(http_get(&loopback, "/api/pair/qr-data", &token).0, 200);
@@ -197,14 +277,20 @@ fn registrations_that_fail_are_slowed_down_and_the_honest_device_gets_in() {
     let phone = TestNode::empty();
     desktop.serve();
     let qr = desktop.qr();
-    let garbage = b"POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\nconnection: close\r\n\r\nlet me in";
+    let garbage = b"POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: \
+        9\r\nconnection: close\r\n\r\nlet me in";
     let lan = format!("127.0.0.1:{}", desktop.port);
     let statuses: Vec<u16> = (0..7).map(|_| exchange(&lan, garbage).0).collect();
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
     phone.run_json(&["pair", "join", &qr]);
     let trust = TrustStore::open(&desktop.data_dir()).unwrap();
     assert_eq!(trust.devices().unwrap().len(), 1);
-    let long = format!("POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}", 5_000, "x".repeat(5_000));
+    let long = format!(
+        "POST /api/pair/register HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\nconnection: \
+            close\r\n\r\n{}",
+        5_000,
+        "x".repeat(5_000)
+    );
     assert_eq!(exchange(&lan, long.as_bytes()).0, 413);
 }
 
@@ -237,8 +323,12 @@ fn eight_devices_of_one_address_pair_one_after_another_with_a_wrong_code_between
 }
 
 fn names_told(node: &TestNode) -> Vec<String> {
-    let mut names: Vec<String> =
-        node.run_json(&["devices"])["devices"].as_array().unwrap().iter().map(|device| device["device_name"].as_str().unwrap().to_owned()).collect();
+    let mut names: Vec<String> = node.run_json(&["devices"])["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|device| device["device_name"].as_str().unwrap().to_owned())
+        .collect();
     names.sort();
     names
 }
@@ -257,7 +347,11 @@ fn devices_that_call_themselves_alike_get_numbers_wherever_they_are_told() {
         device.sync();
     }
     assert_eq!(names_told(&desktop), ["Desk (3)", "desk (2)", "phone"]);
-    assert_eq!(names_told(&devices[0]), ["desk (2)"], "there it is the other one that is not this device");
+    assert_eq!(
+        names_told(&devices[0]),
+        ["desk (2)"],
+        "there it is the other one that is not this device"
+    );
     devices[0].app("UPDATE actor SET title = 'By the second desk' WHERE id = 1");
     devices[0].sync();
     let told = |arguments: &[&str]| {
@@ -265,7 +359,11 @@ fn devices_that_call_themselves_alike_get_numbers_wherever_they_are_told() {
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
     assert!(told(&["log"]).contains("desk (2)"), "{}", told(&["log"]));
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM sync_device WHERE device_name = 'desk (2)'"), 1, "the app is told, too");
+    assert_eq!(
+        desktop.value::<i64>("SELECT count(*) FROM sync_device WHERE device_name = 'desk (2)'"),
+        1,
+        "the app is told, too"
+    );
     let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
     assert!(told(&["history", "actor", &uuid]).contains("desk (2)"));
     // By its number a device is meant; by the bare name none of several.
@@ -280,7 +378,10 @@ fn who_shows_a_code_can_name_its_device_and_is_called_so_at_once() {
     let mut desktop = TestNode::with_fixture(Dialect::Presync);
     let phone = TestNode::empty();
     desktop.serve();
-    let qr = desktop.run_json(&["pair", "show", "--name", "Writing room"])["qr"].as_str().unwrap().to_owned();
+    let qr = desktop.run_json(&["pair", "show", "--name", "Writing room"])["qr"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let paired = phone.run_json(&["pair", "join", &qr, "--name", "Phone"]);
     assert_eq!(paired["device_name"], "Writing room");
     assert_eq!(names_told(&desktop), ["Phone"]);

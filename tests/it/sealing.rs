@@ -5,7 +5,9 @@ use rand_core::UnwrapErr;
 use storysync::trust::agreement::AgreementKey;
 use storysync::trust::envelope::{self, PairSecret, Route};
 use storysync::trust::identity::{DeviceId, Identity, Secret};
-use storysync::trust::pairing::{Admission, Approval, Attempt, Confirmation, Joined, Joining, Offer, PairingWindow};
+use storysync::trust::pairing::{
+    Admission, Approval, Attempt, Confirmation, Joined, Joining, Offer, PairingWindow,
+};
 use storysync::trust::prekey::{PrekeyRefusal, Prekeys};
 
 fn rng() -> UnwrapErr<SysRng> {
@@ -30,16 +32,32 @@ impl Setting {
         }
     }
 
-    fn seal(&self, method: &str, target: &str, body: &[u8]) -> (Vec<u8>, envelope::AwaitedResponse) {
+    fn seal(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> (Vec<u8>, envelope::AwaitedResponse) {
         let (client, server) = (self.client.public_key(), self.server.public_key());
         let route = Route { method, target, client: &client, server: &server };
         let key = self.prekey.public();
-        envelope::seal_request(route, &self.pair, &key, 7, 1, 1_000, body, &self.client, &mut rng()).unwrap()
+        envelope::seal_request(route, &self.pair, &key, 7, 1, 1_000, body, &self.client, &mut rng())
+            .unwrap()
     }
 
-    fn open(&self, method: &str, target: &str, sealed: &[u8]) -> Result<envelope::OpenedRequest, envelope::OpenError> {
+    fn open(
+        &self,
+        method: &str,
+        target: &str,
+        sealed: &[u8],
+    ) -> Result<envelope::OpenedRequest, envelope::OpenError> {
         let (client, server) = (self.client.public_key(), self.server.public_key());
-        envelope::open_request(Route { method, target, client: &client, server: &server }, &self.pair, &self.prekey, sealed)
+        envelope::open_request(
+            Route { method, target, client: &client, server: &server },
+            &self.pair,
+            &self.prekey,
+            sealed,
+        )
     }
 }
 
@@ -65,21 +83,51 @@ fn a_request_opens_for_nothing_but_what_it_was_sealed_for() {
     assert!(setting.open("POST", "/api/sync/pull", &sealed).is_err(), "path");
     assert!(setting.open("POST", "/api/sync/push?", &sealed).is_err(), "query");
     let other = Setting::new();
-    let (client, server, stranger) = (setting.client.public_key(), setting.server.public_key(), other.client.public_key());
+    let (client, server, stranger) =
+        (setting.client.public_key(), setting.server.public_key(), other.client.public_key());
     let route = |client, server| Route { method: "POST", target: "/api/sync/push", client, server };
-    assert!(envelope::open_request(route(&stranger, &server), &setting.pair, &setting.prekey, &sealed).is_err(), "client");
-    assert!(envelope::open_request(route(&client, &stranger), &setting.pair, &setting.prekey, &sealed).is_err(), "server");
+    assert!(
+        envelope::open_request(route(&stranger, &server), &setting.pair, &setting.prekey, &sealed)
+            .is_err(),
+        "client"
+    );
+    assert!(
+        envelope::open_request(route(&client, &stranger), &setting.pair, &setting.prekey, &sealed)
+            .is_err(),
+        "server"
+    );
     let later = PairSecret { epoch: 2, ..setting.pair.clone() };
-    assert!(envelope::open_request(route(&client, &server), &later, &setting.prekey, &sealed).is_err(), "epoch");
-    assert!(envelope::open_request(route(&client, &server), &other.pair, &setting.prekey, &sealed).is_err(), "pair secret");
-    assert!(envelope::open_request(route(&client, &server), &setting.pair, &AgreementKey::from_bytes([6; 32]), &sealed).is_err(), "prekey");
+    assert!(
+        envelope::open_request(route(&client, &server), &later, &setting.prekey, &sealed).is_err(),
+        "epoch"
+    );
+    assert!(
+        envelope::open_request(route(&client, &server), &other.pair, &setting.prekey, &sealed)
+            .is_err(),
+        "pair secret"
+    );
+    assert!(
+        envelope::open_request(
+            route(&client, &server),
+            &setting.pair,
+            &AgreementKey::from_bytes([6; 32]),
+            &sealed
+        )
+        .is_err(),
+        "prekey"
+    );
 }
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_refused() {
     let setting = Setting::new();
     let (sealed, awaited) = setting.seal("POST", "/p", b"a body");
-    let answer = setting.open("POST", "/p", &sealed).unwrap().responder.seal(200, b"answer", &mut rng()).unwrap();
+    let answer = setting
+        .open("POST", "/p", &sealed)
+        .unwrap()
+        .responder
+        .seal(200, b"answer", &mut rng())
+        .unwrap();
     for position in 0..sealed.len() * 8 {
         let mut flipped = sealed.clone();
         flipped[position / 8] ^= 1 << (position % 8);
@@ -88,7 +136,10 @@ fn every_flipped_bit_and_every_cut_is_refused() {
     for length in 0..sealed.len() {
         assert!(setting.open("POST", "/p", &sealed[..length]).is_err());
     }
-    assert!(setting.open("POST", "/p", &[&sealed[..], &[0]].concat()).is_err(), "something appended");
+    assert!(
+        setting.open("POST", "/p", &[&sealed[..], &[0]].concat()).is_err(),
+        "something appended"
+    );
     let mut flipped = answer.clone();
     flipped[70] ^= 1;
     assert!(awaited.open(200, &flipped).is_err());
@@ -99,10 +150,20 @@ fn an_answer_belongs_to_one_request_and_one_status() {
     let setting = Setting::new();
     let (first, _) = setting.seal("POST", "/p", b"same");
     let (_, awaited_second) = setting.seal("POST", "/p", b"same");
-    let answer = setting.open("POST", "/p", &first).unwrap().responder.seal(200, b"answer", &mut rng()).unwrap();
+    let answer = setting
+        .open("POST", "/p", &first)
+        .unwrap()
+        .responder
+        .seal(200, b"answer", &mut rng())
+        .unwrap();
     assert!(awaited_second.open(200, &answer).is_err(), "an answer to another request");
     let (request, awaited) = setting.seal("POST", "/p", b"same");
-    let answer = setting.open("POST", "/p", &request).unwrap().responder.seal(200, b"answer", &mut rng()).unwrap();
+    let answer = setting
+        .open("POST", "/p", &request)
+        .unwrap()
+        .responder
+        .seal(200, b"answer", &mut rng())
+        .unwrap();
     assert!(awaited.open(404, &answer).is_err(), "another status");
 }
 
@@ -114,7 +175,11 @@ fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
     assert_eq!(prekeys.secret(prekey.kid, 1, &owner, 0).unwrap().public(), prekey.key);
     assert_eq!(prekeys.secret(prekey.kid, 1, &stranger, 0).err(), Some(PrekeyRefusal::Unknown));
     assert_eq!(prekeys.secret(prekey.kid ^ 1, 1, &owner, 0).err(), Some(PrekeyRefusal::Unknown));
-    assert_eq!(prekeys.secret(prekey.kid, 1, &owner, 15 * 60 * 1000).err(), Some(PrekeyRefusal::Unknown), "worn out by time");
+    assert_eq!(
+        prekeys.secret(prekey.kid, 1, &owner, 15 * 60 * 1000).err(),
+        Some(PrekeyRefusal::Unknown),
+        "worn out by time"
+    );
     for (seq, expected) in [
         (1, Ok(())),
         (1, Err(PrekeyRefusal::Replayed)),
@@ -128,8 +193,13 @@ fn a_prekey_serves_each_sequence_number_once_and_only_its_owner() {
     ] {
         assert_eq!(prekeys.mark(prekey.kid, seq, &owner, 0), expected, "{seq}");
     }
-    assert_eq!(prekeys.secret(prekey.kid, 199, &owner, 0).err(), Some(PrekeyRefusal::Replayed), "known before anything is opened");
-    // A recorded request for a prekey, answered however often, pushes no other out: neither one in use nor one that was just given.
+    assert_eq!(
+        prekeys.secret(prekey.kid, 199, &owner, 0).err(),
+        Some(PrekeyRefusal::Replayed),
+        "known before anything is opened"
+    );
+    // A recorded request for a prekey, answered however often, pushes no other out: neither one in
+    // use nor one that was just given.
     let fresh = prekeys.issue(&owner, 0, &mut rng());
     for _ in 0..5_000 {
         prekeys.issue(&owner, 0, &mut rng());
@@ -158,8 +228,11 @@ fn a_recorded_registration_is_not_answered_in_the_place_of_the_device_that_made_
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
     let offer = window.offer().clone();
     let attempt = Attempt::new(&mut rng());
-    let (recorded, joining) = Joining::start(&offer, &phone, "phone", None, &attempt, 0, &mut rng()).unwrap();
-    let admit = |window: &mut PairingWindow, sealed: &[u8]| window.admit(sealed, &desktop, "d", |_| Some(0), &mut rng());
+    let (recorded, joining) =
+        Joining::start(&offer, &phone, "phone", None, &attempt, 0, &mut rng()).unwrap();
+    let admit = |window: &mut PairingWindow, sealed: &[u8]| {
+        window.admit(sealed, &desktop, "d", |_| Some(0), &mut rng())
+    };
     assert!(matches!(admit(&mut window, &recorded), Ok(Admission::Pending { .. })));
     assert_eq!(window.confirm(&joining.code()), Confirmation::Approved);
     assert!(admit(&mut window, &recorded).is_err(), "a stranger would use up the approval");
@@ -170,23 +243,48 @@ fn a_recorded_registration_is_not_answered_in_the_place_of_the_device_that_made_
 #[test]
 fn both_sides_of_a_pairing_end_with_the_same_secret_and_tokens() {
     let (desktop, phone) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()));
-    let mut window = PairingWindow::open(&desktop, vec![("127.0.0.1".parse().unwrap(), 1)], Approval::Code, 0, &mut rng());
+    let mut window = PairingWindow::open(
+        &desktop,
+        vec![("127.0.0.1".parse().unwrap(), 1)],
+        Approval::Code,
+        0,
+        &mut rng(),
+    );
     let offer = Offer::parse(&window.offer().to_text()).unwrap();
     let attempt = Attempt::new(&mut rng());
-    let join = || Joining::start(&offer, &phone, "phone", Some(5), &attempt, 0, &mut rng()).unwrap();
+    let join =
+        || Joining::start(&offer, &phone, "phone", Some(5), &attempt, 0, &mut rng()).unwrap();
     let (sealed, joining) = join();
-    let Admission::Pending { responder } = window.admit(&sealed, &desktop, "desktop", |_| Some(0), &mut rng()).unwrap() else { panic!("a code is wanted") };
-    let Joined::Pending { code } = joining.accept(202, &responder.seal(202, b"{}", &mut rng()).unwrap()).unwrap() else { panic!("pending") };
+    let Admission::Pending { responder } =
+        window.admit(&sealed, &desktop, "desktop", |_| Some(0), &mut rng()).unwrap()
+    else {
+        panic!("a code is wanted")
+    };
+    let Joined::Pending { code } =
+        joining.accept(202, &responder.seal(202, b"{}", &mut rng()).unwrap()).unwrap()
+    else {
+        panic!("pending")
+    };
     assert_eq!(window.confirm("nope"), Confirmation::Wrong { tries_left: 2 });
     assert_eq!(window.confirm(&code), Confirmation::Approved);
     let (sealed, joining) = join();
-    let Admission::Granted { device, answer } = window.admit(&sealed, &desktop, "desktop", |_| Some(4), &mut rng()).unwrap() else { panic!("approved") };
+    let Admission::Granted { device, answer } =
+        window.admit(&sealed, &desktop, "desktop", |_| Some(4), &mut rng()).unwrap()
+    else {
+        panic!("approved")
+    };
     let Joined::Paired(other) = joining.accept(200, &answer).unwrap() else { panic!("granted") };
-    assert_eq!((device.pair.secret.clone(), device.pair.epoch), (other.pair.secret.clone(), other.pair.epoch));
+    assert_eq!(
+        (device.pair.secret.clone(), device.pair.epoch),
+        (other.pair.secret.clone(), other.pair.epoch)
+    );
     assert_eq!(device.pair.epoch, 5);
     assert_eq!(device.token_from_device, other.token_to_device);
     assert_eq!(device.token_to_device, other.token_from_device);
-    assert_eq!((device.identity_key, other.identity_key), (phone.public_key(), desktop.public_key()));
+    assert_eq!(
+        (device.identity_key, other.identity_key),
+        (phone.public_key(), desktop.public_key())
+    );
     assert_eq!(device.port, Some(5));
 }
 
@@ -196,8 +294,12 @@ fn whoever_starts_over_is_shown_another_code_and_that_one_counts() {
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
     let offer = window.offer().clone();
     let mut ask = |attempt: &Attempt| {
-        let (sealed, joining) = Joining::start(&offer, &phone, "phone", None, attempt, 0, &mut rng()).unwrap();
-        assert!(matches!(window.admit(&sealed, &desktop, "d", |_| Some(0), &mut rng()), Ok(Admission::Pending { .. })));
+        let (sealed, joining) =
+            Joining::start(&offer, &phone, "phone", None, attempt, 0, &mut rng()).unwrap();
+        assert!(matches!(
+            window.admit(&sealed, &desktop, "d", |_| Some(0), &mut rng()),
+            Ok(Admission::Pending { .. })
+        ));
         joining.code()
     };
     let (first, second) = (Attempt::new(&mut rng()), Attempt::new(&mut rng()));
@@ -213,21 +315,41 @@ fn whoever_starts_over_is_shown_another_code_and_that_one_counts() {
 
 #[test]
 fn a_second_device_with_the_same_code_aborts_the_pairing() {
-    let (desktop, phone, thief) = (Identity::generate(&mut rng()), Identity::generate(&mut rng()), Identity::generate(&mut rng()));
+    let (desktop, phone, thief) = (
+        Identity::generate(&mut rng()),
+        Identity::generate(&mut rng()),
+        Identity::generate(&mut rng()),
+    );
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
     let offer = window.offer().clone();
-    let (first, _) = Joining::start(&offer, &thief, "thief", None, &Attempt::new(&mut rng()), 0, &mut rng()).unwrap();
-    let (second, _) = Joining::start(&offer, &phone, "phone", None, &Attempt::new(&mut rng()), 0, &mut rng()).unwrap();
-    assert!(matches!(window.admit(&first, &desktop, "d", |_| Some(0), &mut rng()), Ok(Admission::Pending { .. })));
-    assert!(matches!(window.admit(&second, &desktop, "d", |_| Some(0), &mut rng()), Ok(Admission::Leaked)));
+    let (first, _) =
+        Joining::start(&offer, &thief, "thief", None, &Attempt::new(&mut rng()), 0, &mut rng())
+            .unwrap();
+    let (second, _) =
+        Joining::start(&offer, &phone, "phone", None, &Attempt::new(&mut rng()), 0, &mut rng())
+            .unwrap();
+    assert!(matches!(
+        window.admit(&first, &desktop, "d", |_| Some(0), &mut rng()),
+        Ok(Admission::Pending { .. })
+    ));
+    assert!(matches!(
+        window.admit(&second, &desktop, "d", |_| Some(0), &mut rng()),
+        Ok(Admission::Leaked)
+    ));
 }
 
 #[test]
 fn secrets_are_never_printed() {
     let identity = Identity::generate(&mut rng());
     let secret = Secret::from_bytes([0xab; 32]);
-    let printed = format!("{secret:?} {identity:?} {:?}", PairSecret { secret: secret.clone(), epoch: 1 });
-    assert!(!printed.contains("171") && !printed.contains("ab, ab") && !printed.to_lowercase().contains("abab"), "{printed}");
+    let printed =
+        format!("{secret:?} {identity:?} {:?}", PairSecret { secret: secret.clone(), epoch: 1 });
+    assert!(
+        !printed.contains("171")
+            && !printed.contains("ab, ab")
+            && !printed.to_lowercase().contains("abab"),
+        "{printed}"
+    );
     assert!(printed.contains("Secret(…)"));
 }
 
@@ -236,9 +358,13 @@ fn events_open_one_by_one_in_their_order_and_nothing_else_does() {
     let setting = Setting::new();
     let start = || {
         let (sealed, awaited) = setting.seal("GET", "/api/sync/events?cursor=x", b"");
-        let responder = setting.open("GET", "/api/sync/events?cursor=x", &sealed).unwrap().responder;
+        let responder =
+            setting.open("GET", "/api/sync/events?cursor=x", &sealed).unwrap().responder;
         let (head, mut sealer) = responder.begin_events(&mut rng()).unwrap();
-        let segments: Vec<Vec<u8>> = ["one", "two", "three"].iter().map(|event| sealer.seal(event.as_bytes()).unwrap()).collect();
+        let segments: Vec<Vec<u8>> = ["one", "two", "three"]
+            .iter()
+            .map(|event| sealer.seal(event.as_bytes()).unwrap())
+            .collect();
         (awaited, head, segments, sealer)
     };
     // Byte by byte: each is handed out once it is whole, and not before.
@@ -266,12 +392,32 @@ fn events_open_one_by_one_in_their_order_and_nothing_else_does() {
             }
         }
     };
-    assert_eq!(altered(&mut |head, segments| [head, &segments[1]].concat()), (Vec::new(), true), "dropped");
-    assert_eq!(altered(&mut |head, segments| [head, &segments[0], &segments[0]].concat()), (vec![b"one".to_vec()], true), "repeated");
-    assert_eq!(altered(&mut |head, segments| [head, &segments[0], &segments[2]].concat()), (vec![b"one".to_vec()], true), "in another order");
-    assert_eq!(altered(&mut |head, segments| [head, &segments[0][..9]].concat()), (Vec::new(), false), "not there yet");
+    assert_eq!(
+        altered(&mut |head, segments| [head, &segments[1]].concat()),
+        (Vec::new(), true),
+        "dropped"
+    );
+    assert_eq!(
+        altered(&mut |head, segments| [head, &segments[0], &segments[0]].concat()),
+        (vec![b"one".to_vec()], true),
+        "repeated"
+    );
+    assert_eq!(
+        altered(&mut |head, segments| [head, &segments[0], &segments[2]].concat()),
+        (vec![b"one".to_vec()], true),
+        "in another order"
+    );
+    assert_eq!(
+        altered(&mut |head, segments| [head, &segments[0][..9]].concat()),
+        (Vec::new(), false),
+        "not there yet"
+    );
     let (_, other, segments, _) = start();
-    assert_eq!(altered(&mut |_, _| [&other[..], &segments[0]].concat()), (Vec::new(), true), "of another request");
+    assert_eq!(
+        altered(&mut |_, _| [&other[..], &segments[0]].concat()),
+        (Vec::new(), true),
+        "of another request"
+    );
     for position in 0..head.len() + segments[0].len() {
         let (opened, _) = altered(&mut |head, segments| {
             let mut bytes = [head, &segments[0]].concat();
@@ -284,7 +430,12 @@ fn events_open_one_by_one_in_their_order_and_nothing_else_does() {
     let (awaited, head, segments, _) = start();
     assert!(awaited.open(200, &[&head[..], &segments[0]].concat()).is_err());
     let (sealed, awaited) = setting.seal("GET", "/api/sync/events", b"");
-    let answer = setting.open("GET", "/api/sync/events", &sealed).unwrap().responder.seal(200, b"one", &mut rng()).unwrap();
+    let answer = setting
+        .open("GET", "/api/sync/events", &sealed)
+        .unwrap()
+        .responder
+        .seal(200, b"one", &mut rng())
+        .unwrap();
     let mut opener = awaited.events();
     opener.arrived(&answer);
     assert!(opener.next_event().is_err());

@@ -1,4 +1,5 @@
-//! What a sealed status tells is so when it is told, although the Engine is asked only after somebody has committed.
+//! What a sealed status tells is so when it is told, although the Engine is asked only after
+//! somebody has committed.
 
 use std::time::Duration;
 
@@ -53,7 +54,9 @@ fn a_backup_written_over_a_file_in_place_is_another_moment_after_as_many_commits
     let (folder, app) = file("delete");
     drop(app);
     let path = folder.path().join("app.db");
-    let app = |n: i64| assert_eq!(Connection::open(&path).unwrap().execute("UPDATE t SET n = ?1", [n]).unwrap(), 1);
+    let app = |n: i64| {
+        assert_eq!(Connection::open(&path).unwrap().execute("UPDATE t SET n = ?1", [n]).unwrap(), 1)
+    };
     let backup = std::fs::read(&path).unwrap();
     let mut sensor = WriteSensor::of(&path);
     app(2);
@@ -85,7 +88,9 @@ fn a_status_asked_again_knows_what_was_committed_since_and_what_was_pulled() {
     assert_eq!(pending(&laptop_itself.status()), 0, "what was just pulled is known to be known");
     assert_eq!(pending(&laptop_itself.status()), 0);
     desktop.app("UPDATE actor SET first_name = 'Renamed' WHERE id = 1");
-    eventually(Duration::from_secs(10), "the edit is told of", || pending(&laptop_itself.status()) == 1);
+    eventually(Duration::from_secs(10), "the edit is told of", || {
+        pending(&laptop_itself.status()) == 1
+    });
     assert_eq!(laptop.sync(), (0, 1));
     assert_eq!(pending(&laptop_itself.status()), 0);
 }

@@ -65,12 +65,31 @@ impl Replica {
     pub fn empty(device: u8) -> Self {
         let folder = TempDir::new().unwrap();
         let database = folder.path().join("storymaster.db");
-        let engine = Engine::init(options(folder.path(), &database, device), entropy(u64::from(device)), now()).unwrap();
-        Self { engine: Some(engine), folder, database, device, report: MigrationReport::default(), runs: 1 }
+        let engine = Engine::init(
+            options(folder.path(), &database, device),
+            entropy(u64::from(device)),
+            now(),
+        )
+        .unwrap();
+        Self {
+            engine: Some(engine),
+            folder,
+            database,
+            device,
+            report: MigrationReport::default(),
+            runs: 1,
+        }
     }
 
     pub fn at(folder: TempDir, database: PathBuf, device: u8) -> Self {
-        let mut replica = Self { engine: None, folder, database, device, report: MigrationReport::default(), runs: 0 };
+        let mut replica = Self {
+            engine: None,
+            folder,
+            database,
+            device,
+            report: MigrationReport::default(),
+            runs: 0,
+        };
         replica.start();
         replica
     }
@@ -85,8 +104,12 @@ impl Replica {
         self.engine = None;
         self.runs += 1;
         let seed = u64::from(self.device) * 1000 + self.runs;
-        let options = EngineOptions { rebuilding_within, ..options(self.folder.path(), &self.database, self.device) };
-        let (engine, report) = Engine::open_or_migrate(options, entropy(seed), now(), &mut |_, _| {}).unwrap();
+        let options = EngineOptions {
+            rebuilding_within,
+            ..options(self.folder.path(), &self.database, self.device)
+        };
+        let (engine, report) =
+            Engine::open_or_migrate(options, entropy(seed), now(), &mut |_, _| {}).unwrap();
         self.engine = Some(engine);
         if !report.is_empty() {
             self.report = report;
@@ -118,12 +141,20 @@ impl Replica {
     }
 
     pub fn value<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
-        self.app().query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{error}: {sql}"))
+        self.app()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap_or_else(|error| panic!("{error}: {sql}"))
     }
 
     /// The texts a query selects.
     pub fn texts(&self, sql: &str) -> Vec<String> {
-        self.app().prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        self.app()
+            .prepare(sql)
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     }
 
     pub fn capture(&mut self) -> usize {
@@ -172,8 +203,8 @@ pub fn now() -> Stamp {
     Stamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap())
 }
 
-/// A file's content with local ids replaced by uuids: what must be equal on two devices. `times` says
-/// whether created_at and updated_at count.
+/// A file's content with local ids replaced by uuids: what must be equal on two devices. `times`
+/// says whether created_at and updated_at count.
 pub fn canonical(database: &Path, times: bool) -> Vec<String> {
     let connection = Connection::open(database).unwrap();
     let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
@@ -183,7 +214,10 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let row = storysync::app::rows::read(table, row).unwrap();
-            uuids.insert((table.name().to_owned(), row.local_id), row.uuid(table).unwrap().to_string());
+            uuids.insert(
+                (table.name().to_owned(), row.local_id),
+                row.uuid(table).unwrap().to_string(),
+            );
         }
     }
     let mut lines = Vec::new();
@@ -198,10 +232,12 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
             for (column, value) in columns {
                 use storysync::app::schema::Role;
                 let text = match &column.role {
-                    Role::Reference { table } => match value.as_integer().and_then(|id| uuids.get(&(table.clone(), id))) {
-                        Some(uuid) => uuid.clone(),
-                        None => "nothing".to_owned(),
-                    },
+                    Role::Reference { table } => {
+                        match value.as_integer().and_then(|id| uuids.get(&(table.clone(), id))) {
+                            Some(uuid) => uuid.clone(),
+                            None => "nothing".to_owned(),
+                        }
+                    }
                     Role::CreatedAt | Role::UpdatedAt if !times => continue,
                     _ => format!("{value:?}"),
                 };
@@ -216,9 +252,13 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
 
 /// What our own tables say of rows, and of which refer to which.
 pub fn rows_and_references(replica: &Replica) -> Vec<String> {
-    let rows = "SELECT t.name || '/' || r.sync_uuid || ' ' || r.present || ' ' || r.version || ' ' || coalesce(r.differs, '') || ' ' || coalesce(r.parked, '') || ' ' || r.conflicts
+    let rows =
+        "SELECT t.name || '/' || r.sync_uuid || ' ' || r.present || ' ' || r.version || ' ' \
+        || coalesce(r.differs, '') || ' ' || coalesce(r.parked, '') || ' ' || r.conflicts
         FROM sync_row AS r JOIN sync_table AS t ON t.id = r.table_id WHERE r.version > 0";
-    let references = "SELECT a.sync_uuid || ' refers to ' || b.sync_uuid || ' by ' || f.column_name FROM sync_ref AS f JOIN sync_row AS a ON a.id = f.referrer JOIN sync_row AS b ON b.id = f.target";
+    let references = "SELECT a.sync_uuid || ' refers to ' || b.sync_uuid || ' by ' || \
+        f.column_name FROM sync_ref AS f JOIN sync_row AS a ON a.id = f.referrer JOIN sync_row AS \
+        b ON b.id = f.target";
     [replica.texts(rows), replica.texts(references)].concat()
 }
 
@@ -228,6 +268,11 @@ pub fn assert_same_content(a: &Path, b: &Path, times: bool) {
     if a != b {
         let only_a: Vec<_> = a.iter().filter(|line| !b.contains(line)).take(3).collect();
         let only_b: Vec<_> = b.iter().filter(|line| !a.contains(line)).take(3).collect();
-        panic!("contents differ ({} and {} rows)\nonly in the first: {only_a:#?}\nonly in the second: {only_b:#?}", a.len(), b.len());
+        panic!(
+            "contents differ ({} and {} rows)\nonly in the first: {only_a:#?}\nonly in the second: \
+                {only_b:#?}",
+            a.len(),
+            b.len()
+        );
     }
 }

@@ -51,10 +51,20 @@ fn offline_edits_on_both_sides_end_equal_whoever_calls() {
         let (mut desktop, mut phone) = pair_of_small();
         desktop.stop();
         phone.stop();
-        let (shared, gone, other) = (uuid(&desktop, "actor", 1), uuid(&desktop, "object_", 3), uuid(&desktop, "faction", 2));
+        let (shared, gone, other) = (
+            uuid(&desktop, "actor", 1),
+            uuid(&desktop, "object_", 3),
+            uuid(&desktop, "faction", 2),
+        );
         desktop.write("UPDATE actor SET first_name = 'Desktop' WHERE id = 1");
-        desktop.write("INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('Parent', 1, 'parent-1', 1)");
-        desktop.write("INSERT INTO actor (first_name, setting_id, sync_uuid, version) SELECT 'Child', id, 'child-1', 1 FROM setting WHERE name = 'Parent'");
+        desktop.write(
+            "INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('Parent', \
+            1, 'parent-1', 1)",
+        );
+        desktop.write(
+            "INSERT INTO actor (first_name, setting_id, sync_uuid, version) SELECT \
+            'Child', id, 'child-1', 1 FROM setting WHERE name = 'Parent'",
+        );
         phone.write(&format!("UPDATE actor SET last_name = 'Phone' WHERE sync_uuid = '{shared}'"));
         phone.write(&format!("DELETE FROM object_ WHERE sync_uuid = '{gone}'"));
         phone.write(&format!("UPDATE faction SET name = 'Renamed' WHERE sync_uuid = '{other}'"));
@@ -64,11 +74,32 @@ fn offline_edits_on_both_sides_end_equal_whoever_calls() {
         assert_eq!(counts, (3, 3), "rows new to the other side: both have three");
         assert_same_content(&desktop.database, &phone.database, true);
         for replica in [&desktop, &phone] {
-            let row = |column: &str| replica.value::<String>(&format!("SELECT {column} FROM actor WHERE sync_uuid = '{shared}'"));
-            assert_eq!((row("first_name"), row("last_name")), ("Desktop".to_owned(), "Phone".to_owned()));
-            assert_eq!(replica.value::<i64>(&format!("SELECT version FROM actor WHERE sync_uuid = '{shared}'")), 3, "one and two edits");
-            assert_eq!(replica.value::<i64>(&format!("SELECT count(*) FROM object_ WHERE sync_uuid = '{gone}'")), 0);
-            let parent: String = replica.value("SELECT s.sync_uuid FROM actor a JOIN setting s ON s.id = a.setting_id WHERE a.sync_uuid = 'child-1'");
+            let row = |column: &str| {
+                replica.value::<String>(&format!(
+                    "SELECT {column} FROM actor WHERE sync_uuid = '{shared}'"
+                ))
+            };
+            assert_eq!(
+                (row("first_name"), row("last_name")),
+                ("Desktop".to_owned(), "Phone".to_owned())
+            );
+            assert_eq!(
+                replica.value::<i64>(&format!(
+                    "SELECT version FROM actor WHERE sync_uuid = '{shared}'"
+                )),
+                3,
+                "one and two edits"
+            );
+            assert_eq!(
+                replica.value::<i64>(&format!(
+                    "SELECT count(*) FROM object_ WHERE sync_uuid = '{gone}'"
+                )),
+                0
+            );
+            let parent: String = replica.value(
+                "SELECT s.sync_uuid FROM actor a JOIN setting s ON \
+                s.id = a.setting_id WHERE a.sync_uuid = 'child-1'",
+            );
             assert_eq!(parent, "parent-1");
         }
         assert_eq!(phone.sync(&mut desktop), (0, 0));
@@ -85,12 +116,17 @@ fn the_same_field_edited_on_both_sides_shows_one_winner_and_both_values() {
     phone.write(&format!("UPDATE actor SET title = 'Empress' WHERE sync_uuid = '{shared}'"));
     phone.sync(&mut desktop);
     assert_same_content(&desktop.database, &phone.database, true);
-    let (a, b) = (desktop.engine().conflicts(now()).unwrap(), phone.engine().conflicts(now()).unwrap());
+    let (a, b) =
+        (desktop.engine().conflicts(now()).unwrap(), phone.engine().conflicts(now()).unwrap());
     assert_eq!(serde_json::to_value(&a).unwrap(), serde_json::to_value(&b).unwrap());
     let field = &a[0].fields[0];
     assert_eq!((a.len(), a[0].kind.as_str(), field.name.as_str()), (1, "field", "title"));
     assert_eq!(field.base, before);
-    let mut values: Vec<_> = field.values.iter().map(|value| (value.value.as_str().unwrap().to_owned(), value.device.clone().unwrap())).collect();
+    let mut values: Vec<_> = field
+        .values
+        .iter()
+        .map(|value| (value.value.as_str().unwrap().to_owned(), value.device.clone().unwrap()))
+        .collect();
     values.sort();
     assert_eq!(values, [("Empress".to_owned(), phone.id()), ("Queen".to_owned(), desktop.id())]);
     let shown: String = desktop.value("SELECT title FROM actor WHERE id = 1");
@@ -109,24 +145,38 @@ fn the_same_field_edited_on_both_sides_shows_one_winner_and_both_values() {
 fn prose_edited_in_different_places_keeps_both_edits() {
     let (mut desktop, mut phone) = pair_of_small();
     let shared = uuid(&desktop, "actor", 1);
-    desktop.write("UPDATE actor SET notes = 'Born at sea.\r\nFears the deep. Has a brother, Tom 👩‍🚀.' WHERE id = 1");
+    desktop.write(
+        "UPDATE actor SET notes = 'Born at sea.\r\nFears the deep. Has a brother, Tom \
+        👩‍🚀.' WHERE id = 1",
+    );
     phone.sync(&mut desktop);
-    desktop.write("UPDATE actor SET notes = 'Born at night.\r\nFears the deep. Has a brother, Tom 👩‍🚀.' WHERE id = 1");
-    phone.write(&format!("UPDATE actor SET notes = 'Born at sea.\r\nFears the deep. Has a sister, Tom 👩‍🚀.' WHERE sync_uuid = '{shared}'"));
+    desktop.write(
+        "UPDATE actor SET notes = 'Born at night.\r\nFears the deep. Has a brother, Tom \
+        👩‍🚀.' WHERE id = 1",
+    );
+    phone.write(&format!(
+        "UPDATE actor SET notes = 'Born at sea.\r\nFears the deep. Has a sister, \
+        Tom 👩‍🚀.' WHERE sync_uuid = '{shared}'"
+    ));
     phone.sync(&mut desktop);
     assert_same_content(&desktop.database, &phone.database, true);
-    let notes: String = phone.value(&format!("SELECT notes FROM actor WHERE sync_uuid = '{shared}'"));
+    let notes: String =
+        phone.value(&format!("SELECT notes FROM actor WHERE sync_uuid = '{shared}'"));
     assert_eq!(notes, "Born at night.\r\nFears the deep. Has a sister, Tom 👩‍🚀.");
     assert!(desktop.engine().conflicts(now()).unwrap().is_empty());
     // Whoever writes next writes on top of what was merged.
-    phone.write(&format!("UPDATE actor SET notes = notes || ' The end.' WHERE sync_uuid = '{shared}'"));
+    phone.write(&format!(
+        "UPDATE actor SET notes = notes || ' The end.' WHERE sync_uuid = '{shared}'"
+    ));
     desktop.sync(&mut phone);
     assert_same_content(&desktop.database, &phone.database, true);
     assert!(desktop.value::<String>("SELECT notes FROM actor WHERE id = 1").ends_with("The end."));
 
     // The same word on both sides: one whole text is shown, and both are told.
     desktop.write("UPDATE actor SET notes = replace(notes, 'sister', 'cousin') WHERE id = 1");
-    phone.write(&format!("UPDATE actor SET notes = replace(notes, 'sister', 'rival') WHERE sync_uuid = '{shared}'"));
+    phone.write(&format!(
+        "UPDATE actor SET notes = replace(notes, 'sister', 'rival') WHERE sync_uuid = '{shared}'"
+    ));
     phone.sync(&mut desktop);
     assert_same_content(&desktop.database, &phone.database, true);
     let conflicts = desktop.engine().conflicts(now()).unwrap();
@@ -156,7 +206,10 @@ fn a_row_deleted_here_and_edited_there_lives_and_is_reported() {
     phone.write(&format!("UPDATE object_ SET name = 'Kept' WHERE sync_uuid = '{shared}'"));
     phone.sync(&mut desktop);
     assert_same_content(&desktop.database, &phone.database, true);
-    assert_eq!(desktop.value::<String>(&format!("SELECT name FROM object_ WHERE sync_uuid = '{shared}'")), "Kept");
+    assert_eq!(
+        desktop.value::<String>(&format!("SELECT name FROM object_ WHERE sync_uuid = '{shared}'")),
+        "Kept"
+    );
     for replica in [&mut desktop, &mut phone] {
         let conflicts = replica.engine().conflicts(now()).unwrap();
         assert_eq!((conflicts.len(), conflicts[0].kind.as_str()), (1, "delete_edit"));
@@ -167,12 +220,22 @@ fn a_row_deleted_here_and_edited_there_lives_and_is_reported() {
 fn a_soft_delete_travels_as_one() {
     let (mut desktop, mut phone) = pair_of_small();
     let shared = uuid(&desktop, "object_", 2);
-    phone.write(&format!("UPDATE object_ SET deleted_at = '2026-01-02 03:04:05' WHERE sync_uuid = '{shared}'"));
+    phone.write(&format!(
+        "UPDATE object_ SET deleted_at = '2026-01-02 03:04:05' WHERE sync_uuid = '{shared}'"
+    ));
     phone.sync(&mut desktop);
-    assert_eq!(desktop.value::<String>("SELECT deleted_at FROM object_ WHERE id = 2"), "2026-01-02 03:04:05");
+    assert_eq!(
+        desktop.value::<String>("SELECT deleted_at FROM object_ WHERE id = 2"),
+        "2026-01-02 03:04:05"
+    );
     desktop.write("UPDATE object_ SET deleted_at = NULL WHERE id = 2");
     phone.sync(&mut desktop);
-    assert_eq!(phone.value::<Option<String>>(&format!("SELECT deleted_at FROM object_ WHERE sync_uuid = '{shared}'")), None);
+    assert_eq!(
+        phone.value::<Option<String>>(&format!(
+            "SELECT deleted_at FROM object_ WHERE sync_uuid = '{shared}'"
+        )),
+        None
+    );
     assert_same_content(&desktop.database, &phone.database, true);
 }
 
@@ -186,7 +249,11 @@ fn a_deleted_row_stays_deleted_when_a_sleeping_device_syncs() {
     desktop.sync(&mut phone);
     phone.sync(&mut desktop);
     for replica in [&desktop, &phone] {
-        assert_eq!(replica.value::<i64>(&format!("SELECT count(*) FROM object_ WHERE sync_uuid = '{gone}'")), 0);
+        assert_eq!(
+            replica
+                .value::<i64>(&format!("SELECT count(*) FROM object_ WHERE sync_uuid = '{gone}'")),
+            0
+        );
     }
 }
 
@@ -200,7 +267,12 @@ fn changes_are_forwarded_by_a_device_in_the_middle() {
     let changed = uuid(&laptop, "actor", 1);
     laptop.sync(&mut phone);
     assert_eq!(phone.sync(&mut desktop), (1, 0));
-    assert_eq!(desktop.value::<String>(&format!("SELECT first_name FROM actor WHERE sync_uuid = '{changed}'")), "From afar");
+    assert_eq!(
+        desktop.value::<String>(&format!(
+            "SELECT first_name FROM actor WHERE sync_uuid = '{changed}'"
+        )),
+        "From afar"
+    );
     assert_same_content(&desktop.database, &laptop.database, true);
 }
 
@@ -213,7 +285,10 @@ fn the_document_is_equal_on_both_devices_and_carries_the_sync_fields() {
     phone.sync(&mut desktop);
     let documents: Vec<automerge::Automerge> = [&mut desktop, &mut phone]
         .iter_mut()
-        .map(|replica| automerge::Automerge::load(&replica.engine().document("actor", &shared, now()).unwrap()).unwrap())
+        .map(|replica| {
+            automerge::Automerge::load(&replica.engine().document("actor", &shared, now()).unwrap())
+                .unwrap()
+        })
         .collect();
     assert_eq!(documents[0].get_heads(), documents[1].get_heads());
     for field in ["created_at", "updated_at", "deleted_at", "version", "notes"] {
@@ -279,7 +354,8 @@ fn entity_types_and_since_timestamp_filter_a_pull() {
     request.data = true;
     let page = desktop.engine().answer_pull(&request, &own, now()).unwrap();
     assert_eq!(page.changes.len(), 10);
-    assert!(page.changes.iter().all(|change| change.entity_type == "location_" && change.data.as_ref().unwrap().contains_key("name")));
+    assert!(page.changes.iter().all(|change| change.entity_type == "location_"
+        && change.data.as_ref().unwrap().contains_key("name")));
     request.entity_types = None;
     request.since_timestamp = Some(now().to_rfc3339());
     assert!(desktop.engine().answer_pull(&request, &own, now()).unwrap().changes.is_empty());
@@ -290,7 +366,8 @@ fn bookkeeping(replica: &Replica) -> Vec<String> {
     let mut lines = rows_and_references(replica);
     for sql in [
         "SELECT name || ' up to ' || high_id FROM sync_table WHERE columns <> '[]'",
-        "SELECT hex(hash) || ' of ' || r.sync_uuid FROM sync_change AS c JOIN sync_row AS r ON r.id = c.row_id",
+        "SELECT hex(hash) || ' of ' || r.sync_uuid FROM sync_change AS c JOIN sync_row AS r ON \
+            r.id = c.row_id",
         "SELECT entity_type || ' ' || count(*) FROM sync_log GROUP BY entity_type",
     ] {
         lines.extend(replica.texts(sql));
@@ -304,10 +381,13 @@ fn rows_that_arrive_the_short_way_stand_as_the_long_way_would_have_put_them() {
     for dialect in fixtures::DIALECTS {
         let (_folder, file) = fixtures::file(dialect);
         let mut desktop = Replica::of_copy(&file, 1);
-        // Rows of every kind: new ones with times of their own, deleted ones, edited ones, ones that lead nowhere.
+        // Rows of every kind: new ones with times of their own, deleted ones, edited ones, ones
+        // that lead nowhere.
         desktop.write(
-            "UPDATE actor SET first_name = 'Edited' WHERE id = 2; DELETE FROM object_ WHERE id = 3; \
-             INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('New', 1, 'new-setting', 1); UPDATE actor SET deleted_at = '2026-01-01 10:00:00' WHERE id = 4",
+            "UPDATE actor SET first_name = 'Edited' WHERE id = 2; DELETE FROM object_ WHERE id = \
+                3; \
+             INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('New', 1, \
+             'new-setting', 1); UPDATE actor SET deleted_at = '2026-01-01 10:00:00' WHERE id = 4",
         );
         desktop.capture();
         let mut pulled = [Replica::empty(2), Replica::empty(3)];
@@ -319,9 +399,18 @@ fn rows_that_arrive_the_short_way_stand_as_the_long_way_would_have_put_them() {
                 let mut page = desktop.engine().answer_pull(&request, &id, now()).unwrap();
                 if place == 1 {
                     // The same change twice is no plain arrival, and no news.
-                    page.changes.iter_mut().for_each(|row| row.automerge = [row.automerge.clone(), row.automerge.clone()].concat());
+                    page.changes.iter_mut().for_each(|row| {
+                        row.automerge = [row.automerge.clone(), row.automerge.clone()].concat()
+                    });
                 }
-                assert!(replica.engine().receive_pulled(&page, &peer, now()).unwrap().rejected.is_empty());
+                assert!(
+                    replica
+                        .engine()
+                        .receive_pulled(&page, &peer, now())
+                        .unwrap()
+                        .rejected
+                        .is_empty()
+                );
                 if page.changes.is_empty() {
                     break;
                 }
@@ -331,7 +420,12 @@ fn rows_that_arrive_the_short_way_stand_as_the_long_way_would_have_put_them() {
         assert_same_content(&short.database, &long.database, true);
         assert_same_content(&short.database, &desktop.database, true);
         let (short, long) = (bookkeeping(short), bookkeeping(long));
-        let differing: Vec<_> = short.iter().filter(|line| !long.contains(line)).chain(long.iter().filter(|line| !short.contains(line))).take(6).collect();
+        let differing: Vec<_> = short
+            .iter()
+            .filter(|line| !long.contains(line))
+            .chain(long.iter().filter(|line| !short.contains(line)))
+            .take(6)
+            .collect();
         assert!(differing.is_empty(), "{dialect:?}: {differing:#?}");
     }
 }

@@ -1,4 +1,5 @@
-//! A writer at her desk: what she typed last stays, and what came from elsewhere does not vanish untold.
+//! A writer at her desk: what she typed last stays, and what came from elsewhere does not vanish
+//! untold.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,9 @@ use rusqlite::types::Value as Sql;
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
 
-/// The app's character page: one object, read when the page is opened, merged at every autosave as SQLAlchemy does:
-/// columns that differ from the row are written, the version that was read among them.
+/// The app's character page: one object, read when the page is opened, merged at every autosave as
+/// SQLAlchemy does: columns that differ from the row are written, the version that was read among
+/// them.
 struct Page {
     id: i64,
     version: i64,
@@ -20,7 +22,8 @@ impl Page {
     }
 
     fn autosave(&self, desk: &Replica, fields: &[(&str, &str)]) {
-        let mut held: BTreeMap<&str, Sql> = fields.iter().map(|(name, value)| (*name, Sql::from((*value).to_owned()))).collect();
+        let mut held: BTreeMap<&str, Sql> =
+            fields.iter().map(|(name, value)| (*name, Sql::from((*value).to_owned()))).collect();
         held.insert("version", Sql::from(self.version));
         save(desk, "actor", self.id, held);
     }
@@ -34,16 +37,24 @@ fn save_panel(desk: &Replica, table: &str, id: i64, fields: &[(&str, Sql)]) {
 fn save(desk: &Replica, table: &str, id: i64, held: BTreeMap<&str, Sql>) {
     let app = desk.app();
     let differs = |name: &str, value: &Sql| {
-        let now: Sql = app.query_row(&format!("SELECT {name} FROM {table} WHERE id = {id}"), [], |row| row.get(0)).unwrap();
+        let now: Sql = app
+            .query_row(&format!("SELECT {name} FROM {table} WHERE id = {id}"), [], |row| row.get(0))
+            .unwrap();
         now != *value
     };
-    let changed: Vec<(&str, Sql)> = held.into_iter().filter(|(name, value)| differs(name, value)).collect();
+    let changed: Vec<(&str, Sql)> =
+        held.into_iter().filter(|(name, value)| differs(name, value)).collect();
     if changed.is_empty() {
         return;
     }
-    let sets: Vec<String> = changed.iter().enumerate().map(|(place, (name, _))| format!("{name} = ?{}", place + 1)).collect();
+    let sets: Vec<String> = changed
+        .iter()
+        .enumerate()
+        .map(|(place, (name, _))| format!("{name} = ?{}", place + 1))
+        .collect();
     let sql = format!("UPDATE {table} SET {} WHERE id = {id}", sets.join(", "));
-    app.execute(&sql, rusqlite::params_from_iter(changed.into_iter().map(|(_, value)| value))).unwrap();
+    app.execute(&sql, rusqlite::params_from_iter(changed.into_iter().map(|(_, value)| value)))
+        .unwrap();
 }
 
 /// Two desks with copies of one story: rows have the same ids on both.
@@ -51,7 +62,10 @@ fn desks() -> (Replica, Replica) {
     let (_folder, file) = fixtures::file(Dialect::Newer);
     let mut one = Replica::of_copy(&file, 1);
     let mut other = Replica::of_copy(&file, 2);
-    one.write("UPDATE actor SET title = 'Archmage', notes = 'He lives in the tower.', ideal = NULL, bond = NULL WHERE id = 1");
+    one.write(
+        "UPDATE actor SET title = 'Archmage', notes = 'He lives in the tower.', ideal = \
+        NULL, bond = NULL WHERE id = 1",
+    );
     meet(&mut one, &mut other);
     (one, other)
 }
@@ -69,7 +83,11 @@ fn of_actor(desk: &Replica, column: &str) -> String {
 fn conflicts(desk: &mut Replica) -> Vec<(String, Vec<String>)> {
     let open = desk.engine().conflicts(now()).unwrap();
     open.into_iter()
-        .flat_map(|conflict| conflict.fields.into_iter().map(|field| (field.name, field.values.iter().map(|value| value.value.to_string()).collect())))
+        .flat_map(|conflict| {
+            conflict.fields.into_iter().map(|field| {
+                (field.name, field.values.iter().map(|value| value.value.to_string()).collect())
+            })
+        })
         .collect()
 }
 
@@ -91,7 +109,10 @@ fn a_page_that_is_merged_again_and_again_never_clashes_with_itself() {
             }
         }
         meet(&mut one, &mut other);
-        assert_eq!((of_actor(&one, "title"), of_actor(&one, "notes")), ("King of the Isles".to_owned(), "He waits by the sea.".to_owned()));
+        assert_eq!(
+            (of_actor(&one, "title"), of_actor(&one, "notes")),
+            ("King of the Isles".to_owned(), "He waits by the sea.".to_owned())
+        );
         assert_eq!(conflicts(&mut one), []);
     }
 }
@@ -101,14 +122,20 @@ fn what_is_typed_and_taken_back_in_one_page_is_gone() {
     for serving in [true, false] {
         let (mut one, mut other) = desks();
         let page = Page::open(&one, 1);
-        page.autosave(&one, &[("title", "Queen"), ("notes", "He lives in the tower. SHE KILLED THE KING.")]);
+        page.autosave(
+            &one,
+            &[("title", "Queen"), ("notes", "He lives in the tower. SHE KILLED THE KING.")],
+        );
         if serving {
             one.capture();
             meet(&mut one, &mut other);
         }
         page.autosave(&one, &[("title", "Archmage"), ("notes", "He lives in the tower.")]);
         meet(&mut one, &mut other);
-        assert_eq!((of_actor(&other, "title"), of_actor(&other, "notes")), ("Archmage".to_owned(), "He lives in the tower.".to_owned()));
+        assert_eq!(
+            (of_actor(&other, "title"), of_actor(&other, "notes")),
+            ("Archmage".to_owned(), "He lives in the tower.".to_owned())
+        );
         assert_eq!(conflicts(&mut one), []);
     }
 }
@@ -122,28 +149,53 @@ fn an_open_page_takes_nothing_back_that_arrived_and_goes_on_as_it_was() {
     meet(&mut one, &mut other);
     page.autosave(&one, &[("title", "Queen of all"), ("notes", "He lives in the tower.")]);
     meet(&mut one, &mut other);
-    assert_eq!((of_actor(&one, "title"), of_actor(&one, "notes")), ("Queen of all".to_owned(), "He lives in the tower. Nobody knows why.".to_owned()));
-    // What both typed in, apart from each other, both stand; and the page goes on from its own text.
+    assert_eq!(
+        (of_actor(&one, "title"), of_actor(&one, "notes")),
+        ("Queen of all".to_owned(), "He lives in the tower. Nobody knows why.".to_owned())
+    );
+    // What both typed in, apart from each other, both stand; and the page goes on from its own
+    // text.
     page.autosave(&one, &[("title", "Queen of all"), ("notes", "Once, he lives in the tower.")]);
     meet(&mut one, &mut other);
-    page.autosave(&one, &[("title", "Queen of all"), ("notes", "Once upon a time he lives in the tower.")]);
+    page.autosave(
+        &one,
+        &[("title", "Queen of all"), ("notes", "Once upon a time he lives in the tower.")],
+    );
     meet(&mut one, &mut other);
-    assert_eq!(of_actor(&other, "notes"), "Once upon a time he lives in the tower. Nobody knows why.");
+    assert_eq!(
+        of_actor(&other, "notes"),
+        "Once upon a time he lives in the tower. Nobody knows why."
+    );
     assert_eq!(conflicts(&mut one), []);
 }
 
 #[test]
 fn a_panel_that_sets_every_field_it_holds_reverts_nothing_that_arrived() {
     let (mut one, mut other) = desks();
-    let panel: Vec<(&str, Sql)> =
-        ["name", "description"].map(|column| (column, one.value::<Sql>(&format!("SELECT {column} FROM litography_node WHERE id = 1")))).to_vec();
-    other.write("UPDATE litography_node SET name = 'The Drowned Bell', description = 'The whole outline.' WHERE id = 1");
+    let panel: Vec<(&str, Sql)> = ["name", "description"]
+        .map(|column| {
+            (
+                column,
+                one.value::<Sql>(&format!("SELECT {column} FROM litography_node WHERE id = 1")),
+            )
+        })
+        .to_vec();
+    other.write(
+        "UPDATE litography_node SET name = 'The Drowned Bell', description = 'The whole \
+        outline.' WHERE id = 1",
+    );
     meet(&mut one, &mut other);
-    let dragged: Vec<(&str, Sql)> = panel.iter().cloned().chain([("x_position", Sql::from(315.0))]).collect();
+    let dragged: Vec<(&str, Sql)> =
+        panel.iter().cloned().chain([("x_position", Sql::from(315.0))]).collect();
     save_panel(&one, "litography_node", 1, &dragged);
     meet(&mut one, &mut other);
     for desk in [&one, &other] {
-        assert_eq!(desk.value::<String>("SELECT name || ': ' || description FROM litography_node WHERE id = 1"), "The Drowned Bell: The whole outline.");
+        assert_eq!(
+            desk.value::<String>(
+                "SELECT name || ': ' || description FROM litography_node WHERE id = 1"
+            ),
+            "The Drowned Bell: The whole outline."
+        );
         assert_eq!(desk.value::<f64>("SELECT x_position FROM litography_node WHERE id = 1"), 315.0);
     }
     assert_eq!(conflicts(&mut one), []);
@@ -157,7 +209,10 @@ fn an_old_text_written_back_alone_stands_and_what_it_replaced_is_told() {
     one.write("UPDATE actor SET title = 'Archmage' WHERE id = 1");
     meet(&mut one, &mut other);
     assert_eq!(of_actor(&one, "title"), "Archmage");
-    assert_eq!(conflicts(&mut other), [("title".to_owned(), vec!["\"Empress\"".to_owned(), "\"Archmage\"".to_owned()])]);
+    assert_eq!(
+        conflicts(&mut other),
+        [("title".to_owned(), vec!["\"Empress\"".to_owned(), "\"Archmage\"".to_owned()])]
+    );
 }
 
 #[test]
@@ -169,9 +224,11 @@ fn a_short_text_from_elsewhere_that_is_typed_over_without_a_sign_of_reading_is_a
     meet(&mut one, &mut other);
     assert_eq!(conflicts(&mut one), [], "one after the other is no conflict");
     let notices = one.engine().notices(now()).unwrap();
-    let told: Vec<(&str, &serde_json::Value)> = notices.iter().map(|notice| (notice.field.as_str(), &notice.value)).collect();
+    let told: Vec<(&str, &serde_json::Value)> =
+        notices.iter().map(|notice| (notice.field.as_str(), &notice.value)).collect();
     assert_eq!(told, [("title", &serde_json::json!("Empress"))]);
-    let take = storysync::sync::Choice { take: Some(storysync::sync::Take::Theirs), ..Default::default() };
+    let take =
+        storysync::sync::Choice { take: Some(storysync::sync::Take::Theirs), ..Default::default() };
     one.engine().resolve(&notices[0].id, &take, None, now()).unwrap();
     meet(&mut one, &mut other);
     assert_eq!(of_actor(&other, "title"), "Empress", "one step puts it back");
@@ -181,11 +238,22 @@ fn a_short_text_from_elsewhere_that_is_typed_over_without_a_sign_of_reading_is_a
 #[test]
 fn prose_typed_over_prose_nobody_can_have_read_keeps_both() {
     let (mut one, mut other) = desks();
-    other.write("UPDATE actor SET notes = 'He lives in the tower. Nobody knows why he left the court.' WHERE id = 1");
+    other.write(
+        "UPDATE actor SET notes = 'He lives in the tower. Nobody knows why he left the \
+        court.' WHERE id = 1",
+    );
     meet(&mut one, &mut other);
-    save_panel(&one, "actor", 1, &[("notes", Sql::from("Alone, he lives in the tower.".to_owned()))]);
+    save_panel(
+        &one,
+        "actor",
+        1,
+        &[("notes", Sql::from("Alone, he lives in the tower.".to_owned()))],
+    );
     meet(&mut one, &mut other);
-    assert_eq!(of_actor(&other, "notes"), "Alone, he lives in the tower. Nobody knows why he left the court.");
+    assert_eq!(
+        of_actor(&other, "notes"),
+        "Alone, he lives in the tower. Nobody knows why he left the court."
+    );
     assert_eq!(conflicts(&mut one), []);
 }
 
@@ -195,7 +263,10 @@ fn an_empty_text_a_form_writes_for_null_never_wins_over_a_typed_one() {
     one.write("UPDATE actor SET job = 'harbour master', ideal = '', bond = '' WHERE id = 1");
     other.write("UPDATE actor SET ideal = 'No ship is ever given up.' WHERE id = 1");
     meet(&mut one, &mut other);
-    assert_eq!((of_actor(&one, "ideal"), of_actor(&one, "job")), ("No ship is ever given up.".to_owned(), "harbour master".to_owned()));
+    assert_eq!(
+        (of_actor(&one, "ideal"), of_actor(&one, "job")),
+        ("No ship is ever given up.".to_owned(), "harbour master".to_owned())
+    );
     assert_eq!(of_actor(&other, "bond"), "", "as the app wrote it");
     assert_eq!(conflicts(&mut one), []);
     // The other way round, and from NULL to an empty text and back.
@@ -221,7 +292,10 @@ fn a_text_that_was_emptied_is_an_edit() {
 #[test]
 fn looking_at_a_row_does_not_bring_it_back() {
     let (mut one, mut other) = desks();
-    one.write("UPDATE actor SET ideal = coalesce(ideal, ''), bond = coalesce(bond, ''), updated_at = CURRENT_TIMESTAMP");
+    one.write(
+        "UPDATE actor SET ideal = coalesce(ideal, ''), bond = coalesce(bond, ''), updated_at \
+        = CURRENT_TIMESTAMP",
+    );
     other.write("DELETE FROM actor WHERE id = 1");
     meet(&mut one, &mut other);
     assert_eq!(one.value::<i64>("SELECT count(*) FROM actor WHERE id = 1"), 0);
@@ -233,18 +307,30 @@ fn a_stale_object_that_is_inserted_again_after_a_delete_brings_back_only_what_wa
     for typed in [false, true] {
         let (mut one, mut other) = desks();
         let uuid: String = one.value("SELECT sync_uuid FROM actor WHERE id = 1");
-        let (version, setting): (i64, i64) = (one.value("SELECT version FROM actor WHERE id = 1"), one.value("SELECT setting_id FROM actor WHERE id = 1"));
+        let (version, setting): (i64, i64) = (
+            one.value("SELECT version FROM actor WHERE id = 1"),
+            one.value("SELECT setting_id FROM actor WHERE id = 1"),
+        );
         let held = one.app();
         held.execute_batch("CREATE TEMP TABLE held AS SELECT * FROM actor WHERE id = 1").unwrap();
         other.write("DELETE FROM actor WHERE id = 1");
         meet(&mut one, &mut other);
         if typed {
-            held.execute_batch("UPDATE held SET notes = 'He lives in the tower, and writes.'").unwrap();
+            held.execute_batch("UPDATE held SET notes = 'He lives in the tower, and writes.'")
+                .unwrap();
         }
         held.execute_batch("INSERT INTO actor SELECT * FROM held").unwrap();
         meet(&mut one, &mut other);
-        assert_eq!(one.value::<i64>(&format!("SELECT count(*) FROM actor WHERE sync_uuid = '{uuid}'")), i64::from(typed), "read at {version} of {setting}");
-        assert_eq!(conflicts(&mut other).len(), usize::from(typed), "deleted there, typed into here");
+        assert_eq!(
+            one.value::<i64>(&format!("SELECT count(*) FROM actor WHERE sync_uuid = '{uuid}'")),
+            i64::from(typed),
+            "read at {version} of {setting}"
+        );
+        assert_eq!(
+            conflicts(&mut other).len(),
+            usize::from(typed),
+            "deleted there, typed into here"
+        );
     }
 }
 
@@ -264,7 +350,10 @@ fn a_version_that_was_shown_never_falls_however_often_a_row_was_saved_before_any
         meet(&mut one, &mut other);
         page.autosave(&one, &[("title", "Archmage"), ("notes", "the last draft")]);
         meet(&mut one, &mut other);
-        assert_eq!((of_actor(&one, "title"), of_actor(&one, "notes")), ("TYPED ELSEWHERE".to_owned(), "the last draft".to_owned()));
+        assert_eq!(
+            (of_actor(&one, "title"), of_actor(&one, "notes")),
+            ("TYPED ELSEWHERE".to_owned(), "the last draft".to_owned())
+        );
     }
 }
 
@@ -274,24 +363,35 @@ fn a_word_of_our_own_is_a_word_like_any_other_when_somebody_types_it() {
     one.write("UPDATE actor SET notes = 'nowhere' WHERE id = 1");
     other.write("DELETE FROM actor WHERE id = 1");
     other.sync(&mut one);
-    let kinds: Vec<String> = one.engine().conflicts(now()).unwrap().into_iter().map(|conflict| conflict.kind).collect();
+    let kinds: Vec<String> =
+        one.engine().conflicts(now()).unwrap().into_iter().map(|conflict| conflict.kind).collect();
     assert_eq!(kinds, ["delete_edit"]);
     assert_eq!(of_actor(&one, "notes"), "nowhere");
 }
 
 #[test]
 fn what_an_app_keeps_by_itself_never_clashes_and_keeps_no_row_alive() {
-    let schema = "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT, modified TEXT, lastOpened INTEGER, word_count INTEGER);
-        INSERT INTO note VALUES (1, 'one', 'b', '2026-01-01', 1, 1), (2, 'two', 'b', '2026-01-01', 1, 1)";
+    let schema =
+        "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT, modified TEXT, \
+        lastOpened INTEGER, word_count INTEGER);
+        INSERT INTO note VALUES (1, 'one', 'b', '2026-01-01', 1, 1), (2, 'two', 'b', '2026-01-01', \
+        1, 1)";
     let mut one = Replica::of_schema(schema, 1);
     let mut other = Replica::of_schema(schema.split_once(';').unwrap().0, 2);
     other.sync(&mut one);
-    one.write("UPDATE note SET title = title || '!', modified = '2026-02-01', lastOpened = 2, word_count = 2 WHERE id = 1; UPDATE note SET lastOpened = 9 WHERE id = 2");
+    one.write(
+        "UPDATE note SET title = title || '!', modified = '2026-02-01', lastOpened = 2, \
+        word_count = 2 WHERE id = 1; UPDATE note SET lastOpened = 9 WHERE id = 2",
+    );
     other.write(
-        "UPDATE note SET body = 'b b b', modified = '2026-02-02', lastOpened = 3, word_count = 3 WHERE title = 'one'; DELETE FROM note WHERE title = 'two'",
+        "UPDATE note SET body = 'b b b', modified = '2026-02-02', lastOpened = 3, word_count = 3 \
+            WHERE title = 'one'; DELETE FROM note WHERE title = 'two'",
     );
     other.sync(&mut one);
-    assert_eq!(one.texts("SELECT title || ' ' || body || ' ' || modified FROM note"), ["one! b b b 2026-02-02"]);
+    assert_eq!(
+        one.texts("SELECT title || ' ' || body || ' ' || modified FROM note"),
+        ["one! b b b 2026-02-02"]
+    );
     assert_same_content(&one.database, &other.database, true);
     assert_eq!(conflicts(&mut one), []);
 }
@@ -310,7 +410,11 @@ fn the_same_letters_otherwise_composed_are_no_edit() {
 
 #[test]
 fn text_that_is_not_utf8_arrives_as_text() {
-    let mut one = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT); INSERT INTO note VALUES (1, CAST(x'61eda0bd62' AS TEXT))", 1);
+    let mut one = Replica::of_schema(
+        "CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT); INSERT INTO note VALUES (1, \
+            CAST(x'61eda0bd62' AS TEXT))",
+        1,
+    );
     let mut other = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, t TEXT)", 2);
     other.sync(&mut one);
     other.write("INSERT INTO note (t) VALUES (CAST(x'ff' AS TEXT)), (x'ff')");

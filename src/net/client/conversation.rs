@@ -1,5 +1,5 @@
-//! A conversation with one paired device: prekeys, sealed requests and answers, and what a status tells on the way.
-//! Which requests are made is `exchange`'s affair.
+//! A conversation with one paired device: prekeys, sealed requests and answers, and what a status
+//! tells on the way. Which requests are made is `exchange`'s affair.
 
 use std::sync::Arc;
 
@@ -68,9 +68,26 @@ struct StatusAnswer {
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(link: Link, counters: &Arc<Counters>, identity: &'a Identity, trust: &'a TrustStore, device: &'a TrustedDevice) -> Self {
+    pub(super) fn new(
+        link: Link,
+        counters: &Arc<Counters>,
+        identity: &'a Identity,
+        trust: &'a TrustStore,
+        device: &'a TrustedDevice,
+    ) -> Self {
         let counters = Arc::clone(counters);
-        Self { link, counters, identity, trust, device, token: device.token.clone(), prekey: None, next_keys: None, other_installation: false, empty_pages: 0 }
+        Self {
+            link,
+            counters,
+            identity,
+            trust,
+            device,
+            token: device.token.clone(),
+            prekey: None,
+            next_keys: None,
+            other_installation: false,
+            empty_pages: 0,
+        }
     }
 
     pub(super) fn not_authentic(&self) -> ClientError {
@@ -92,22 +109,43 @@ impl<'a> Conversation<'a> {
         let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
         let token = self.token.as_ref().ok_or_else(not_paired)?;
         let client = self.identity.public_key();
-        let route = Route { method: method.as_str(), target, client: &client, server: &self.device.identity_key };
+        let route = Route {
+            method: method.as_str(),
+            target,
+            client: &client,
+            server: &self.device.identity_key,
+        };
         let keys = match self.next_keys.take() {
             Some(keys) if keys.recipient() == key => keys,
             _ => RequestKeys::fresh(key, &mut system_rng()).map_err(|_| not_paired())?,
         };
-        let (sealed, awaited) = envelope::seal_request_under(keys, route, pair, kid, seq, now_ms(), body, self.identity).map_err(|_| not_paired())?;
-        let builder = self.link.request(method, target).header(AUTHORIZATION, format!("Bearer {}", to_base64url(token.expose())));
+        let (sealed, awaited) = envelope::seal_request_under(
+            keys,
+            route,
+            pair,
+            kid,
+            seq,
+            now_ms(),
+            body,
+            self.identity,
+        )
+        .map_err(|_| not_paired())?;
+        let builder = self
+            .link
+            .request(method, target)
+            .header(AUTHORIZATION, format!("Bearer {}", to_base64url(token.expose())));
         let request = if *method == Method::POST {
             builder.header(CONTENT_TYPE, MEDIA_TYPE).body(Full::new(Bytes::from(sealed)))
         } else {
-            builder.header(SEALED_HEADER, header_value(&sealed).ok_or_else(|| self.not_authentic())?).body(Full::default())
+            builder
+                .header(SEALED_HEADER, header_value(&sealed).ok_or_else(|| self.not_authentic())?)
+                .body(Full::default())
         };
         Ok((request.map_err(|_| self.not_authentic())?, awaited))
     }
 
-    /// A device that was revoked, or paired anew, since this conversation began is told nothing more in it.
+    /// A device that was revoked, or paired anew, since this conversation began is told nothing
+    /// more in it.
     pub(super) fn check_trust(&self) -> Result<(), ClientError> {
         let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
         let known = self.trust.find(&self.device.device_id)?;
@@ -120,14 +158,22 @@ impl<'a> Conversation<'a> {
     /// What an answer that is not sealed means: a hint at most.
     pub(super) fn unsealed(&self, status: StatusCode) -> ClientError {
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Refused(self.device.name.clone()),
-            status if status.is_client_error() || status.is_server_error() => ClientError::Busy { name: self.device.name.clone(), status: status.as_u16() },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                ClientError::Refused(self.device.name.clone())
+            }
+            status if status.is_client_error() || status.is_server_error() => {
+                ClientError::Busy { name: self.device.name.clone(), status: status.as_u16() }
+            }
             _ => self.not_authentic(),
         }
     }
 
-    /// Seals, sends and opens one request under a key. No body when the key is not known there (any more).
-    #[expect(clippy::too_many_arguments, reason = "what is asked, under which key, and what comes after it")]
+    /// Seals, sends and opens one request under a key. No body when the key is not known there (any
+    /// more).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is asked, under which key, and what comes after it"
+    )]
     async fn exchange(
         &mut self,
         method: Method,
@@ -142,15 +188,22 @@ impl<'a> Conversation<'a> {
         let make_ready = async {
             // After the request is on its way.
             tokio::task::yield_now().await;
-            (next == Next::SameKey).then(|| RequestKeys::fresh(key, &mut system_rng()).ok()).flatten()
+            (next == Next::SameKey)
+                .then(|| RequestKeys::fresh(key, &mut system_rng()).ok())
+                .flatten()
         };
         let (answer, ready) = tokio::join!(self.link.send(request), make_ready);
         self.next_keys = ready;
         let answer = answer?;
         if !answer.sealed {
-            return if answer.status == StatusCode::CONFLICT { Ok((answer.status, None)) } else { Err(self.unsealed(answer.status)) };
+            return if answer.status == StatusCode::CONFLICT {
+                Ok((answer.status, None))
+            } else {
+                Err(self.unsealed(answer.status))
+            };
         }
-        let opened = awaited.open(answer.status.as_u16(), &answer.body).map_err(|_| self.not_authentic())?;
+        let opened =
+            awaited.open(answer.status.as_u16(), &answer.body).map_err(|_| self.not_authentic())?;
         let body = inflate(&opened.body).map_err(|_| self.not_authentic())?;
         // Revoked while it answered: nothing of it is taken.
         self.check_trust()?;
@@ -184,7 +237,10 @@ impl<'a> Conversation<'a> {
     }
 
     /// Seals a request without a body for sending on another connection.
-    pub(super) async fn seal_get(&mut self, target: &str) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
+    pub(super) async fn seal_get(
+        &mut self,
+        target: &str,
+    ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
         let (kid, seq, key) = self.next_number().await?;
         self.seal(&Method::GET, target, &[], kid, seq, &key)
     }
@@ -197,7 +253,8 @@ impl<'a> Conversation<'a> {
         struct Detail {
             detail: String,
         }
-        let detail = serde_json::from_slice::<Detail>(&body).map_or_else(|_| format!("status {status}"), |detail| words_of_a_peer(&detail.detail));
+        let detail = serde_json::from_slice::<Detail>(&body)
+            .map_or_else(|_| format!("status {status}"), |detail| words_of_a_peer(&detail.detail));
         Err(ClientError::Remote { name: self.device.name.clone(), detail })
     }
 
@@ -209,15 +266,19 @@ impl<'a> Conversation<'a> {
 
     async fn ask_status(&mut self, next: Next) -> Result<Vec<u8>, ClientError> {
         let key = self.device.static_key;
-        let (status, body) = self.exchange(Method::GET, "/api/sync/status", &[], 0, 0, &key, next).await?;
+        let (status, body) =
+            self.exchange(Method::GET, "/api/sync/status", &[], 0, 0, &key, next).await?;
         self.result(status, body.ok_or_else(|| self.not_authentic())?)
     }
 
     /// The first call of a conversation: asks for a prekey, and proves who answers.
     async fn refresh_prekey(&mut self) -> Result<Prekey, ClientError> {
         let body = self.ask_status(Next::Unknown).await?;
-        let answer: StatusAnswer = serde_json::from_slice(&body).map_err(|_| self.not_authentic())?;
-        let (Ok(kid), Some(key)) = (answer.kid.parse(), from_base64url(&answer.prekey)) else { return Err(self.not_authentic()) };
+        let answer: StatusAnswer =
+            serde_json::from_slice(&body).map_err(|_| self.not_authentic())?;
+        let (Ok(kid), Some(key)) = (answer.kid.parse(), from_base64url(&answer.prekey)) else {
+            return Err(self.not_authentic());
+        };
         self.take_news(answer)?;
         Ok(Prekey { kid, key, next_seq: 1 })
     }
@@ -236,21 +297,29 @@ impl<'a> Conversation<'a> {
         if let Some(name) = &answer.device_name {
             self.trust.note_name(id, name, at)?;
         }
-        let seen = answer.instance.as_deref().map(|installation| self.trust.note_installation(id, installation, at)).transpose()?;
+        let seen = answer
+            .instance
+            .as_deref()
+            .map(|installation| self.trust.note_installation(id, installation, at))
+            .transpose()?;
         self.other_installation |= seen.is_some_and(|seen| seen != Installation::Same);
         if seen == Some(Installation::Twice) {
-            tracing::warn!(device = %id, "the keys of {} are in use from two installations: its data directory was copied, or stolen", self.device.name);
+            tracing::warn!(device = %id, "the keys of {} are in use from two installations: its \
+                data directory was copied, or stolen", self.device.name);
         }
         if answer.keys_in_use_twice {
             tracing::warn!(
                 device = %id,
-                "{} says that the keys of this device are in use from another place, too: if its data directory was copied, delete identity.key in the copy \
-                 and pair that one anew; if it was stolen, revoke this device everywhere and pair it anew",
+                "{} says that the keys of this device are in use from another place, too: if its \
+                    data directory was copied, delete identity.key in the copy \
+                 and pair that one anew; if it was stolen, revoke this device everywhere and pair \
+                 it anew",
                 self.device.name
             );
         }
         for hit in self.trust.heed(id, &answer.revoked, at)? {
-            tracing::warn!(device = %hit, "{} no longer trusts this device; it was revoked here, too", self.device.name);
+            tracing::warn!(device = %hit, "{} no longer trusts this device; it was revoked here, \
+                too", self.device.name);
         }
         Ok(())
     }
@@ -262,17 +331,25 @@ impl<'a> Conversation<'a> {
             let (kid, seq, key) = self.next_number().await?;
             match self.exchange(Method::POST, target, body, kid, seq, &key, Next::SameKey).await {
                 Ok((status, Some(answer))) => return self.result(status, answer),
-                Ok((_, None)) if asked_anew => return Err(ClientError::Refused(self.device.name.clone())),
+                Ok((_, None)) if asked_anew => {
+                    return Err(ClientError::Refused(self.device.name.clone()));
+                }
                 // The prekey is gone: the peer restarted, or it is worn out.
                 Ok((_, None)) => {
                     asked_anew = true;
                     self.prekey = None;
                 }
-                // A connection that was silent while we stored a page may have been closed meanwhile. Whether the
-                // request was carried out or not, it may be asked again: sealed anew, under the next number.
+                // A connection that was silent while we stored a page may have been closed
+                // meanwhile. Whether the request was carried out or not, it may be asked again:
+                // sealed anew, under the next number.
                 Err(ClientError::Broken(_)) if !reconnected => {
                     reconnected = true;
-                    self.link = connect(std::slice::from_ref(&self.link.address), &self.device.name, &self.counters).await?;
+                    self.link = connect(
+                        std::slice::from_ref(&self.link.address),
+                        &self.device.name,
+                        &self.counters,
+                    )
+                    .await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -282,14 +359,24 @@ impl<'a> Conversation<'a> {
 
 /// What a peer says, for a terminal or a log: one line of visible characters, cut to a length.
 pub(super) fn words_of_a_peer(text: &str) -> String {
-    text.chars().map(|character| if character == '\n' { ' ' } else { character }).filter(|character| !is_invisible(*character)).take(WORDS_MAX).collect()
+    text.chars()
+        .map(|character| if character == '\n' { ' ' } else { character })
+        .filter(|character| !is_invisible(*character))
+        .take(WORDS_MAX)
+        .collect()
 }
 
 /// One sealed request: what a client without a log of its own does.
 ///
 /// # Errors
 /// See [`ClientError`].
-pub async fn post(identity: &Identity, trust: &TrustStore, device: &TrustedDevice, target: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+pub async fn post(
+    identity: &Identity,
+    trust: &TrustStore,
+    device: &TrustedDevice,
+    target: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, ClientError> {
     let counters = Arc::default();
     let link = connect(&device.addresses, &device.name, &counters).await?;
     Conversation::new(link, &counters, identity, trust, device).call(target, body).await

@@ -59,19 +59,34 @@ impl std::fmt::Debug for EventStream {
 
 impl EventStream {
     /// Starts listening, from where `cursor` ends.
-    pub(super) async fn open(conversation: &mut Conversation<'_>, cursor: &str) -> Result<Self, ClientError> {
+    pub(super) async fn open(
+        conversation: &mut Conversation<'_>,
+        cursor: &str,
+    ) -> Result<Self, ClientError> {
         let name = conversation.device.name.clone();
         let target = format!("/api/sync/events?cursor={cursor}");
         let mut asked_anew = false;
         loop {
             let (request, awaited) = conversation.seal_get(&target).await?;
-            let mut link = connect(std::slice::from_ref(&conversation.link.address), &name, &conversation.counters).await?;
+            let mut link = connect(
+                std::slice::from_ref(&conversation.link.address),
+                &name,
+                &conversation.counters,
+            )
+            .await?;
             let broken = |_| ClientError::Broken(name.clone());
-            let sending = tokio::time::timeout(PROGRESS_WITHIN, link.requests.send_request(request));
-            let response: Response<Incoming> = sending.await.map_err(|_| ClientError::Stalled(name.clone()))?.map_err(broken)?;
-            let is_sealed = response.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes() == MEDIA_TYPE.as_bytes());
+            let sending =
+                tokio::time::timeout(PROGRESS_WITHIN, link.requests.send_request(request));
+            let response: Response<Incoming> =
+                sending.await.map_err(|_| ClientError::Stalled(name.clone()))?.map_err(broken)?;
+            let is_sealed = response
+                .headers()
+                .get(CONTENT_TYPE)
+                .is_some_and(|value| value.as_bytes() == MEDIA_TYPE.as_bytes());
             match response.status() {
-                StatusCode::OK if is_sealed => return Ok(Self { body: response.into_body(), opener: awaited.events(), name }),
+                StatusCode::OK if is_sealed => {
+                    return Ok(Self { body: response.into_body(), opener: awaited.events(), name });
+                }
                 StatusCode::CONFLICT if !is_sealed && !asked_anew => {
                     asked_anew = true;
                     conversation.forget_prekey();
@@ -84,13 +99,20 @@ impl EventStream {
     /// The next event; `None` when the peer ended the stream. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// When the peer is silent for too long, the connection breaks, or what comes is not from the peer.
+    /// When the peer is silent for too long, the connection breaks, or what comes is not from the
+    /// peer.
     pub async fn next(&mut self) -> Result<Option<PeerEvent>, ClientError> {
         loop {
-            if let Some(event) = self.opener.next_event().map_err(|_| ClientError::NotAuthentic(self.name.clone()))? {
+            if let Some(event) = self
+                .opener
+                .next_event()
+                .map_err(|_| ClientError::NotAuthentic(self.name.clone()))?
+            {
                 return Ok(Some(PeerEvent::parse(&event)));
             }
-            let frame = tokio::time::timeout(SILENT_WITHIN, self.body.frame()).await.map_err(|_| ClientError::Stalled(self.name.clone()))?;
+            let frame = tokio::time::timeout(SILENT_WITHIN, self.body.frame())
+                .await
+                .map_err(|_| ClientError::Stalled(self.name.clone()))?;
             match frame {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(ClientError::Broken(self.name.clone())),

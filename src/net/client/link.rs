@@ -39,16 +39,26 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.counters.received.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        self.counters
+            .received
+            .fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
         polled
     }
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(written)) = &polled {
             self.counters.sent.fetch_add(*written as u64, Ordering::Relaxed);
@@ -56,11 +66,17 @@ impl AsyncWrite for Counted {
         polled
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
@@ -74,17 +90,34 @@ pub(super) struct Link {
     pub(super) name: String,
 }
 
-pub(super) async fn connect(addresses: &[String], name: &str, counters: &Arc<Counters>) -> Result<Link, ClientError> {
+pub(super) async fn connect(
+    addresses: &[String],
+    name: &str,
+    counters: &Arc<Counters>,
+) -> Result<Link, ClientError> {
     let started = Instant::now();
     for address in addresses {
         let Some(left) = CONNECT_WITHIN.checked_sub(started.elapsed()) else { break };
-        let Ok(Ok(stream)) = tokio::time::timeout(left.min(CONNECT_ONE_WITHIN), TcpStream::connect(address)).await else { continue };
+        let Ok(Ok(stream)) =
+            tokio::time::timeout(left.min(CONNECT_ONE_WITHIN), TcpStream::connect(address)).await
+        else {
+            continue;
+        };
         drop(stream.set_nodelay(true));
         crate::net::notice_when_gone(&stream);
         // By address, whatever name it was found under: a node answers to addresses only.
-        let Ok(host) = stream.peer_addr().map(|reached| SocketAddr::new(reached.ip(), reached.port()).to_string()) else { continue };
+        let Ok(host) = stream
+            .peer_addr()
+            .map(|reached| SocketAddr::new(reached.ip(), reached.port()).to_string())
+        else {
+            continue;
+        };
         let counted = Counted { stream, counters: Arc::clone(counters) };
-        let Ok((requests, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(counted)).await else { continue };
+        let Ok((requests, connection)) =
+            hyper::client::conn::http1::handshake(TokioIo::new(counted)).await
+        else {
+            continue;
+        };
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a peer ended early");
@@ -102,17 +135,31 @@ pub(super) struct Answer {
 }
 
 impl Link {
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, ClientError> {
         let broken = |_| ClientError::Broken(self.name.clone());
         let stalled = |_| ClientError::Stalled(self.name.clone());
-        tokio::time::timeout(PROGRESS_WITHIN, self.requests.ready()).await.map_err(stalled)?.map_err(broken)?;
+        tokio::time::timeout(PROGRESS_WITHIN, self.requests.ready())
+            .await
+            .map_err(stalled)?
+            .map_err(broken)?;
         let response: Response<Incoming> =
-            tokio::time::timeout(PROGRESS_WITHIN, self.requests.send_request(request)).await.map_err(stalled)?.map_err(broken)?;
+            tokio::time::timeout(PROGRESS_WITHIN, self.requests.send_request(request))
+                .await
+                .map_err(stalled)?
+                .map_err(broken)?;
         let status = response.status();
-        let sealed = response.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes() == MEDIA_TYPE.as_bytes());
+        let sealed = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes() == MEDIA_TYPE.as_bytes());
         let mut frames = response.into_body();
         let mut body = Vec::new();
-        while let Some(frame) = tokio::time::timeout(PROGRESS_WITHIN, frames.frame()).await.map_err(stalled)? {
+        while let Some(frame) =
+            tokio::time::timeout(PROGRESS_WITHIN, frames.frame()).await.map_err(stalled)?
+        {
             if let Ok(data) = frame.map_err(broken)?.into_data() {
                 body.extend_from_slice(&data);
             }

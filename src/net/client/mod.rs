@@ -1,5 +1,5 @@
-//! Calls peers, every body sealed. An answer in plain text is a hint at most; nothing is unpaired and nothing is sent
-//! unsealed because of one.
+//! Calls peers, every body sealed. An answer in plain text is a hint at most; nothing is unpaired
+//! and nothing is sent unsealed because of one.
 
 mod conversation;
 mod events;
@@ -18,12 +18,14 @@ use crate::store::trust::TrustError;
 use crate::sync::EngineError;
 use link::PROGRESS_WITHIN;
 
-/// Why a peer could not be talked to. Nothing was lost: the next exchange goes on where this one ended.
+/// Why a peer could not be talked to. Nothing was lost: the next exchange goes on where this one
+/// ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// No address answers.
-    #[error("{name} can't be reached at {}: check that it runs storysync and is on the same network", if addresses.is_empty() { "any known address".to_owned() } else { addresses.join(", ") })]
+    #[error("{name} can't be reached at {}: check that it runs storysync and is on the same \
+        network", if addresses.is_empty() { "any known address".to_owned() } else { addresses.join(", ") })]
     Unreachable {
         /// The device.
         name: String,
@@ -34,21 +36,32 @@ pub enum ClientError {
     #[error("the connection to {0} broke; run `storysync sync` again, it goes on where it stopped")]
     Broken(String),
     /// Nothing came for a while.
-    #[error("{0} did not answer within {seconds} seconds; run `storysync sync` again, it goes on where it stopped", seconds = PROGRESS_WITHIN.as_secs())]
+    #[error("{0} did not answer within {seconds} seconds; run `storysync sync` again, it goes on \
+        where it stopped", seconds = PROGRESS_WITHIN.as_secs())]
     Stalled(String),
     /// The peer does not accept us (or somebody says so in its name).
-    #[error("{0} does not accept this device: if it was paired before, pair it again with `storysync pair show` there and `storysync pair join` here")]
+    #[error(
+        "{0} does not accept this device: if it was paired before, pair it again with `storysync \
+            pair show` there and `storysync pair join` here"
+    )]
     Refused(String),
     /// The pairing code is not accepted.
     #[error(
-        "the other device does not accept this pairing code: it has expired, was used already, or is not its own; show a new one with `storysync pair show`"
+        "the other device does not accept this pairing code: it has expired, was used already, or \
+            is not its own; show a new one with `storysync pair show`"
     )]
     CodeRefused,
     /// The code was not typed in time.
-    #[error("nobody typed the code on the other device in time; show a new one with `storysync pair show`")]
+    #[error(
+        "nobody typed the code on the other device in time; show a new one with `storysync pair \
+            show`"
+    )]
     NotApproved,
     /// The answer was not sealed, or not by whom we asked.
-    #[error("the answer is not from {0}: something on the network may be pretending to be it; nothing was taken over")]
+    #[error(
+        "the answer is not from {0}: something on the network may be pretending to be it; nothing \
+            was taken over"
+    )]
     NotAuthentic(String),
     /// The peer says what is wrong.
     #[error("{name} says: {detail}")]
@@ -59,7 +72,10 @@ pub enum ClientError {
         detail: String,
     },
     /// Something refused the request in the clear, before anything was proven.
-    #[error("{name} did not take the request (HTTP status {status}, not proven to be its own): it may be busy or stopping; run `storysync sync` again")]
+    #[error(
+        "{name} did not take the request (HTTP status {status}, not proven to be its own): it may \
+            be busy or stopping; run `storysync sync` again"
+    )]
     Busy {
         /// The device.
         name: String,
@@ -67,11 +83,15 @@ pub enum ClientError {
         status: u16,
     },
     /// The peer lied, or its keys are in use twice.
-    #[error("nothing is taken from {0}: it sent two different changes under one name, so its keys may be in use twice; pair it again")]
+    #[error(
+        "nothing is taken from {0}: it sent two different changes under one name, so its keys may \
+            be in use twice; pair it again"
+    )]
     Frozen(String),
     /// Two files met for the first time, and a person shall say what they are to each other.
     #[error(
-        "{sentence} Nothing was sent yet: `storysync sync --first-contact judge` goes on so, `copies` or `unrelated` in place of `judge` overrules it ({name})"
+        "{sentence} Nothing was sent yet: `storysync sync --first-contact judge` goes on so, \
+            `copies` or `unrelated` in place of `judge` overrules it ({name})"
     )]
     ContactUndecided {
         /// The device.

@@ -20,7 +20,8 @@ use crate::trust::pairing::{Attempt, Joined, Joining, Offer, REGISTER_TARGET, WI
 /// Pause between asking whether the code was typed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(700);
 
-/// Pairs with the device that shows an offer. `show_code` is called once when its user must type a code.
+/// Pairs with the device that shows an offer. `show_code` is called once when its user must type a
+/// code.
 ///
 /// # Errors
 /// See [`ClientError`].
@@ -33,24 +34,48 @@ pub async fn join(
     show_code: &mut (dyn FnMut(&str) + Send),
 ) -> Result<DeviceId, ClientError> {
     let name = "the device that shows the code".to_owned();
-    let addresses: Vec<String> = offer.addresses.iter().map(|(ip, port)| SocketAddr::new(*ip, *port).to_string()).collect();
+    let addresses: Vec<String> =
+        offer.addresses.iter().map(|(ip, port)| SocketAddr::new(*ip, *port).to_string()).collect();
     let counters = Arc::new(Counters::default());
     let mut first_code: Option<String> = None;
     let begun = Instant::now();
     let attempt = Attempt::new(&mut system_rng());
     loop {
         let mut link = connect(&addresses, &name, &counters).await?;
-        let (sealed, joining) =
-            Joining::start(offer, identity, own_name, own_port, &attempt, now_ms(), &mut system_rng()).map_err(|_| ClientError::CodeRefused)?;
-        let request = link.request(&Method::POST, REGISTER_TARGET).header(CONTENT_TYPE, MEDIA_TYPE).body(Full::new(Bytes::from(sealed)));
+        let (sealed, joining) = Joining::start(
+            offer,
+            identity,
+            own_name,
+            own_port,
+            &attempt,
+            now_ms(),
+            &mut system_rng(),
+        )
+        .map_err(|_| ClientError::CodeRefused)?;
+        let request = link
+            .request(&Method::POST, REGISTER_TARGET)
+            .header(CONTENT_TYPE, MEDIA_TYPE)
+            .body(Full::new(Bytes::from(sealed)));
         let answer = link.send(request.map_err(|_| ClientError::CodeRefused)?).await?;
         if !answer.sealed {
-            return Err(if first_code.is_some() { ClientError::NotApproved } else { ClientError::CodeRefused });
+            return Err(if first_code.is_some() {
+                ClientError::NotApproved
+            } else {
+                ClientError::CodeRefused
+            });
         }
-        match joining.accept(answer.status.as_u16(), &answer.body).map_err(|_| ClientError::NotAuthentic(name.clone()))? {
+        match joining
+            .accept(answer.status.as_u16(), &answer.body)
+            .map_err(|_| ClientError::NotAuthentic(name.clone()))?
+        {
             Joined::Paired(device) => {
                 let device_id = trust.store_pairing(&device, &[link.host], now().unix_ms())?;
-                trust.note_event(EventKind::Pair, Some(&device_id), "it was paired", now().unix_ms())?;
+                trust.note_event(
+                    EventKind::Pair,
+                    Some(&device_id),
+                    "it was paired",
+                    now().unix_ms(),
+                )?;
                 return Ok(device_id);
             }
             Joined::Pending { code } => {
@@ -59,7 +84,8 @@ pub async fn join(
                     show_code(&code);
                     first_code = Some(code);
                 }
-                // By our own patience: the other device's clock decides how long the code can be used.
+                // By our own patience: the other device's clock decides how long the code can be
+                // used.
                 if begun.elapsed() > Duration::from_secs(WINDOW_SECONDS_MAX) {
                     return Err(ClientError::NotApproved);
                 }

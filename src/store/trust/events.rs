@@ -1,5 +1,5 @@
-//! The audit log of trust: who was let in, sent away or refused, and what was decided. Lines never hold a
-//! secret or story text, and are bounded in number.
+//! The audit log of trust: who was let in, sent away or refused, and what was decided. Lines never
+//! hold a secret or story text, and are bounded in number.
 
 use std::sync::PoisonError;
 
@@ -10,7 +10,8 @@ use crate::trust::identity::DeviceId;
 
 /// Lines kept.
 pub const EVENTS_MAX: i64 = 5_000;
-/// The same thing happening again within this time, in milliseconds, is counted on the line it has already.
+/// The same thing happening again within this time, in milliseconds, is counted on the line it has
+/// already.
 const COUNTED_WITHIN_MS: i64 = 10 * 60 * 1000;
 
 /// What happened.
@@ -79,12 +80,19 @@ impl TrustStore {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn note_event(&self, kind: EventKind, device: Option<&DeviceId>, detail: &str, now_ms: i64) -> Result<(), TrustError> {
+    pub fn note_event(
+        &self,
+        kind: EventKind,
+        device: Option<&DeviceId>,
+        detail: &str,
+        now_ms: i64,
+    ) -> Result<(), TrustError> {
         let device_id = device.map(DeviceId::as_str).unwrap_or_default();
         let connection = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = connection
             .prepare_cached(
-                "UPDATE trust_event SET at = ?1, times = times + 1 WHERE id = (SELECT id FROM trust_event WHERE kind = ?2 AND device_id = ?3 ORDER BY id DESC LIMIT 1) \
+                "UPDATE trust_event SET at = ?1, times = times + 1 WHERE id = (SELECT id FROM \
+                    trust_event WHERE kind = ?2 AND device_id = ?3 ORDER BY id DESC LIMIT 1) \
                  AND detail = ?4 AND at >= ?1 - ?5",
             )?
             .execute(params![now_ms, kind.as_str(), device_id, detail, COUNTED_WITHIN_MS])?;
@@ -92,10 +100,15 @@ impl TrustStore {
             connection
                 .prepare_cached(
                     "INSERT INTO trust_event (at, times, kind, device_id, device_name, detail) \
-                     VALUES (?1, 1, ?2, ?3, coalesce((SELECT name FROM trust_device WHERE device_id = ?3), ''), ?4)",
+                     VALUES (?1, 1, ?2, ?3, coalesce((SELECT name FROM trust_device WHERE \
+                     device_id = ?3), ''), ?4)",
                 )?
                 .execute(params![now_ms, kind.as_str(), device_id, detail])?;
-            connection.prepare_cached("DELETE FROM trust_event WHERE id <= (SELECT max(id) FROM trust_event) - ?1")?.execute([EVENTS_MAX])?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM trust_event WHERE id <= (SELECT max(id) FROM trust_event) - ?1",
+                )?
+                .execute([EVENTS_MAX])?;
         }
         Ok(())
     }
@@ -106,11 +119,20 @@ impl TrustStore {
     /// When SQLite fails.
     pub fn events(&self, limit: i64) -> Result<Vec<Event>, TrustError> {
         let connection = self.lock();
-        let mut select =
-            connection.prepare_cached("SELECT at, times, kind, device_id, device_name, detail FROM trust_event ORDER BY at DESC, id DESC LIMIT ?1")?;
+        let mut select = connection.prepare_cached(
+            "SELECT at, times, kind, device_id, device_name, detail FROM \
+                trust_event ORDER BY at DESC, id DESC LIMIT ?1",
+        )?;
         let events = select
             .query_map([limit], |row| {
-                Ok(Event { at: row.get(0)?, times: row.get(1)?, kind: row.get(2)?, device_id: row.get(3)?, device_name: row.get(4)?, detail: row.get(5)? })
+                Ok(Event {
+                    at: row.get(0)?,
+                    times: row.get(1)?,
+                    kind: row.get(2)?,
+                    device_id: row.get(3)?,
+                    device_name: row.get(4)?,
+                    detail: row.get(5)?,
+                })
             })?
             .collect::<Result<_, _>>()?;
         Ok(events)

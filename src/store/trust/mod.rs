@@ -1,5 +1,5 @@
-//! The file of trust in the data directory: which devices are paired, their keys, our shared secrets,
-//! who was revoked and by whom, and what happened to whom.
+//! The file of trust in the data directory: which devices are paired, their keys, our shared
+//! secrets, who was revoked and by whom, and what happened to whom.
 
 mod events;
 mod tokens;
@@ -80,7 +80,8 @@ pub struct TrustedDevice {
     pub last_sync_at: Option<i64>,
     /// Unix time in ms; `None` while it is trusted.
     pub revoked_at: Option<i64>,
-    /// Unix time in ms since when nothing is taken from it: it wrote two different changes under one name.
+    /// Unix time in ms since when nothing is taken from it: it wrote two different changes under
+    /// one name.
     pub frozen_at: Option<i64>,
     /// Unix time in ms when its keys were last seen in use from two installations.
     pub twice_at: Option<i64>,
@@ -122,13 +123,15 @@ impl RevokedBy<'_> {
 pub struct TrustStore {
     connection: Mutex<Connection>,
     known: Mutex<Option<Arc<Known>>>,
-    /// Whether the file is in WAL mode: only then does a commit that doesn't wait for the disk endanger nothing but itself.
+    /// Whether the file is in WAL mode: only then does a commit that doesn't wait for the disk
+    /// endanger nothing but itself.
     writes_ahead: bool,
     /// The audit log is written on a connection of its own: nobody waits for a line of it.
     events: Mutex<Connection>,
 }
 
-/// The file as it was read last: it is asked several times with every request, and written once or twice with an exchange.
+/// The file as it was read last: it is asked several times with every request, and written once or
+/// twice with an exchange.
 #[derive(Debug)]
 struct Known {
     /// What changes when others, or we, write to the file.
@@ -147,9 +150,11 @@ struct KnownDevice {
     next_token_hash: Option<[u8; 32]>,
 }
 
-const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair_secret, pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
+const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair_secret, \
+    pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
                        frozen_at, twice_at, \
-                       paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM trust_setting WHERE name = 'device_id'), paired_as)";
+                       paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM \
+                       trust_setting WHERE name = 'device_id'), paired_as)";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     let identity_key: DeviceKey = row.get(3)?;
@@ -175,10 +180,16 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     })
 }
 
-fn revoke(connection: &Connection, device_id: &DeviceId, by: RevokedBy<'_>, at_ms: i64) -> rusqlite::Result<usize> {
+fn revoke(
+    connection: &Connection,
+    device_id: &DeviceId,
+    by: RevokedBy<'_>,
+    at_ms: i64,
+) -> rusqlite::Result<usize> {
     connection
         .prepare_cached(
-            "UPDATE trust_device SET pair_secret = NULL, token_hash = NULL, next_token_hash = NULL, token = NULL, revoked_at = ?2, revoked_by = ?3 \
+            "UPDATE trust_device SET pair_secret = NULL, token_hash = NULL, next_token_hash = \
+                NULL, token = NULL, revoked_at = ?2, revoked_by = ?3 \
              WHERE device_id = ?1",
         )?
         .execute(params![device_id.as_str(), at_ms, by.as_str()])
@@ -193,22 +204,34 @@ impl TrustStore {
         let path = directory.join(FILE_NAME);
         let mut connection = Self::connect(&path)?;
         #[cfg(unix)]
-        if let Err(error) = std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)) {
-            tracing::warn!(path = %path.display(), %error, "the list of paired devices could not be closed to other users");
+        if let Err(error) =
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        {
+            tracing::warn!(path = %path.display(), %error, "the list of paired devices could not \
+                be closed to other users");
         }
-        // Readers shall never wait for a writer, whoever that is. Where the file system can't do that, they do.
-        let journal: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).unwrap_or_else(|error| error.to_string());
+        // Readers shall never wait for a writer, whoever that is. Where the file system can't do
+        // that, they do.
+        let journal: String = connection
+            .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+            .unwrap_or_else(|error| error.to_string());
         let writes_ahead = journal == "wal";
         if !writes_ahead {
             tracing::debug!(journal, "the list of paired devices is not kept in WAL mode");
         }
         if !migrations::is_trust_current(&connection)? {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             migrations::run_trust(&transaction)?;
             transaction.commit()?;
         }
         let events = Self::connect(&path)?;
-        Ok(Self { connection: Mutex::new(connection), known: Mutex::default(), events: Mutex::new(events), writes_ahead })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            known: Mutex::default(),
+            events: Mutex::new(events),
+            writes_ahead,
+        })
     }
 
     fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -227,18 +250,30 @@ impl TrustStore {
     /// The file as it is now: read again only after somebody has written to it.
     fn known(&self) -> Result<Arc<Known>, TrustError> {
         let connection = self.lock();
-        let by_others = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        let by_others =
+            connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         let written = (by_others, connection.total_changes());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.as_ref().filter(|known| known.written == written) {
             return Ok(Arc::clone(known));
         }
-        let mut select =
-            connection.prepare_cached(&format!("SELECT {COLUMNS}, token_hash, next_token_hash FROM trust_device ORDER BY paired_at, device_id"))?;
-        let devices = select
-            .query_map([], |row| Ok(KnownDevice { device: read(row)?, token_hash: row.get("token_hash")?, next_token_hash: row.get("next_token_hash")? }))?;
+        let mut select = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS}, token_hash, next_token_hash FROM \
+                trust_device ORDER BY paired_at, device_id"
+        ))?;
+        let devices = select.query_map([], |row| {
+            Ok(KnownDevice {
+                device: read(row)?,
+                token_hash: row.get("token_hash")?,
+                next_token_hash: row.get("next_token_hash")?,
+            })
+        })?;
         // A commit of somebody else between the number and the rows only has them read once more.
-        let now = Arc::new(Known { written, devices: devices.collect::<Result<_, _>>()?, revocations: vigilance::read_revocations(&connection)? });
+        let now = Arc::new(Known {
+            written,
+            devices: devices.collect::<Result<_, _>>()?,
+            revocations: vigilance::read_revocations(&connection)?,
+        });
         *known = Some(Arc::clone(&now));
         Ok(now)
     }
@@ -256,7 +291,13 @@ impl TrustStore {
     /// # Errors
     /// When SQLite fails.
     pub fn find(&self, device_id: &DeviceId) -> Result<Option<TrustedDevice>, TrustError> {
-        Ok(self.known()?.devices.iter().map(|known| &known.device).find(|device| device.device_id == *device_id).cloned())
+        Ok(self
+            .known()?
+            .devices
+            .iter()
+            .map(|known| &known.device)
+            .find(|device| device.device_id == *device_id)
+            .cloned())
     }
 
     /// The device a person means: by id, by the start of its id, or by name.
@@ -269,22 +310,41 @@ impl TrustStore {
         let fitting: Vec<usize> = match exact {
             Some(position) => vec![position],
             None => (0..devices.len())
-                .filter(|position| devices.get(*position).is_some_and(|device| device.name == words || device.device_id.as_str().starts_with(words)))
+                .filter(|position| {
+                    devices.get(*position).is_some_and(|device| {
+                        device.name == words || device.device_id.as_str().starts_with(words)
+                    })
+                })
                 .collect(),
         };
         // Several that call themselves so: the number is what tells them apart.
         let alike: Vec<usize> = (0..devices.len())
-            .filter(|position| exact.is_none() && devices.get(*position).is_some_and(|device| name_without_number(&device.name) == words))
+            .filter(|position| {
+                exact.is_none()
+                    && devices
+                        .get(*position)
+                        .is_some_and(|device| name_without_number(&device.name) == words)
+            })
             .collect();
         let fitting = if fitting.is_empty() { alike } else { fitting };
         match fitting.as_slice() {
-            [position] => devices.into_iter().nth(*position).ok_or_else(|| TrustError::NoSuchDevice(words.to_owned())),
+            [position] => devices
+                .into_iter()
+                .nth(*position)
+                .ok_or_else(|| TrustError::NoSuchDevice(words.to_owned())),
             [] => Err(TrustError::NoSuchDevice(words.to_owned())),
             several => {
                 let told = |device: &TrustedDevice| {
-                    if device.name == words { device.device_id.to_string() } else { format!("{} ({})", device.device_id, device.name) }
+                    if device.name == words {
+                        device.device_id.to_string()
+                    } else {
+                        format!("{} ({})", device.device_id, device.name)
+                    }
                 };
-                let ids = several.iter().filter_map(|position| devices.get(*position).map(told)).collect();
+                let ids = several
+                    .iter()
+                    .filter_map(|position| devices.get(*position).map(told))
+                    .collect();
                 Err(TrustError::SeveralDevices { words: words.to_owned(), ids })
             }
         }
@@ -296,8 +356,10 @@ impl TrustStore {
     /// When SQLite fails.
     pub fn epoch_of(&self, identity_key: &DeviceKey) -> Result<u32, TrustError> {
         let connection = self.lock();
-        let epoch =
-            connection.prepare_cached("SELECT pair_epoch FROM trust_device WHERE identity_key = ?1")?.query_row([identity_key], |row| row.get(0)).optional()?;
+        let epoch = connection
+            .prepare_cached("SELECT pair_epoch FROM trust_device WHERE identity_key = ?1")?
+            .query_row([identity_key], |row| row.get(0))
+            .optional()?;
         Ok(epoch.unwrap_or(0))
     }
 
@@ -306,36 +368,61 @@ impl TrustStore {
     /// # Errors
     /// When SQLite fails.
     pub fn note_own_name(&self, name: &str) -> Result<(), TrustError> {
-        if self.setting(OWN_NAME_SETTING)?.as_deref() == Some(name) { Ok(()) } else { self.set_setting(OWN_NAME_SETTING, name) }
+        if self.setting(OWN_NAME_SETTING)?.as_deref() == Some(name) {
+            Ok(())
+        } else {
+            self.set_setting(OWN_NAME_SETTING, name)
+        }
     }
 
-    /// What a device is called here that calls itself `name`: with a number behind it where another is called so. What it was
-    /// called before, it stays.
+    /// What a device is called here that calls itself `name`: with a number behind it where another
+    /// is called so. What it was called before, it stays.
     fn name_here(&self, device_id: &DeviceId, name: &str) -> Result<String, TrustError> {
         let devices = self.devices()?;
-        let mut taken: Vec<String> = devices.iter().filter(|device| device.device_id != *device_id).map(|device| device.name.clone()).collect();
+        let mut taken: Vec<String> = devices
+            .iter()
+            .filter(|device| device.device_id != *device_id)
+            .map(|device| device.name.clone())
+            .collect();
         taken.extend(self.setting(OWN_NAME_SETTING)?);
         let name = clean_name(name);
-        let before = devices.into_iter().find(|device| device.device_id == *device_id).map(|device| device.name);
-        Ok(before.filter(|before| name_without_number(before) == name && !taken.contains(before)).unwrap_or_else(|| numbered_name(&name, &taken)))
+        let before = devices
+            .into_iter()
+            .find(|device| device.device_id == *device_id)
+            .map(|device| device.name);
+        Ok(before
+            .filter(|before| name_without_number(before) == name && !taken.contains(before))
+            .unwrap_or_else(|| numbered_name(&name, &taken)))
     }
 
     /// Stores a pairing. What an earlier pairing with the same identity shared is void at once.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn store_pairing(&self, device: &PairedDevice, addresses: &[String], now_ms: i64) -> Result<DeviceId, TrustError> {
+    pub fn store_pairing(
+        &self,
+        device: &PairedDevice,
+        addresses: &[String],
+        now_ms: i64,
+    ) -> Result<DeviceId, TrustError> {
         let device_id = DeviceId::of_key(&device.identity_key);
         let name = self.name_here(&device_id, &device.name)?;
-        let token_hash: Option<[u8; 32]> = device.token_from_device.as_ref().map(|token| Sha256::digest(token.expose()).into());
+        let token_hash: Option<[u8; 32]> =
+            device.token_from_device.as_ref().map(|token| Sha256::digest(token.expose()).into());
         self.lock()
             .prepare_cached(
-                "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, pair_epoch, pair_secret, token_hash, token_made_at, token, \
+                "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, \
+                    pair_epoch, pair_secret, token_hash, token_made_at, token, \
                  addresses, installations, paired_at, paired_as) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, '[]', ?11, (SELECT value FROM trust_setting WHERE name = 'device_id')) \
-                 ON CONFLICT (device_id) DO UPDATE SET name = ?2, platform = ?3, static_key = ?5, pair_epoch = ?6, pair_secret = ?7, \
-                 token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at = NULL, token = ?9, addresses = ?10, installations = '[]', \
-                 paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = 'device_id'), revoked_at = NULL, revoked_by = NULL, frozen_at = NULL, twice_at = NULL",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, '[]', ?11, (SELECT value \
+                 FROM trust_setting WHERE name = 'device_id')) \
+                 ON CONFLICT (device_id) DO UPDATE SET name = ?2, platform = ?3, static_key = ?5, \
+                 pair_epoch = ?6, pair_secret = ?7, \
+                 token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at \
+                 = NULL, token = ?9, addresses = ?10, installations = '[]', \
+                 paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = \
+                 'device_id'), revoked_at = NULL, revoked_by = NULL, frozen_at = NULL, twice_at = \
+                 NULL",
             )?
             .execute(params![
                 device_id.as_str(),
@@ -357,7 +444,12 @@ impl TrustStore {
     ///
     /// # Errors
     /// When SQLite fails or there is no such device.
-    pub fn revoke(&self, device_id: &DeviceId, by: RevokedBy<'_>, now_ms: i64) -> Result<(), TrustError> {
+    pub fn revoke(
+        &self,
+        device_id: &DeviceId,
+        by: RevokedBy<'_>,
+        now_ms: i64,
+    ) -> Result<(), TrustError> {
         let changed = revoke(&self.lock(), device_id, by, now_ms)?;
         if changed == 0 { Err(TrustError::NoSuchDevice(device_id.to_string())) } else { Ok(()) }
     }
@@ -384,28 +476,41 @@ impl TrustStore {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn note_name(&self, device_id: &DeviceId, name: &str, now_ms: i64) -> Result<bool, TrustError> {
+    pub fn note_name(
+        &self,
+        device_id: &DeviceId,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<bool, TrustError> {
         let Some(known) = self.find(device_id)? else { return Ok(false) };
         if known.name == name {
             return Ok(false);
         }
         let name = self.name_here(device_id, name)?;
-        let changed =
-            self.lock().prepare_cached("UPDATE trust_device SET name = ?2 WHERE device_id = ?1 AND name <> ?2")?.execute([device_id.as_str(), &name])?;
+        let changed = self
+            .lock()
+            .prepare_cached(
+                "UPDATE trust_device SET name = ?2 WHERE device_id = ?1 AND name <> ?2",
+            )?
+            .execute([device_id.as_str(), &name])?;
         if changed > 0 {
             self.note_event(EventKind::Rename, Some(device_id), "it has another name", now_ms)?;
         }
         Ok(changed > 0)
     }
 
-    /// Notes that an exchange with a device was completed. Alone of what stands here, this may be lost with the power: it is not
-    /// worth waiting for the disk with every exchange.
+    /// Notes that an exchange with a device was completed. Alone of what stands here, this may be
+    /// lost with the power: it is not worth waiting for the disk with every exchange.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn note_sync(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
         let connection = self.lock();
-        connection.pragma_update(None, "synchronous", if self.writes_ahead { "normal" } else { "full" })?;
+        connection.pragma_update(
+            None,
+            "synchronous",
+            if self.writes_ahead { "normal" } else { "full" },
+        )?;
         let noted = connection
             .prepare_cached("UPDATE trust_device SET last_sync_at = ?2 WHERE device_id = ?1")
             .and_then(|mut update| update.execute(params![device_id.as_str(), now_ms]));
@@ -419,7 +524,11 @@ impl TrustStore {
     /// # Errors
     /// When SQLite fails.
     pub fn setting(&self, name: &str) -> Result<Option<String>, TrustError> {
-        Ok(self.lock().prepare_cached("SELECT value FROM trust_setting WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+        Ok(self
+            .lock()
+            .prepare_cached("SELECT value FROM trust_setting WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?)
     }
 
     /// Changes a setting.
@@ -428,7 +537,10 @@ impl TrustStore {
     /// When SQLite fails.
     pub fn set_setting(&self, name: &str, value: &str) -> Result<(), TrustError> {
         self.lock()
-            .prepare_cached("INSERT INTO trust_setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2")?
+            .prepare_cached(
+                "INSERT INTO trust_setting (name, value) VALUES (?1, ?2) ON CONFLICT \
+                (name) DO UPDATE SET value = ?2",
+            )?
             .execute([name, value])?;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What makes trust end or pause: revocations other devices tell of, keys in use twice, devices that lie,
-//! and keys of our own that are gone.
+//! What makes trust end or pause: revocations other devices tell of, keys in use twice, devices
+//! that lie, and keys of our own that are gone.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -49,15 +49,19 @@ pub struct LostIdentity {
 pub(super) fn read_revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
     connection
         .prepare_cached(
-            "SELECT device_id, revoked_at FROM trust_device WHERE revoked_at IS NOT NULL AND revoked_by <> 'itself' \
+            "SELECT device_id, revoked_at FROM trust_device WHERE revoked_at IS NOT NULL AND \
+                revoked_by <> 'itself' \
              ORDER BY revoked_at DESC LIMIT ?1",
         )?
-        .query_map([REVOCATIONS_TOLD_MAX], |row| Ok(Revocation { device_id: row.get(0)?, revoked_at: row.get(1)? }))?
+        .query_map([REVOCATIONS_TOLD_MAX], |row| {
+            Ok(Revocation { device_id: row.get(0)?, revoked_at: row.get(1)? })
+        })?
         .collect()
 }
 
 impl TrustStore {
-    /// Whom we no longer trust, for the other devices to know: those a person sent away, here or elsewhere.
+    /// Whom we no longer trust, for the other devices to know: those a person sent away, here or
+    /// elsewhere.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -65,15 +69,24 @@ impl TrustStore {
         Ok(self.known()?.revocations.clone())
     }
 
-    /// A paired device tells whom it no longer trusts. Whoever was paired with us before that is trusted here no
-    /// longer, either; but one device sends another away once only: whoever was paired again stays. Returns whom it hit.
+    /// A paired device tells whom it no longer trusts. Whoever was paired with us before that is
+    /// trusted here no longer, either; but one device sends another away once only: whoever was
+    /// paired again stays. Returns whom it hit.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn heed(&self, teller: &DeviceId, told: &[Revocation], now_ms: i64) -> Result<Vec<DeviceId>, TrustError> {
+    pub fn heed(
+        &self,
+        teller: &DeviceId,
+        told: &[Revocation],
+        now_ms: i64,
+    ) -> Result<Vec<DeviceId>, TrustError> {
         let mut hit = Vec::new();
         for revocation in told.iter().take(usize::try_from(REVOCATIONS_TOLD_MAX).unwrap_or(0)) {
-            let Some(device_id) = DeviceId::parse(&revocation.device_id).filter(|id| id != teller) else { continue };
+            let Some(device_id) = DeviceId::parse(&revocation.device_id).filter(|id| id != teller)
+            else {
+                continue;
+            };
             let Some(device) = self.find(&device_id)? else { continue };
             // A clock that runs ahead says nothing about time to come.
             let revoked_at = revocation.revoked_at.min(now_ms);
@@ -88,7 +101,9 @@ impl TrustStore {
                 self.note_event(
                     EventKind::Alarm,
                     Some(&device_id),
-                    &format!("{words} again; it was paired anew here: revoke it here if that is right"),
+                    &format!(
+                        "{words} again; it was paired anew here: revoke it here if that is right"
+                    ),
                     now_ms,
                 )?;
             }
@@ -97,17 +112,24 @@ impl TrustStore {
     }
 
     /// Revokes a device on the word of another, if that is its first such word about it.
-    fn first_notice(&self, teller: &DeviceId, device_id: &DeviceId, revoked_at: i64) -> Result<bool, TrustError> {
+    fn first_notice(
+        &self,
+        teller: &DeviceId,
+        device_id: &DeviceId,
+        revoked_at: i64,
+    ) -> Result<bool, TrustError> {
         let mut connection = self.lock();
         // Both or neither: what was heeded halfway would never be heeded.
         let transaction = connection.transaction()?;
-        let news = transaction.prepare_cached("INSERT OR IGNORE INTO trust_notice (teller, device_id, revoked_at) VALUES (?1, ?2, ?3)")?.execute(params![
-            teller.as_str(),
-            device_id.as_str(),
-            revoked_at
-        ])?;
+        let news = transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO trust_notice (teller, \
+            device_id, revoked_at) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![teller.as_str(), device_id.as_str(), revoked_at])?;
         if news > 0 {
-            // The time it was first said goes on with it: who is paired anew after that must not be hit by an echo.
+            // The time it was first said goes on with it: who is paired anew after that must not be
+            // hit by an echo.
             super::revoke(&transaction, device_id, RevokedBy::Told(teller), revoked_at)?;
         }
         transaction.commit()?;
@@ -118,7 +140,12 @@ impl TrustStore {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn note_installation(&self, device_id: &DeviceId, installation: &str, now_ms: i64) -> Result<Installation, TrustError> {
+    pub fn note_installation(
+        &self,
+        device_id: &DeviceId,
+        installation: &str,
+        now_ms: i64,
+    ) -> Result<Installation, TrustError> {
         if installation.is_empty() || installation.len() > INSTALLATION_BYTES_MAX {
             return Ok(Installation::Same);
         }
@@ -139,10 +166,19 @@ impl TrustStore {
         let surplus = known.len().saturating_sub(INSTALLATIONS_MAX);
         known.drain(..surplus);
         self.lock()
-            .prepare_cached("UPDATE trust_device SET installations = ?2, twice_at = CASE WHEN ?3 THEN ?4 ELSE twice_at END WHERE device_id = ?1")?
-            .execute(params![device_id.as_str(), serde_json::Value::from(known).to_string(), twice, now_ms])?;
+            .prepare_cached(
+                "UPDATE trust_device SET installations = ?2, twice_at = CASE WHEN ?3 \
+                THEN ?4 ELSE twice_at END WHERE device_id = ?1",
+            )?
+            .execute(params![
+                device_id.as_str(),
+                serde_json::Value::from(known).to_string(),
+                twice,
+                now_ms
+            ])?;
         if twice {
-            let words = "its keys are in use from two installations: its data directory was copied, or stolen";
+            let words = "its keys are in use from two installations: its data directory was \
+                copied, or stolen";
             self.note_event(EventKind::Twice, Some(device_id), words, now_ms)?;
         }
         Ok(match (twice, before) {
@@ -152,24 +188,29 @@ impl TrustStore {
         })
     }
 
-    /// Takes nothing from a device any more, until it is paired again: it sent two different changes under one name.
+    /// Takes nothing from a device any more, until it is paired again: it sent two different
+    /// changes under one name.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn freeze(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
         let changed = self
             .lock()
-            .prepare_cached("UPDATE trust_device SET frozen_at = ?2 WHERE device_id = ?1 AND frozen_at IS NULL")?
+            .prepare_cached(
+                "UPDATE trust_device SET frozen_at = ?2 WHERE device_id = ?1 AND frozen_at IS NULL",
+            )?
             .execute(params![device_id.as_str(), now_ms])?;
         if changed > 0 {
-            let words = "it sent two different changes under one name; nothing is taken from it until it is paired again";
+            let words = "it sent two different changes under one name; nothing is taken from it \
+                until it is paired again";
             self.note_event(EventKind::Freeze, Some(device_id), words, now_ms)?;
         }
         Ok(())
     }
 
-    /// Checks that this file of trust belongs to the keys this device has. Pairings made with other keys rest: nobody
-    /// can prove any more to be that device. Should its keys come back, so do they.
+    /// Checks that this file of trust belongs to the keys this device has. Pairings made with other
+    /// keys rest: nobody can prove any more to be that device. Should its keys come back, so do
+    /// they.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -182,7 +223,9 @@ impl TrustStore {
         let pairings = match &former {
             None => 0,
             Some(former) => connection
-                .prepare_cached("SELECT count(*) FROM trust_device WHERE revoked_at IS NULL AND paired_as = ?1")?
+                .prepare_cached(
+                    "SELECT count(*) FROM trust_device WHERE revoked_at IS NULL AND paired_as = ?1",
+                )?
                 .query_row([former.as_str()], |row| row.get(0))?,
         };
         drop(connection);

@@ -1,4 +1,5 @@
-//! Deciding clashes: whose value it is, one by one and all at once, what is refused, and what decides nothing.
+//! Deciding clashes: whose value it is, one by one and all at once, what is refused, and what
+//! decides nothing.
 
 use super::{SCHEMA, clashes, kinds, meet, orphaned, take, two, two_with, value, with_many_rows};
 use crate::support::{Replica, now};
@@ -23,8 +24,14 @@ fn mine_and_theirs_are_what_they_say_on_each_device() {
         meet(&mut a, &mut b);
         assert_eq!(a.value::<String>("SELECT note FROM place"), wanted);
         let ended = a.engine().ended_conflicts(10).unwrap();
-        assert_eq!((ended.len(), ended[0].ending.as_str(), ended[0].ended_by.clone()), (1, "resolved", Some(b.id())));
-        let documented: (String, String) = (a.value("SELECT resolution FROM sync_conflict"), a.value("SELECT target_sync_uuid FROM sync_conflict"));
+        assert_eq!(
+            (ended.len(), ended[0].ending.as_str(), ended[0].ended_by.clone()),
+            (1, "resolved", Some(b.id()))
+        );
+        let documented: (String, String) = (
+            a.value("SELECT resolution FROM sync_conflict"),
+            a.value("SELECT target_sync_uuid FROM sync_conflict"),
+        );
         assert_eq!(documented, ("resolved".to_owned(), "p".to_owned()));
     }
 }
@@ -34,7 +41,12 @@ fn deciding_twice_says_that_nothing_is_open() {
     let (mut a, mut b) = clashing();
     let id = clashes(&mut a)[0].id.clone();
     take(&mut a, Take::Mine);
-    let again = a.engine().resolve(&id, &Choice { take: Some(Take::Mine), ..Choice::default() }, None, now());
+    let again = a.engine().resolve(
+        &id,
+        &Choice { take: Some(Take::Mine), ..Choice::default() },
+        None,
+        now(),
+    );
     assert!(again.unwrap_err().to_string().contains("no open clash"));
     meet(&mut a, &mut b);
 }
@@ -108,20 +120,37 @@ fn a_name_given_for_a_waiting_row_must_be_free_and_a_reference_must_lead_somewhe
     };
     assert!(give("name", Value::from("Harbour")).contains("another row has it already"));
     let (mut a, mut b) = two();
-    a.write("INSERT INTO place (name, sync_uuid) VALUES ('One', 'p1'), ('Two', 'p2'), ('Three', 'p3'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
+    a.write(
+        "INSERT INTO place (name, sync_uuid) VALUES ('One', 'p1'), ('Two', 'p2'), ('Three', \
+        'p3'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')",
+    );
     meet(&mut a, &mut b);
     a.write("UPDATE person SET home = 2");
     b.write("UPDATE person SET home = (SELECT id FROM place WHERE sync_uuid = 'p3')");
     meet(&mut a, &mut b);
     let id = clashes(&mut a)[0].id.clone();
-    let mut give = |value: Value| a.engine().resolve(&id, &Choice { take: None, fields: [("home".to_owned(), value)].into() }, None, now());
-    for (wrong, words) in [(Value::from("garbage"), "names no row"), (Value::Integer(99), "names no row"), (Value::Null, "wants a value")] {
+    let mut give = |value: Value| {
+        a.engine().resolve(
+            &id,
+            &Choice { take: None, fields: [("home".to_owned(), value)].into() },
+            None,
+            now(),
+        )
+    };
+    for (wrong, words) in [
+        (Value::from("garbage"), "names no row"),
+        (Value::Integer(99), "names no row"),
+        (Value::Null, "wants a value"),
+    ] {
         let error = give(wrong).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
     give(Value::Integer(1)).unwrap();
     meet(&mut a, &mut b);
-    assert_eq!(b.value::<String>("SELECT p.sync_uuid FROM person JOIN place p ON p.id = home"), "p1");
+    assert_eq!(
+        b.value::<String>("SELECT p.sync_uuid FROM person JOIN place p ON p.id = home"),
+        "p1"
+    );
 }
 
 #[test]
@@ -146,10 +175,17 @@ fn a_column_the_app_gains_decides_nothing() {
 fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
     for (first, second) in [("aa", "zz"), ("zz", "aa")] {
         let (mut a, mut b) = two();
-        a.write("INSERT INTO place (name, sync_uuid) VALUES ('Shared', 's'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
+        a.write(
+            "INSERT INTO place (name, sync_uuid) VALUES ('Shared', 's'); INSERT INTO person \
+            (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')",
+        );
         meet(&mut a, &mut b);
         for (replica, uuid) in [(&a, first), (&b, second)] {
-            replica.write(&format!("INSERT INTO place (name, note, sync_uuid) VALUES ('U', '{uuid}', '{uuid}'); INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id FROM person), id, 'v-{uuid}' FROM place WHERE name = 'U'"));
+            replica.write(&format!(
+                "INSERT INTO place (name, note, sync_uuid) VALUES ('U', \
+                '{uuid}', '{uuid}'); INSERT INTO visit (who, place, sync_uuid) SELECT (SELECT id \
+                FROM person), id, 'v-{uuid}' FROM place WHERE name = 'U'"
+            ));
         }
         meet(&mut a, &mut b);
         assert_eq!(kinds(&mut a).len(), 1, "links between what shows as one place say the same");
@@ -161,12 +197,17 @@ fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
 
 #[test]
 fn a_decision_that_would_end_nothing_is_refused() {
-    let (mut a, mut b) = two_with("CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT)", "");
+    let (mut a, mut b) =
+        two_with("CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT)", "");
     a.write("INSERT INTO step (place, sync_uuid) VALUES (9223372036854775807, 'aa')");
     b.write("INSERT INTO step (place, note, sync_uuid) VALUES (9223372036854775807, 'of b', 'zz')");
     meet(&mut a, &mut b);
     let id = clashes(&mut a)[0].id.clone();
-    let error = a.engine().resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now()).unwrap_err().to_string();
+    let error = a
+        .engine()
+        .resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("--field"), "{error}");
     assert_eq!(a.engine().resolve_all(&Take::Mine, None, now()).unwrap().0, 0);
 }

@@ -11,17 +11,32 @@ fn history_tells_who_wrote_what_and_undo_takes_one_change_back() {
     b.write("UPDATE place SET note = 'second'");
     meet(&mut a, &mut b);
     let history = a.engine().history("place", "p", now()).unwrap();
-    let told: Vec<(&str, Option<String>)> = history.iter().map(|entry| (entry.action.as_str(), entry.device.clone())).collect();
+    let told: Vec<(&str, Option<String>)> =
+        history.iter().map(|entry| (entry.action.as_str(), entry.device.clone())).collect();
     assert_eq!(told, [("created", Some(a.id())), ("edited", Some(b.id()))]);
-    assert_eq!((&history[1].fields[0].old, &history[1].fields[0].new), (&"first".into(), &"second".into()));
-    let undone = a.engine().undo_change("place", "p", Some(&history[1].change[..8]), now()).unwrap();
+    assert_eq!(
+        (&history[1].fields[0].old, &history[1].fields[0].new),
+        (&"first".into(), &"second".into())
+    );
+    let undone =
+        a.engine().undo_change("place", "p", Some(&history[1].change[..8]), now()).unwrap();
     assert_eq!(undone.fields[0].new, "first");
     meet(&mut a, &mut b);
     assert_eq!(b.value::<String>("SELECT note FROM place"), "first");
     // What was overwritten since can't be taken back, and is said so.
-    let error = a.engine().undo_change("place", "p", Some(&history[1].change), now()).unwrap_err().to_string();
+    let error = a
+        .engine()
+        .undo_change("place", "p", Some(&history[1].change), now())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("note was written again since"), "{error}");
-    assert!(a.engine().undo_change("place", "p", Some("ffff"), now()).unwrap_err().to_string().contains("no change ffff"));
+    assert!(
+        a.engine()
+            .undo_change("place", "p", Some("ffff"), now())
+            .unwrap_err()
+            .to_string()
+            .contains("no change ffff")
+    );
 }
 
 #[test]
@@ -39,19 +54,32 @@ fn a_deleted_row_comes_back_from_history() {
 #[test]
 fn all_that_one_device_did_since_a_time_is_shown_and_then_undone() {
     let (mut a, mut b) = two();
-    a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('One', 'x', 'p1'), ('Two', 'y', 'p2'), ('Three', 'z', 'p3')");
+    a.write(
+        "INSERT INTO place (name, note, sync_uuid) VALUES ('One', 'x', 'p1'), ('Two', 'y', \
+        'p2'), ('Three', 'z', 'p3')",
+    );
     meet(&mut a, &mut b);
     std::thread::sleep(std::time::Duration::from_millis(5));
     let since = now();
-    b.write("UPDATE place SET note = 'vandalised' WHERE sync_uuid = 'p1'; DELETE FROM place WHERE sync_uuid = 'p2'; INSERT INTO place (name, sync_uuid) VALUES ('Spam', 'spam')");
+    b.write(
+        "UPDATE place SET note = 'vandalised' WHERE sync_uuid = 'p1'; DELETE FROM place WHERE \
+        sync_uuid = 'p2'; INSERT INTO place (name, sync_uuid) VALUES ('Spam', 'spam')",
+    );
     a.write("UPDATE place SET note = 'good' WHERE sync_uuid = 'p3'");
     meet(&mut a, &mut b);
     let vandal = storysync::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
     let plan = a.engine().plan_undo(&vandal, since, now()).unwrap();
     assert_eq!(plan.len(), 3);
-    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE note = 'vandalised'"), 1, "only shown");
+    assert_eq!(
+        a.value::<i64>("SELECT count(*) FROM place WHERE note = 'vandalised'"),
+        1,
+        "only shown"
+    );
     assert_eq!(a.engine().undo_device(&vandal, since, now()).unwrap(), plan);
     meet(&mut a, &mut b);
-    let notes: String = b.value("SELECT group_concat(sync_uuid || '=' || note) FROM (SELECT * FROM place ORDER BY sync_uuid)");
+    let notes: String = b.value(
+        "SELECT group_concat(sync_uuid || '=' || note) FROM (SELECT * FROM \
+        place ORDER BY sync_uuid)",
+    );
     assert_eq!(notes, "p1=x,p2=y,p3=good");
 }

@@ -1,8 +1,8 @@
-//! What clashes and how it is decided: every row of the table of merging that `syncing` does not cover, on
-//! real files.
+//! What clashes and how it is decided: every row of the table of merging that `syncing` does not
+//! cover, on real files.
 //!
-//! Here is what all of them stand on: two devices with a small app, what several tests begin with, and bringing them in
-//! step, reading and deciding their clashes.
+//! Here is what all of them stand on: two devices with a small app, what several tests begin with,
+//! and bringing them in step, reading and deciding their clashes.
 
 mod brake;
 mod deciding;
@@ -18,10 +18,14 @@ use storysync::sync::{Choice, ConflictReport, Take};
 use storysync_crdt::Value;
 
 const SCHEMA: &str = "
-    CREATE TABLE place (id INTEGER PRIMARY KEY, name TEXT UNIQUE, note TEXT, inside INTEGER REFERENCES place (id));
-    CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT NOT NULL, home INTEGER NOT NULL REFERENCES place (id));
-    CREATE TABLE visit (id INTEGER PRIMARY KEY, who INTEGER NOT NULL REFERENCES person (id), place INTEGER NOT NULL REFERENCES place (id), UNIQUE (who, place));
-    CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER CHECK (level BETWEEN 0 AND 9) DEFAULT 5, label TEXT);";
+    CREATE TABLE place (id INTEGER PRIMARY KEY, name TEXT UNIQUE, note TEXT, inside INTEGER \
+    REFERENCES place (id));
+    CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT NOT NULL, home INTEGER NOT NULL \
+    REFERENCES place (id));
+    CREATE TABLE visit (id INTEGER PRIMARY KEY, who INTEGER NOT NULL REFERENCES person (id), place \
+    INTEGER NOT NULL REFERENCES place (id), UNIQUE (who, place));
+    CREATE TABLE dial (id INTEGER PRIMARY KEY, level INTEGER CHECK (level BETWEEN 0 AND 9) DEFAULT \
+    5, label TEXT);";
 
 /// Two devices with a small app, in step.
 fn two() -> (Replica, Replica) {
@@ -57,7 +61,10 @@ fn meet(a: &mut Replica, b: &mut Replica) {
 
 fn take(replica: &mut Replica, take: Take) {
     let id = clashes(replica)[0].id.clone();
-    replica.engine().resolve(&id, &Choice { take: Some(take), ..Choice::default() }, None, now()).unwrap();
+    replica
+        .engine()
+        .resolve(&id, &Choice { take: Some(take), ..Choice::default() }, None, now())
+        .unwrap();
 }
 
 fn value(replica: &mut Replica, name: &str, value: Value) {
@@ -68,7 +75,10 @@ fn value(replica: &mut Replica, name: &str, value: Value) {
 
 fn orphaned() -> (Replica, Replica) {
     let (mut a, mut b) = two();
-    a.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'harbour'); INSERT INTO person (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')");
+    a.write(
+        "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'harbour'); INSERT INTO person \
+        (name, home, sync_uuid) VALUES ('Ada', 1, 'ada')",
+    );
     meet(&mut a, &mut b);
     a.write("DELETE FROM person; DELETE FROM place");
     b.write("INSERT INTO person (name, home, sync_uuid) SELECT 'Bea', id, 'bea' FROM place");
@@ -78,7 +88,9 @@ fn orphaned() -> (Replica, Replica) {
 
 fn with_many_rows() -> (Replica, Replica) {
     let (mut a, mut b) = two();
-    let rows: String = (0..400).map(|number| format!("INSERT INTO place (name) VALUES ('place {number}');")).collect();
+    let rows: String = (0..400)
+        .map(|number| format!("INSERT INTO place (name) VALUES ('place {number}');"))
+        .collect();
     a.write(&format!("BEGIN; {rows} COMMIT"));
     meet(&mut a, &mut b);
     (a, b)

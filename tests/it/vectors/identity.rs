@@ -29,18 +29,38 @@ fn devices_are_named_as_the_vectors_say() {
         ("an RSA key", text(&[0x00, 0x24, 0x08, 0x00, 0x12, 0x20], &key)),
         ("the key without what stands before it", text(&[], &key)),
         ("a key that is one byte short", text(&[0x00, 0x24, 0x08, 0x01, 0x12, 0x20], &key[1..])),
-        ("a key with a byte after it", text(&[0x00, 0x24, 0x08, 0x01, 0x12, 0x20], &[key.as_slice(), &[0]].concat())),
-        ("the hash of a key, as longer keys are named", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N".to_owned()),
+        (
+            "a key with a byte after it",
+            text(&[0x00, 0x24, 0x08, 0x01, 0x12, 0x20], &[key.as_slice(), &[0]].concat()),
+        ),
+        (
+            "the hash of a key, as longer keys are named",
+            "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N".to_owned(),
+        ),
         ("a letter that base58 leaves out", devices[0].device_id.replacen("12D3", "12D0", 1)),
         ("nothing", String::new()),
     ];
-    let must_fail: Vec<NoDevice> = must_fail.into_iter().map(|(why, device_id)| NoDevice { why: why.to_owned(), device_id }).collect();
-    let about = "A device id is the libp2p PeerId of the device's Ed25519 key: base58 (Bitcoin's alphabet) of 00 24 08 01 12 20 and the key. \
+    let must_fail: Vec<NoDevice> = must_fail
+        .into_iter()
+        .map(|(why, device_id)| NoDevice { why: why.to_owned(), device_id })
+        .collect();
+    let about = "A device id is the libp2p PeerId of the device's Ed25519 key: base58 (Bitcoin's \
+        alphabet) of 00 24 08 01 12 20 and the key. \
                  identity_seed is the 32-byte seed of RFC 8032, static_secret an X25519 secret.";
-    let file = hold("identity.json", &IdentityVector { about: about.to_owned(), devices, must_fail });
+    let file =
+        hold("identity.json", &IdentityVector { about: about.to_owned(), devices, must_fail });
     for device in &file.devices {
-        assert_eq!(DeviceId::parse(&device.device_id).unwrap().key(), Some(device.identity_key.array()));
-        assert_eq!(SigningKey::from_bytes(&device.identity_seed.array()).verifying_key().as_bytes().as_slice(), device.identity_key.0);
+        assert_eq!(
+            DeviceId::parse(&device.device_id).unwrap().key(),
+            Some(device.identity_key.array())
+        );
+        assert_eq!(
+            SigningKey::from_bytes(&device.identity_seed.array())
+                .verifying_key()
+                .as_bytes()
+                .as_slice(),
+            device.identity_key.0
+        );
     }
     for case in &file.must_fail {
         assert_eq!(DeviceId::parse(&case.device_id), None, "{}", case.why);

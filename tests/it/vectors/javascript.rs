@@ -1,5 +1,6 @@
-//! A stranger's client (`tests/js`), written from PROTOCOL.md alone: it reads every vector, what it seals opens here
-//! and what is sealed here opens there, and it takes part in a sync with a running node.
+//! A stranger's client (`tests/js`), written from PROTOCOL.md alone: it reads every vector, what it
+//! seals opens here and what is sealed here opens there, and it takes part in a sync with a running
+//! node.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,8 +26,14 @@ fn scripts() -> Option<PathBuf> {
 }
 
 fn node(script: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("node").arg(script).args(arguments).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{} {arguments:?}: {}", script.display(), String::from_utf8_lossy(&output.stderr));
+    let output =
+        Command::new("node").arg(script).args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{} {arguments:?}: {}",
+        script.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -87,7 +94,8 @@ fn a_client_in_javascript_reads_and_writes_the_same_sealed_bodies() {
     let checked = node(&script, &["check", vectors]);
     print!("the vectors, in JavaScript: {checked}");
     let file = sealed_bodies();
-    let refused = file.must_fail_requests.len() + file.must_fail_responses.len() + pairing().must_fail.len();
+    let refused =
+        file.must_fail_requests.len() + file.must_fail_responses.len() + pairing().must_fail.len();
     let opened = 2 * file.requests.len() + file.also_opens.len() + 4 + changes().changes.len();
     let produced = 2 * file.requests.len() + 2;
     assert_eq!(checked.trim(), format!("opened {opened}, refused {refused}, produced {produced}"));
@@ -101,37 +109,82 @@ fn a_client_in_javascript_reads_and_writes_the_same_sealed_bodies() {
         let vector = find(&fresh.name);
         let opened = vector.open(&parties, &With::default(), &fresh.envelope.0).unwrap();
         assert_eq!(*opened.body, fresh.body.0, "{}", fresh.name);
-        for (status, body) in [(200, fresh.body.0.as_slice()), (404, br#"{"detail":"there is no such row"}"#)] {
+        for (status, body) in
+            [(200, fresh.body.0.as_slice()), (404, br#"{"detail":"there is no such row"}"#)]
+        {
             let envelope = opened.responder.clone().seal(status, body, &mut system_rng()).unwrap();
             let awaited = Awaited {
                 reply_secret: fresh.awaited.reply_secret.clone(),
                 transcript: fresh.awaited.transcript.clone(),
                 response_psk: fresh.awaited.response_psk.clone(),
             };
-            given.answers.push(GivenAnswer { awaited, status, body: Hex::from(&body), envelope: Hex(envelope) });
+            given.answers.push(GivenAnswer {
+                awaited,
+                status,
+                body: Hex::from(&body),
+                envelope: Hex(envelope),
+            });
         }
         sealed_there += 1;
     }
     let mut ceremony = Ceremony::open();
-    let admission = ceremony.window.admit(&produced.registration.envelope.0, &ceremony.desktop.identity(), "desktop", |_| Some(0), &mut system_rng());
-    let Ok(Admission::Pending { responder }) = admission else { panic!("a registration of JavaScript was not admitted") };
+    let admission = ceremony.window.admit(
+        &produced.registration.envelope.0,
+        &ceremony.desktop.identity(),
+        "desktop",
+        |_| Some(0),
+        &mut system_rng(),
+    );
+    let Ok(Admission::Pending { responder }) = admission else {
+        panic!("a registration of JavaScript was not admitted")
+    };
     let envelope = responder.seal(202, b"{}", &mut system_rng()).unwrap();
-    given.answers.push(GivenAnswer { awaited: produced.registration.awaited, status: 202, body: Hex(b"{}".to_vec()), envelope: Hex(envelope) });
+    given.answers.push(GivenAnswer {
+        awaited: produced.registration.awaited,
+        status: 202,
+        body: Hex(b"{}".to_vec()),
+        envelope: Hex(envelope),
+    });
     sealed_there += 1;
     for vector in &file.requests {
-        let (client, server) = (parties.client.identity_key.array(), parties.server.identity_key.array());
-        let route = Route { method: &vector.method, target: &vector.target, client: &client, server: &server };
+        let (client, server) =
+            (parties.client.identity_key.array(), parties.server.identity_key.array());
+        let route = Route {
+            method: &vector.method,
+            target: &vector.target,
+            client: &client,
+            server: &server,
+        };
         let (kid, seq) = vector.numbers();
-        let (key, body, identity) = (vector.recipient_key.array(), vector.body.get(), parties.client.identity());
-        let (envelope, _) = envelope::seal_request(route, &vector.pair(), &key, kid, seq, 1, &body, &identity, &mut system_rng()).unwrap();
-        given.requests.push(GivenRequest { name: vector.name.clone(), body: Hex(body), envelope: Hex(envelope) });
+        let (key, body, identity) =
+            (vector.recipient_key.array(), vector.body.get(), parties.client.identity());
+        let (envelope, _) = envelope::seal_request(
+            route,
+            &vector.pair(),
+            &key,
+            kid,
+            seq,
+            1,
+            &body,
+            &identity,
+            &mut system_rng(),
+        )
+        .unwrap();
+        given.requests.push(GivenRequest {
+            name: vector.name.clone(),
+            body: Hex(body),
+            envelope: Hex(envelope),
+        });
     }
     let written = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(written.path(), serde_json::to_vec(&given).unwrap()).unwrap();
     let told = node(&script, &["open", vectors, written.path().to_str().unwrap()]);
     print!("opened here {sealed_there} sealed by JavaScript; sealed here, in JavaScript: {told}");
     let answers = given.answers.len();
-    assert_eq!(told.trim(), format!("opened {}, refused {answers}", answers + given.requests.len()));
+    assert_eq!(
+        told.trim(),
+        format!("opened {}, refused {answers}", answers + given.requests.len())
+    );
 }
 
 #[test]
@@ -143,12 +196,16 @@ fn a_client_in_javascript_joins_pulls_pushes_and_leaves() {
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     println!("a client in JavaScript: {told}");
     let uuid = told["sync_uuid"].as_str().unwrap();
-    let name: String = desktop.value(&format!("SELECT first_name FROM actor WHERE sync_uuid = '{uuid}'"));
+    let name: String =
+        desktop.value(&format!("SELECT first_name FROM actor WHERE sync_uuid = '{uuid}'"));
     assert_eq!(name, "Æsa 🦊 of JavaScript");
     assert_eq!((&told["pulled"], &told["accepted"]), (&10.into(), &1.into()));
     // The very same bytes again; and anything once it has left.
     assert_eq!((&told["replayed"], &told["after_leaving"]), (&401.into(), &401.into()));
     assert_eq!((&told["without_prekey"], &told["shown_before"]), (&409.into(), &true.into()));
     let devices = desktop.run_json(&["devices"]);
-    assert!(devices["devices"].as_array().unwrap().iter().all(|device| device["is_active"] == false), "{devices}");
+    assert!(
+        devices["devices"].as_array().unwrap().iter().all(|device| device["is_active"] == false),
+        "{devices}"
+    );
 }

@@ -1,10 +1,12 @@
-//! Our own test vectors (`tests/vectors/*.json`): what the wire format is, in bytes. The code must write them
-//! again byte for byte, open them, and refuse what was altered; so must a client written from PROTOCOL.md alone.
+//! Our own test vectors (`tests/vectors/*.json`): what the wire format is, in bytes. The code must
+//! write them again byte for byte, open them, and refuse what was altered; so must a client written
+//! from PROTOCOL.md alone.
 //!
 //! `STORYSYNC_WRITE_VECTORS=1` writes the files anew, after a change of the format that was meant.
 //!
-//! Here is what several of them are made with: bytes as the files spell them, devices, stated randomness, holding
-//! a file against the code, and a second, plain writing of envelopes to look inside them and to alter them.
+//! Here is what several of them are made with: bytes as the files spell them, devices, stated
+//! randomness, holding a file against the code, and a second, plain writing of envelopes to look
+//! inside them and to alter them.
 
 mod changes;
 mod identity;
@@ -18,7 +20,10 @@ use getrandom::SysRng;
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, PskBundle, Serializable as _, setup_receiver, setup_sender_with_rng};
+use hpke::{
+    Deserializable as _, Kem, OpModeR, OpModeS, PskBundle, Serializable as _, setup_receiver,
+    setup_sender_with_rng,
+};
 use rand_core::UnwrapErr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -85,7 +90,9 @@ impl Bytes {
     fn get(&self) -> Vec<u8> {
         match self {
             Self::Plain(bytes) => bytes.0.clone(),
-            Self::Rule { repeat, length } => repeat.0.iter().copied().cycle().take(*length).collect(),
+            Self::Rule { repeat, length } => {
+                repeat.0.iter().copied().cycle().take(*length).collect()
+            }
         }
     }
 }
@@ -100,7 +107,11 @@ enum Envelope {
 
 impl Envelope {
     fn of(bytes: &[u8]) -> Self {
-        if bytes.len() > 4096 { Self::Digest { sha256: Hex(Sha256::digest(bytes).to_vec()), length: bytes.len() } } else { Self::Plain(Hex(bytes.to_vec())) }
+        if bytes.len() > 4096 {
+            Self::Digest { sha256: Hex(Sha256::digest(bytes).to_vec()), length: bytes.len() }
+        } else {
+            Self::Plain(Hex(bytes.to_vec()))
+        }
     }
 }
 
@@ -122,7 +133,8 @@ struct Device {
 
 impl Device {
     fn named(name: &str) -> Self {
-        let (seed, scalar) = (stated(&format!("{name} identity seed")), stated(&format!("{name} static secret")));
+        let (seed, scalar) =
+            (stated(&format!("{name} identity seed")), stated(&format!("{name} static secret")));
         let identity = Identity::from_secrets(&seed, &scalar);
         Self {
             identity_seed: Hex::from(&seed),
@@ -152,18 +164,24 @@ fn folder() -> PathBuf {
 }
 
 /// Holds a file against what the code writes, or writes it.
-fn hold<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(name: &str, made: &T) -> T {
+fn hold<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(
+    name: &str,
+    made: &T,
+) -> T {
     let text = format!("{}\n", serde_json::to_string_pretty(made).unwrap());
     let path = folder().join(name);
     if std::env::var_os("STORYSYNC_WRITE_VECTORS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
-    let kept = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}; STORYSYNC_WRITE_VECTORS=1 writes it"));
+    let kept = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{name}: {error}; STORYSYNC_WRITE_VECTORS=1 writes it"));
     let file: T = serde_json::from_str(&kept).unwrap();
     if kept != text {
-        let line = kept.lines().zip(text.lines()).position(|(kept, made)| kept != made).unwrap_or(0);
+        let line =
+            kept.lines().zip(text.lines()).position(|(kept, made)| kept != made).unwrap_or(0);
         panic!(
-            "{name} is not what the code writes, from line {}: the wire format has changed\n kept: {}\n made: {}",
+            "{name} is not what the code writes, from line {}: the wire format has changed\n kept: \
+                {}\n made: {}",
             line + 1,
             kept.lines().nth(line).unwrap_or_default(),
             text.lines().nth(line).unwrap_or_default()
@@ -173,7 +191,10 @@ fn hold<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(na
 }
 
 fn lp(parts: &[&[u8]]) -> Vec<u8> {
-    parts.iter().flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()).collect()
+    parts
+        .iter()
+        .flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat())
+        .collect()
 }
 
 fn header_bytes(kind: u8, kid: u64, seq: u64) -> Vec<u8> {
@@ -184,8 +205,8 @@ fn pair_psk_id(epoch: u32) -> Vec<u8> {
     [b"storysync/1 psk\0".as_slice(), &epoch.to_be_bytes()].concat()
 }
 
-/// A second, plain writing of the format, for what the product's own code would never write, and to name
-/// what it keeps to itself. `None` as a pre-shared key is HPKE's mode base.
+/// A second, plain writing of the format, for what the product's own code would never write, and to
+/// name what it keeps to itself. `None` as a pre-shared key is HPKE's mode base.
 struct Craft<'a> {
     label: &'a [u8],
     header: Vec<u8>,
@@ -200,26 +221,47 @@ struct Craft<'a> {
 
 impl Craft<'_> {
     fn info(&self) -> Vec<u8> {
-        let parts = lp(&[self.method.as_bytes(), self.target.as_bytes(), &self.client, &self.server, &self.header]);
+        let parts = lp(&[
+            self.method.as_bytes(),
+            self.target.as_bytes(),
+            &self.client,
+            &self.server,
+            &self.header,
+        ]);
         [self.label, &Sha256::digest(parts)].concat()
     }
 
     /// Seals what `plaintext` makes of info and enc, in segments of these many bytes.
     fn seal(&self, segment: usize, plaintext: impl FnOnce(&[u8], &[u8]) -> Vec<u8>) -> Vec<u8> {
         let info = self.info();
-        let mode = self.psk.as_ref().map_or(OpModeS::Base, |(psk, id)| OpModeS::Psk(PskBundle::new(psk, id).unwrap()));
+        let mode = self
+            .psk
+            .as_ref()
+            .map_or(OpModeS::Base, |(psk, id)| OpModeS::Psk(PskBundle::new(psk, id).unwrap()));
         let recipient = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.recipient).unwrap();
         let mut rng = Stated::new(&[&self.ephemeral]);
-        let (enc, mut sender) = setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, &info, &mut rng).unwrap();
+        let (enc, mut sender) =
+            setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+                &mode, &recipient, &info, &mut rng,
+            )
+            .unwrap();
         let plaintext = plaintext(&info, &enc.to_bytes());
         let mut sealed = [self.header.as_slice(), &enc.to_bytes()].concat();
-        write_segments(&plaintext, segment, &mut sealed, |part, head| sender.seal(part, head).unwrap());
+        write_segments(&plaintext, segment, &mut sealed, |part, head| {
+            sender.seal(part, head).unwrap()
+        });
         sealed
     }
 }
 
-fn write_segments(plaintext: &[u8], segment: usize, sealed: &mut Vec<u8>, mut seal: impl FnMut(&[u8], &[u8]) -> Vec<u8>) {
-    let parts: Vec<&[u8]> = if plaintext.is_empty() { vec![&[]] } else { plaintext.chunks(segment).collect() };
+fn write_segments(
+    plaintext: &[u8],
+    segment: usize,
+    sealed: &mut Vec<u8>,
+    mut seal: impl FnMut(&[u8], &[u8]) -> Vec<u8>,
+) {
+    let parts: Vec<&[u8]> =
+        if plaintext.is_empty() { vec![&[]] } else { plaintext.chunks(segment).collect() };
     for (number, part) in parts.iter().enumerate() {
         let length = u32::try_from(part.len() + 16).unwrap();
         let head = if number + 1 == parts.len() { length | 1 << 31 } else { length }.to_be_bytes();
@@ -235,12 +277,21 @@ struct Inside {
     exported: Exported,
 }
 
-fn look_inside(info: &[u8], psk: &[u8], psk_id: &[u8], secret: &[u8; 32], envelope: &[u8]) -> Inside {
+fn look_inside(
+    info: &[u8],
+    psk: &[u8],
+    psk_id: &[u8],
+    secret: &[u8; 32],
+    envelope: &[u8],
+) -> Inside {
     let enc = envelope[HEADER_BYTES..HEADER_BYTES + 32].to_vec();
     let key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(secret).unwrap();
     let encapped = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(&enc).unwrap();
     let mode = OpModeR::Psk(PskBundle::new(psk, psk_id).unwrap());
-    let mut receiver = setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &key, &encapped, info).unwrap();
+    let mut receiver = setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &mode, &key, &encapped, info,
+    )
+    .unwrap();
     let mut plaintext = Vec::new();
     let mut rest = &envelope[HEADER_BYTES + 32..];
     while !rest.is_empty() {
@@ -256,8 +307,11 @@ fn look_inside(info: &[u8], psk: &[u8], psk_id: &[u8], secret: &[u8; 32], envelo
         receiver.export(label, &mut bytes).unwrap();
         Hex::from(&bytes)
     };
-    let exported =
-        Exported { response_psk: export(b"storysync/1 response-psk"), pairwise: export(b"storysync/1 pairwise"), check: export(b"storysync/1 check") };
+    let exported = Exported {
+        response_psk: export(b"storysync/1 response-psk"),
+        pairwise: export(b"storysync/1 pairwise"),
+        check: export(b"storysync/1 check"),
+    };
     Inside { enc, plaintext, exported }
 }
 
@@ -282,7 +336,9 @@ fn segments(envelope: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let mut rest = &envelope[HEADER_BYTES + 32..];
     while !rest.is_empty() {
-        let length = usize::try_from(u32::from_be_bytes(rest[..4].try_into().unwrap()) & !(1 << 31)).unwrap();
+        let length =
+            usize::try_from(u32::from_be_bytes(rest[..4].try_into().unwrap()) & !(1 << 31))
+                .unwrap();
         let (segment, after) = rest.split_at(4 + length);
         found.push(segment.to_vec());
         rest = after;
@@ -313,10 +369,22 @@ fn altered_anywhere(envelope: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
                 bytes[24] = 1;
             }),
         ),
-        ("the final bit of the only segment is cleared", altered(envelope, |bytes| bytes[56] &= 0x7f)),
-        ("the segment says it is one byte shorter", altered(envelope, |bytes| bytes[59] = bytes[59].wrapping_sub(1))),
-        ("the segment says it is one byte longer", altered(envelope, |bytes| bytes[59] = bytes[59].wrapping_add(1))),
-        ("the segment says it is 2^31 - 1 bytes long", altered(envelope, |bytes| bytes[56..60].fill(0xff))),
+        (
+            "the final bit of the only segment is cleared",
+            altered(envelope, |bytes| bytes[56] &= 0x7f),
+        ),
+        (
+            "the segment says it is one byte shorter",
+            altered(envelope, |bytes| bytes[59] = bytes[59].wrapping_sub(1)),
+        ),
+        (
+            "the segment says it is one byte longer",
+            altered(envelope, |bytes| bytes[59] = bytes[59].wrapping_add(1)),
+        ),
+        (
+            "the segment says it is 2^31 - 1 bytes long",
+            altered(envelope, |bytes| bytes[56..60].fill(0xff)),
+        ),
         ("one bit of the ciphertext is flipped", altered(envelope, |bytes| bytes[60] ^= 1)),
         ("one bit of the tag is flipped", altered(envelope, |bytes| bytes[last] ^= 0x80)),
         ("the last byte is missing", envelope[..last].to_vec()),
