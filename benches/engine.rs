@@ -14,9 +14,9 @@ use notes::{make, text};
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 use storysync::net::node_state::{now, system_rng};
-use storysync::sync::wire::{PullRequest, RowChange};
-use storysync::sync::{Engine, EngineOptions, Incoming};
-use storysync::trust::identity::{DeviceId, Identity};
+use storysync_engine::trust::identity::{DeviceId, Identity};
+use storysync_engine::wire::{PullRequest, RowChange};
+use storysync_engine::{Engine, EngineOptions, Incoming};
 use tempfile::TempDir;
 
 fn main() {

@@ -4,9 +4,9 @@
 use divan::Bencher;
 use divan::counter::BytesCount;
 use storysync::net::node_state::system_rng;
-use storysync::trust::agreement::AgreementKey;
-use storysync::trust::envelope::{self, PairSecret, Route};
-use storysync::trust::identity::{Identity, Secret};
+use storysync_engine::trust::agreement::AgreementKey;
+use storysync_engine::trust::envelope::{self, PairSecret, Route};
+use storysync_engine::trust::identity::{Identity, Secret};
 
 fn main() {
     divan::main();

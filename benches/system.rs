@@ -28,10 +28,10 @@ use serde_json::{Value, json};
 use storysync::net::client::{self, Caller, ContactChoice};
 use storysync::net::handle::EngineHandle;
 use storysync::net::node_state::{now, now_ms, system_rng};
-use storysync::store::trust::{TrustStore, TrustedDevice};
-use storysync::sync::{Engine, EngineOptions};
-use storysync::trust::identity::Identity;
-use storysync::trust::pairing::Offer;
+use storysync_engine::store::trust::{TrustStore, TrustedDevice};
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::trust::pairing::Offer;
+use storysync_engine::{Engine, EngineOptions};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_storysync");
 /// Rows pushed at once.

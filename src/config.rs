@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::sync::{PAGE_ENTITIES_MAX, PushedClashes};
+use storysync_engine::{PAGE_ENTITIES_MAX, PushedClashes};
 
 /// Default port of the LAN listener.
 pub const LAN_PORT: u16 = 8765;

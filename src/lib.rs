@@ -1,21 +1,11 @@
-//! storysync: a peer sync node for an app that keeps its data in one SQLite file.
+//! storysync: a peer sync node for an app that keeps its data in one `SQLite` file. This crate is the
+//! node: the network, the command line, the settings. What is synced, and what two devices say to each
+//! other, is `storysync-engine`'s; how documents merge, `storysync-crdt`'s.
 //!
-//! ```text
-//!     app's tables ──capture──▶ entity documents ──change log──▶ sealed change set ──HTTP──▶ peer
-//!          ▲                          │                                                      │
-//!          └────────project───────────┴────────────merge + conflicts◀───────open─────────────┘
-//! ```
-//!
-//! Arrows point one way: `trust` → `store`, `app` → `sync` → `net` → `node` → `cli`. `store` (our
-//! tables) and `app` (the app's) never name each other; `sync` joins them.
+//! Arrows point one way: `storysync_engine` → `net` → `node` → `cli`.
 
-pub mod app;
 pub mod cli;
 pub mod config;
 pub mod net;
 pub mod node;
-pub mod store;
-pub mod sync;
 mod telemetry;
-pub mod trust;
-pub mod values;

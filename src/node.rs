@@ -16,13 +16,13 @@ use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::port_holder::who_holds;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
-use crate::store::file_lock::{self, FileLock, Locking};
-use crate::store::key_file::{self, Overwrite, ServingLock};
-use crate::store::trust::TrustStore;
-use crate::sync::Engine;
-use crate::trust::identity::{Identity, Secret};
-use crate::trust::pairing::Approval;
-use crate::trust::to_base64url;
+use storysync_engine::Engine;
+use storysync_engine::store::file_lock::{self, FileLock, Locking};
+use storysync_engine::store::key_file::{self, Overwrite, ServingLock};
+use storysync_engine::store::trust::TrustStore;
+use storysync_engine::trust::identity::{Identity, Secret};
+use storysync_engine::trust::pairing::Approval;
+use storysync_engine::trust::to_base64url;
 
 /// Ports tried after one that is taken.
 const PORTS_TRIED_MAX: u16 = 20;

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use storysync::app::schema::{Role, Schema};
-use storysync::store::{log, rows};
-use storysync::sync::{Choice, ConflictReport, Take};
 use storysync_crdt::{
     ConflictId, Document, EntityId, Reference, Shape, Standing, TableShape, Value, shown,
 };
+use storysync_engine::app::schema::{Role, Schema};
+use storysync_engine::store::{log, rows};
+use storysync_engine::{Choice, ConflictReport, Take};
 
 use crate::choices::Choices;
 use crate::support::{Replica, assert_same_content, now};
@@ -197,10 +197,10 @@ fn assert_follows_the_rules(replica: &mut Replica) {
     let schema = Schema::read(&connection, &[]).unwrap();
     for table in schema.tables() {
         let mut standing = BTreeMap::new();
-        let mut select = connection.prepare(storysync::app::rows::select(table)).unwrap();
+        let mut select = connection.prepare(storysync_engine::app::rows::select(table)).unwrap();
         let mut found = select.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
-            let row = storysync::app::rows::read(table, row).unwrap();
+            let row = storysync_engine::app::rows::read(table, row).unwrap();
             standing.insert(row.uuid(table).unwrap(), row);
         }
         for (entity, rule) in shown.rows.iter().filter(|(entity, _)| entity.table == table.name) {

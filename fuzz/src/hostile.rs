@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_core::UnwrapErr;
-use storysync::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
-use storysync::trust::identity::{Identity, Secret};
-use storysync::trust::pairing::{Approval, Attempt, Joining, PairingWindow};
+use storysync_engine::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
+use storysync_engine::trust::identity::{Identity, Secret};
+use storysync_engine::trust::pairing::{Approval, Attempt, Joining, PairingWindow};
 use storysync_crdt::{
     Actor, ApplyError, Change, ChangeHash, Document, EditPurpose, EntityId, SyncUuid, TableName,
     Value, conflicts, genesis, key, row, save,

@@ -12,9 +12,9 @@ pub mod hostile;
 mod support;
 
 use rand_core::UnwrapErr;
-use storysync::trust::envelope::{self, PairSecret, Route};
-use storysync::trust::identity::{Identity, Secret};
-use storysync::trust::pairing::{Approval, Offer, PairingWindow};
+use storysync_engine::trust::envelope::{self, PairSecret, Route};
+use storysync_engine::trust::identity::{Identity, Secret};
+use storysync_engine::trust::pairing::{Approval, Offer, PairingWindow};
 use storysync_crdt::{Change, Document, merge_prose};
 
 use choices::Choices;
@@ -85,8 +85,8 @@ pub fn sealed_body(data: &[u8]) {
     );
 }
 
-fn x25519(bytes: &[u8; 32]) -> storysync::trust::agreement::AgreementKey {
-    storysync::trust::agreement::AgreementKey::from_bytes(*bytes)
+fn x25519(bytes: &[u8; 32]) -> storysync_engine::trust::agreement::AgreementKey {
+    storysync_engine::trust::agreement::AgreementKey::from_bytes(*bytes)
 }
 
 fn x25519_public(bytes: &[u8; 32]) -> [u8; 32] {

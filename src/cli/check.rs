@@ -12,8 +12,8 @@ use super::decide::row_words;
 use crate::net::client::{Caller, ClientError, Line};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::now;
-use crate::store::key_file;
-use crate::sync::{DigestRequest, Digests, ROWS_ASKED_MAX};
+use storysync_engine::store::key_file;
+use storysync_engine::{DigestRequest, Digests, ROWS_ASKED_MAX};
 
 /// Rows that differ and are named at once.
 const DIFFERENCES_MAX: usize = 1_000;

@@ -25,10 +25,10 @@ use crate::net::live::LiveOptions;
 use crate::net::node_state::{devices_to_mirror, now};
 use crate::net::{device_list_json, log_json};
 use crate::node::{AdminFile, Node, ServeOptions};
-use crate::store::key_file;
-use crate::store::trust::{EventKind, RevokedBy, TrustedDevice};
-use crate::sync::{ContactQuestion, Engine, Kinship};
-use crate::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::{EventKind, RevokedBy, TrustedDevice};
+use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+use storysync_engine::{ContactQuestion, Engine, Kinship};
 
 /// How long `status` waits for the serving node.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -113,10 +113,11 @@ pub(super) fn init(context: &Context) -> anyhow::Result<()> {
 
 pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
     let report = if dry_run {
-        let options = crate::sync::EngineOptions {
+        let options = storysync_engine::EngineOptions {
             device_key: [0; 32],
-            ..context
-                .engine_options(&crate::trust::identity::Identity::from_secrets(&[0; 32], &[0; 32]))
+            ..context.engine_options(&storysync_engine::trust::identity::Identity::from_secrets(
+                &[0; 32], &[0; 32],
+            ))
         };
         Engine::plan_migration(&options)?
     } else {

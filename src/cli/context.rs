@@ -13,14 +13,14 @@ use super::Global;
 use crate::config::{self, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
-use crate::store::file_lock;
-use crate::store::key_file;
-use crate::store::trust::{EventKind, NAME_SETTING, TrustStore};
-use crate::sync::{
+use storysync_engine::store::file_lock;
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::{EventKind, NAME_SETTING, TrustStore};
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::trust::pairing::clean_name;
+use storysync_engine::{
     Engine, EngineError, EngineOptions, Entropy, MigrationReport, PAGE_ENTITIES_MAX,
 };
-use crate::trust::identity::Identity;
-use crate::trust::pairing::clean_name;
 
 /// How long a command waits for another writer. The app's own writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
@@ -238,7 +238,7 @@ impl Context {
         engine
             .decide_pushed_clashes(self.config.conflict_resolution.unwrap_or_default().of_pushes());
         if let Some(backup) = &report.backup {
-            tracing::info!(backup = %backup.display(), locked_ms = report.locked_ms, "the database \
+            tracing::info!(backup = %backup.display(), "the database \
                 was prepared for syncing");
         }
         Ok((engine, report))

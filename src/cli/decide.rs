@@ -10,12 +10,12 @@ use super::context::Context;
 use super::{ResolveArgs, UndoArgs};
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
 use crate::net::node_state::now;
-use crate::store::trust::TrustStore;
-use crate::sync::{
+use storysync_engine::store::trust::TrustStore;
+use storysync_engine::trust::identity::{DeviceId, Identity};
+use storysync_engine::trust::pairing::name_without_number;
+use storysync_engine::{
     BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport,
 };
-use crate::trust::identity::{DeviceId, Identity};
-use crate::trust::pairing::name_without_number;
 
 /// Characters of a device's id that tell it from another of its name: the first say that it is an
 /// id, the last which.
@@ -26,7 +26,8 @@ const VALUE_CHARS_MAX: usize = 300;
 
 /// A value for a person: texts clipped, bytes by their size and what they look like.
 fn told(value: &serde_json::Value) -> String {
-    if let Some(storysync_crdt::Value::Blob(bytes)) = crate::values::from_json(value) {
+    if let Some(storysync_crdt::Value::Blob(bytes)) = storysync_engine::translate::from_json(value)
+    {
         return match kind_of(&bytes) {
             Some(kind) => format!("({} bytes, {kind})", bytes.len()),
             None => format!("({} bytes)", bytes.len()),
@@ -224,8 +225,9 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
     };
     let mut fields = BTreeMap::new();
     for (name, text) in &args.field {
-        let parsed =
-            serde_json::from_str(text).ok().and_then(|json| crate::values::from_json(&json));
+        let parsed = serde_json::from_str(text)
+            .ok()
+            .and_then(|json| storysync_engine::translate::from_json(&json));
         fields.insert(
             name.clone(),
             parsed.unwrap_or_else(|| storysync_crdt::Value::from(text.as_str())),

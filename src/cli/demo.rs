@@ -16,11 +16,11 @@ use crate::net::client::{self, Caller, ContactChoice, PeerReport};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{now, now_ms, system_rng};
 use crate::node::{Node, ServeOptions};
-use crate::store::key_file;
-use crate::store::trust::TrustStore;
-use crate::sync::{Engine, EngineOptions};
-use crate::trust::identity::Identity;
-use crate::trust::pairing::{Approval, Offer, PairingWindow, WINDOW_SECONDS};
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::TrustStore;
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::trust::pairing::{Approval, Offer, PairingWindow, WINDOW_SECONDS};
+use storysync_engine::{Engine, EngineOptions};
 
 /// One of the two devices.
 struct Device {

@@ -28,10 +28,10 @@ use crate::net::handle::EngineHandle;
 use crate::net::node_state::{now, now_ms};
 use crate::net::port_holder::who_holds;
 use crate::node::AdminFile;
-use crate::store::key_file;
-use crate::store::trust::{TrustStore, TrustedDevice};
-use crate::sync::{Engine, EngineError};
-use crate::trust::identity::Identity;
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::{TrustStore, TrustedDevice};
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::{Engine, EngineError};
 
 /// Time for one address to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -153,7 +153,7 @@ fn disks(context: &Context, findings: &mut Findings) {
 
 /// Looks at the file as it is: nothing is migrated.
 fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> Option<Engine> {
-    let options = crate::sync::EngineOptions {
+    let options = storysync_engine::EngineOptions {
         busy_timeout: LOCK_WITHIN,
         ..context.engine_options(identity)
     };

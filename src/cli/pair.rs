@@ -20,7 +20,7 @@ use super::context::{Context, print_raw, runtime};
 use crate::net::client;
 use crate::net::node_state::{devices_to_mirror, now};
 use crate::node::AdminFile;
-use crate::trust::pairing::Offer;
+use storysync_engine::trust::pairing::Offer;
 
 /// How long the node on this machine may take to answer.
 const ADMIN_WITHIN: Duration = Duration::from_secs(15);
@@ -171,7 +171,7 @@ fn paired(context: &Context) -> anyhow::Result<Vec<(String, String)>> {
     let devices = context.trust()?.devices()?;
     Ok(devices
         .into_iter()
-        .filter(crate::store::trust::TrustedDevice::is_active)
+        .filter(storysync_engine::store::trust::TrustedDevice::is_active)
         .map(|device| (format!("{} {}", device.device_id, device.paired_at), device.name))
         .collect())
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::Peer;
-use crate::store::trust::TrustedDevice;
+use storysync_engine::store::trust::TrustedDevice;
 
 /// Addresses told in a QR code: more than a machine has networks others are in, and few enough for
 /// a small picture.

@@ -22,11 +22,11 @@ use super::lock;
 use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::{addresses, lan};
-use crate::store::trust::{EventKind, RevokedBy};
-use crate::sync::BrakeDecision;
-use crate::trust::from_base64url;
-use crate::trust::identity::DeviceId;
-use crate::trust::pairing::{Confirmation, PairingWindow};
+use storysync_engine::BrakeDecision;
+use storysync_engine::store::trust::{EventKind, RevokedBy};
+use storysync_engine::trust::from_base64url;
+use storysync_engine::trust::identity::DeviceId;
+use storysync_engine::trust::pairing::{Confirmation, PairingWindow};
 
 /// Edge of one QR module in the PNG, in pixels.
 const QR_MODULE_PIXELS: u32 = 8;
@@ -346,7 +346,7 @@ async fn live(State(node): Shared) -> Response {
     let paired: std::collections::BTreeSet<String> = match node.trust.devices() {
         Ok(devices) => devices
             .into_iter()
-            .filter(crate::store::trust::TrustedDevice::is_active)
+            .filter(storysync_engine::store::trust::TrustedDevice::is_active)
             .map(|device| device.device_id.to_string())
             .collect(),
         Err(error) => return Refusal::from(error).into_response(),

@@ -13,7 +13,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::Notify;
 
 use super::lock;
-use crate::trust::identity::DeviceId;
+use storysync_engine::trust::identity::DeviceId;
 
 /// Connections an address where nobody proved anything may make in a second, beyond what it saved
 /// up.

@@ -11,10 +11,10 @@ use storysync_crdt::{DeviceKey, Stamp};
 
 use super::node_state::{NodeState, now};
 use super::reply::Refusal;
-use crate::store::clashes::EndedClash;
-use crate::sync::{BrakeDecision, Choice, EngineError, Take};
-use crate::trust::identity::DeviceId;
-use crate::values::from_json;
+use storysync_engine::store::clashes::EndedClash;
+use storysync_engine::translate::from_json;
+use storysync_engine::trust::identity::DeviceId;
+use storysync_engine::{BrakeDecision, Choice, EngineError, Take};
 
 /// Clashes that are over, shown at once.
 pub const ENDED_SHOWN: i64 = 100;

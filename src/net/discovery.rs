@@ -28,8 +28,8 @@ use super::addresses;
 use super::node_state::NodeState;
 use super::presence::NEARBY_MAX;
 use super::told_to;
-use crate::trust::identity::DeviceId;
-use crate::trust::pairing::clean_name;
+use storysync_engine::trust::identity::DeviceId;
+use storysync_engine::trust::pairing::clean_name;
 
 /// How long an announcement holds.
 const TTL: Duration = Duration::from_secs(60);

@@ -18,10 +18,10 @@ use super::presence::Listener;
 use super::reply::Refusal;
 use super::sealed::{Sealed, answer_sealed};
 use super::told_to;
-use crate::store::trust::TrustedDevice;
-use crate::sync::Engine;
-use crate::trust::envelope::MEDIA_TYPE;
-use crate::trust::events::EventSealer;
+use storysync_engine::Engine;
+use storysync_engine::store::trust::TrustedDevice;
+use storysync_engine::trust::envelope::MEDIA_TYPE;
+use storysync_engine::trust::events::EventSealer;
 
 /// Pause after which a device that listens is told that we are still there.
 const ALIVE_EVERY: Duration = Duration::from_secs(55);

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use crate::sync::{Engine, EngineError};
+use storysync_engine::{Engine, EngineError};
 
 /// How long work is tried again while another program keeps the file locked.
 const LOCKED_WITHIN: Duration = Duration::from_secs(8);
 /// Pause before it is tried again: others get the Engine meanwhile.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// As many documents are taken apart on a thread of their own.
+const DROPPED_ELSEWHERE_MIN: usize = 256;
 
 type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 
@@ -47,6 +50,11 @@ impl EngineHandle {
                 end.send_if_modified(|end| {
                     std::mem::replace(end, engine.log_end()) != engine.log_end()
                 });
+                let spent = engine.take_spent();
+                if spent.len() >= DROPPED_ELSEWHERE_MIN {
+                    // Where the system has no thread to spare, they are dropped here.
+                    drop(thread::Builder::new().name("drop".to_owned()).spawn(|| drop(spent)));
+                }
             }
         })?;
         Ok(Self { jobs, ends })

@@ -23,17 +23,17 @@ use super::sealed::{
     Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes,
 };
 use super::told::{ToldStatus, told_status};
-use crate::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
-use crate::sync::wire::{
+use storysync_engine::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
+use storysync_engine::trust::envelope::SEALED_BYTES_MAX;
+use storysync_engine::trust::identity::DeviceId;
+use storysync_engine::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
+use storysync_engine::trust::prekey::PREKEY_LIFETIME_MS;
+use storysync_engine::trust::to_base64url;
+use storysync_engine::wire::{
     FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse,
     ReconcileRequest,
 };
-use crate::sync::{Accepted, DigestRequest, Engine, EngineError, Incoming, Reached, Receipt};
-use crate::trust::envelope::SEALED_BYTES_MAX;
-use crate::trust::identity::DeviceId;
-use crate::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
-use crate::trust::prekey::PREKEY_LIFETIME_MS;
-use crate::trust::to_base64url;
+use storysync_engine::{Accepted, DigestRequest, Engine, EngineError, Incoming, Reached, Receipt};
 
 /// Rows in one push.
 pub const ROWS_PUSHED_MAX: usize = 10_000;

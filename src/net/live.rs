@@ -22,8 +22,8 @@ use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
 use super::told_to;
 use crate::config::Peer;
-use crate::store::trust::TrustedDevice;
-use crate::trust::identity::DeviceId;
+use storysync_engine::store::trust::TrustedDevice;
+use storysync_engine::trust::identity::DeviceId;
 
 /// Pause between looks at who is paired: other commands of this device pair and revoke, too.
 const LOOK_FOR_DEVICES_EVERY: Duration = Duration::from_secs(2);

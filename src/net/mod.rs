@@ -29,8 +29,8 @@ use storysync_crdt::Stamp;
 use tokio::net::TcpStream;
 use tokio::sync::watch::Receiver;
 
-use crate::store::peers::{LogLine, MirroredDevice};
-use crate::store::trust::{Event, TrustedDevice};
+use storysync_engine::store::peers::{LogLine, MirroredDevice};
+use storysync_engine::store::trust::{Event, TrustedDevice};
 
 /// Time without a sign of life after which the system asks the other end of a connection whether it
 /// is still there.

@@ -21,12 +21,14 @@ use super::port_holder::SERVER;
 use super::presence::Presence;
 use super::reply::Refusal;
 use super::told::ToldStatuses;
-use crate::store::peers::MirroredDevice;
-use crate::store::trust::{EventKind, NAME_SETTING, TrustError, TrustStore, TrustedDevice};
-use crate::sync::Receipt;
-use crate::trust::identity::{DeviceId, Identity, Secret};
-use crate::trust::pairing::{Approval, PairingWindow, clean_name};
-use crate::trust::prekey::Prekeys;
+use storysync_engine::Receipt;
+use storysync_engine::store::peers::MirroredDevice;
+use storysync_engine::store::trust::{
+    EventKind, NAME_SETTING, TrustError, TrustStore, TrustedDevice,
+};
+use storysync_engine::trust::identity::{DeviceId, Identity, Secret};
+use storysync_engine::trust::pairing::{Approval, PairingWindow, clean_name};
+use storysync_engine::trust::prekey::Prekeys;
 
 /// The system's random numbers.
 #[must_use]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::client::Progress;
 use super::lock;
-use crate::trust::identity::DeviceId;
+use storysync_engine::trust::identity::DeviceId;
 
 /// Devices found that are kept in mind; whoever floods the network makes nobody forget those found
 /// before.

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::handle::EngineGone;
-use crate::store::trust::TrustError;
-use crate::sync::EngineError;
+use storysync_engine::EngineError;
+use storysync_engine::store::trust::TrustError;
 
 /// A refusal with a status and a sentence.
 #[derive(Debug)]

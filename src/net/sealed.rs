@@ -16,12 +16,12 @@ use super::connections::Connection;
 use super::lock;
 use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
-use crate::store::trust::{FoundByToken, TrustedDevice};
-use crate::trust::envelope::{
+use storysync_engine::store::trust::{FoundByToken, TrustedDevice};
+use storysync_engine::trust::envelope::{
     self, HEADER_BYTES, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX,
 };
-use crate::trust::from_base64url;
-use crate::trust::prekey::PrekeyRefusal;
+use storysync_engine::trust::from_base64url;
+use storysync_engine::trust::prekey::PrekeyRefusal;
 
 /// Header that carries the sealed body of requests that have none.
 pub const SEALED_HEADER: &str = "x-storysync-sealed";

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::lock;
 use super::node_state::NodeState;
 use super::reply::Refusal;
-use crate::store::trust::TrustedDevice;
-use crate::sync::{FileMoment, Status, WriteSensor};
-use crate::trust::identity::DeviceId;
+use storysync_engine::store::trust::TrustedDevice;
+use storysync_engine::trust::identity::DeviceId;
+use storysync_engine::{FileMoment, Status, WriteSensor};
 
 /// How long a status waits for the Engine before what it said last is told again.
 const STATUS_WITHIN: Duration = Duration::from_millis(15);

@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 
 use super::node_state::{NodeState, now};
 use super::told_to;
-use crate::store::trust::EventKind as LoggedEvent;
-use crate::sync::{Engine, EngineError, NewLife};
+use storysync_engine::store::trust::EventKind as LoggedEvent;
+use storysync_engine::{Engine, EngineError, NewLife};
 
 /// Pauses between looks after a file event; together about 60 ms.
 const LOOK_AGAIN_MS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use storysync::net::node_state::system_rng;
-use storysync::store::key_file;
-use storysync::store::trust::TrustStore;
-use storysync::trust::agreement::AgreementKey;
-use storysync::trust::envelope::{self, Route};
-use storysync::trust::identity::Identity;
-use storysync::trust::to_base64url;
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::TrustStore;
+use storysync_engine::trust::agreement::AgreementKey;
+use storysync_engine::trust::envelope::{self, Route};
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::trust::to_base64url;
 
 use crate::eavesdropper::{Recorder, closing, forward, spoil};
 use crate::fixtures::Dialect;
@@ -222,9 +222,9 @@ fn a_stolen_token_opens_nothing() {
         ..Handmade::of(&phone, &desktop)
     };
     let thief = Handmade {
-        device: storysync::store::trust::TrustedDevice {
+        device: storysync_engine::store::trust::TrustedDevice {
             pair: Some(envelope::PairSecret {
-                secret: storysync::trust::identity::Secret::random(&mut system_rng()),
+                secret: storysync_engine::trust::identity::Secret::random(&mut system_rng()),
                 epoch: 1,
             }),
             ..thief.device.clone()
@@ -270,7 +270,7 @@ fn who_holds_all_keys_of_the_desktop_still_can_not_speak_as_the_phone() {
         Identity::from_secrets(&[5; 32], &[6; 32]),
     );
     let pair = envelope::PairSecret {
-        secret: storysync::trust::identity::Secret::from_bytes([9; 32]),
+        secret: storysync_engine::trust::identity::Secret::from_bytes([9; 32]),
         epoch: 1,
     };
     let prekey = AgreementKey::from_bytes([7; 32]);

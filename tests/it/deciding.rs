@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use storysync::net::client;
 use storysync::net::node_state::system_rng;
-use storysync::store::key_file;
-use storysync::store::trust::TrustStore;
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::TrustStore;
 
 use crate::fixtures::{self, Dialect};
 use crate::nodes::*;

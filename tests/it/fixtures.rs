@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use storysync::app::schema::{Affinity, Role, Schema};
+use storysync_engine::app::schema::{Affinity, Role, Schema};
 
 const SCHEMA: &str = include_str!("../../migrations/storymaster/V1__schema.sql");
 pub const ROWS_IN_ALL: usize = 645;
@@ -86,13 +86,13 @@ pub fn make(path: &Path, dialect: Dialect) {
                     (_, Affinity::Real) => format!("{}.25", row * 3),
                     _ => (row * 11 % 7).to_string(),
                 };
-                columns.push(storysync::app::quote(&column.name));
+                columns.push(storysync_engine::app::quote(&column.name));
                 values.push(value);
             }
             connection
                 .execute_batch(&format!(
                     "INSERT INTO {} ({}) VALUES ({})",
-                    storysync::app::quote(name),
+                    storysync_engine::app::quote(name),
                     columns.join(", "),
                     values.join(", ")
                 ))
@@ -102,7 +102,7 @@ pub fn make(path: &Path, dialect: Dialect) {
     if dialect == Dialect::OldScripts {
         let mut sql = String::new();
         for name in &names {
-            let table = storysync::app::quote(name);
+            let table = storysync_engine::app::quote(name);
             for column in ["created_at", "updated_at"] {
                 writeln!(
                     sql,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync::sync::Receipt;
-use storysync::sync::wire::{PullRequest, RowChange};
 use storysync_crdt::{
     Actor, Change, DeviceKey, Document, EditPurpose, EntityId, SyncUuid, TableName, Value, genesis,
 };
+use storysync_engine::Receipt;
+use storysync_engine::wire::{PullRequest, RowChange};
 
 use crate::fixtures::{self, Dialect};
 use crate::handmade::Handmade;
@@ -24,7 +24,7 @@ fn desktop() -> Replica {
 }
 
 fn hostile_id() -> String {
-    storysync::trust::identity::DeviceId::of_key(&HOSTILE).to_string()
+    storysync_engine::trust::identity::DeviceId::of_key(&HOSTILE).to_string()
 }
 
 fn puts(name: &str, text: &str) -> BTreeMap<String, Value> {
@@ -101,7 +101,7 @@ fn what_is_quarantined_is_bounded() {
     assert_eq!(receive(&mut node, &rows).rejected_count(), 1_200);
     assert_eq!(
         count(&node, "SELECT count(*) FROM sync_quarantine"),
-        storysync::store::quarantine::QUARANTINE_MAX
+        storysync_engine::store::quarantine::QUARANTINE_MAX
     );
 }
 
@@ -125,7 +125,7 @@ fn a_flood_of_orphans_fills_the_senders_quota_and_nothing_else() {
     assert_eq!(canonical(&node.database, true), before);
 
     // Another device still has its own quota, and whoever is complete needs none.
-    let other = storysync::trust::identity::DeviceId::of_key(&[5; 32]).to_string();
+    let other = storysync_engine::trust::identity::DeviceId::of_key(&[5; 32]).to_string();
     let late = chain("late", 1);
     let receipt = node
         .engine()
@@ -181,7 +181,7 @@ fn two_changes_under_one_name_freeze_the_device_that_wrote_both() {
     assert_eq!(receive(&mut node, &[row_of("m-1", &[first, edit("One")])]).rows.len(), 1);
     let shown = canonical(&node.database, true);
     // Passed on by somebody who did not write it, it proves nothing against the messenger.
-    let messenger = storysync::trust::identity::DeviceId::of_key(&[5; 32]).to_string();
+    let messenger = storysync_engine::trust::identity::DeviceId::of_key(&[5; 32]).to_string();
     let receipt =
         node.engine().receive(&[row_of("m-1", &[edit("Two")])], &messenger, now()).unwrap();
     assert!(!receipt.equivocated && receipt.rejected.len() == 1);
@@ -399,7 +399,7 @@ fn a_new_row_sent_under_another_rows_name_keeps_nobodys_edits_out() {
         "{:?}",
         receipt.rejected
     );
-    let other = storysync::trust::identity::DeviceId::of_key(&[5; 32]).to_string();
+    let other = storysync_engine::trust::identity::DeviceId::of_key(&[5; 32]).to_string();
     let receipt = node.engine().receive(&[row_of("victim", &all(&stolen))], &other, now()).unwrap();
     assert_eq!((receipt.rows.len(), receipt.rejected_count()), (1, 0));
 }
@@ -458,7 +458,7 @@ fn a_page_of_plain_rows_fits_into_a_sealed_body_and_a_row_larger_than_one_is_nam
     loop {
         let page = node.engine().answer_pull(&request, &hostile_id(), now()).unwrap();
         let size = serde_json::to_vec(&page).unwrap().len();
-        assert!(size < storysync::trust::envelope::SEALED_BYTES_MAX, "{size} bytes");
+        assert!(size < storysync_engine::trust::envelope::SEALED_BYTES_MAX, "{size} bytes");
         named += page.changes.iter().filter(|row| row.too_large && row.data.is_none()).count();
         told += page
             .changes

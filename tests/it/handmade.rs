@@ -5,11 +5,11 @@ use base64::Engine as _;
 use serde_json::Value;
 use storysync::net::node_state::system_rng;
 use storysync::net::sealed::SEALED_HEADER;
-use storysync::store::key_file;
-use storysync::store::trust::{TrustStore, TrustedDevice};
-use storysync::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, Route};
-use storysync::trust::identity::Identity;
-use storysync::trust::{from_base64url, to_base64url};
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::{TrustStore, TrustedDevice};
+use storysync_engine::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, Route};
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::trust::{from_base64url, to_base64url};
 
 use crate::nodes::{TestNode, exchange};
 

@@ -2,7 +2,7 @@
 
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
-use storysync::sync::wire::RowChange;
+use storysync_engine::wire::RowChange;
 
 /// A desktop with a story, and a second device in step with it.
 fn desktops() -> (Replica, Replica) {

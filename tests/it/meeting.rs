@@ -166,7 +166,7 @@ fn diverged(uuids_at_random: bool) -> (TestNode, TestNode) {
         if uuids_at_random {
             // As the app's own old migration did, on each copy by itself.
             let connection = Connection::open(&node.database).unwrap();
-            let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+            let schema = storysync_engine::app::schema::Schema::read(&connection, &[]).unwrap();
             for table in schema.tables() {
                 connection
                     .execute_batch(&format!(
@@ -343,10 +343,10 @@ fn rows_made_after_the_migration_are_no_copies_of_each_other() {
 fn other_world(node: &TestNode) {
     fixtures::make(&node.database, Dialect::Presync);
     let connection = Connection::open(&node.database).unwrap();
-    let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+    let schema = storysync_engine::app::schema::Schema::read(&connection, &[]).unwrap();
     for table in schema.tables() {
         for column in &table.columns {
-            use storysync::app::schema::{Affinity, Role};
+            use storysync_engine::app::schema::{Affinity, Role};
             let is_enumeration =
                 ["node_type", "note_type", "plot_section_type"].contains(&column.name.as_str());
             if column.role != Role::Field || is_enumeration {

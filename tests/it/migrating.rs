@@ -119,7 +119,7 @@ fn a_new_row_of_an_old_file_gets_its_true_time_and_a_uuid() {
 fn init_makes_the_documented_tables() {
     let replica = Replica::empty(1);
     let connection = Connection::open(&replica.database).unwrap();
-    let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+    let schema = storysync_engine::app::schema::Schema::read(&connection, &[]).unwrap();
     assert_eq!(schema.tables().count(), 63);
     assert!(schema.refused.is_empty());
     for table in schema.tables() {
@@ -224,7 +224,7 @@ fn a_table_that_cannot_be_synced_is_refused_by_name_and_nothing_is_changed() {
         .unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let options = options(folder.path(), &path, 1);
-    let error = storysync::sync::Engine::open_or_migrate(
+    let error = storysync_engine::Engine::open_or_migrate(
         options.clone(),
         entropy(1),
         now(),
@@ -240,8 +240,8 @@ fn a_table_that_cannot_be_synced_is_refused_by_name_and_nothing_is_changed() {
     );
     assert_eq!(bytes, std::fs::read(&path).unwrap());
     let options =
-        storysync::sync::EngineOptions { excluded_tables: vec!["odd".to_owned()], ..options };
-    storysync::sync::Engine::open_or_migrate(options, entropy(1), now(), &mut |_, _| {}).unwrap();
+        storysync_engine::EngineOptions { excluded_tables: vec!["odd".to_owned()], ..options };
+    storysync_engine::Engine::open_or_migrate(options, entropy(1), now(), &mut |_, _| {}).unwrap();
 }
 
 #[test]

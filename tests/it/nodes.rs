@@ -15,7 +15,7 @@ use crate::fixtures::{self, Dialect};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_storysync");
 
 /// What serving nodes log in tests: every change that comes in, by name.
-const LOGGED: &str = "storysync=debug,storysync::sync::receive=trace";
+const LOGGED: &str = "storysync=debug,storysync_engine::receive=trace";
 
 /// A device: a database, a data directory, and the binary.
 pub struct TestNode {

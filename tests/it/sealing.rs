@@ -2,13 +2,13 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use storysync::trust::agreement::AgreementKey;
-use storysync::trust::envelope::{self, PairSecret, Route};
-use storysync::trust::identity::{DeviceId, Identity, Secret};
-use storysync::trust::pairing::{
+use storysync_engine::trust::agreement::AgreementKey;
+use storysync_engine::trust::envelope::{self, PairSecret, Route};
+use storysync_engine::trust::identity::{DeviceId, Identity, Secret};
+use storysync_engine::trust::pairing::{
     Admission, Approval, Attempt, Confirmation, Joined, Joining, Offer, PairingWindow,
 };
-use storysync::trust::prekey::{PrekeyRefusal, Prekeys};
+use storysync_engine::trust::prekey::{PrekeyRefusal, Prekeys};
 
 fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::Value;
-use storysync::sync::WriteSensor;
+use storysync_engine::WriteSensor;
 use tempfile::TempDir;
 
 use crate::handmade::Handmade;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use storysync::sync::{Engine, EngineOptions, MigrationReport};
 use storysync_crdt::Stamp;
+use storysync_engine::{Engine, EngineOptions, MigrationReport};
 use tempfile::TempDir;
 
 /// Deterministic "randomness" for tests: printed seeds replay.
-pub fn entropy(seed: u64) -> storysync::sync::Entropy {
+pub fn entropy(seed: u64) -> storysync_engine::Entropy {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     Box::new(move |bytes| {
         for byte in bytes {
@@ -125,7 +125,7 @@ impl Replica {
     }
 
     pub fn id(&self) -> String {
-        storysync::trust::identity::DeviceId::of_key(&[self.device; 32]).to_string()
+        storysync_engine::trust::identity::DeviceId::of_key(&[self.device; 32]).to_string()
     }
 
     /// The app: any connection of any program.
@@ -207,13 +207,13 @@ pub fn now() -> Stamp {
 /// says whether created_at and updated_at count.
 pub fn canonical(database: &Path, times: bool) -> Vec<String> {
     let connection = Connection::open(database).unwrap();
-    let schema = storysync::app::schema::Schema::read(&connection, &[]).unwrap();
+    let schema = storysync_engine::app::schema::Schema::read(&connection, &[]).unwrap();
     let mut uuids = std::collections::HashMap::new();
     for table in schema.tables() {
-        let mut select = connection.prepare(storysync::app::rows::select(table)).unwrap();
+        let mut select = connection.prepare(storysync_engine::app::rows::select(table)).unwrap();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            let row = storysync::app::rows::read(table, row).unwrap();
+            let row = storysync_engine::app::rows::read(table, row).unwrap();
             uuids.insert(
                 (table.name().to_owned(), row.local_id),
                 row.uuid(table).unwrap().to_string(),
@@ -222,15 +222,15 @@ pub fn canonical(database: &Path, times: bool) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for table in schema.tables() {
-        let mut select = connection.prepare(storysync::app::rows::select(table)).unwrap();
+        let mut select = connection.prepare(storysync_engine::app::rows::select(table)).unwrap();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            let row = storysync::app::rows::read(table, row).unwrap();
+            let row = storysync_engine::app::rows::read(table, row).unwrap();
             let mut line = vec![table.name().to_owned()];
             let mut columns: Vec<_> = row.columns(table).collect();
             columns.sort_by(|a, b| a.0.name.cmp(&b.0.name));
             for (column, value) in columns {
-                use storysync::app::schema::Role;
+                use storysync_engine::app::schema::Role;
                 let text = match &column.role {
                     Role::Reference { table } => {
                         match value.as_integer().and_then(|id| uuids.get(&(table.clone(), id))) {

@@ -163,7 +163,8 @@ fn slow_headers_and_slow_bodies_are_cut_off_and_long_headers_are_refused() {
     // segment.
     let head = "POST /api/sync/push HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: \
         15000000\r\nConnection: close\r\n";
-    let token = storysync::trust::to_base64url(client.device.token.as_ref().unwrap().expose());
+    let token =
+        storysync_engine::trust::to_base64url(client.device.token.as_ref().unwrap().expose());
     let prekey = client.prekey();
     let recorded =
         client.seal("POST", "/api/sync/push", &vec![b'x'; 200_000], prekey.kid, 2, &prekey.key).0;

@@ -430,8 +430,8 @@ fn rows_that_arrive_the_short_way_stand_as_the_long_way_would_have_put_them() {
     }
 }
 
-fn mirrored(device_id: &str) -> storysync::store::peers::MirroredDevice {
-    storysync::store::peers::MirroredDevice {
+fn mirrored(device_id: &str) -> storysync_engine::store::peers::MirroredDevice {
+    storysync_engine::store::peers::MirroredDevice {
         device_id: device_id.to_owned(),
         name: "desktop".to_owned(),
         last_sync_at: None,

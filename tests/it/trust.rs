@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use storysync::store::trust::{EVENTS_MAX, EventKind, Installation, Revocation, TrustStore};
-use storysync::trust::identity::{DeviceId, Secret};
+use storysync_engine::store::trust::{EVENTS_MAX, EventKind, Installation, Revocation, TrustStore};
+use storysync_engine::trust::identity::{DeviceId, Secret};
 
 use crate::handmade::{Handmade, push_of};
 use crate::nodes::*;
@@ -51,7 +51,7 @@ fn successor(client: &Handmade) -> Option<Secret> {
     assert_eq!(status, 200);
     answer.unwrap()["auth_token"]
         .as_str()
-        .map(|token| Secret::from_bytes(storysync::trust::from_base64url(token).unwrap()))
+        .map(|token| Secret::from_bytes(storysync_engine::trust::from_base64url(token).unwrap()))
 }
 
 fn sync_error(node: &TestNode) -> String {
@@ -98,7 +98,7 @@ fn a_token_is_replaced_after_thirty_days_and_the_old_one_dies_at_the_first_use_o
         &desktop,
         &format!(
             "UPDATE trust_device SET token_made_at = token_made_at - {}",
-            storysync::store::trust::TOKEN_LIFETIME_MS
+            storysync_engine::store::trust::TOKEN_LIFETIME_MS
         ),
     );
     // The answer that tells it gets lost: the old one goes on, and no other is made the same day.
@@ -128,7 +128,8 @@ fn a_successor_counts_as_used_only_once_its_request_was_proven() {
     let old = Handmade::of(&phone, &desktop);
     let next = successor(&old).unwrap();
     // Whoever holds the new token but no keys does not void the old one.
-    let device = storysync::store::trust::TrustedDevice { token: Some(next), ..old.device.clone() };
+    let device =
+        storysync_engine::store::trust::TrustedDevice { token: Some(next), ..old.device.clone() };
     let thief = Handmade { device, ..Handmade::of(&phone, &desktop) };
     assert_eq!(thief.send(&thief.http("POST", "/api/sync/push", b"SSY1 something")).0, 401);
     assert_eq!(old.push_actor("Still", 1, old.prekey()).0, 200);
@@ -345,12 +346,12 @@ fn news_of_a_revocation_travels_with_a_pull_too_and_leaves_the_teller_in() {
 }
 
 fn pair_in_store(store: &TrustStore, device: u8, at: i64) {
-    let paired = storysync::trust::pairing::PairedDevice {
+    let paired = storysync_engine::trust::pairing::PairedDevice {
         identity_key: [device; 32],
         static_key: [0; 32],
         name: "phone".into(),
         platform: "linux".into(),
-        pair: storysync::trust::envelope::PairSecret {
+        pair: storysync_engine::trust::envelope::PairSecret {
             secret: Secret::from_bytes([device; 32]),
             epoch: 1,
         },

@@ -227,8 +227,10 @@ fn a_short_text_from_elsewhere_that_is_typed_over_without_a_sign_of_reading_is_a
     let told: Vec<(&str, &serde_json::Value)> =
         notices.iter().map(|notice| (notice.field.as_str(), &notice.value)).collect();
     assert_eq!(told, [("title", &serde_json::json!("Empress"))]);
-    let take =
-        storysync::sync::Choice { take: Some(storysync::sync::Take::Theirs), ..Default::default() };
+    let take = storysync_engine::Choice {
+        take: Some(storysync_engine::Take::Theirs),
+        ..Default::default()
+    };
     one.engine().resolve(&notices[0].id, &take, None, now()).unwrap();
     meet(&mut one, &mut other);
     assert_eq!(of_actor(&other, "title"), "Empress", "one step puts it back");

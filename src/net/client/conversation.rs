@@ -12,11 +12,11 @@ use super::ClientError;
 use super::link::{Counters, Link, connect};
 use crate::net::node_state::{now, now_ms, system_rng};
 use crate::net::sealed::{SEALED_HEADER, header_value, inflate};
-use crate::store::trust::{Installation, Revocation, TrustStore, TrustedDevice};
-use crate::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, RequestKeys, Route};
-use crate::trust::identity::{Identity, Secret};
-use crate::trust::pairing::is_invisible;
-use crate::trust::{from_base64url, to_base64url};
+use storysync_engine::store::trust::{Installation, Revocation, TrustStore, TrustedDevice};
+use storysync_engine::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, RequestKeys, Route};
+use storysync_engine::trust::identity::{Identity, Secret};
+use storysync_engine::trust::pairing::is_invisible;
+use storysync_engine::trust::{from_base64url, to_base64url};
 
 /// Characters kept of a sentence a peer says.
 const WORDS_MAX: usize = 300;

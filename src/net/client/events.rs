@@ -10,8 +10,8 @@ use hyper::{Response, StatusCode};
 use super::ClientError;
 use super::conversation::Conversation;
 use super::link::{PROGRESS_WITHIN, connect};
-use crate::trust::envelope::MEDIA_TYPE;
-use crate::trust::events::EventOpener;
+use storysync_engine::trust::envelope::MEDIA_TYPE;
+use storysync_engine::trust::events::EventOpener;
 
 /// A peer is silent for at most so long: then it is taken for gone.
 const SILENT_WITHIN: Duration = Duration::from_secs(150);

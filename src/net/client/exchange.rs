@@ -14,17 +14,17 @@ use super::{ClientError, EventStream};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::now;
 use crate::net::sealed::compress;
-use crate::store::trust::{EventKind, TrustStore, TrustedDevice};
-use crate::sync::wire::{
+use storysync_engine::store::trust::{EventKind, TrustStore, TrustedDevice};
+use storysync_engine::trust::identity::{DeviceId, Identity};
+use storysync_engine::trust::to_base64url;
+use storysync_engine::wire::{
     FetchRequest, FetchResponse, NamesRequest, NamesResponse, PushRequest, PushResponse,
     ReconcileRequest, ReconcileResponse, RowChange,
 };
-use crate::sync::{
+use storysync_engine::{
     ContactQuestion, DigestRequest, Digests, FirstContact, Incoming, Kinship, NAMED_MAX, Receipt,
     Reconciling,
 };
-use crate::trust::identity::{DeviceId, Identity};
-use crate::trust::to_base64url;
 
 /// Longest cursor and epoch a peer may give, in bytes.
 pub(super) const CURSOR_BYTES_MAX: usize = 512;

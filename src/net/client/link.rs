@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::ClientError;
-use crate::trust::envelope::{MEDIA_TYPE, SEALED_BYTES_MAX};
+use storysync_engine::trust::envelope::{MEDIA_TYPE, SEALED_BYTES_MAX};
 
 /// Time to get a connection, over all addresses.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);

@@ -14,9 +14,9 @@ pub use exchange::{Caller, ContactChoice, Line, Meter, PeerReport, Progress};
 pub use pairing::join;
 
 use super::handle::EngineGone;
-use crate::store::trust::TrustError;
-use crate::sync::EngineError;
 use link::PROGRESS_WITHIN;
+use storysync_engine::EngineError;
+use storysync_engine::store::trust::TrustError;
 
 /// Why a peer could not be talked to. Nothing was lost: the next exchange goes on where this one
 /// ended.

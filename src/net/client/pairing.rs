@@ -12,10 +12,12 @@ use hyper::header::CONTENT_TYPE;
 use super::ClientError;
 use super::link::{Counters, connect};
 use crate::net::node_state::{now, now_ms, system_rng};
-use crate::store::trust::{EventKind, TrustStore};
-use crate::trust::envelope::MEDIA_TYPE;
-use crate::trust::identity::{DeviceId, Identity};
-use crate::trust::pairing::{Attempt, Joined, Joining, Offer, REGISTER_TARGET, WINDOW_SECONDS_MAX};
+use storysync_engine::store::trust::{EventKind, TrustStore};
+use storysync_engine::trust::envelope::MEDIA_TYPE;
+use storysync_engine::trust::identity::{DeviceId, Identity};
+use storysync_engine::trust::pairing::{
+    Attempt, Joined, Joining, Offer, REGISTER_TARGET, WINDOW_SECONDS_MAX,
+};
 
 /// Pause between asking whether the code was typed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(700);

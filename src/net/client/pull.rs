@@ -7,8 +7,8 @@ use super::conversation::Conversation;
 use super::exchange::{CURSOR_BYTES_MAX, Caller, Line, PeerReport, Progress, ask};
 use crate::net::handle::EngineGone;
 use crate::net::node_state::now;
-use crate::sync::wire::{PullRequest, PullResponse, RowChange};
-use crate::sync::{Incoming, Receipt};
+use storysync_engine::wire::{PullRequest, PullResponse, RowChange};
+use storysync_engine::{Incoming, Receipt};
 
 /// Pages of a long sync that are taken in at once: as many rows as one transaction holds.
 const PAGES_STORED_AT_ONCE: usize = 2;

@@ -26,7 +26,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     a.write("UPDATE place SET note = 'I want this one' WHERE id = 1");
     let id = brakes[0].id.clone();
     assert_eq!(
-        a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Approve, now()).unwrap(),
+        a.engine().decide_brake(&id, storysync_engine::BrakeDecision::Approve, now()).unwrap(),
         299
     );
     assert_eq!(
@@ -37,7 +37,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     meet(&mut a, &mut b);
     assert!(
         a.engine()
-            .decide_brake(&id, storysync::sync::BrakeDecision::Approve, now())
+            .decide_brake(&id, storysync_engine::BrakeDecision::Approve, now())
             .unwrap_err()
             .to_string()
             .contains("no deletions wait")
@@ -61,7 +61,7 @@ fn whoever_writes_a_held_row_has_decided_about_it() {
         0,
         "a decision stands"
     );
-    let b_key = storysync::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
+    let b_key = storysync_engine::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
     a.engine().undo_device(&b_key, storysync_crdt::Stamp::from_unix_ms(1), now()).unwrap();
     assert!(a.engine().brakes(now()).unwrap().is_empty(), "nothing is held any more");
     a.write("DELETE FROM place WHERE id = 7");
@@ -95,7 +95,7 @@ fn a_mass_deletion_refused_lives_everywhere() {
     b.write("DELETE FROM place WHERE id <= 300");
     b.sync(&mut a);
     let id = a.engine().brakes(now()).unwrap()[0].id.clone();
-    a.engine().decide_brake(&id, storysync::sync::BrakeDecision::Refuse, now()).unwrap();
+    a.engine().decide_brake(&id, storysync_engine::BrakeDecision::Refuse, now()).unwrap();
     meet(&mut a, &mut b);
     assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 400);
 }
@@ -142,7 +142,7 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
         (brakes.len(), brakes[0].rows, brakes[0].entity_type.as_str()),
         (1, 270, "person, place, visit")
     );
-    a.engine().decide_brake(&brakes[0].id, storysync::sync::BrakeDecision::Refuse, now()).unwrap();
+    a.engine().decide_brake(&brakes[0].id, storysync_engine::BrakeDecision::Refuse, now()).unwrap();
     meet(&mut a, &mut b);
     assert_eq!((counts(&a), counts(&b)), (before, before));
     assert_eq!(
@@ -156,7 +156,7 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
 #[test]
 fn texts_emptied_in_very_many_rows_wait_like_deletions() {
     for decision in
-        [storysync::sync::BrakeDecision::Approve, storysync::sync::BrakeDecision::Refuse]
+        [storysync_engine::BrakeDecision::Approve, storysync_engine::BrakeDecision::Refuse]
     {
         let (mut a, mut b) = with_many_rows();
         a.write("UPDATE place SET note = 'a page about ' || name");
@@ -186,7 +186,7 @@ fn texts_emptied_in_very_many_rows_wait_like_deletions() {
         assert_eq!((kept(&a), a.engine().brakes(now()).unwrap()[0].rows), (399, 299));
         a.engine().decide_brake(&brakes[0].id, decision, now()).unwrap();
         meet(&mut a, &mut b);
-        let expected = if decision == storysync::sync::BrakeDecision::Approve { 100 } else { 399 };
+        let expected = if decision == storysync_engine::BrakeDecision::Approve { 100 } else { 399 };
         assert_eq!((kept(&a), kept(&b)), (expected, expected));
         assert_eq!(
             b.value::<String>("SELECT note FROM place WHERE name = 'place 1'"),

@@ -3,8 +3,8 @@
 
 use super::{SCHEMA, clashes, kinds, meet, orphaned, take, two, two_with, value, with_many_rows};
 use crate::support::{Replica, now};
-use storysync::sync::{Choice, Take};
 use storysync_crdt::Value;
+use storysync_engine::{Choice, Take};
 
 fn clashing() -> (Replica, Replica) {
     let (mut a, mut b) = two();

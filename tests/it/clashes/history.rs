@@ -67,7 +67,8 @@ fn all_that_one_device_did_since_a_time_is_shown_and_then_undone() {
     );
     a.write("UPDATE place SET note = 'good' WHERE sync_uuid = 'p3'");
     meet(&mut a, &mut b);
-    let vandal = storysync::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
+    let vandal =
+        storysync_engine::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
     let plan = a.engine().plan_undo(&vandal, since, now()).unwrap();
     assert_eq!(plan.len(), 3);
     assert_eq!(

@@ -14,8 +14,8 @@ mod schema;
 mod unique;
 
 use crate::support::*;
-use storysync::sync::{Choice, ConflictReport, Take};
 use storysync_crdt::Value;
+use storysync_engine::{Choice, ConflictReport, Take};
 
 const SCHEMA: &str = "
     CREATE TABLE place (id INTEGER PRIMARY KEY, name TEXT UNIQUE, note TEXT, inside INTEGER \

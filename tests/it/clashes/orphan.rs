@@ -1,7 +1,7 @@
 //! Parents deleted on one device that a row of another requires.
 
 use super::{clashes, kinds, meet, orphaned, take, two, two_with};
-use storysync::sync::Take;
+use storysync_engine::Take;
 
 #[test]
 fn a_parent_deleted_here_and_required_there_lives_until_decided() {

@@ -3,8 +3,8 @@
 
 use super::{clashes, kinds, meet, take, two_with, value};
 use crate::support::{Replica, now};
-use storysync::sync::Take;
 use storysync_crdt::Value;
+use storysync_engine::Take;
 
 const SCHEMA: &str = "
     CREATE TABLE folder (id INTEGER PRIMARY KEY, name TEXT NOT NULL, parent_id INTEGER REFERENCES \

@@ -4,8 +4,8 @@
 use super::{SCHEMA, clashes, kinds, meet, two, two_with, value};
 use crate::fixtures::{self, Dialect};
 use crate::support::{Replica, now};
-use storysync::sync::{Choice, Take};
 use storysync_crdt::Value;
+use storysync_engine::{Choice, Take};
 
 #[test]
 fn a_value_this_table_refuses_shows_an_earlier_one_and_is_told_here_only() {

@@ -2,8 +2,8 @@
 
 use super::{clashes, kinds, meet, take, two, two_with, value};
 use crate::support::{Replica, now};
-use storysync::sync::Take;
 use storysync_crdt::Value;
+use storysync_engine::Take;
 
 #[test]
 fn one_name_given_on_both_sides_keeps_the_smaller_uuid_and_tells_both() {

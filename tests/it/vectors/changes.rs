@@ -80,7 +80,7 @@ fn vector_of(
 ) -> ChangeVector {
     let puts = change.ops().iter().map(|op| PutVector {
         key: (*op.key).to_owned(),
-        value: storysync::values::to_json(&op.value),
+        value: storysync_engine::translate::to_json(&op.value),
         replaces: op
             .predecessors
             .iter()
@@ -143,10 +143,10 @@ fn row_vector(document: &Document, after: &[&str]) -> RowVector {
         fields: row
             .fields
             .iter()
-            .map(|(name, value)| (name.clone(), storysync::values::to_json(value)))
+            .map(|(name, value)| (name.clone(), storysync_engine::translate::to_json(value)))
             .collect(),
-        created_at: storysync::values::to_json(&row.created_at),
-        updated_at: storysync::values::to_json(&row.updated_at),
+        created_at: storysync_engine::translate::to_json(&row.created_at),
+        updated_at: storysync_engine::translate::to_json(&row.updated_at),
         version: row.version,
         deleted: row.deletion.map(|deletion| deletion.kind.as_str().to_owned()),
         heads: document.heads().iter().map(|head| Hex::from(&head.0)).collect(),

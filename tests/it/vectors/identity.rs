@@ -2,7 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
-use storysync::trust::identity::DeviceId;
+use storysync_engine::trust::identity::DeviceId;
 
 use super::{Device, hold};
 

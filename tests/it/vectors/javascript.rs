@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
-use storysync::trust::envelope::{self, Route};
-use storysync::trust::pairing::Admission;
+use storysync_engine::trust::envelope::{self, Route};
+use storysync_engine::trust::pairing::Admission;
 
 use super::changes::changes;
 use super::pairing::{Ceremony, pairing};

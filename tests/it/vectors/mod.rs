@@ -27,7 +27,7 @@ use hpke::{
 use rand_core::UnwrapErr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use storysync::trust::identity::Identity;
+use storysync_engine::trust::identity::Identity;
 
 use crate::primitives::{Stated, hex, unhex};
 

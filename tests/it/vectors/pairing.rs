@@ -4,12 +4,12 @@
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use storysync::trust::envelope::{self, AwaitedResponse, Route};
-use storysync::trust::identity::Secret;
-use storysync::trust::pairing::{
+use storysync_engine::trust::envelope::{self, AwaitedResponse, Route};
+use storysync_engine::trust::identity::Secret;
+use storysync_engine::trust::pairing::{
     Admission, Approval, Confirmation, Grant, Offer, PairingWindow, REGISTER_TARGET, Registration,
 };
-use storysync::trust::to_base64url;
+use storysync_engine::trust::to_base64url;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::{
@@ -322,7 +322,7 @@ pub(super) fn pairing() -> PairingVector {
         one_time_key: Hex::from(&ceremony.one_time_key()),
         token: Hex::from(&ceremony.token),
         opened_ms: SENT_MS,
-        valid_seconds: storysync::trust::pairing::WINDOW_SECONDS,
+        valid_seconds: storysync_engine::trust::pairing::WINDOW_SECONDS,
         qr_text: ceremony.window.offer().to_text(),
         kid: envelope::register_kid(&ceremony.one_time_key()).to_string(),
         first,

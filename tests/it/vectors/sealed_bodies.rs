@@ -11,10 +11,10 @@ use hpke::{
     Deserializable as _, Kem, OpModeS, PskBundle, Serializable as _, setup_sender_with_rng,
 };
 use serde::{Deserialize, Serialize};
-use storysync::trust::agreement::AgreementKey;
-use storysync::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
-use storysync::trust::identity::Secret;
-use storysync::trust::to_base64url;
+use storysync_engine::trust::agreement::AgreementKey;
+use storysync_engine::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
+use storysync_engine::trust::identity::Secret;
+use storysync_engine::trust::to_base64url;
 
 use super::{
     Bytes, Craft, Device, Envelope, Exported, Hex, REGISTER_LABEL, REQUEST_LABEL, RESPONSE_LABEL,

@@ -1,0 +1,205 @@
+//! The Engine as a person meets it: open clashes and how they are decided, held deletions, the
+//! history of a row, taking changes back, a row's document.
+
+pub(crate) mod deletion_guard;
+pub(crate) mod history;
+pub(crate) mod resolve;
+
+use storysync_crdt::{DeviceKey, Stamp, SyncUuid};
+
+use crate::app::profile::table_of_entity_type;
+use crate::decide::deletion_guard::{BrakeDecision, BrakeReport};
+use crate::decide::history::{EntryReport, UndoReport};
+use crate::decide::resolve::{Choice, Take, Which};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::naming::name_of_uuid;
+use crate::report::{ConflictReport, NoticeReport};
+use crate::store::clashes::{self, EndedClash};
+use crate::store::{log, rows};
+
+impl Engine {
+    /// All open clashes.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |session| session.list_conflicts())
+    }
+
+    /// Texts from other devices that gave way to what the app wrote here, where nobody can say
+    /// whether its user had read them.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn notices(&mut self, now: Stamp) -> Result<Vec<NoticeReport>, EngineError> {
+        self.look(now, |session| session.list_notices())
+    }
+
+    /// The clashes that are over, newest first.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn ended_conflicts(&mut self, limit: i64) -> Result<Vec<EndedClash>, EngineError> {
+        self.read(|connection, schema| {
+            let mut ended = clashes::ended(connection, limit)?;
+            for clash in &mut ended {
+                clash.row_name = name_of_uuid(connection, schema, &clash.table, &clash.uuid)?;
+            }
+            Ok(ended)
+        })
+    }
+
+    /// Decides one clash, for the device `by`; `None` for this one.
+    ///
+    /// # Errors
+    /// When there is no such clash, or the choice does not fit it.
+    pub fn resolve(
+        &mut self,
+        id: &str,
+        choice: &Choice,
+        by: Option<DeviceKey>,
+        now: Stamp,
+    ) -> Result<(), EngineError> {
+        let own = by.unwrap_or(self.options.device_key);
+        self.write(now, |session| {
+            session.on_behalf_of = by;
+            session.resolve_conflict(id, choice, &own)
+        })?;
+        Ok(())
+    }
+
+    /// Decides all open clashes alike, for the device `by`: how many were decided, and why others
+    /// were not.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. What was decided before a failure stays.
+    pub fn resolve_all(
+        &mut self,
+        take: &Take,
+        by: Option<DeviceKey>,
+        now: Stamp,
+    ) -> Result<(usize, Vec<String>), EngineError> {
+        let own = by.unwrap_or(self.options.device_key);
+        let (mut decided, mut left) = (0, Vec::new());
+        for which in [Which::Rows, Which::Links] {
+            let mut after = rows::RowId(0);
+            // In slices, so that the app gets its turns in between.
+            loop {
+                let (some, _) = self.write(now, |session| {
+                    session.on_behalf_of = by;
+                    session.resolve_some(take, &own, after, which)
+                })?;
+                let Some(some) = some else { break };
+                decided += some.decided;
+                left.extend(some.left);
+                after = some.last;
+            }
+        }
+        Ok((decided, left))
+    }
+
+    /// Deletions that wait for a yes.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn brakes(&mut self, now: Stamp) -> Result<Vec<BrakeReport>, EngineError> {
+        self.look(now, |session| session.brakes())
+    }
+
+    /// Lets deletions through that wait, or takes them back everywhere; returns how many rows there
+    /// were.
+    ///
+    /// # Errors
+    /// When no such deletions wait.
+    pub fn decide_brake(
+        &mut self,
+        id: &str,
+        decision: BrakeDecision,
+        now: Stamp,
+    ) -> Result<usize, EngineError> {
+        Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
+    }
+
+    /// Who wrote what in a row, and when.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn history(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        now: Stamp,
+    ) -> Result<Vec<EntryReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |session| session.history(table, uuid))
+    }
+
+    /// Takes one change of a row back: the named one, or the newest.
+    ///
+    /// # Errors
+    /// When there is no such row or change, or nothing of it is left to take back.
+    pub fn undo_change(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        change: Option<&str>,
+        now: Stamp,
+    ) -> Result<UndoReport, EngineError> {
+        Ok(self.write(now, |session| session.undo_change(table, uuid, change))?.0)
+    }
+
+    /// What would take back everything a device wrote at `since` or later.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn plan_undo(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+        now: Stamp,
+    ) -> Result<Vec<UndoReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |session| session.plan_undo(device, since))
+    }
+
+    /// Takes back everything a device wrote at `since` or later.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn undo_device(
+        &mut self,
+        device: &DeviceKey,
+        since: Stamp,
+        now: Stamp,
+    ) -> Result<Vec<UndoReport>, EngineError> {
+        Ok(self.write(now, |session| session.undo_device(device, since))?.0)
+    }
+
+    /// A row's document as an automerge file.
+    ///
+    /// # Errors
+    /// When there is no such row, or automerge refuses its changes.
+    pub fn document(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        now: Stamp,
+    ) -> Result<Vec<u8>, EngineError> {
+        self.capture(now)?;
+        let document = self.read(|connection, schema| {
+            let no_such_row =
+                || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
+            let id = rows::find_table(connection, table_of_entity_type(schema, table))?
+                .ok_or_else(no_such_row)?;
+            let uuid = SyncUuid::parse(uuid).ok_or_else(no_such_row)?;
+            let record = rows::find(connection, id, &uuid)?.ok_or_else(no_such_row)?;
+            Ok(log::document(connection, record.id)?)
+        })?;
+        if document.is_empty() {
+            return Err(EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() });
+        }
+        Ok(storysync_crdt::save(&document)?)
+    }
+}

@@ -1,0 +1,317 @@
+//! Unique values: of two rows that have the same in the end the smaller uuid stays, the other
+//! waits, and has its turn when the values become free. Rows that merely pass each other (a swap of
+//! names) are no contest.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use storysync_crdt::Value;
+
+use crate::app::rows as app_rows;
+use crate::app::schema::{Affinity, Role, Table};
+use crate::app::uniques::UniqueRule;
+use crate::error::SessionError;
+use crate::project::fitting::is_constraint;
+use crate::project::rules::has_unsent;
+use crate::project::{Pass, Resolved, WAITS_FOR_NAME};
+use crate::store::clashes;
+use crate::store::rows::{self, RowId, RowRecord};
+use crate::transaction::Session;
+
+/// Bytes of the hash that stands for a row's values under a unique constraint.
+const UNIQUE_KEY_BYTES: usize = 16;
+
+/// Whether a row may take the unique values it has.
+pub(crate) enum Contest {
+    Free,
+    /// This row stays, and has these columns alike.
+    Behind(RowId, Vec<String>),
+}
+
+impl Session<'_> {
+    /// A row has left its table, or holds other unique values now: those that wait behind it have
+    /// their turn.
+    pub(crate) fn retry_behind(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        pass.waiting.extend(clashes::stands_in_for(self.connection, id)?);
+        Ok(())
+    }
+
+    /// Those that wait, and have the unique values this row has now, may have to wait behind it
+    /// instead.
+    pub(crate) fn retry_contesting(
+        &mut self,
+        table: &Table,
+        id: RowId,
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        if pass.retried.insert(id) {
+            for key in unique_keys(table, desired) {
+                pass.waiting.extend(
+                    clashes::waiting_for(self.connection, &key)?
+                        .into_iter()
+                        .filter(|waiting| *waiting != id),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row may take its unique values: of two rows that have the same in the end, the
+    /// smaller uuid stays. Rows that will have others once they are settled are taken out of the
+    /// way.
+    pub(crate) fn contest(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        local_id: i64,
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<Contest, SessionError> {
+        let mut stays: Option<(RowRecord, Vec<String>)> = None;
+        let mut leave: Vec<RowRecord> = Vec::new();
+        for unique in &table.uniques {
+            let values: Vec<&Value> = unique
+                .iter()
+                .filter_map(|name| table.columns.iter().position(|column| column.name == *name))
+                .filter_map(|position| desired.get(position))
+                .collect();
+            if values.len() != unique.len() || values.iter().any(|value| value.is_null()) {
+                continue;
+            }
+            let holders = app_rows::holders(self.connection, table, unique, &values, local_id)?;
+            self.hold_against(table, record, &holders, unique, &mut stays, &mut leave, pass)?;
+        }
+        self.give_place(table, record, stays, leave, pass)
+    }
+
+    /// The same where only SQLite can say which rows stand in the way; `None` when it names none.
+    pub(crate) fn contest_by_rule(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        local_id: i64,
+        is_new: bool,
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<Option<Contest>, SessionError> {
+        let refusal = self.refusal.clone().unwrap_or_default();
+        let is_named = |rule: &&UniqueRule| refusal.contains(&format!("'{}'", rule.name));
+        let is_about = |rule: &&UniqueRule| {
+            rule.columns.iter().any(|column| {
+                refusal.contains(&format!("{}.{}", table.name(), table.sql_name(column)))
+            })
+        };
+        let rule = table
+            .rules
+            .iter()
+            .find(is_named)
+            .or_else(|| table.rules.iter().find(is_about))
+            .or_else(|| table.rules.first());
+        let Some(columns) = rule.map(|rule| rule.columns.clone()) else { return Ok(None) };
+        let values = table
+            .columns
+            .iter()
+            .zip(desired)
+            .map(|(column, value)| (column.name.clone(), value.clone()))
+            .collect();
+        let holders = match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
+            Ok(holders) => holders,
+            Err(error) if is_constraint(&error) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        if holders.is_empty() {
+            return Ok(None);
+        }
+        let (mut stays, mut leave) = (None, Vec::new());
+        self.hold_against(table, record, &holders, &columns, &mut stays, &mut leave, pass)?;
+        self.give_place(table, record, stays, leave, pass).map(Some)
+    }
+
+    /// Judges the rows that hold what `record` would have: which stays though it comes, and which
+    /// leave.
+    #[expect(clippy::too_many_arguments, reason = "what a contest has found so far is added to")]
+    fn hold_against(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        holders: &[i64],
+        unique: &[String],
+        stays: &mut Option<(RowRecord, Vec<String>)>,
+        leave: &mut Vec<RowRecord>,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        for other in holders.iter().copied() {
+            let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else {
+                if self.schema.has_foreign_triggers {
+                    // Nobody wrote it: a trigger of the app's derived it here, as one did where the
+                    // row that comes was written.
+                    self.delete_row(table, other)?;
+                }
+                continue;
+            };
+            if pass.waiting.contains(&holder.id)
+                && self.will_differ(table, &holder, unique, pass)?
+            {
+                self.set_aside(table, &holder, unique, pass)?;
+            } else if holder.uuid < record.uuid {
+                if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
+                    *stays = Some((holder, unique.to_vec()));
+                }
+            } else {
+                leave.push(holder);
+            }
+        }
+        Ok(())
+    }
+
+    /// One row stays, and the other waits behind it.
+    fn give_place(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        stays: Option<(RowRecord, Vec<String>)>,
+        leave: Vec<RowRecord>,
+        pass: &mut Pass,
+    ) -> Result<Contest, SessionError> {
+        if let Some((winner, columns)) = stays {
+            return Ok(Contest::Behind(winner.id, columns));
+        }
+        // What holds a value that is nowhere else is not taken out of its table: here, the other
+        // waits.
+        if let Some(holder) = leave.iter().find(|holder| has_unsent(holder)) {
+            let columns = table
+                .uniques
+                .first()
+                .cloned()
+                .or_else(|| table.rules.first().map(|rule| rule.columns.clone()))
+                .unwrap_or_default();
+            return Ok(Contest::Behind(holder.id, columns));
+        }
+        for holder in leave {
+            if let (Some(id), true) =
+                (holder.local_id, rows::get(self.connection, holder.id)?.present)
+            {
+                self.delete_row(table, id)?;
+                pass.set_aside.remove(&holder.id);
+                // It is settled again, and then finds this row in its place.
+                rows::save(
+                    self.connection,
+                    &RowRecord {
+                        present: false,
+                        parked: Some(WAITS_FOR_NAME.to_owned()),
+                        ..holder.clone()
+                    },
+                )?;
+                clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
+                pass.waiting.insert(holder.id);
+                self.settle_referrers(holder.id, pass)?;
+                self.retry_behind(holder.id, pass)?;
+            }
+        }
+        Ok(Contest::Free)
+    }
+
+    /// Whether a row that is still to be settled will leave its table, or hold other values in
+    /// these columns.
+    fn will_differ(
+        &mut self,
+        table: &Table,
+        holder: &RowRecord,
+        unique: &[String],
+        pass: &Pass,
+    ) -> Result<bool, SessionError> {
+        let merged = self.shown_row(holder.id)?;
+        let (true, Some(local_id)) = (merged.stands(), holder.local_id) else { return Ok(true) };
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
+            return Ok(true);
+        };
+        for (column, now) in
+            stored.columns(table).filter(|(column, _)| unique.contains(&column.name))
+        {
+            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+            let same = match &column.role {
+                Role::Reference { table: target } => match self.resolve(target, &document, pass)?.0
+                {
+                    Resolved::To(id) => *now == Value::Integer(id),
+                    _ => holder
+                        .differs
+                        .get(&column.name)
+                        .is_some_and(|difference| difference.document == document),
+                },
+                _ => {
+                    *now == document
+                        || holder
+                            .differs
+                            .get(&column.name)
+                            .is_some_and(|difference| difference.document == document)
+                }
+            };
+            if !same {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts values nobody has into the unique columns of a row that will get others in this pass.
+    fn set_aside(
+        &mut self,
+        table: &Table,
+        holder: &RowRecord,
+        unique: &[String],
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        let Some(local_id) = holder.local_id else { return Ok(()) };
+        let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
+            return Ok(());
+        };
+        let Some(column) = unique
+            .iter()
+            .filter_map(|name| table.column(name))
+            .max_by_key(|column| column.affinity == Affinity::Text)
+        else {
+            return Ok(());
+        };
+        let nobodys = match column.affinity {
+            Affinity::Text => Value::from(format!("storysync: moving {}", holder.uuid)),
+            _ => Value::Integer(nobodys_id(holder.uuid.as_str())),
+        };
+        self.update_columns(table, local_id, &BTreeMap::from([(column.name.clone(), nobodys)]))?;
+        pass.set_aside.entry(holder.id).or_insert(stored);
+        Ok(())
+    }
+}
+
+/// What a row holds under each unique constraint, as hashes; constraints with a NULL hold nothing.
+pub(crate) fn unique_keys(table: &Table, desired: &[Value]) -> Vec<Vec<u8>> {
+    let key = |unique: &Vec<String>| {
+        let mut digest = Sha256::new()
+            .chain_update(table.name())
+            .chain_update(b"\0")
+            .chain_update(unique.join("\0"));
+        for name in unique {
+            let value = table
+                .columns
+                .iter()
+                .position(|column| column.name == *name)
+                .and_then(|position| desired.get(position))?;
+            if value.is_null() {
+                return None;
+            }
+            digest = digest
+                .chain_update(b"\0")
+                .chain_update(crate::translate::to_json(value).to_string());
+        }
+        Some(digest.finalize().iter().copied().take(UNIQUE_KEY_BYTES).collect())
+    };
+    table.uniques.iter().filter_map(key).collect()
+}
+
+/// An integer that is no row's id, the same for the same name: below zero, where no app puts rows.
+pub(crate) fn nobodys_id(name: &str) -> i64 {
+    let digest = Sha256::digest(name.as_bytes());
+    let positive =
+        digest.iter().take(7).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
+    -1 - positive
+}

@@ -1,0 +1,553 @@
+//! What did a peer send? Changes are decoded and checked before anything is touched, join the
+//! documents they belong to, enter the log, and are settled into the app's tables.
+
+pub(crate) mod accepted;
+pub(crate) mod fast_path;
+mod plain;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use storysync_crdt::{
+    ApplyError, Change, Conflict, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName,
+    UNKNOWN_STAMP, Value, head_of_first, key,
+};
+
+use crate::app::profile::table_of_entity_type;
+use crate::error::SessionError;
+use crate::exchange::wire::{RowChange, StoredTimes};
+use crate::migrate::renaming::TOLD_IN;
+use crate::receive::fast_path::Arrived;
+use crate::store::log::{self, pending};
+use crate::store::peers::{self, LoggedOperation};
+use crate::store::quarantine::{self, BytesHash};
+use crate::store::rows::{self, Difference, RowId, RowRecord};
+use crate::transaction::{Session, Source};
+
+/// Sentences about refusals that are kept of one push or pull.
+const SENTENCES_MAX: usize = 1_000;
+/// Most content tables, those only other devices have included.
+const TABLES_MAX: i64 = 4_096;
+
+/// Whose changes are received.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// Our short name of the device.
+    pub(crate) peer: i64,
+    /// PeerId.
+    pub(crate) device_id: String,
+    /// Its key: whoever sends rows without automerge changes has them written in its name.
+    pub(crate) device: Option<DeviceKey>,
+    /// Whether we asked or were told.
+    pub(crate) source: Source,
+    /// How many more changes follow, as far as is known.
+    pub(crate) remaining: i64,
+    /// What becomes of clashes in the rows it sends without automerge changes.
+    pub(crate) clashes: PushedClashes,
+}
+
+/// What becomes of clashes in rows that clients without automerge push. Only such: of two replicas,
+/// each would decide for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PushedClashes {
+    /// They wait for a decision.
+    #[default]
+    StayOpen,
+    /// What stands here is taken.
+    DesktopWins,
+    /// What the client sent is taken.
+    MobileWins,
+    /// What was written later is taken.
+    LaterWins,
+}
+
+impl PushedClashes {
+    /// The documented word for what was done.
+    pub(crate) fn resolution(self) -> &'static str {
+        match self {
+            Self::StayOpen => "manual",
+            Self::DesktopWins => "desktop_wins",
+            Self::MobileWins => "mobile_wins",
+            Self::LaterWins => "timestamp",
+        }
+    }
+}
+
+/// A clash a push led to that was decided at once.
+#[derive(Debug, Clone)]
+pub(crate) struct DecidedClash {
+    pub(crate) row: RowId,
+    /// As it was before.
+    pub(crate) clash: Conflict,
+    /// By which rule.
+    pub(crate) rule: PushedClashes,
+}
+
+/// A row's changes as they came, read as far as that needs no look at what is here.
+#[derive(Debug)]
+pub struct Incoming {
+    pub(crate) change: RowChange,
+    /// The changes in their order; `None` for those that can't be read plainly, which receiving
+    /// judges.
+    pub(crate) read: Vec<Option<Change>>,
+    /// How the row would stand where nobody has heard of it yet, when it is one first change and no
+    /// more.
+    pub(crate) arrival: Option<RowHead>,
+}
+
+impl Incoming {
+    /// Reads what came: the part of receiving that can be done beside it.
+    #[must_use]
+    pub fn read_all(changes: Vec<RowChange>) -> Vec<Self> {
+        let read = |text: &String| {
+            STANDARD.decode(text).ok().and_then(|bytes| Change::decode_received(&bytes).ok())
+        };
+        changes
+            .into_iter()
+            .map(|mut change| {
+                if change.sync_uuid.is_empty() {
+                    change.sync_uuid = uuid_in_data(&change).unwrap_or_default().to_owned();
+                }
+                let read: Vec<Option<Change>> = change.automerge.iter().map(read).collect();
+                Self { arrival: arrival(&change, &read), read, change }
+            })
+            .collect()
+    }
+}
+
+impl Incoming {
+    /// Whether the row may arrive the short way.
+    pub(crate) fn may_arrive(&self) -> bool {
+        self.arrival.is_some()
+            || self.change.automerge.is_empty()
+                && self.change.operation == "create"
+                && self.change.data.is_some()
+    }
+}
+
+/// The row as its own columns name it.
+pub(crate) fn uuid_in_data(change: &RowChange) -> Option<&str> {
+    change.data.as_ref()?.get("sync_uuid")?.as_str()
+}
+
+fn arrival(change: &RowChange, read: &[Option<Change>]) -> Option<RowHead> {
+    let [Some(first)] = read else { return None };
+    let (table, uuid) =
+        (TableName::parse(&change.entity_type)?, SyncUuid::parse(&change.sync_uuid)?);
+    if !first.starts(&EntityId { table, uuid }) {
+        return None;
+    }
+    head_of_first(first)
+}
+
+/// What receiving led to.
+#[derive(Debug, Clone, Default)]
+pub struct Receipt {
+    /// Rows of which something was new here.
+    pub rows: BTreeSet<RowId>,
+    /// Rows a client without automerge sent that said nothing new.
+    pub unchanged: BTreeSet<RowId>,
+    /// Rows of which something was refused, each with a sentence.
+    pub rejected: Vec<String>,
+    /// How many more were refused than there are sentences.
+    pub rejected_more: usize,
+    /// Rows whose changes wait for others.
+    pub waiting: usize,
+    /// Whether the peer's log turned out to be another than we knew.
+    pub reset: bool,
+    /// Rows that stood in their tables when a slice came.
+    stood: HashSet<RowId>,
+    /// Rows that came the short way in the last slice.
+    pub(crate) arrived: Vec<Arrived>,
+    /// Rows without a clash that a client without automerge has written.
+    plain: Vec<RowId>,
+    /// What was decided at once in the last slice.
+    pub(crate) decided: Vec<DecidedClash>,
+    /// Whether the sender wrote two different changes under one name: its keys are in use twice, or
+    /// it lies.
+    pub equivocated: bool,
+}
+
+impl Receipt {
+    fn refuse(&mut self, sentence: String) {
+        if self.rejected.len() < SENTENCES_MAX {
+            self.rejected.push(sentence);
+        } else {
+            self.rejected_more += 1;
+        }
+    }
+
+    /// How many were refused.
+    #[must_use]
+    pub fn rejected_count(&self) -> usize {
+        self.rejected.len().saturating_add(self.rejected_more)
+    }
+
+    /// Adds what a further part of the same push or pull led to.
+    pub(crate) fn add(&mut self, part: Self) {
+        self.rows.extend(part.rows);
+        self.unchanged.extend(part.unchanged);
+        self.rejected_more = self.rejected_more.saturating_add(part.rejected_more);
+        part.rejected.into_iter().for_each(|sentence| self.refuse(sentence));
+        self.waiting += part.waiting;
+        self.equivocated |= part.equivocated;
+    }
+}
+
+impl Session<'_> {
+    /// Takes in what a peer sent. Receiving the same again changes nothing.
+    pub(crate) fn receive(
+        &mut self,
+        changes: &[Incoming],
+        sender: &Sender,
+        announced: &BTreeMap<String, usize>,
+    ) -> Result<Receipt, SessionError> {
+        self.source = sender.source;
+        let mut receipt = Receipt::default();
+        pending::expire(self.connection, self.now.unix_ms())?;
+        self.quarantined = quarantine::all(self.connection)?;
+        let mut waiting: Vec<&Incoming> = changes.iter().collect();
+        let arrived = self.take_arrivals(&mut waiting, sender)?;
+        for incoming in waiting {
+            self.receive_row(incoming, sender, &mut receipt)?;
+        }
+        let stood = std::mem::take(&mut receipt.stood);
+        let before: Vec<(RowId, bool)> =
+            receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
+        let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
+        waiting.extend(receipt.rows.iter().copied());
+        self.settle(waiting)?;
+        receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain), sender)?;
+        if changes.iter().any(|incoming| incoming.change.entity_type == TOLD_IN) {
+            self.learn_renamings()?;
+        }
+        // What so many others follow would only be written to be deleted again.
+        let lasting =
+            if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
+        self.note_in_log(&before, lasting, &sender.device_id)?;
+        receipt.rows.extend(arrived.iter().map(|arrived| arrived.id));
+        receipt.arrived = arrived;
+        Ok(receipt)
+    }
+
+    fn receive_row(
+        &mut self,
+        incoming: &Incoming,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<(), SessionError> {
+        let change = &incoming.change;
+        let origin = Some(sender.peer);
+        let table = TableName::parse(table_of_entity_type(&self.schema, &change.entity_type));
+        let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
+            receipt.refuse("a row has no usable entity_type or sync_uuid".to_owned());
+            return Ok(());
+        };
+        if table.as_str().starts_with("sync_") || table.as_str().starts_with("sqlite_") {
+            receipt.refuse(format!("{table} is no content table"));
+            return Ok(());
+        }
+        let known_table = self.find_table(table.as_str())?;
+        if known_table.is_none() && rows::count_tables(self.connection)? >= TABLES_MAX {
+            receipt.refuse(format!(
+                "{table} is unknown here, and there are {TABLES_MAX} tables already"
+            ));
+            return Ok(());
+        }
+        let known = match known_table {
+            Some(table) => rows::find(self.connection, table, &uuid)?,
+            None => None,
+        };
+        receipt.stood.extend(known.as_ref().filter(|known| known.present).map(|known| known.id));
+        if change.automerge.is_empty() {
+            return self.receive_described(known, &table, &uuid, change, sender, receipt);
+        }
+        // One after the other: what is refused shall not first be held in memory together.
+        let mut record = known;
+        let mut admitted = 0;
+        for (text, read) in change.automerge.iter().zip(&incoming.read) {
+            let decoded = match read {
+                Some(read) => Ok(read.clone()),
+                None => self.decode(text, sender, record.as_ref().map(|record| record.id))?,
+            };
+            let decoded = match decoded {
+                Ok(decoded) => decoded,
+                Err(reason) => {
+                    receipt.refuse(format!("a change of {table}/{uuid} was refused: {reason}"));
+                    continue;
+                }
+            };
+            if decoded.is_genesis()
+                && !decoded.starts(&EntityId { table: table.clone(), uuid: uuid.clone() })
+            {
+                receipt.refuse(format!(
+                    "a change of {table}/{uuid} was refused: {}",
+                    ApplyError::OtherRow
+                ));
+                continue;
+            }
+            let id = match &record {
+                Some(record) => record.id,
+                // A name costs a line for ever: not for changes that could not even wait.
+                None if !decoded.is_genesis()
+                    && !pending::has_room(self.connection, origin, decoded.bytes().len())? =>
+                {
+                    receipt.refuse(too_many_wait(&table, &uuid));
+                    continue;
+                }
+                None => record.insert(self.new_record(&table, &uuid)?).id,
+            };
+            admitted +=
+                usize::from(self.receive_change(&table, &uuid, id, decoded, sender, receipt)?);
+        }
+        let Some(record) = record.filter(|_| admitted > 0) else { return Ok(()) };
+        self.retry_pending(record.id, receipt)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        self.note_document(record.id, schema.table(table.as_str()))?;
+        if change.stored_times.is_some() {
+            let mut record = rows::get(self.connection, record.id)?;
+            if !record.present {
+                remember_times(&mut record, change.stored_times.as_ref());
+                rows::save(self.connection, &record)?;
+            }
+        }
+        receipt.rows.insert(record.id);
+        Ok(())
+    }
+
+    fn new_record(
+        &mut self,
+        table: &TableName,
+        uuid: &SyncUuid,
+    ) -> Result<RowRecord, SessionError> {
+        let table_id = self.table_id(table)?;
+        let record = rows::find_or_create(self.connection, table_id, uuid)?;
+        self.is_new(record.id);
+        Ok(record)
+    }
+
+    /// A row that came as columns, not as changes.
+    fn receive_described(
+        &mut self,
+        known: Option<RowRecord>,
+        table: &TableName,
+        uuid: &SyncUuid,
+        change: &RowChange,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<(), SessionError> {
+        if let Some(reason) = self.plain_refusal(table, uuid, known.as_ref(), change)? {
+            receipt.refuse(format!("{table}/{uuid} was refused: {reason}"));
+            return Ok(());
+        }
+        let record = match known {
+            Some(record) => record,
+            None if change.data.is_none() => {
+                receipt.refuse(format!(
+                    "{table}/{uuid} is unknown here and came with neither data \
+                    nor automerge changes"
+                ));
+                return Ok(());
+            }
+            None => self.new_record(table, uuid)?,
+        };
+        self.receive_plain_row(&record, change, sender, receipt)
+    }
+
+    /// Reads one change as it was sent. What is refused once is not looked at again.
+    fn decode(
+        &mut self,
+        text: &str,
+        sender: &Sender,
+        row: Option<RowId>,
+    ) -> Result<Result<Change, String>, SessionError> {
+        let Ok(bytes) = STANDARD.decode(text) else {
+            return Ok(Err("it is not base64".to_owned()));
+        };
+        let name: Option<BytesHash> =
+            (!self.quarantined.is_empty()).then(|| quarantine::name(&bytes));
+        if name.is_some_and(|name| self.quarantined.contains(&name)) {
+            return Ok(Err("it was refused before".to_owned()));
+        }
+        match Change::decode_received(&bytes) {
+            Ok(change) => Ok(Ok(change)),
+            Err(error) => {
+                let name = name.unwrap_or_else(|| quarantine::name(&bytes));
+                quarantine::add(
+                    self.connection,
+                    &name,
+                    sender.peer,
+                    row,
+                    &error.to_string(),
+                    self.now.unix_ms(),
+                )?;
+                self.quarantined.insert(name);
+                Ok(Err(error.to_string()))
+            }
+        }
+    }
+
+    fn receive_plain_row(
+        &mut self,
+        record: &RowRecord,
+        change: &RowChange,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<(), SessionError> {
+        let name = self.entity(record)?;
+        if change.data.is_none() && change.operation != "delete" {
+            receipt.refuse(format!("{name} came with neither data nor automerge changes"));
+            return Ok(());
+        }
+        let Some(device) = sender.device else {
+            receipt.refuse(format!(
+                "{name} came without automerge changes from a device whose key is not known"
+            ));
+            return Ok(());
+        };
+        match self.receive_plain(record, change, sender.peer, device)? {
+            Ok(true) => {
+                receipt.rows.insert(record.id);
+                if record.conflicts == 0 {
+                    receipt.plain.push(record.id);
+                }
+            }
+            Ok(false) => drop(receipt.unchanged.insert(record.id)),
+            Err(reason) => receipt.refuse(reason),
+        }
+        Ok(())
+    }
+
+    fn receive_change(
+        &mut self,
+        table: &TableName,
+        uuid: &SyncUuid,
+        row: RowId,
+        change: Change,
+        sender: &Sender,
+        receipt: &mut Receipt,
+    ) -> Result<bool, SessionError> {
+        let origin = Some(sender.peer);
+        tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id, "a change came");
+        match self.admit(row, change.clone(), origin)? {
+            Ok(new) => Ok(new),
+            Err(ApplyError::MissingDependencies(_)) => {
+                if pending::add(self.connection, row, &change, origin, self.now.unix_ms())? {
+                    receipt.waiting += 1;
+                } else {
+                    receipt.refuse(too_many_wait(table, uuid));
+                }
+                Ok(false)
+            }
+            Err(error) => {
+                tracing::warn!(table = table.as_str(), row = uuid.as_str(), hash = %change.hash().to_hex(), %error, "a change was refused");
+                receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
+                receipt.equivocated |=
+                    error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;
+                // Not quarantined: the bytes may be right elsewhere, or later.
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the sender itself wrote this change and sent us the other one of that name, too.
+    /// Whatever came through somebody else may have been forged there, and proves nothing.
+    fn sent_both(
+        &mut self,
+        row: RowId,
+        change: &Change,
+        sender: &Sender,
+    ) -> Result<bool, SessionError> {
+        if sender.device.is_none() || change.actor().device() != sender.device {
+            return Ok(false);
+        }
+        let Some(other) =
+            self.document(row)?.change_of(change.actor(), change.seq()).map(Change::hash)
+        else {
+            return Ok(false);
+        };
+        Ok(log::sender(self.connection, &other)? == Some(sender.peer))
+    }
+
+    /// Changes that waited for what has just come.
+    fn retry_pending(&mut self, row: RowId, receipt: &mut Receipt) -> Result<(), SessionError> {
+        loop {
+            let mut progress = false;
+            for (change, origin) in pending::of_row(self.connection, row)? {
+                let hash = change.hash();
+                match self.admit(row, change, origin)? {
+                    Err(ApplyError::MissingDependencies(_)) => {}
+                    outcome => {
+                        if let Err(error) = outcome {
+                            receipt.refuse(format!("a change that waited was refused: {error}"));
+                        }
+                        pending::remove(self.connection, &hash)?;
+                        progress = true;
+                    }
+                }
+            }
+            if !progress {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note_in_log(
+        &mut self,
+        before: &[(RowId, bool)],
+        arrived: &[Arrived],
+        device_id: &str,
+    ) -> Result<(), SessionError> {
+        let now = self.now.to_table_text();
+        for arrived in arrived {
+            peers::note(
+                self.connection,
+                device_id,
+                &arrived.table,
+                arrived.local_id,
+                LoggedOperation::Create,
+                &now,
+            )?;
+        }
+        for (id, was_present) in before {
+            let record = rows::get(self.connection, *id)?;
+            let operation = match (was_present, record.present) {
+                (false, true) => LoggedOperation::Create,
+                (true, false) => LoggedOperation::Delete,
+                _ => LoggedOperation::Update,
+            };
+            let table = self.table_name(record.table)?;
+            peers::note(
+                self.connection,
+                device_id,
+                table.as_str(),
+                record.local_id.unwrap_or(0),
+                operation,
+                &now,
+            )?;
+        }
+        if !before.is_empty() || !arrived.is_empty() {
+            self.trim_log()?;
+        }
+        Ok(())
+    }
+}
+
+fn too_many_wait(table: &TableName, uuid: &SyncUuid) -> String {
+    format!(
+        "a change of {table}/{uuid} builds on changes that never came, and too many such wait \
+            already"
+    )
+}
+
+/// Times no document knows: what the sender's table says is kept until the row is written.
+pub(crate) fn remember_times(record: &mut RowRecord, told: Option<&StoredTimes>) {
+    let Some(told) = told else { return };
+    for (name, text) in [(key::CREATED_AT, &told.created_at), (key::UPDATED_AT, &told.updated_at)] {
+        if let Some(text) = text.as_deref().filter(|text| Stamp::parse(text).is_some()) {
+            let difference = Difference::new(Value::from(UNKNOWN_STAMP), Value::from(text));
+            record.differs.insert(name.to_owned(), difference);
+        }
+    }
+}

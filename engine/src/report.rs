@@ -1,0 +1,316 @@
+//! What people and programs are told: status, conflicts. Shapes are part of the interface.
+
+use serde::Serialize;
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp};
+
+use crate::app::schema::{Role, Table};
+use crate::engine::{Engine, NewLife, hex};
+use crate::error::{EngineError, SessionError};
+use crate::naming::{name_of, name_of_uuid};
+use crate::store::rows::{self, RowRecord};
+use crate::store::{clashes, log, notices, quarantine};
+use crate::transaction::Session;
+use crate::translate::to_json_of;
+use crate::trust::identity::DeviceId;
+
+/// Most conflicts listed at once.
+const CONFLICTS_LISTED_MAX: i64 = 10_000;
+/// Most notices listed at once.
+const NOTICES_LISTED_MAX: i64 = 1_000;
+/// Begins the id of a notice, which a conflict's, being hexadecimal, never does.
+pub(crate) const NOTICE_PREFIX: char = 'n';
+/// Most other rows named in one clash.
+const ROWS_LISTED_MAX: usize = 100;
+
+/// How this node stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Rows in the app's tables.
+    pub entities: i64,
+    /// Rows that wait for something.
+    pub parked: i64,
+    /// Open clashes.
+    pub conflicts: i64,
+    /// Changes of others that were refused and are remembered by name.
+    pub quarantined: i64,
+    /// Length of the change log.
+    pub changes: i64,
+    /// Epoch of the change log, hexadecimal.
+    pub epoch: String,
+}
+
+/// One clash.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConflictReport {
+    /// The same on all devices.
+    pub id: String,
+    /// field, delete_edit, orphan, unique, schema.
+    pub kind: String,
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
+    /// Why this device's table refuses a value, in SQLite's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What clashes.
+    pub fields: Vec<FieldReport>,
+    /// The other rows it is about: those that require a deleted one, the one that has the name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<RowName>,
+}
+
+/// A text from another device that gave way to what the app wrote here, without a sign that its
+/// user had read it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoticeReport {
+    /// What `conflicts resolve` takes: `theirs` puts the text back, `mine` lets it go.
+    pub id: String,
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
+    /// The column.
+    pub field: String,
+    /// The text that gave way.
+    pub value: serde_json::Value,
+    /// PeerId of the device that wrote it; null when it was there before storysync.
+    pub device: Option<String>,
+    /// When it gave way; RFC 3339, UTC.
+    pub at: String,
+}
+
+/// A row, as interfaces name it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RowName {
+    /// The table.
+    pub entity_type: String,
+    /// The row.
+    pub sync_uuid: String,
+    /// What people call the row; null when nothing in it names it.
+    pub row_name: Option<String>,
+}
+
+/// One clashing field.
+#[derive(Debug, Clone, Serialize)]
+pub struct FieldReport {
+    /// The column.
+    pub name: String,
+    /// The value before.
+    pub base: serde_json::Value,
+    /// Every value, the shown one last.
+    pub values: Vec<ValueReport>,
+    /// What the row shows meanwhile.
+    pub shown: serde_json::Value,
+}
+
+/// One of the values.
+#[derive(Debug, Clone, Serialize)]
+pub struct ValueReport {
+    /// The value; references by uuid.
+    pub value: serde_json::Value,
+    /// Of a reference, what people call the row it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_name: Option<String>,
+    /// PeerId of the device that wrote it; null when it was there before storysync.
+    pub device: Option<String>,
+    /// RFC 3339, UTC.
+    pub at: Option<String>,
+}
+
+impl ValueReport {
+    fn of(table: Option<&Table>, column: &str, value: &ConflictValue) -> Self {
+        Self {
+            value: to_json_of(table, column, &value.value),
+            row_name: None,
+            device: value.device.map(|key| DeviceId::of_key(&key).to_string()),
+            at: value.at.map(Stamp::to_rfc3339),
+        }
+    }
+}
+
+impl Engine {
+    /// How this node stands. Counted anew only after somebody has written to the file.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn status(&mut self) -> Result<Status, EngineError> {
+        let seen = (self.data_version()?, self.writes);
+        if let Some((_, status)) = self.counted.as_ref().filter(|(counted, _)| *counted == seen) {
+            return Ok(status.clone());
+        }
+        let epoch = hex(&self.epoch);
+        let status = self.read(|connection, _| {
+            let counts = rows::counts(connection)?;
+            let changes = log::end(connection)?.seq;
+            let quarantined = quarantine::count(connection)?;
+            Ok(Status {
+                entities: counts.entities,
+                parked: counts.parked,
+                conflicts: counts.conflicts,
+                quarantined,
+                changes,
+                epoch,
+            })
+        })?;
+        self.counted = Some((seen, status.clone()));
+        Ok(status)
+    }
+
+    /// How many clashes are open.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn open_conflicts(&mut self) -> Result<i64, EngineError> {
+        self.read(|connection, _| Ok(rows::open_conflicts(connection)?))
+    }
+
+    /// Rows that wait, as (table, why, how many).
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn parked(&mut self) -> Result<Vec<(String, String, i64)>, EngineError> {
+        self.read(|connection, _| Ok(rows::parked_by_reason(connection)?))
+    }
+
+    /// Why this log is not in its first life, and since when (Unix time in ms); `None` while it is.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn life(&mut self) -> Result<Option<(NewLife, i64)>, EngineError> {
+        self.read(|connection, _| {
+            let (by, at): (Option<String>, Option<i64>) = connection
+                .prepare_cached("SELECT began_by, began_at FROM sync_state")?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(by.as_deref().and_then(NewLife::of_word).zip(at))
+        })
+    }
+}
+
+impl Session<'_> {
+    /// The texts from elsewhere that gave way here, oldest first.
+    pub(crate) fn list_notices(&mut self) -> Result<Vec<NoticeReport>, SessionError> {
+        let schema = std::sync::Arc::clone(&self.schema);
+        let mut reports = Vec::new();
+        for notice in notices::open(self.connection, self.now.unix_ms(), NOTICES_LISTED_MAX)? {
+            let record = rows::get(self.connection, notice.row)?;
+            let entity = self.entity(&record)?;
+            let row_name = name_of(self.connection, &schema, notice.row)?;
+            let Some(change) = self.document(notice.row)?.change(&notice.change) else { continue };
+            reports.push(NoticeReport {
+                id: format!("{NOTICE_PREFIX}{}", notice.id),
+                entity_type: entity.table.as_str().to_owned(),
+                sync_uuid: entity.uuid.as_str().to_owned(),
+                row_name,
+                value: change
+                    .value(&notice.column)
+                    .map(|value| {
+                        to_json_of(schema.table(entity.table.as_str()), &notice.column, value)
+                    })
+                    .unwrap_or_default(),
+                device: change.actor().device().map(|key| DeviceId::of_key(&key).to_string()),
+                field: self.told_name(entity.table.as_str(), &notice.column),
+                at: Stamp::from_unix_ms(notice.at_ms).to_rfc3339(),
+            });
+        }
+        Ok(reports)
+    }
+
+    /// Every open clash.
+    pub(crate) fn list_conflicts(&mut self) -> Result<Vec<ConflictReport>, SessionError> {
+        let mut reports = Vec::new();
+        for record in rows::with_conflicts(self.connection, CONFLICTS_LISTED_MAX)? {
+            reports.extend(self.conflicts_of(&record)?);
+        }
+        // In the same order on every device.
+        reports.sort_by(|a, b| {
+            (&a.entity_type, &a.sync_uuid, &a.kind).cmp(&(&b.entity_type, &b.sync_uuid, &b.kind))
+        });
+        Ok(reports)
+    }
+
+    /// What the app calls what documents of a table call `name`.
+    pub(crate) fn told_name(&self, table: &str, name: &str) -> String {
+        self.schema.table(table).map_or(name, |table| table.told_name(name)).to_owned()
+    }
+
+    /// The clashes of one row.
+    pub(crate) fn conflicts_of(
+        &mut self,
+        record: &RowRecord,
+    ) -> Result<Vec<ConflictReport>, SessionError> {
+        let entity = self.entity(record)?;
+        let clashes = self.clashes(record)?;
+        let schema = std::sync::Arc::clone(&self.schema);
+        let mut reports = conflict_reports(schema.table(entity.table.as_str()), &entity, &clashes);
+        let name = name_of(self.connection, &schema, record.id)?;
+        for report in &mut reports {
+            report.row_name.clone_from(&name);
+            for other in &mut report.rows {
+                other.row_name =
+                    name_of_uuid(self.connection, &schema, &other.entity_type, &other.sync_uuid)?;
+            }
+            for field in &mut report.fields {
+                let column =
+                    schema.table(entity.table.as_str()).and_then(|table| table.column(&field.name));
+                if let Some(Role::Reference { table }) = column.map(|column| &column.role) {
+                    for value in &mut field.values {
+                        if let Some(uuid) = value.value.as_str() {
+                            value.row_name = name_of_uuid(self.connection, &schema, table, uuid)?;
+                        }
+                    }
+                }
+                field.name = self.told_name(entity.table.as_str(), &field.name);
+            }
+            if report.kind == ConflictKind::Schema.as_str() {
+                report.reason = clashes::refusal(self.connection, record.id)?;
+            }
+        }
+        Ok(reports)
+    }
+}
+
+/// Clashes of one row as every interface shows them.
+pub(crate) fn conflict_reports(
+    table: Option<&Table>,
+    entity: &EntityId,
+    clashes: &[Conflict],
+) -> Vec<ConflictReport> {
+    let report = |conflict: &Conflict| ConflictReport {
+        id: ConflictId::of(entity, conflict.kind).to_string(),
+        kind: conflict.kind.as_str().to_owned(),
+        entity_type: entity.table.as_str().to_owned(),
+        sync_uuid: entity.uuid.as_str().to_owned(),
+        row_name: None,
+        reason: None,
+        fields: conflict
+            .fields
+            .iter()
+            .map(|field| FieldReport {
+                name: field.name.clone(),
+                base: to_json_of(table, &field.name, &field.base),
+                values: field
+                    .values
+                    .iter()
+                    .map(|value| ValueReport::of(table, &field.name, value))
+                    .collect(),
+                shown: to_json_of(table, &field.name, &field.shown),
+            })
+            .collect(),
+        rows: conflict
+            .others
+            .iter()
+            .take(ROWS_LISTED_MAX)
+            .map(|other| RowName {
+                entity_type: other.table.as_str().to_owned(),
+                sync_uuid: other.uuid.as_str().to_owned(),
+                row_name: None,
+            })
+            .collect(),
+    };
+    clashes.iter().map(report).collect()
+}
