@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use storysync_crdt::{ACTOR_RUN_BYTES, Actor, DeviceKey, Stamp};
 
 use crate::app::backup;
@@ -17,6 +15,7 @@ use crate::app::profile::Prose;
 use crate::app::rows as app_rows;
 use crate::app::schema::{self, Schema};
 use crate::app::triggers;
+use crate::epoch::{NewEpoch, begin_epoch, hex, read_state};
 use crate::error::{EngineError, SessionError};
 use crate::exchange::pages::PAGE_ENTITIES_MAX;
 use crate::exchange::reconcile::Names;
@@ -72,57 +71,6 @@ pub struct Noticed {
     pub rows: usize,
     /// Whether the file turned out to be a restored, copied or replaced one.
     pub new_epoch: bool,
-}
-
-/// Why a log begins another life: what was told of it before says nothing of what follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NewLife {
-    /// An earlier state of the file stands in its place: a backup.
-    Restored,
-    /// The file belonged to another device.
-    Copied,
-    /// Another file, or a state of this one that went on elsewhere, stands in its place.
-    Replaced,
-    /// Rows took the names they have in another file.
-    Renamed,
-}
-
-impl NewLife {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Restored => "restored",
-            Self::Copied => "copied",
-            Self::Replaced => "replaced",
-            Self::Renamed => "renamed",
-        }
-    }
-
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
-        [Self::Restored, Self::Copied, Self::Replaced, Self::Renamed]
-            .into_iter()
-            .find(|life| life.word() == word)
-    }
-
-    /// What happened, for a person.
-    #[must_use]
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Self::Restored => {
-                "the database was put back to an earlier state (a backup was restored); what the \
-                    other devices have of the time since comes back from them"
-            }
-            Self::Copied => {
-                "the database was copied from another device; it is compared with the other \
-                    devices, and goes on as this one's own"
-            }
-            Self::Replaced => {
-                "the database was replaced by another; it is compared with the other devices, and \
-                    nothing of either is lost"
-            }
-            Self::Renamed => "rows of the database took the names they have on the other device",
-        }
-    }
 }
 
 /// The node's core: one app's file, its documents and its log.
@@ -187,21 +135,6 @@ impl Drop for Engine {
                 }),
         );
     }
-}
-
-pub(crate) struct State {
-    device_id: String,
-    pub(crate) epoch: Epoch,
-    schema_version: i64,
-}
-
-pub(crate) fn read_state(connection: &Connection) -> rusqlite::Result<Option<State>> {
-    connection
-        .prepare_cached("SELECT device_id, epoch, schema_version FROM sync_state")?
-        .query_row([], |row| {
-            Ok(State { device_id: row.get(0)?, epoch: row.get(1)?, schema_version: row.get(2)? })
-        })
-        .optional()
 }
 
 fn open_connection(path: &Path, busy_timeout: Duration) -> Result<Connection, EngineError> {
@@ -498,7 +431,7 @@ impl Engine {
         let state = read_state(&connection)
             .map_err(explain)?
             .ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
-        begin_life(&connection, &state.epoch, NewLife::Restored, now).map_err(explain)?;
+        begin_epoch(&connection, &state.epoch, NewEpoch::Restored, now).map_err(explain)?;
         self.schema =
             Arc::new(schema_of(&connection, &self.options.excluded_tables).map_err(explain)?);
         self.anchor = log::end(&connection).map_err(explain)?;
@@ -564,23 +497,23 @@ impl Engine {
                 // the same names again, and peers must not trust their cursors.
                 entropy(epoch.as_mut_slice());
                 let life = if state.device_id != device_id.as_str() {
-                    NewLife::Copied
+                    NewEpoch::Copied
                 } else if !is_life_known || log::end(&transaction)?.seq < anchor.seq {
-                    NewLife::Restored
+                    NewEpoch::Restored
                 } else {
-                    NewLife::Replaced
+                    NewEpoch::Replaced
                 };
                 transaction
                     .prepare_cached("UPDATE sync_state SET device_id = ?1")?
                     .execute([device_id.as_str()])?;
-                if life != NewLife::Replaced {
+                if life != NewEpoch::Replaced {
                     // What was told since the backup, or by the device the file comes from, is
                     // known by these names.
                     transaction
                         .prepare_cached("UPDATE sync_state SET sent_at = coalesce(sent_at, ?1)")?
                         .execute([now.unix_ms()])?;
                 }
-                begin_life(&transaction, epoch, life, now)?;
+                begin_epoch(&transaction, epoch, life, now)?;
                 *actor = fresh_actor(&options.device_key, entropy);
                 *has_sent = false;
                 noticed.new_epoch = true;
@@ -627,9 +560,9 @@ impl Engine {
             session.note_derived()?;
             session.end_own_writes()?;
             session.pack_histories()?;
-            if session.starts_over {
+            if let Some(cause) = session.new_epoch_cause {
                 entropy(epoch.as_mut_slice());
-                begin_life(&transaction, epoch, NewLife::Renamed, now)?;
+                begin_epoch(&transaction, epoch, cause, now)?;
                 noticed.new_epoch = true;
             }
             noticed.rows = captured.len();
@@ -795,27 +728,17 @@ impl Engine {
         self.pushed_clashes = rule;
     }
 
+    /// The device this Engine works for.
+    #[must_use]
+    pub fn device_id(&self) -> &DeviceId {
+        &self.device_id
+    }
+
     /// The file this Engine works on.
     #[must_use]
     pub fn database(&self) -> &Path {
         &self.options.database
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn begin_life(
-    connection: &Connection,
-    epoch: &Epoch,
-    life: NewLife,
-    now: Stamp,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE sync_state SET epoch = ?1, began_by = ?2, began_at = ?3")?
-        .execute(params![epoch.as_slice(), life.word(), now.unix_ms()])?;
-    Ok(())
 }
 
 /// Our own writes pass by the triggers that capture the app's, and fire those of anybody else.

@@ -18,6 +18,7 @@
 mod capture;
 mod decide;
 mod engine;
+mod epoch;
 mod error;
 mod file_guard;
 mod migrate;
@@ -38,7 +39,8 @@ pub use decide::deletion_guard::{
 };
 pub use decide::history::{EntryReport, FieldEntry, UndoReport};
 pub use decide::resolve::{Choice, Take};
-pub use engine::{Engine, EngineOptions, Entropy, NewLife, Noticed};
+pub use engine::{Engine, EngineOptions, Entropy, Noticed};
+pub use epoch::NewEpoch;
 pub use error::EngineError;
 pub use exchange::digest::{DigestRequest, Digests, ROWS_ASKED_MAX, TableDigest};
 pub use exchange::first_contact::{Contact, ContactQuestion, FirstContact, Kinship, RowPair};

@@ -4,7 +4,8 @@ use serde::Serialize;
 use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp};
 
 use crate::app::schema::{Role, Table};
-use crate::engine::{Engine, NewLife, hex};
+use crate::engine::Engine;
+use crate::epoch::{NewEpoch, hex};
 use crate::error::{EngineError, SessionError};
 use crate::naming::{name_of, name_of_uuid};
 use crate::store::rows::{self, RowRecord};
@@ -181,12 +182,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn life(&mut self) -> Result<Option<(NewLife, i64)>, EngineError> {
+    pub fn life(&mut self) -> Result<Option<(NewEpoch, i64)>, EngineError> {
         self.read(|connection, _| {
             let (by, at): (Option<String>, Option<i64>) = connection
                 .prepare_cached("SELECT began_by, began_at FROM sync_state")?
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(by.as_deref().and_then(NewLife::of_word).zip(at))
+            Ok(by.as_deref().and_then(NewEpoch::of_word).zip(at))
         })
     }
 }

@@ -15,6 +15,7 @@ use storysync_crdt::{
 use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Schema, Table};
+use crate::epoch::NewEpoch;
 use crate::error::SessionError;
 use crate::receive::fast_path::ArrivalsByTable;
 use crate::store::log::{self, Appender};
@@ -110,8 +111,8 @@ pub(crate) struct Session<'a> {
     pub(crate) source: Source,
     /// Who writes, when it is not this device itself.
     pub(crate) on_behalf_of: Option<DeviceKey>,
-    /// Whether rows got other names, so that the log begins another life.
-    pub(crate) starts_over: bool,
+    /// Why the log begins another life with this transaction, if it does.
+    pub(crate) new_epoch_cause: Option<NewEpoch>,
     /// Rows that were settled in this transaction.
     pub(crate) settled: HashSet<RowId>,
     /// Rows whose history has become long enough for another pack.
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
             refusal: None,
             source: Source::Local,
             on_behalf_of: None,
-            starts_over: false,
+            new_epoch_cause: None,
             settled: HashSet::new(),
             long: BTreeSet::new(),
             arrivals: ArrivalsByTable::new(),

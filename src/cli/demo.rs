@@ -12,10 +12,11 @@ use tokio::sync::watch;
 
 use super::context::{Context, entropy, print_raw, runtime};
 use super::decide::{Names, describe, describe_entry};
-use crate::net::client::{self, Caller, ContactChoice, PeerReport};
+use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{now, now_ms, system_rng};
 use crate::node::{Node, ServeOptions};
+use storysync_engine::exchange::ContactChoice;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::TrustStore;
 use storysync_engine::trust::identity::Identity;

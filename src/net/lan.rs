@@ -20,23 +20,22 @@ use super::lock;
 use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{
-    Sealed, answer_sealed, compress, extension, parse, seal_answer, sealed_response, to_json_bytes,
+    Sealed, answer_sealed, compress, extension, inflate, internal, not_json, parse, seal_answer,
+    sealed_response, to_json_bytes,
 };
 use super::told::{ToldStatus, told_status};
+use storysync_engine::exchange::{
+    After, AnswerError, Asker, Introduction, Prepared, ROWS_PUSHED_MAX, Reply, Request as Asked,
+    RequestKind,
+};
 use storysync_engine::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use storysync_engine::trust::envelope::SEALED_BYTES_MAX;
 use storysync_engine::trust::identity::DeviceId;
 use storysync_engine::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
 use storysync_engine::trust::prekey::PREKEY_LIFETIME_MS;
 use storysync_engine::trust::to_base64url;
-use storysync_engine::wire::{
-    FetchRequest, NamesRequest, NamesResponse, PullRequest, PushRequest, PushResponse,
-    ReconcileRequest,
-};
-use storysync_engine::{Accepted, DigestRequest, Engine, EngineError, Incoming, Reached, Receipt};
+use storysync_engine::{DigestRequest, Engine, EngineError};
 
-/// Rows in one push.
-pub const ROWS_PUSHED_MAX: usize = 10_000;
 /// How long an answer waits for the list of devices to be shown in the app's file, which may be
 /// locked.
 const MIRROR_WITHIN: Duration = Duration::from_secs(1);
@@ -216,8 +215,121 @@ fn successor_token(node: &NodeState, device: &TrustedDevice) -> Result<Option<St
 }
 
 async fn pull(State(node): Shared, sealed: Sealed) -> Response {
-    let answer = answer_pull(&node, &sealed.device, sealed.from, &sealed.body).await;
+    exchange(&node, sealed, RequestKind::Pull).await
+}
+
+async fn push(State(node): Shared, sealed: Sealed) -> Response {
+    exchange(&node, sealed, RequestKind::Push).await
+}
+
+async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
+    exchange(&node, sealed, RequestKind::Reconcile).await
+}
+
+async fn fetch(State(node): Shared, sealed: Sealed) -> Response {
+    exchange(&node, sealed, RequestKind::Fetch).await
+}
+
+/// A device this one meets for the first time says what its rows are called there.
+async fn names(State(node): Shared, sealed: Sealed) -> Response {
+    exchange(&node, sealed, RequestKind::Names).await
+}
+
+/// One request of an exchange: the Engine answers, and what follows from it for trust, for the
+/// audit log and for the list of devices is done here.
+async fn exchange(node: &Arc<NodeState>, sealed: Sealed, kind: RequestKind) -> Response {
+    let answer = answer_exchange(node, &sealed, kind).await;
     answer_sealed(sealed.responder, answer)
+}
+
+async fn answer_exchange(
+    node: &Arc<NodeState>,
+    sealed: &Sealed,
+    kind: RequestKind,
+) -> Result<Vec<u8>, Refusal> {
+    let device = &sealed.device;
+    let asker = Asker {
+        device_id: device.device_id.clone(),
+        is_frozen: device.frozen_at.is_some(),
+        is_asked_first: node.settings.asks_at_first_contact,
+    };
+    if asker.is_frozen && matches!(kind, RequestKind::Push | RequestKind::Names) {
+        return Err(refusal(AnswerError::Frozen));
+    }
+    let request = kind.parse_request(&inflate(&sealed.body)?).map_err(|error| not_json(&error))?;
+    // Read here, beside the Engine, which others wait for.
+    let prepared = match request {
+        Asked::Push(_) => tokio::task::spawn_blocking(|| Prepared::of(request))
+            .await
+            .map_err(|_| unread_changes())?,
+        small => Prepared::of(small),
+    };
+    if !asker.is_frozen
+        && let Some(introduction) = prepared.introduction()
+    {
+        take_news(node, device, sealed.from, introduction, prepared.cursor()).await?;
+    }
+    let is_compressed = prepared.reads_gzip();
+    let mut answer =
+        for_device(node, device, move |engine, _| match engine.answer(&asker, &prepared, now()) {
+            Err(AnswerError::Engine(error)) => Err(error),
+            answered => Ok(answered),
+        })
+        .await?
+        .map_err(refusal)?;
+    if let Some(after) = answer.after {
+        note_soon(node, &device.device_id, after);
+    }
+    if let Some(receipt) = &answer.receipt {
+        node.note_receipt(&device.device_id, receipt);
+    }
+    if answer.is_exchanged {
+        node.trust.note_sync(&device.device_id, now().unix_ms())?;
+    }
+    if answer.renamed > 0 {
+        let words = format!(
+            "this database and that of {} met for the first time; {} rows took the names they \
+             have there",
+            device.name, answer.renamed
+        );
+        tracing::warn!(device = %device.device_id, "{words}");
+        node.note(EventKind::Compare, Some(&device.device_id), &words);
+    }
+    if let Reply::Pull(page) = &mut answer.reply {
+        page.auth_token = successor_token(node, device)?;
+    }
+    let body = answer.reply.to_json().map_err(|error| internal(&error))?;
+    Ok(if is_compressed { compress(body) } else { body })
+}
+
+/// Why a request of an exchange is not answered, with its status code.
+fn refusal(error: AnswerError) -> Refusal {
+    match error {
+        AnswerError::Frozen => Refusal::new(
+            StatusCode::FORBIDDEN,
+            "nothing is taken from this device until it is paired again: it sent two different \
+             changes under one name, so its keys may be in use twice",
+        ),
+        AnswerError::Undecided => Refusal::new(
+            StatusCode::CONFLICT,
+            "its owner has to say first what the two databases are to each other: run `storysync \
+             sync --first-contact judge` there",
+        ),
+        AnswerError::TooManyRows => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several"),
+        ),
+        AnswerError::NoTime => Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "since_timestamp is no time like 2026-01-31T12:00:00Z",
+        ),
+        AnswerError::Engine(error) => Refusal::from(error),
+        other => internal(&other),
+    }
+}
+
+fn unread_changes() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the changes could not be read; try again")
 }
 
 /// What a device says of itself with a pull: where it listens, what it is called, where its keys
@@ -226,25 +338,26 @@ async fn take_news(
     node: &Arc<NodeState>,
     device: &TrustedDevice,
     from: SocketAddr,
-    request: &PullRequest,
+    introduction: Introduction,
+    cursor: Option<&str>,
 ) -> Result<(), Refusal> {
-    if let Some(port) = request.port {
+    if let Some(port) = introduction.port {
         node.trust
             .note_address(&device.device_id, &SocketAddr::new(from.ip(), port).to_string())?;
     }
     let at = now().unix_ms();
     let mut changed = false;
-    if let Some(name) = &request.device_name {
+    if let Some(name) = &introduction.device_name {
         changed |= node.trust.note_name(&device.device_id, name, at)?;
     }
-    if let Some(installation) = &request.instance {
+    if let Some(installation) = &introduction.installation {
         let seen = node.trust.note_installation(&device.device_id, installation, at)?;
         if seen == Installation::Twice {
             tracing::warn!(device = %device.device_id, "the keys of this device are in use from \
                 two installations");
         }
         if seen != Installation::Same {
-            let (device_id, cursor) = (device.device_id.to_string(), request.cursor.clone());
+            let (device_id, cursor) = (device.device_id.to_string(), cursor.map(str::to_owned));
             node.engine
                 .call(move |engine| {
                     engine.note_other_installation(&device_id, cursor.as_deref(), now())
@@ -252,7 +365,7 @@ async fn take_news(
                 .await??;
         }
     }
-    for hit in node.trust.heed(&device.device_id, &request.revoked, at)? {
+    for hit in node.trust.heed(&device.device_id, &introduction.revoked, at)? {
         forget(node, &hit, None);
         changed = true;
     }
@@ -262,46 +375,15 @@ async fn take_news(
     Ok(())
 }
 
-async fn answer_pull(
-    node: &Arc<NodeState>,
-    device: &TrustedDevice,
-    from: SocketAddr,
-    body: &[u8],
-) -> Result<Vec<u8>, Refusal> {
-    let request: PullRequest = parse(body)?;
-    if request.since_timestamp.as_deref().is_some_and(|text| Stamp::parse(text).is_none()) {
-        return Err(Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "since_timestamp is no time like 2026-01-31T12:00:00Z",
-        ));
-    }
-    if device.frozen_at.is_none() {
-        take_news(node, device, from, &request).await?;
-    }
-    let compressed = request.compress.as_deref() == Some("gzip");
-    let (mut page, further) =
-        for_device(node, device, move |engine, id| engine.page_for(&request, id, now())).await?;
-    if let Some(reached) = further {
-        note_soon(node, &device.device_id, reached);
-    }
-    if !page.has_more {
-        node.trust.note_sync(&device.device_id, now().unix_ms())?;
-    }
-    page.auth_token = successor_token(node, device)?;
-    let body = to_json_bytes(&page)?;
-    Ok(if compressed { compress(body) } else { body })
-}
-
 /// Notes how far a device knows our log. It has its place before whatever the device asks next, and
 /// is neither waited for nor tried again: what is lost of it is told again.
-fn note_soon(node: &NodeState, device: &DeviceId, reached: Reached) {
-    let device_id = device.to_string();
-    let noted =
-        node.engine.begin(move |engine| match engine.note_reached(&device_id, reached, now()) {
-            // Later, it might come after what says otherwise.
-            Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) => Ok(()),
-            noted => noted,
-        });
+fn note_soon(node: &NodeState, device: &DeviceId, after: After) {
+    let asker = device.clone();
+    let noted = node.engine.begin(move |engine| match engine.after_answer(&asker, after, now()) {
+        // Later, it might come after what says otherwise.
+        Err(EngineError::Locked(_) | EngineError::Rebuilding(_)) => Ok(()),
+        noted => noted,
+    });
     lock(&node.told_statuses).outdate(device);
     tokio::spawn(async move {
         if !matches!(noted.await, Ok(Ok(()))) {
@@ -331,78 +413,6 @@ async fn for_device<T: Send + 'static>(
         .ok_or_else(Refusal::unauthorized)
 }
 
-async fn reconcile(State(node): Shared, sealed: Sealed) -> Response {
-    let answer = match parse::<ReconcileRequest>(&sealed.body) {
-        Ok(request) => for_device(&node, &sealed.device, move |engine, id| {
-            engine.answer_reconcile(&request, id, now())
-        })
-        .await
-        .and_then(|answer| to_json_bytes(&answer)),
-        Err(refusal) => Err(refusal),
-    };
-    answer_sealed(sealed.responder, answer)
-}
-
-async fn fetch(State(node): Shared, sealed: Sealed) -> Response {
-    let answer = match parse::<FetchRequest>(&sealed.body) {
-        Ok(request) if !request.looking && refuse_undecided(&node).await.is_err() => {
-            refuse_undecided(&node).await.map(|()| Vec::new())
-        }
-        Ok(request) => {
-            let is_compressed = request.compress.as_deref() == Some("gzip");
-            let page = for_device(&node, &sealed.device, move |engine, _| {
-                engine.answer_fetch(&request, now())
-            })
-            .await;
-            page.and_then(|page| to_json_bytes(&page))
-                .map(|body| if is_compressed { compress(body) } else { body })
-        }
-        Err(refusal) => Err(refusal),
-    };
-    answer_sealed(sealed.responder, answer)
-}
-
-/// A device this one meets for the first time says what its rows are called there.
-async fn names(State(node): Shared, sealed: Sealed) -> Response {
-    let answer = answer_names(&node, &sealed.device, &sealed.body).await;
-    answer_sealed(sealed.responder, answer)
-}
-
-async fn answer_names(
-    node: &Arc<NodeState>,
-    device: &TrustedDevice,
-    body: &[u8],
-) -> Result<Vec<u8>, Refusal> {
-    refuse_frozen(device)?;
-    refuse_undecided(node).await?;
-    let request: NamesRequest = parse(body)?;
-    let renamed =
-        for_device(node, device, move |engine, _| engine.take_names(&request.names, now())).await?;
-    if renamed > 0 {
-        let words = format!(
-            "this database and that of {} met for the first time; {renamed} rows took the names \
-                they have there",
-            device.name
-        );
-        tracing::warn!(device = %device.device_id, "{words}");
-        node.note(EventKind::Compare, Some(&device.device_id), &words);
-    }
-    to_json_bytes(&NamesResponse { renamed })
-}
-
-/// Where a person shall say what this file is to another it meets, nobody else mixes the two
-/// before.
-async fn refuse_undecided(node: &NodeState) -> Result<(), Refusal> {
-    if node.settings.asks_at_first_contact
-        && node.engine.call(|engine| engine.is_provisional()).await??
-    {
-        const WORDS: &str = "its owner has to say first what the two databases are to each other: \
-            run `storysync sync --first-contact judge` there";
-        return Err(Refusal::new(StatusCode::CONFLICT, WORDS));
-    }
-    Ok(())
-}
-
 async fn digests(State(node): Shared, sealed: Sealed) -> Response {
     let answer = match parse::<DigestRequest>(&sealed.body) {
         Ok(request) => {
@@ -414,74 +424,6 @@ async fn digests(State(node): Shared, sealed: Sealed) -> Response {
     };
     // Thousands of rows' digests: hexadecimal digits shrink by half.
     answer_sealed(sealed.responder, answer.map(compress))
-}
-
-async fn push(State(node): Shared, sealed: Sealed) -> Response {
-    let answer = answer_push(&node, &sealed.device, &sealed.body).await;
-    answer_sealed(sealed.responder, answer)
-}
-
-/// Whoever sent two different changes under one name is not listened to.
-fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
-    if device.frozen_at.is_none() {
-        return Ok(());
-    }
-    const WORDS: &str = "nothing is taken from this device until it is paired again: it sent two \
-        different changes under one name, so its keys may be in use twice";
-    Err(Refusal::new(StatusCode::FORBIDDEN, WORDS))
-}
-
-async fn answer_push(
-    node: &Arc<NodeState>,
-    device: &TrustedDevice,
-    body: &[u8],
-) -> Result<Vec<u8>, Refusal> {
-    refuse_frozen(device)?;
-    refuse_undecided(node).await?;
-    let request: PushRequest = parse(body)?;
-    if request.changes.len() > ROWS_PUSHED_MAX {
-        return Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several"),
-        ));
-    }
-    let PushRequest { changes, span, states, .. } = request;
-    // Read here, beside the Engine, which others wait for.
-    let incoming =
-        tokio::task::spawn_blocking(move || Incoming::read_all(changes)).await.map_err(|_| {
-            Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the changes could not be read; try again",
-            )
-        })?;
-    let (receipt, accepted, epoch) = for_device(node, device, move |engine, id| {
-        let (receipt, accepted) = if states {
-            engine.receive_pushed_telling(&incoming, id, now())?
-        } else {
-            (engine.receive_pushed(&incoming, id, now())?, Accepted::default())
-        };
-        engine.note_span(span.as_ref(), id, now())?;
-        Ok((receipt, accepted, engine.epoch()))
-    })
-    .await?;
-    node.note_receipt(&device.device_id, &receipt);
-    node.trust.note_sync(&device.device_id, now().unix_ms())?;
-    let Accepted { states: accepted_states, conflicts } = accepted;
-    let refused = receipt.rejected_count();
-    let Receipt { rows, unchanged, rejected, .. } = receipt;
-    let accepted = rows.len() + unchanged.len();
-    let message = match rejected.first() {
-        None => format!("{accepted} rows taken in"),
-        Some(first) => format!("{accepted} rows taken in; refused: {first}"),
-    };
-    to_json_bytes(&PushResponse {
-        accepted,
-        accepted_states,
-        conflicts,
-        rejected: refused,
-        message,
-        epoch,
-    })
 }
 
 async fn conflicts(State(node): Shared, sealed: Sealed) -> Response {
@@ -498,6 +440,10 @@ async fn resolve(State(node): Shared, sealed: Sealed) -> Response {
             Err(refusal) => Err(refusal),
         };
     answer_sealed(sealed.responder, answer)
+}
+
+fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
+    if device.frozen_at.is_some() { Err(refusal(AnswerError::Frozen)) } else { Ok(()) }
 }
 
 /// The list of devices as every interface shows it.

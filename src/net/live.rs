@@ -15,13 +15,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::addresses::candidates;
-use super::client::{
-    Caller, ClientError, ContactChoice, EventStream, Line, Meter, PeerEvent, PeerReport, Progress,
-};
+use super::client::{Caller, ClientError, EventStream, Line, Meter, PeerEvent, PeerReport};
 use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
 use super::told_to;
 use crate::config::Peer;
+use storysync_engine::exchange::{ContactChoice, Progress};
 use storysync_engine::store::trust::TrustedDevice;
 use storysync_engine::trust::identity::DeviceId;
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::client::Progress;
 use super::lock;
+use storysync_engine::exchange::Progress;
 use storysync_engine::trust::identity::DeviceId;
 
 /// Devices found that are kept in mind; whoever floods the network makes nobody forget those found

@@ -294,8 +294,20 @@ pub(super) fn answer_sealed(responder: Responder, answer: Result<Vec<u8>, Refusa
 }
 
 pub(super) fn to_json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(value)
-        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    serde_json::to_vec(value).map_err(|error| internal(&error))
+}
+
+/// Something that can't happen happened.
+pub(super) fn internal(error: &impl std::fmt::Display) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+/// A body is other JSON than is documented.
+pub(super) fn not_json(error: &serde_json::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        format!("the body is not what is documented: {error}"),
+    )
 }
 
 /// Compresses a body before it is sealed, when the other side reads gzip and it is worth it.
@@ -332,12 +344,7 @@ pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
 }
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(&inflate(body)?).map_err(|error| {
-        Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("the body is not what is documented: {error}"),
-        )
-    })
+    serde_json::from_slice(&inflate(body)?).map_err(|error| not_json(&error))
 }
 
 /// The header value for a sealed body that travels in a header.

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::node_state::{NodeState, now};
 use super::told_to;
 use storysync_engine::store::trust::EventKind as LoggedEvent;
-use storysync_engine::{Engine, EngineError, NewLife};
+use storysync_engine::{Engine, EngineError, NewEpoch};
 
 /// Pauses between looks after a file event; together about 60 ms.
 const LOOK_AGAIN_MS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
@@ -96,7 +96,7 @@ pub async fn run(
 fn look(
     engine: &mut Engine,
     seen: Option<i64>,
-) -> Result<(i64, bool, Option<NewLife>), EngineError> {
+) -> Result<(i64, bool, Option<NewEpoch>), EngineError> {
     let version = engine.data_version()?;
     if seen == Some(version) {
         return Ok((version, false, None));

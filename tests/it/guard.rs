@@ -290,7 +290,7 @@ fn a_push_larger_than_documented_is_refused_with_words() {
     let (desktop, phone): (TestNode, TestNode) = paired();
     let client = Handmade::of(&phone, &desktop);
     let prekey = client.prekey();
-    let rows: Vec<_> = (0..=storysync::net::lan::ROWS_PUSHED_MAX)
+    let rows: Vec<_> = (0..=storysync_engine::exchange::ROWS_PUSHED_MAX)
         .map(|n| serde_json::json!({ "entity_type": "actor", "sync_uuid": n.to_string() }))
         .collect();
     let body = serde_json::json!({ "changes": rows }).to_string();

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use storysync_crdt::Stamp;
+use storysync_engine::exchange::{Asker, Event, Exchange, ExchangeOptions, Prepared, Progress};
+use storysync_engine::trust::identity::DeviceId;
 use storysync_engine::{Engine, EngineOptions, MigrationReport};
 use tempfile::TempDir;
 
@@ -125,7 +127,7 @@ impl Replica {
     }
 
     pub fn id(&self) -> String {
-        storysync_engine::trust::identity::DeviceId::of_key(&[self.device; 32]).to_string()
+        self.device_id().to_string()
     }
 
     /// The app: any connection of any program.
@@ -161,34 +163,43 @@ impl Replica {
         self.engine().capture(now()).unwrap().rows
     }
 
-    /// One pull and push with a peer, as `storysync sync` does: (pushed, pulled).
+    /// One exchange with a peer, as `storysync sync` holds it: rows (pushed, pulled) that were new.
     pub fn sync(&mut self, peer: &mut Self) -> (usize, usize) {
-        let mut pulled = std::collections::BTreeSet::new();
-        let peer_id = peer.id();
-        loop {
-            self.capture();
-            let request = self.engine().pull_request(&peer_id).unwrap();
-            let own_id = self.id();
-            let page = peer.engine().answer_pull(&request, &own_id, now()).unwrap();
-            let receipt = self.engine().receive_pulled(&page, &peer_id, now()).unwrap();
-            assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
-            pulled.extend(receipt.rows);
-            if page.changes.is_empty() && !page.has_more {
-                break;
+        let events = self.exchange(peer);
+        let mut reached = Progress::default();
+        for event in events {
+            match event {
+                Event::Progress(progress) => reached = progress,
+                Event::RefusedHere { reasons, .. } => panic!("refused: {reasons:?}"),
+                Event::RefusedThere { message, .. } => panic!("refused there: {message}"),
+                _ => {}
             }
-        }
-        let mut pushed = std::collections::BTreeSet::new();
-        while let Some(page) = self.engine().push_page(&peer_id, now()).unwrap() {
-            let own_id = self.id();
-            let receipt = peer.engine().receive(&page.changes, &own_id, now()).unwrap();
-            assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
-            pushed.extend(receipt.rows);
-            self.engine().note_reached(&peer_id, page.end, now()).unwrap();
         }
         for replica in [self, peer] {
             replica.assert_counted();
         }
-        (pushed.len(), pulled.len())
+        (reached.pushed, reached.pulled)
+    }
+
+    /// One exchange with a peer, and what happened in it.
+    pub fn exchange(&mut self, peer: &mut Self) -> Vec<Event> {
+        let mut exchange = Exchange::with(&peer.device_id(), ExchangeOptions::default());
+        let asker = Asker::trusted(&self.device_id());
+        let mut events = Vec::new();
+        while let Some(request) = exchange.next(self.engine(), now()).unwrap() {
+            events.extend(exchange.events());
+            let answer = peer.engine().answer(&asker, &Prepared::of(request), now()).unwrap();
+            if let Some(after) = answer.after {
+                peer.engine().after_answer(&asker.device_id, after, now()).unwrap();
+            }
+            exchange.handle(answer.reply);
+        }
+        events.extend(exchange.events());
+        events
+    }
+
+    pub fn device_id(&self) -> DeviceId {
+        DeviceId::of_key(&[self.device; 32])
     }
 
     /// What is told of how many rows stand is how many stand.

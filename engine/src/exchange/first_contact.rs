@@ -25,6 +25,7 @@ use storysync_crdt::{
 use crate::app::profile::{row_name, table_of_entity_type};
 use crate::app::schema::{Column, Schema, Table};
 use crate::engine::Engine;
+use crate::epoch::NewEpoch;
 use crate::error::{EngineError, SessionError};
 use crate::exchange::wire::{Rename, RowChange};
 use crate::naming::name_of;
@@ -70,28 +71,6 @@ pub struct FirstContact {
     pub agreeing: usize,
     /// Rows of this file that took another name.
     pub renamed: usize,
-}
-
-impl FirstContact {
-    /// The verdict for a person.
-    #[must_use]
-    pub fn sentence(&self, peer: &str) -> String {
-        let Self { common, agreeing, renamed, .. } = self;
-        match self.kind {
-            Kinship::Copies => format!(
-                "This database and that of {peer} are copies of one file that went apart \
-                    ({agreeing} of {common} rows under the same id agree): {renamed} rows that \
-                    were \
-                 changed since are matched by their id. Where both changed the same field, a clash \
-                 is told."
-            ),
-            Kinship::Unrelated => format!(
-                "This database and that of {peer} are not copies of one file ({agreeing} of \
-                    {common} rows under the same id agree): both are put together, and every row \
-                 stays a row of its own."
-            ),
-        }
-    }
 }
 
 /// A row of this file and one of the other, as people tell them.
@@ -281,20 +260,26 @@ impl Engine {
     /// in.
     ///
     /// # Errors
-    /// See [`EngineError`].
+    /// See [`EngineError`]; the page can be looked at again then.
     pub fn look_at_contact(
         &mut self,
         changes: &[RowChange],
         contact: &mut Contact,
         now: Stamp,
     ) -> Result<(), EngineError> {
-        self.look(now, |session| {
+        let (candidates, strangers) = (contact.candidates.len(), contact.strangers.len());
+        let looked = self.look(now, |session| {
             let schema = std::sync::Arc::clone(&session.schema);
             for change in changes {
                 session.look_at_stranger(&schema, change, contact)?;
             }
             Ok(())
-        })
+        });
+        if looked.is_err() {
+            contact.candidates.truncate(candidates);
+            contact.strangers.truncate(strangers);
+        }
+        looked
     }
 
     /// What the two files are to each other by what was looked at.
@@ -652,7 +637,7 @@ impl Session<'_> {
             self.rewrite(*id, &EntityId { table: name, uuid: record.uuid.clone() }, table, &names)?;
             self.note_document(*id, table)?;
         }
-        self.starts_over = true;
+        self.new_epoch_cause = Some(NewEpoch::Renamed);
         self.settle(rewritten)?;
         Ok(names.len())
     }

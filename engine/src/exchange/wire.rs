@@ -249,6 +249,10 @@ pub struct PullResponse {
     /// database. Everything is told anew, in both directions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
+    /// What the answering device knows of the asking device's log, as a cursor of that log: its
+    /// owner checks whether it still holds what it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
     /// Replaces the token the asking device sends, from the next request on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_token: Option<String>,

@@ -49,7 +49,6 @@ pub(super) struct Conversation<'a> {
     next_keys: Option<RequestKeys>,
     /// Whether the peer's keys turned out to be in use from elsewhere than before.
     pub(super) other_installation: bool,
-    pub(super) empty_pages: usize,
 }
 
 /// What a peer's status tells beyond numbers.
@@ -86,7 +85,6 @@ impl<'a> Conversation<'a> {
             prekey: None,
             next_keys: None,
             other_installation: false,
-            empty_pages: 0,
         }
     }
 
@@ -105,7 +103,7 @@ impl<'a> Conversation<'a> {
         key: &[u8; 32],
     ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
         let not_paired = || ClientError::NotPaired(self.device.name.clone());
-        self.check_trust()?;
+        check_trust(self.trust, self.device)?;
         let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
         let token = self.token.as_ref().ok_or_else(not_paired)?;
         let client = self.identity.public_key();
@@ -142,17 +140,6 @@ impl<'a> Conversation<'a> {
                 .body(Full::default())
         };
         Ok((request.map_err(|_| self.not_authentic())?, awaited))
-    }
-
-    /// A device that was revoked, or paired anew, since this conversation began is told nothing
-    /// more in it.
-    pub(super) fn check_trust(&self) -> Result<(), ClientError> {
-        let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
-        let known = self.trust.find(&self.device.device_id)?;
-        match known.filter(|known| known.is_active() && epoch(known) == epoch(self.device)) {
-            Some(_) => Ok(()),
-            None => Err(ClientError::NotPaired(self.device.name.clone())),
-        }
     }
 
     /// What an answer that is not sealed means: a hint at most.
@@ -206,7 +193,7 @@ impl<'a> Conversation<'a> {
             awaited.open(answer.status.as_u16(), &answer.body).map_err(|_| self.not_authentic())?;
         let body = inflate(&opened.body).map_err(|_| self.not_authentic())?;
         // Revoked while it answered: nothing of it is taken.
-        self.check_trust()?;
+        check_trust(self.trust, self.device)?;
         Ok((answer.status, Some(body)))
     }
 
@@ -354,6 +341,17 @@ impl<'a> Conversation<'a> {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// A device that was revoked, or paired anew, since a conversation began is told nothing more in
+/// it, and nothing more is taken from it.
+pub(super) fn check_trust(trust: &TrustStore, device: &TrustedDevice) -> Result<(), ClientError> {
+    let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
+    let known = trust.find(&device.device_id)?;
+    match known.filter(|known| known.is_active() && epoch(known) == epoch(device)) {
+        Some(_) => Ok(()),
+        None => Err(ClientError::NotPaired(device.name.clone())),
     }
 }
 

@@ -6,11 +6,11 @@ mod events;
 mod exchange;
 mod link;
 mod pairing;
-mod pull;
+mod words;
 
 pub use conversation::post;
 pub use events::{EventStream, PeerEvent};
-pub use exchange::{Caller, ContactChoice, Line, Meter, PeerReport, Progress};
+pub use exchange::{Caller, Line, Meter, PeerReport};
 pub use pairing::join;
 
 use super::handle::EngineGone;
