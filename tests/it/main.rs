@@ -35,6 +35,7 @@ mod plain;
 mod primitives;
 mod processes;
 mod renaming;
+mod restored;
 mod schemas;
 mod sealing;
 mod statuses;
