@@ -5,7 +5,6 @@
 //! [`crate::Document`]'s.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use automerge::ExpandedChange;
 use automerge::legacy::{Key, ObjectId, OpType};
 
 use crate::chunk::{self, Canonical};
-use crate::genesis::genesis_actor;
+use crate::draft::{COUNTER_MAX, Draft, Op, OpId, genesis_actor};
 use crate::guard::{self, DecodeError, KEY_BYTES_MAX};
 use crate::{Actor, ChangeHash, EntityId, Value, key};
 
@@ -24,30 +23,6 @@ pub const VERSION_MAX: i64 = (1 << 53) - 1;
 /// Highest `version` a row may start with when it comes from another device: whatever is written on
 /// it stays below [`VERSION_MAX`].
 pub const FIRST_VERSION_MAX: i64 = 1 << 52;
-/// Highest Lamport counter: automerge keeps them in 32 bits, and breaks on what lies above.
-pub(crate) const COUNTER_MAX: u64 = u32::MAX as u64;
-
-/// Names one put: a Lamport counter and the actor that made it. Ordered as automerge orders
-/// operations, so the greatest of several concurrent puts is the winner.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpId {
-    /// The Lamport counter.
-    pub counter: u64,
-    /// Who made it.
-    pub actor: Actor,
-}
-
-/// A put of one value under one root key.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Op {
-    /// The document key: a column, or one of [`crate::key`].
-    pub key: Arc<str>,
-    /// The new value.
-    pub value: Value,
-    /// The puts this one replaces.
-    pub predecessors: Vec<OpId>,
-}
-
 /// One decoded change with its bytes. A clone shares both.
 #[derive(Debug, Clone)]
 pub struct Change(Arc<Content>);
@@ -63,17 +38,6 @@ struct Content {
     message: Option<String>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
-}
-
-/// What a new change says, before it has bytes and a hash.
-pub(crate) struct Draft {
-    pub(crate) actor: Actor,
-    pub(crate) seq: u64,
-    pub(crate) start_op: NonZeroU64,
-    pub(crate) unix_seconds: i64,
-    pub(crate) message: Option<String>,
-    pub(crate) deps: Vec<ChangeHash>,
-    pub(crate) ops: Vec<Op>,
 }
 
 impl Draft {

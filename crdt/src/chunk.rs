@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::change::{COUNTER_MAX, Draft};
+use crate::draft::{COUNTER_MAX, Draft};
 use crate::guard::{
     CHUNK_TYPE_CHANGE, Cursor, DecodeError, HASH_BYTES, KEY_BYTES_MAX, MAGIC, column,
 };

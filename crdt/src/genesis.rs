@@ -4,15 +4,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::change::Draft;
+use crate::draft::{Draft, genesis_actor};
 use crate::value::write_length_prefixed;
-use crate::{Actor, Change, EntityId, Op, SyncUuid, TableName, Value};
-
-/// Bytes of a genesis actor id.
-const GENESIS_ACTOR_BYTES: usize = 16;
+use crate::{Change, EntityId, Op, SyncUuid, TableName, Value};
 
 /// UUIDv5 namespace of the rows storysync names (RFC 9562 §5.5): v5 of the DNS namespace and
 /// `storysync.row`.
@@ -39,23 +35,6 @@ pub fn genesis(entity: &EntityId, puts: BTreeMap<String, Value>) -> Change {
             .collect(),
     }
     .encode()
-}
-
-/// The actor of a row's first change: a hash of the entity and what the change puts, in the order
-/// of its keys.
-pub(crate) fn genesis_actor<'a>(
-    entity: &EntityId,
-    puts: impl Iterator<Item = (&'a str, &'a Value)>,
-) -> Actor {
-    let mut content = b"storysync/1 genesis\0".to_vec();
-    write_length_prefixed(entity.table.as_str().as_bytes(), &mut content);
-    write_length_prefixed(entity.uuid.as_str().as_bytes(), &mut content);
-    for (key, value) in puts {
-        write_length_prefixed(key.as_bytes(), &mut content);
-        value.write_canonical(&mut content);
-    }
-    let digest = Sha256::digest(&content);
-    Actor::from_bytes(digest.get(..GENESIS_ACTOR_BYTES).unwrap_or_default())
 }
 
 /// The uuid of a row that has none: UUIDv5 over its table, local id and own columns as stored, so

@@ -28,6 +28,7 @@ mod change;
 mod chunk;
 mod conflict;
 mod document;
+mod draft;
 mod form;
 mod genesis;
 mod guard;
@@ -43,9 +44,10 @@ mod shown;
 mod stamp;
 mod value;
 
-pub use change::{Change, FIRST_VERSION_MAX, Op, OpId, VALUE_BYTES_MAX, VERSION_MAX};
+pub use change::{Change, FIRST_VERSION_MAX, VALUE_BYTES_MAX, VERSION_MAX};
 pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
 pub use document::{ApplyError, Base, Document, EditPurpose, Heads, Register};
+pub use draft::{Op, OpId};
 pub use form::{Arrivals, Edits, Form, Written, edits};
 pub use genesis::{derived_uuid, genesis, key_uuid};
 pub use guard::{

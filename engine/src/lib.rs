@@ -39,6 +39,7 @@ pub use decide::deletion_guard::{
 };
 pub use decide::history::{EntryReport, FieldEntry, UndoReport};
 pub use decide::resolve::{Choice, Take};
+pub use engine::status::Status;
 pub use engine::{Engine, EngineOptions, Entropy, Noticed};
 pub use epoch::NewEpoch;
 pub use error::EngineError;
@@ -51,5 +52,5 @@ pub use file_guard::{FileMoment, WriteSensor};
 pub use migrate::adopt::{MigrationReport, TableReport};
 pub use receive::accepted::Accepted;
 pub use receive::{Incoming, PushedClashes, Receipt};
-pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, Status, ValueReport};
+pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, ValueReport};
 pub use transaction::Spent;

@@ -5,6 +5,7 @@ use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId
 
 use crate::app::schema::{Role, Table};
 use crate::engine::Engine;
+use crate::engine::status::Status;
 use crate::epoch::{NewEpoch, hex};
 use crate::error::{EngineError, SessionError};
 use crate::naming::{name_of, name_of_uuid};
@@ -22,23 +23,6 @@ const NOTICES_LISTED_MAX: i64 = 1_000;
 pub(crate) const NOTICE_PREFIX: char = 'n';
 /// Most other rows named in one clash.
 const ROWS_LISTED_MAX: usize = 100;
-
-/// How this node stands.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    /// Rows in the app's tables.
-    pub entities: i64,
-    /// Rows that wait for something.
-    pub parked: i64,
-    /// Open clashes.
-    pub conflicts: i64,
-    /// Changes of others that were refused and are remembered by name.
-    pub quarantined: i64,
-    /// Length of the change log.
-    pub changes: i64,
-    /// Epoch of the change log, hexadecimal.
-    pub epoch: String,
-}
 
 /// One clash.
 #[derive(Debug, Clone, Serialize)]

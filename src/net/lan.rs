@@ -23,7 +23,8 @@ use super::sealed::{
     Sealed, answer_sealed, compress, extension, inflate, internal, not_json, parse, seal_answer,
     sealed_response, to_json_bytes,
 };
-use super::told::{ToldStatus, told_status};
+use super::status_cache::ToldStatus;
+use super::told::told_status;
 use storysync_engine::exchange::{
     After, AnswerError, Asker, Introduction, Prepared, ROWS_PUSHED_MAX, Reply, Request as Asked,
     RequestKind,

@@ -19,6 +19,7 @@ pub mod presence;
 pub mod reply;
 pub mod sealed;
 pub mod server;
+mod status_cache;
 mod told;
 pub mod watch;
 

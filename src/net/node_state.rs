@@ -20,7 +20,7 @@ use super::lock;
 use super::port_holder::SERVER;
 use super::presence::Presence;
 use super::reply::Refusal;
-use super::told::ToldStatuses;
+use super::status_cache::ToldStatuses;
 use storysync_engine::Receipt;
 use storysync_engine::store::peers::MirroredDevice;
 use storysync_engine::store::trust::{

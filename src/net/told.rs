@@ -1,60 +1,18 @@
 //! What devices are told of this node in a status, and for how long it may be told again without
 //! asking the Engine.
 
-use std::collections::HashMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::lock;
 use super::node_state::NodeState;
 use super::reply::Refusal;
+use super::status_cache::ToldStatus;
 use storysync_engine::store::trust::TrustedDevice;
-use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::{FileMoment, Status, WriteSensor};
 
 /// How long a status waits for the Engine before what it said last is told again.
 const STATUS_WITHIN: Duration = Duration::from_millis(15);
 /// How old a status may be that is told again although the file may have changed since.
 const STATUS_STALE_AFTER: Duration = Duration::from_secs(10);
-
-/// How this node stood for a device when its Engine last said.
-#[derive(Debug, Clone)]
-pub(super) struct ToldStatus {
-    pub(super) status: Status,
-    /// Changes the device was not told of.
-    pub(super) pending: i64,
-    /// Where the file stood before the Engine was asked.
-    moment: Option<FileMoment>,
-    at: Instant,
-}
-
-/// What each device was told last.
-#[derive(Debug)]
-pub(super) struct ToldStatuses {
-    sensor: WriteSensor,
-    last: HashMap<DeviceId, ToldStatus>,
-}
-
-impl ToldStatuses {
-    pub(super) fn of(database: &Path) -> Self {
-        Self { sensor: WriteSensor::of(database), last: HashMap::new() }
-    }
-
-    /// The device is about to be known better: what it was told counts only while the Engine is
-    /// busy.
-    pub(super) fn outdate(&mut self, device: &DeviceId) {
-        if let Some(last) = self.last.get_mut(device) {
-            last.moment = None;
-        }
-    }
-
-    /// Where the file stands, and what the device was told when it stood there already.
-    fn look(&mut self, device: &DeviceId) -> (Option<FileMoment>, Option<ToldStatus>) {
-        let moment = self.sensor.look();
-        let still = self.last.get(device).filter(|last| moment.is_some() && last.moment == moment);
-        (moment, still.cloned())
-    }
-}
 
 /// How this node stands for a device. While nobody has written to the file, the Engine need not be
 /// asked. And while it is busy with a page of somebody's first sync, or the file is locked, what it

@@ -5,7 +5,7 @@
 
 use storysync_crdt::Stamp;
 
-use super::machine::Introduction;
+use super::event::Introduction;
 use super::message::{Reply, Request};
 use super::pages::Reached;
 use super::wire::{

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use futures_util::future::join3;
 
-use super::machine::{
-    Desk, Event, ExchangeError, ExchangeOptions, Notice, Progress, Scope, Senseless,
-};
+use super::desk::Desk;
+use super::event::{Event, ExchangeError, ExchangeOptions, Notice, Progress, Scope, Senseless};
 use super::message::Asks;
 use super::pages::PushPage;
 use super::wire::{PullRequest, PullResponse, PushRequest, RowChange};

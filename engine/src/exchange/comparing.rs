@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use storysync_crdt::ChangeHash;
 
 use super::calling::{CURSOR_BYTES_MAX, Caller};
+use super::event::{ContactChoice, Event, ExchangeError, Notice, Senseless};
 use super::first_contact::Contact;
-use super::machine::{ContactChoice, Event, ExchangeError, Notice, Senseless};
 use super::reconcile::{NAMED_MAX, Reconciling};
 use super::wire::{FetchRequest, NamesRequest, ReconcileRequest, ReconcileResponse, RowChange};
 use crate::receive::Incoming;

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::machine::Senseless;
+use super::event::Senseless;
 use super::wire::{
     FetchRequest, FetchResponse, NamesRequest, NamesResponse, PullRequest, PullResponse,
     PushRequest, PushResponse, ReconcileRequest, ReconcileResponse,

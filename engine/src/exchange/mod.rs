@@ -6,7 +6,7 @@
 //!   Exchange::handle ◀──Reply── a transport ◀── Answer
 //! ```
 //!
-//! `machine` hands requests, work and events out; `calling` and `comparing` are the caller's story;
+//! `machine` hands requests, work and events out (`desk`, `event`); `calling` and `comparing` are the caller's story;
 //! `answering` is the other side. Both lean on `telling` and `intake` (pages out and in), `known` (how
 //! far each knows the other's log), `reconcile` and `first_contact` (two logs, two files that meet).
 //!
@@ -17,7 +17,9 @@
 mod answering;
 mod calling;
 mod comparing;
+mod desk;
 pub(crate) mod digest;
+mod event;
 pub(crate) mod first_contact;
 mod intake;
 mod known;
@@ -29,8 +31,10 @@ mod telling;
 pub mod wire;
 
 pub use answering::{After, Answer, AnswerError, Asker, Prepared, ROWS_PUSHED_MAX};
-pub use machine::{
-    ContactChoice, Event, Exchange, ExchangeError, ExchangeOptions, Introduction, Next, Notice,
-    Progress, Reading, Scope, Senseless, Wants, Work,
+pub use desk::{Reading, Work};
+pub use event::{
+    ContactChoice, Event, ExchangeError, ExchangeOptions, Introduction, Notice, Progress, Scope,
+    Senseless,
 };
+pub use machine::{Exchange, Next, Wants};
 pub use message::{Reply, Request, RequestKind};

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use negentropy::{Id, Negentropy, NegentropyStorageBase as _, NegentropyStorageVector};
-use rusqlite::Connection;
+use negentropy::{Negentropy, NegentropyStorageBase as _};
 use storysync_crdt::{ChangeHash, Stamp};
 
 use crate::engine::Engine;
-use crate::error::{EngineError, SessionError};
+use crate::engine::change_names::Names;
+use crate::error::EngineError;
 use crate::exchange::pages::{self, Cursor, PushPage};
 use crate::exchange::wire::{FetchRequest, FetchResponse, ReconcileRequest, ReconcileResponse};
 use crate::store::log::{self, Position};
@@ -25,26 +25,6 @@ use crate::store::peers;
 const FRAME_BYTES_MAX: u64 = 512 * 1024;
 /// Most changes asked for by name; where more are lacking, the whole log is told.
 pub const NAMED_MAX: usize = 20_000;
-
-/// The names of all changes of a log as it once was, in the order in which they are compared.
-#[derive(Debug)]
-pub(crate) struct Names {
-    storage: NegentropyStorageVector,
-    end: Position,
-}
-
-impl Names {
-    fn read(connection: &Connection) -> Result<Self, SessionError> {
-        let names = log::names(connection)?;
-        let mut storage = NegentropyStorageVector::with_capacity(names.len());
-        for (time, hash) in names {
-            // Only a sealed storage refuses more.
-            drop(storage.insert(time, Id::from_byte_array(hash.0)));
-        }
-        drop(storage.seal());
-        Ok(Self { storage, end: log::end(connection)? })
-    }
-}
 
 /// A comparison in progress, on the side that asks.
 #[derive(Debug)]

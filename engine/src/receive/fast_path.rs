@@ -7,7 +7,7 @@
 //! What comes out is what the long way would have written; a test holds the two against each other.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
@@ -23,19 +23,7 @@ use crate::store::log;
 use crate::store::references;
 use crate::store::rows::{self, Differences, RowId, RowRecord, TableId};
 use crate::transaction::Session;
-
-/// What is known of a table for the length of one transaction.
-#[derive(Debug)]
-pub(crate) struct Arrivals {
-    table: TableId,
-    name: Arc<str>,
-    /// Whether rows may arrive the short way at all.
-    open: bool,
-    last_id: i64,
-}
-
-/// Tables rows arrive in, by name.
-pub(crate) type ArrivalsByTable = HashMap<String, Arrivals>;
+use crate::transaction::arrivals::Arrivals;
 
 /// A row that may come the short way.
 #[derive(Debug)]

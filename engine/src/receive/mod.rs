@@ -2,6 +2,7 @@
 //! documents they belong to, enter the log, and are settled into the app's tables.
 
 pub(crate) mod accepted;
+mod admitting;
 pub(crate) mod fast_path;
 mod plain;
 
@@ -19,11 +20,12 @@ use crate::error::SessionError;
 use crate::exchange::wire::{RowChange, StoredTimes};
 use crate::migrate::renaming::TOLD_IN;
 use crate::receive::fast_path::Arrived;
-use crate::store::log::{self, pending};
+use crate::store::log::pending;
 use crate::store::peers::{self, LoggedOperation};
-use crate::store::quarantine::{self, BytesHash};
+use crate::store::quarantine::{self};
 use crate::store::rows::{self, Difference, RowId, RowRecord};
 use crate::transaction::{Session, Source};
+use admitting::too_many_wait;
 
 /// Sentences about refusals that are kept of one push or pull.
 const SENTENCES_MAX: usize = 1_000;
@@ -327,67 +329,6 @@ impl Session<'_> {
         Ok(record)
     }
 
-    /// A row that came as columns, not as changes.
-    fn receive_described(
-        &mut self,
-        known: Option<RowRecord>,
-        table: &TableName,
-        uuid: &SyncUuid,
-        change: &RowChange,
-        sender: &Sender,
-        receipt: &mut Receipt,
-    ) -> Result<(), SessionError> {
-        if let Some(reason) = self.plain_refusal(table, uuid, known.as_ref(), change)? {
-            receipt.refuse(format!("{table}/{uuid} was refused: {reason}"));
-            return Ok(());
-        }
-        let record = match known {
-            Some(record) => record,
-            None if change.data.is_none() => {
-                receipt.refuse(format!(
-                    "{table}/{uuid} is unknown here and came with neither data \
-                    nor automerge changes"
-                ));
-                return Ok(());
-            }
-            None => self.new_record(table, uuid)?,
-        };
-        self.receive_plain_row(&record, change, sender, receipt)
-    }
-
-    /// Reads one change as it was sent. What is refused once is not looked at again.
-    fn decode(
-        &mut self,
-        text: &str,
-        sender: &Sender,
-        row: Option<RowId>,
-    ) -> Result<Result<Change, String>, SessionError> {
-        let Ok(bytes) = STANDARD.decode(text) else {
-            return Ok(Err("it is not base64".to_owned()));
-        };
-        let name: Option<BytesHash> =
-            (!self.quarantined.is_empty()).then(|| quarantine::name(&bytes));
-        if name.is_some_and(|name| self.quarantined.contains(&name)) {
-            return Ok(Err("it was refused before".to_owned()));
-        }
-        match Change::decode_received(&bytes) {
-            Ok(change) => Ok(Ok(change)),
-            Err(error) => {
-                let name = name.unwrap_or_else(|| quarantine::name(&bytes));
-                quarantine::add(
-                    self.connection,
-                    &name,
-                    sender.peer,
-                    row,
-                    &error.to_string(),
-                    self.now.unix_ms(),
-                )?;
-                self.quarantined.insert(name);
-                Ok(Err(error.to_string()))
-            }
-        }
-    }
-
     fn receive_plain_row(
         &mut self,
         record: &RowRecord,
@@ -417,80 +358,6 @@ impl Session<'_> {
             Err(reason) => receipt.refuse(reason),
         }
         Ok(())
-    }
-
-    fn receive_change(
-        &mut self,
-        table: &TableName,
-        uuid: &SyncUuid,
-        row: RowId,
-        change: Change,
-        sender: &Sender,
-        receipt: &mut Receipt,
-    ) -> Result<bool, SessionError> {
-        let origin = Some(sender.peer);
-        tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id, "a change came");
-        match self.admit(row, change.clone(), origin)? {
-            Ok(new) => Ok(new),
-            Err(ApplyError::MissingDependencies(_)) => {
-                if pending::add(self.connection, row, &change, origin, self.now.unix_ms())? {
-                    receipt.waiting += 1;
-                } else {
-                    receipt.refuse(too_many_wait(table, uuid));
-                }
-                Ok(false)
-            }
-            Err(error) => {
-                tracing::warn!(table = table.as_str(), row = uuid.as_str(), hash = %change.hash().to_hex(), %error, "a change was refused");
-                receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
-                receipt.equivocated |=
-                    error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;
-                // Not quarantined: the bytes may be right elsewhere, or later.
-                Ok(false)
-            }
-        }
-    }
-
-    /// Whether the sender itself wrote this change and sent us the other one of that name, too.
-    /// Whatever came through somebody else may have been forged there, and proves nothing.
-    fn sent_both(
-        &mut self,
-        row: RowId,
-        change: &Change,
-        sender: &Sender,
-    ) -> Result<bool, SessionError> {
-        if sender.device.is_none() || change.actor().device() != sender.device {
-            return Ok(false);
-        }
-        let Some(other) =
-            self.document(row)?.change_of(change.actor(), change.seq()).map(Change::hash)
-        else {
-            return Ok(false);
-        };
-        Ok(log::sender(self.connection, &other)? == Some(sender.peer))
-    }
-
-    /// Changes that waited for what has just come.
-    fn retry_pending(&mut self, row: RowId, receipt: &mut Receipt) -> Result<(), SessionError> {
-        loop {
-            let mut progress = false;
-            for (change, origin) in pending::of_row(self.connection, row)? {
-                let hash = change.hash();
-                match self.admit(row, change, origin)? {
-                    Err(ApplyError::MissingDependencies(_)) => {}
-                    outcome => {
-                        if let Err(error) = outcome {
-                            receipt.refuse(format!("a change that waited was refused: {error}"));
-                        }
-                        pending::remove(self.connection, &hash)?;
-                        progress = true;
-                    }
-                }
-            }
-            if !progress {
-                return Ok(());
-            }
-        }
     }
 
     fn note_in_log(
@@ -532,13 +399,6 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-fn too_many_wait(table: &TableName, uuid: &SyncUuid) -> String {
-    format!(
-        "a change of {table}/{uuid} builds on changes that never came, and too many such wait \
-            already"
-    )
 }
 
 /// Times no document knows: what the sender's table says is kept until the row is written.

@@ -17,6 +17,7 @@ pub mod notices;
 pub mod outbox;
 pub mod packs;
 pub mod peers;
+mod position;
 pub mod quarantine;
 pub mod references;
 pub mod renamed;

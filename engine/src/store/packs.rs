@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::log::Chain;
+use super::position::Chain;
 use super::rows::RowId;
 
 /// Changes in a pack, at most.

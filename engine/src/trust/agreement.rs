@@ -14,7 +14,7 @@ use subtle::{Choice, ConstantTimeEq};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::identity::Secret;
+use super::secret::Secret;
 
 /// What the scheme calls itself in its derivations: "KEM" and its number (RFC 9180 §4.1 and §7.1).
 const SUITE_ID: [u8; 5] = [b'K', b'E', b'M', 0x00, 0x20];

@@ -6,9 +6,10 @@ use std::fmt;
 use ed25519_dalek::{Signer, SigningKey};
 use rand_core::CryptoRng;
 use storysync_crdt::DeviceKey;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::agreement::AgreementKey;
+pub use super::secret::Secret;
 
 /// What stands before an Ed25519 public key in a libp2p PeerId: identity multihash of a protobuf
 /// with key type 1 (libp2p peer-ids specification).
@@ -52,38 +53,6 @@ impl DeviceId {
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// 32 secret bytes that are wiped when dropped and never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<[u8; 32]>);
-
-impl Secret {
-    /// Takes bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    /// Fresh random bytes.
-    #[must_use]
-    pub fn random(rng: &mut impl CryptoRng) -> Self {
-        let mut bytes = Zeroizing::new([0; 32]);
-        rng.fill_bytes(bytes.as_mut());
-        Self(bytes)
-    }
-
-    /// The bytes, for key schedules and storage only.
-    #[must_use]
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 

@@ -10,6 +10,7 @@ pub mod events;
 pub mod identity;
 pub mod pairing;
 pub mod prekey;
+mod secret;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -2,6 +2,7 @@
 //! secrets, who was revoked and by whom, and what happened to whom.
 
 mod events;
+mod naming;
 mod tokens;
 mod vigilance;
 
@@ -20,15 +21,12 @@ pub use vigilance::{Installation, LostIdentity, Revocation};
 use super::migrations;
 use crate::trust::envelope::PairSecret;
 use crate::trust::identity::{DeviceId, Secret};
-use crate::trust::pairing::{PairedDevice, clean_name, name_without_number, numbered_name};
+use crate::trust::pairing::PairedDevice;
+pub use naming::NAME_SETTING;
 
 const FILE_NAME: &str = "trust.db";
 /// How long to wait for another process of ours, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 1_000;
-/// Setting under which the name is remembered that a person chose for this device.
-pub const NAME_SETTING: &str = "name";
-/// Setting under which it is remembered what this device is called, chosen or not.
-const OWN_NAME_SETTING: &str = "own_name";
 /// Addresses remembered for each device.
 const ADDRESSES_MAX: usize = 8;
 
@@ -300,56 +298,6 @@ impl TrustStore {
             .cloned())
     }
 
-    /// The device a person means: by id, by the start of its id, or by name.
-    ///
-    /// # Errors
-    /// When none or several fit.
-    pub fn find_by_words(&self, words: &str) -> Result<TrustedDevice, TrustError> {
-        let devices = self.devices()?;
-        let exact = devices.iter().position(|device| device.device_id.as_str() == words);
-        let fitting: Vec<usize> = match exact {
-            Some(position) => vec![position],
-            None => (0..devices.len())
-                .filter(|position| {
-                    devices.get(*position).is_some_and(|device| {
-                        device.name == words || device.device_id.as_str().starts_with(words)
-                    })
-                })
-                .collect(),
-        };
-        // Several that call themselves so: the number is what tells them apart.
-        let alike: Vec<usize> = (0..devices.len())
-            .filter(|position| {
-                exact.is_none()
-                    && devices
-                        .get(*position)
-                        .is_some_and(|device| name_without_number(&device.name) == words)
-            })
-            .collect();
-        let fitting = if fitting.is_empty() { alike } else { fitting };
-        match fitting.as_slice() {
-            [position] => devices
-                .into_iter()
-                .nth(*position)
-                .ok_or_else(|| TrustError::NoSuchDevice(words.to_owned())),
-            [] => Err(TrustError::NoSuchDevice(words.to_owned())),
-            several => {
-                let told = |device: &TrustedDevice| {
-                    if device.name == words {
-                        device.device_id.to_string()
-                    } else {
-                        format!("{} ({})", device.device_id, device.name)
-                    }
-                };
-                let ids = several
-                    .iter()
-                    .filter_map(|position| devices.get(*position).map(told))
-                    .collect();
-                Err(TrustError::SeveralDevices { words: words.to_owned(), ids })
-            }
-        }
-    }
-
     /// How many times we were paired with an identity.
     ///
     /// # Errors
@@ -361,38 +309,6 @@ impl TrustStore {
             .query_row([identity_key], |row| row.get(0))
             .optional()?;
         Ok(epoch.unwrap_or(0))
-    }
-
-    /// Notes what this device is called, so that no other is called the same here.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn note_own_name(&self, name: &str) -> Result<(), TrustError> {
-        if self.setting(OWN_NAME_SETTING)?.as_deref() == Some(name) {
-            Ok(())
-        } else {
-            self.set_setting(OWN_NAME_SETTING, name)
-        }
-    }
-
-    /// What a device is called here that calls itself `name`: with a number behind it where another
-    /// is called so. What it was called before, it stays.
-    fn name_here(&self, device_id: &DeviceId, name: &str) -> Result<String, TrustError> {
-        let devices = self.devices()?;
-        let mut taken: Vec<String> = devices
-            .iter()
-            .filter(|device| device.device_id != *device_id)
-            .map(|device| device.name.clone())
-            .collect();
-        taken.extend(self.setting(OWN_NAME_SETTING)?);
-        let name = clean_name(name);
-        let before = devices
-            .into_iter()
-            .find(|device| device.device_id == *device_id)
-            .map(|device| device.name);
-        Ok(before
-            .filter(|before| name_without_number(before) == name && !taken.contains(before))
-            .unwrap_or_else(|| numbered_name(&name, &taken)))
     }
 
     /// Stores a pairing. What an earlier pairing with the same identity shared is void at once.
@@ -472,33 +388,6 @@ impl TrustStore {
         Ok(())
     }
 
-    /// Notes what a device calls itself now. `true` when that is news.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn note_name(
-        &self,
-        device_id: &DeviceId,
-        name: &str,
-        now_ms: i64,
-    ) -> Result<bool, TrustError> {
-        let Some(known) = self.find(device_id)? else { return Ok(false) };
-        if known.name == name {
-            return Ok(false);
-        }
-        let name = self.name_here(device_id, name)?;
-        let changed = self
-            .lock()
-            .prepare_cached(
-                "UPDATE trust_device SET name = ?2 WHERE device_id = ?1 AND name <> ?2",
-            )?
-            .execute([device_id.as_str(), &name])?;
-        if changed > 0 {
-            self.note_event(EventKind::Rename, Some(device_id), "it has another name", now_ms)?;
-        }
-        Ok(changed > 0)
-    }
-
     /// Notes that an exchange with a device was completed. Alone of what stands here, this may be
     /// lost with the power: it is not worth waiting for the disk with every exchange.
     ///
@@ -516,32 +405,6 @@ impl TrustStore {
             .and_then(|mut update| update.execute(params![device_id.as_str(), now_ms]));
         connection.pragma_update(None, "synchronous", "full")?;
         noted?;
-        Ok(())
-    }
-
-    /// A setting that survives restarts.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn setting(&self, name: &str) -> Result<Option<String>, TrustError> {
-        Ok(self
-            .lock()
-            .prepare_cached("SELECT value FROM trust_setting WHERE name = ?1")?
-            .query_row([name], |row| row.get(0))
-            .optional()?)
-    }
-
-    /// Changes a setting.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn set_setting(&self, name: &str, value: &str) -> Result<(), TrustError> {
-        self.lock()
-            .prepare_cached(
-                "INSERT INTO trust_setting (name, value) VALUES (?1, ?2) ON CONFLICT \
-                (name) DO UPDATE SET value = ?2",
-            )?
-            .execute([name, value])?;
         Ok(())
     }
 }

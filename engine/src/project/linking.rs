@@ -1,0 +1,214 @@
+//! References between uuids in documents and local ids in the app's tables.
+
+use super::write::keep_difference;
+use super::{Pass, Resolved, WAITS_FOR_NAME, token};
+use crate::app::profile;
+use crate::app::rows::{self as app_rows};
+use crate::app::schema::{Column, Table};
+use crate::error::SessionError;
+use crate::project::contest::nobodys_id;
+use crate::store::clashes;
+use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord};
+use crate::transaction::Session;
+use storysync_crdt::{NOWHERE, Row, SyncUuid, Value};
+
+impl Session<'_> {
+    pub(crate) fn resolve(
+        &mut self,
+        table: &str,
+        document: &Value,
+        pass: &Pass,
+    ) -> Result<(Resolved, Option<RowId>), SessionError> {
+        let Some(uuid) =
+            document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
+        else {
+            return Ok((Resolved::Nothing, None));
+        };
+        let Some(table) = self.find_table(table)? else { return Ok((Resolved::NotYet, None)) };
+        let Some(target) = rows::find(self.connection, table, &uuid)? else {
+            return Ok((Resolved::NotYet, None));
+        };
+        if target.parked.as_deref() == Some(WAITS_FOR_NAME)
+            && let Some((winner, _)) = clashes::stand_in(self.connection, target.id)?
+        {
+            // Until it is decided which of the two it shall be, the one that stays is shown.
+            let winner = rows::get(self.connection, winner)?;
+            if let (true, Some(id)) = (winner.present, winner.local_id) {
+                return Ok((Resolved::Instead(id), Some(target.id)));
+            }
+            if let Some((_, id)) = pass.promised.get(&winner.id) {
+                return Ok((Resolved::Instead(*id), Some(target.id)));
+            }
+        }
+        let resolved = match (target.present, target.local_id, pass.promised.get(&target.id)) {
+            (true, Some(id), _) => Resolved::To(id),
+            (_, _, Some((_, id))) => Resolved::To(*id),
+            _ if self.document(target.id)?.is_empty() || target.parked.is_some() => {
+                Resolved::NotYet
+            }
+            _ => Resolved::Nothing,
+        };
+        Ok((resolved, Some(target.id)))
+    }
+
+    /// What a reference shows; `None` when the row must wait for its target. A row that gives way
+    /// in a circle stands where it was.
+    #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
+    pub(super) fn reference_shown(
+        &mut self,
+        table: &Table,
+        column: &Column,
+        target_table: &str,
+        record: &RowRecord,
+        merged: &Row,
+        now: Option<&Value>,
+        pass: &Pass,
+        differs: &mut Differences,
+    ) -> Result<Option<Value>, SessionError> {
+        let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+        if table.is_tree(column)
+            && let Some(ring) = self.ring_around(record, column)?
+            && ring.yielding == record.id
+        {
+            let shown = self.reference_to(
+                table,
+                column,
+                target_table,
+                record,
+                ring.way_back,
+                now,
+                pass,
+                differs,
+            )?;
+            if let Some(shown) = &shown {
+                differs.insert(
+                    column.name.clone(),
+                    Difference::of_kind(document, shown.clone(), DifferenceKind::Ring),
+                );
+            }
+            return Ok(shown);
+        }
+        self.reference_to(table, column, target_table, record, document, now, pass, differs)
+    }
+
+    /// The local id a reference shows; `None` when the row must wait for its target.
+    #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
+    pub(super) fn reference_to(
+        &mut self,
+        table: &Table,
+        column: &Column,
+        target_table: &str,
+        record: &RowRecord,
+        document: Value,
+        now: Option<&Value>,
+        pass: &Pass,
+        differs: &mut Differences,
+    ) -> Result<Option<Value>, SessionError> {
+        if document.is_null() {
+            if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+                return Ok(Some(kept));
+            }
+            return Ok(Some(empty_reference(
+                profile::is_storymaster(&self.schema),
+                table,
+                column,
+                record,
+                &document,
+                differs,
+            )));
+        }
+        if let Value::Integer(sentinel) = document {
+            // What the app writes for "none" means the same everywhere, unless somebody has a row
+            // there.
+            let schema = std::sync::Arc::clone(&self.schema);
+            let is_taken = match schema.table(target_table) {
+                Some(target) => {
+                    app_rows::stands(self.connection, target, sentinel)? && now != Some(&document)
+                }
+                None => false,
+            };
+            return Ok(Some(if is_taken {
+                empty_reference(
+                    profile::is_storymaster(&self.schema),
+                    table,
+                    column,
+                    record,
+                    &document,
+                    differs,
+                )
+            } else {
+                document
+            }));
+        }
+        let (resolved, target) = self.resolve(target_table, &document, pass)?;
+        match resolved {
+            Resolved::To(id) => return Ok(Some(Value::Integer(id))),
+            Resolved::Instead(id) => {
+                differs.insert(
+                    column.name.clone(),
+                    Difference::of_kind(document, Value::Integer(id), DifferenceKind::StandIn),
+                );
+                return Ok(Some(Value::Integer(id)));
+            }
+            Resolved::NotYet | Resolved::Nothing => {}
+        }
+        if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+            return Ok(Some(kept));
+        }
+        // The app itself removed the target and left this row behind: its integer stays as it is.
+        if let (Some(now), Some(target)) = (now, target)
+            && self.left_here.contains(&target)
+            && record
+                .differs
+                .get(&column.name)
+                .is_none_or(|difference| difference.kind != DifferenceKind::Ring)
+            && !self.former_ids.contains_key(&target)
+        {
+            differs.insert(column.name.clone(), Difference::new(document, token(now)));
+            return Ok(Some(now.clone()));
+        }
+        if matches!(resolved, Resolved::NotYet) && column.not_null {
+            match now {
+                // It stands already: it can't be taken away again, so the reference waits alone.
+                Some(now) => {
+                    differs.insert(column.name.clone(), Difference::new(document, token(now)));
+                    return Ok(Some(now.clone()));
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(empty_reference(
+            profile::is_storymaster(&self.schema),
+            table,
+            column,
+            record,
+            &document,
+            differs,
+        )))
+    }
+}
+
+/// What a reference shows that leads to no row: NULL, or a number no row has where the column
+/// refuses it.
+pub(super) fn empty_reference(
+    is_storymaster: bool,
+    table: &Table,
+    column: &Column,
+    record: &RowRecord,
+    document: &Value,
+    differs: &mut Differences,
+) -> Value {
+    let keyed = table.uniques.iter().any(|unique| unique.contains(&column.name));
+    let shown = match (column.not_null, keyed) {
+        (false, _) => Value::Null,
+        // Storymaster puts no row under 0, and other apps may.
+        (true, false) if is_storymaster => Value::Integer(0),
+        (true, _) => Value::Integer(nobodys_id(
+            document.as_text().filter(|text| *text != NOWHERE).unwrap_or(record.uuid.as_str()),
+        )),
+    };
+    if shown != *document {
+        differs.insert(column.name.clone(), Difference::new(document.clone(), shown.clone()));
+    }
+    shown
+}

@@ -1,0 +1,444 @@
+//! Writes one row as the plan says, or leaves out what the app's table refuses, and notes in what it
+//! differs from its document.
+
+use super::{Pass, REFUSED_BY_TABLE, WAITS_FOR_NAME, WAITS_FOR_PARENT, known_stamp, token};
+use crate::app::rows::{self as app_rows, StoredRow};
+use crate::app::schema::{Affinity, Column, Role, Table};
+use crate::error::SessionError;
+use crate::project::contest::{Contest, nobodys_id, unique_keys};
+use crate::project::fitting::{Put, is_constraint, note_refused};
+use crate::project::rules::has_unsent;
+use crate::store::clashes;
+use crate::store::references;
+use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord};
+use crate::transaction::Session;
+use std::collections::BTreeMap;
+use storysync_crdt::{Row, UNKNOWN_STAMP, Value};
+
+impl Session<'_> {
+    pub(super) fn remove(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        if record.present {
+            if let Some(id) = record.local_id {
+                match self.delete_row(table, id) {
+                    Ok(()) => pass.has_moved = true,
+                    Err(SessionError::Sqlite(error))
+                        if is_constraint(&error) && !self.connection.is_autocommit() =>
+                    {
+                        // A trigger of the app's keeps it, perhaps until what refers to it is gone.
+                        // Everything else goes on. Not the error: what a trigger says may quote the
+                        // row.
+                        tracing::warn!(
+                            table = table.name(),
+                            "a row that was deleted elsewhere is kept by the app's table"
+                        );
+                        record.parked = Some(REFUSED_BY_TABLE.to_owned());
+                        pass.refused_removals.insert(record.id);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            record.present = false;
+        }
+        record.parked = None;
+        record.differs.clear();
+        self.release_held(record.id)?;
+        Ok(())
+    }
+
+    pub(super) fn write(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        merged: &Row,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        let stored = match record.local_id {
+            Some(id) if record.present => app_rows::by_local_id(self.connection, table, id)?,
+            _ => None,
+        };
+        record.present = stored.is_some();
+        // What the app had there, before we took its unique values out of the way.
+        let aside = pass.set_aside.get(&record.id).cloned();
+        let current = aside.as_ref().or(stored.as_ref());
+        let local_id = match (current, pass.promised.get(&record.id)) {
+            (Some(current), _) if stored.is_some() => current.local_id,
+            (_, Some((_, promised))) => *promised,
+            (_, None) => self.free_id(table, record, pass)?,
+        };
+        // Promised before references are resolved, so that rows which need each other find each
+        // other.
+        pass.promised.insert(record.id, (record.table, local_id));
+        let mut differs = Differences::new();
+        let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
+        for (position, column) in table.columns.iter().enumerate() {
+            let now = current.and_then(|current| current.values.get(position));
+            let value = match &column.role {
+                Role::LocalId => continue,
+                Role::SyncUuid => Value::from(record.uuid.as_str()),
+                Role::Version => Value::Integer(merged.version),
+                Role::DeletedAt => {
+                    merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone())
+                }
+                Role::CreatedAt => {
+                    time_shown(column, record, &merged.created_at, now, &mut differs)
+                }
+                Role::UpdatedAt => {
+                    time_shown(column, record, &merged.updated_at, now, &mut differs)
+                }
+                Role::Local => local_shown(column, record, merged, now, &mut differs),
+                Role::Field => {
+                    self.field_shown(table, column, record, merged, now, &mut differs)?
+                }
+                Role::Reference { table: target } => match self.reference_shown(
+                    table,
+                    column,
+                    target,
+                    record,
+                    merged,
+                    now,
+                    pass,
+                    &mut differs,
+                )? {
+                    Some(value) => value,
+                    None => {
+                        record.parked = Some(WAITS_FOR_PARENT.to_owned());
+                        return Ok(());
+                    }
+                },
+            };
+            desired.push(value);
+        }
+        if table.has_uniques() {
+            let contested = |column: &Column| table.is_contested(&column.name);
+            let contest = self.contest(table, record, local_id, &desired, pass)?;
+            if let (Contest::Behind(..), Some(stored), true) =
+                (&contest, &stored, has_unsent(record))
+            {
+                // It holds what is nowhere else: it stays under the name it has.
+                for ((column, standing), desired) in stored.columns(table).zip(desired.iter_mut()) {
+                    if contested(column) && desired != standing {
+                        note_refused(column, merged, standing, &mut differs);
+                        *desired = standing.clone();
+                    }
+                }
+            } else if let Contest::Behind(winner, columns) = contest {
+                self.wait_behind(
+                    table,
+                    record,
+                    local_id,
+                    stored,
+                    (winner, &columns),
+                    &desired,
+                    pass,
+                )?;
+                return Ok(());
+            }
+            let frees = current.is_some_and(|current| {
+                current
+                    .columns(table)
+                    .zip(&desired)
+                    .any(|((column, now), desired)| contested(column) && now != desired)
+            });
+            if frees {
+                self.retry_behind(record.id, pass)?;
+            }
+            self.retry_contesting(table, record.id, &desired, pass)?;
+        }
+        record.parked = None;
+        self.refusal = None;
+        // A table that settles conflicts by itself says nothing when it does: its rules are asked
+        // first.
+        let asks_first = table.settles_conflicts && !table.rules.is_empty();
+        let mut put = match asks_first {
+            true => Put::Taken,
+            false => self.put(
+                table,
+                record,
+                local_id,
+                stored.as_ref(),
+                &mut desired,
+                merged,
+                &mut differs,
+            )?,
+        };
+        if put == Put::Taken {
+            match self.contest_by_rule(table, record, local_id, stored.is_none(), &desired, pass)? {
+                Some(Contest::Behind(winner, columns)) => {
+                    self.refusal = None;
+                    return self.wait_behind(
+                        table,
+                        record,
+                        local_id,
+                        stored,
+                        (winner, &columns),
+                        &desired,
+                        pass,
+                    );
+                }
+                None if !asks_first => {}
+                Some(Contest::Free) | None => {
+                    self.refusal = None;
+                    put = self.put(
+                        table,
+                        record,
+                        local_id,
+                        stored.as_ref(),
+                        &mut desired,
+                        merged,
+                        &mut differs,
+                    )?;
+                }
+            }
+        }
+        match self.refusal.take() {
+            Some(reason) => clashes::set_refusal(self.connection, record.id, Some(&reason))?,
+            None if record.conflicts > 0 => clashes::set_refusal(self.connection, record.id, None)?,
+            None => {}
+        }
+        if put != Put::Done {
+            record.parked = Some(REFUSED_BY_TABLE.to_owned());
+            if let Some(stored) = stored {
+                self.delete_row(table, local_id)?;
+                pass.set_aside.entry(record.id).or_insert(stored);
+                record.local_id = Some(local_id);
+                record.present = false;
+            }
+            return Ok(());
+        }
+        if stored.as_ref().is_none_or(|stored| stored.values != desired) {
+            pass.has_moved = true;
+            self.retry_refused(record, pass)?;
+        }
+        if table
+            .columns
+            .iter()
+            .zip(&desired)
+            .any(|(column, value)| !is_natural(column.affinity, value))
+        {
+            note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
+        }
+        if stored.is_none() {
+            rows::raise_high_id(self.connection, record.table, local_id)?;
+        }
+        record.local_id = Some(local_id);
+        record.present = true;
+        record.differs = differs;
+        Ok(())
+    }
+
+    /// Another row has the same unique values and stays: this one waits out of its table.
+    #[expect(clippy::too_many_arguments, reason = "what a row waits with is all of it")]
+    pub(super) fn wait_behind(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        local_id: i64,
+        stored: Option<StoredRow>,
+        (winner, columns): (RowId, &[String]),
+        desired: &[Value],
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        if let Some(stored) = stored {
+            self.delete_row(table, local_id)?;
+            pass.set_aside.entry(record.id).or_insert(stored);
+            record.local_id = Some(local_id);
+            self.retry_behind(record.id, pass)?;
+        }
+        record.present = false;
+        record.parked = Some(WAITS_FOR_NAME.to_owned());
+        clashes::set_stand_in(self.connection, record.id, Some((winner, columns)))?;
+        clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, desired))?;
+        Ok(())
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        table: &Table,
+        local_id: i64,
+        desired: &[Value],
+    ) -> Result<(), SessionError> {
+        let values: BTreeMap<String, Value> = table
+            .columns
+            .iter()
+            .zip(desired)
+            .map(|(column, value)| (column.name.clone(), value.clone()))
+            .collect();
+        self.insert_row(table, local_id, &values)
+    }
+
+    pub(crate) fn update(
+        &mut self,
+        table: &Table,
+        current: &StoredRow,
+        desired: &[Value],
+    ) -> Result<(), SessionError> {
+        let changed: BTreeMap<String, Value> = table
+            .columns
+            .iter()
+            .zip(desired.iter().zip(&current.values))
+            .filter(|(_, (desired, current))| desired != current)
+            .map(|(column, (desired, _))| (column.name.clone(), desired.clone()))
+            .collect();
+        self.update_columns(table, current.local_id, &changed)
+    }
+
+    /// The id a row had, when nobody stands there; else one above every id ever seen in, or
+    /// referred to, in its table: SQLite hands out the ids of deleted rows again, and we must not.
+    pub(super) fn free_id(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        pass: &Pass,
+    ) -> Result<i64, SessionError> {
+        if let Some(id) = record.local_id
+            && !pass.promised.values().any(|promised| *promised == (record.table, id))
+            && app_rows::by_local_id(self.connection, table, id)?.is_none()
+            && rows::at_local_id(self.connection, record.table, id)?.is_none()
+            && !references::is_dangling(self.connection, record.table, id)?
+        {
+            return Ok(id);
+        }
+        if let Some(id) = self.set_aside.remove(&(record.table, record.uuid.clone()))
+            && record.local_id.is_none()
+            && app_rows::by_local_id(self.connection, table, id)?.is_none()
+        {
+            return Ok(id);
+        }
+        let promised = pass
+            .promised
+            .values()
+            .filter(|(table, _)| *table == record.table)
+            .map(|(_, id)| *id)
+            .max()
+            .unwrap_or(0);
+        let high = rows::high_id(self.connection, record.table)?
+            .max(app_rows::highest_local_id(self.connection, table)?)
+            .max(promised);
+        if let Some(id) = high.checked_add(1) {
+            return Ok(id);
+        }
+        // The largest there is, is taken. SQLite itself tries others at random then; ours follow
+        // from the row's name.
+        let mut id = -nobodys_id(record.uuid.as_str());
+        while app_rows::stands(self.connection, table, id)?
+            || rows::at_local_id(self.connection, record.table, id)?.is_some()
+            || !rows::formerly_at(self.connection, record.table, id)?.is_empty()
+            || references::is_dangling(self.connection, record.table, id)?
+            || pass.promised.values().any(|promised| *promised == (record.table, id))
+        {
+            id -= 1;
+        }
+        Ok(id)
+    }
+}
+
+/// A time of the row. Where no document knows it: what stands in the table, else what stood there
+/// before.
+pub(super) fn time_shown(
+    column: &Column,
+    record: &RowRecord,
+    document: &Value,
+    now: Option<&Value>,
+    differs: &mut Differences,
+) -> Value {
+    if known_stamp(document).is_some() {
+        return document.clone();
+    }
+    if let Some(told) = record.differs.get(&column.name) {
+        differs.insert(column.name.clone(), told.clone());
+    }
+    match now.filter(|now| !now.is_null()) {
+        Some(now) => now.clone(),
+        None => unknown_time(column, record),
+    }
+}
+
+/// What a table shows for a time no document knows: what the sender's table said, the time the old
+/// scripts gave every row of a file (which says as little), or the epoch.
+pub(crate) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
+    match record.differs.get(&column.name) {
+        Some(told) => told.shown.clone(),
+        None => column.baked_default().map_or_else(|| Value::from(UNKNOWN_STAMP), Value::from),
+    }
+}
+
+/// What a reference to a row of a table that is left alone here shows: what this file's app wrote
+/// there.
+pub(super) fn local_shown(
+    column: &Column,
+    record: &RowRecord,
+    merged: &Row,
+    now: Option<&Value>,
+    differs: &mut Differences,
+) -> Value {
+    let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+    let shown = match now {
+        Some(now) => now.clone(),
+        None if column.not_null => Value::Integer(nobodys_id(record.uuid.as_str())),
+        None => Value::Null,
+    };
+    if shown != document {
+        differs.insert(column.name.clone(), Difference::new(document, token(&shown)));
+    }
+    shown
+}
+
+/// A difference that still holds keeps the table's value as it stands.
+pub(crate) fn keep_difference(
+    column: &Column,
+    record: &RowRecord,
+    document: &Value,
+    now: Option<&Value>,
+    differs: &mut Differences,
+) -> Option<Value> {
+    let difference = record.differs.get(&column.name).filter(|difference| {
+        difference.document == *document
+            && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring)
+    })?;
+    let now = now?;
+    if token(now) != difference.shown {
+        return None;
+    }
+    differs.insert(column.name.clone(), difference.clone());
+    Some(now.clone())
+}
+
+/// Whether a column stores a value without converting it. SQLite reads numbers in text with blanks
+/// around them, too ("Column Affinity", `applyNumericAffinity`).
+pub(crate) fn is_natural(affinity: Affinity, value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Blob(_) => true,
+        Value::Integer(_) => !matches!(affinity, Affinity::Text | Affinity::Real),
+        Value::Real(_) => matches!(affinity, Affinity::Real | Affinity::Blob),
+        Value::Text(_) => {
+            matches!(affinity, Affinity::Text | Affinity::Blob)
+                || value.as_text().is_some_and(|text| text.trim_ascii().parse::<f64>().is_err())
+        }
+    }
+}
+
+/// The table may have converted what was written (a text into a number, say): that is no edit of
+/// the app's.
+pub(super) fn note_conversions(
+    connection: &rusqlite::Connection,
+    table: &Table,
+    local_id: i64,
+    desired: &[Value],
+    merged: &Row,
+    differs: &mut Differences,
+) -> Result<(), SessionError> {
+    let Some(stored) = app_rows::by_local_id(connection, table, local_id)? else { return Ok(()) };
+    for ((column, stored), desired) in stored.columns(table).zip(desired) {
+        if column.role == Role::Field && stored != desired {
+            let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+            differs.insert(column.name.clone(), Difference::new(document, token(stored)));
+        }
+    }
+    Ok(())
+}

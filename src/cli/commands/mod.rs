@@ -1,0 +1,289 @@
+//! The commands, one function each.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value that lacks a key reads as null, it never panics"
+)]
+
+mod status;
+mod sync;
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
+
+use super::ServeArgs;
+use super::context::{Context, entropy, print_raw, runtime};
+use super::decide::row_words;
+use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
+use crate::net::admin::LOG_LINES_SHOWN;
+use crate::net::live::LiveOptions;
+use crate::net::node_state::{devices_to_mirror, now};
+use crate::net::{device_list_json, log_json};
+use crate::node::{Node, ServeOptions};
+pub(in crate::cli) use status::status;
+use storysync_engine::Engine;
+use storysync_engine::store::trust::{EventKind, RevokedBy};
+use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+pub(in crate::cli) use sync::{contact_choice, sync};
+
+pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
+    let (identity, trust) = context.identity_and_trust()?;
+    let name = context.name(args.name.as_deref(), &trust)?;
+    let approval = match args
+        .pairing_approval
+        .or(context.config.pairing_approval)
+        .unwrap_or(PairingApproval::Code)
+    {
+        PairingApproval::Code => Approval::Code,
+        PairingApproval::None => Approval::None,
+    };
+    let options = ServeOptions {
+        host: args.host.unwrap_or_else(|| context.config.host()),
+        port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
+        port_is_chosen: args.port.or(context.config.port).is_some(),
+        admin_port_is_chosen: args.admin_port.or(context.config.admin_port).is_some(),
+        admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
+        name,
+        approval,
+        pairing_seconds: context
+            .config
+            .pairing_seconds
+            .map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
+        host_names: context.config.host_names.clone(),
+        asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
+        discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
+        live: (!args.no_live && context.config.live.unwrap_or(true)).then(|| LiveOptions {
+            peers: context.config.peers.clone(),
+            contact: contact_choice(context.config.first_contact),
+        }),
+    };
+    let (engine, _) = context.engine(&identity)?;
+    runtime()?.block_on(async {
+        let node = Node::start(engine, trust, identity, &context.data_dir, options).await?;
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn({
+            let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
+            print_raw(ready.as_bytes())?;
+            node.run(stopped)
+        });
+        until_told_to_stop(args.exit_with_parent).await?;
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        serving.await.context("the node ended badly")
+    })
+}
+
+async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("the system refuses to tell of signals")?;
+    let parent_gone = async {
+        if !exit_with_parent {
+            return std::future::pending::<()>().await;
+        }
+        let mut buffer = [0; 256];
+        let mut stdin = tokio::io::stdin();
+        while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result.context("the system refuses to tell of Ctrl-C")?,
+        () = parent_gone => {}
+    }
+    Ok(())
+}
+
+pub(super) fn init(context: &Context) -> anyhow::Result<()> {
+    let identity = context.identity()?;
+    Engine::init(context.engine_options(&identity), entropy(), now())?;
+    context.print(&json!({ "db": context.database }), |text| {
+        let _ = writeln!(
+            text,
+            "Created {} with Storymaster's tables, ready for syncing.",
+            context.database.display()
+        );
+    })
+}
+
+pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
+    let report = if dry_run {
+        let options = storysync_engine::EngineOptions {
+            device_key: [0; 32],
+            ..context.engine_options(&storysync_engine::trust::identity::Identity::from_secrets(
+                &[0; 32], &[0; 32],
+            ))
+        };
+        Engine::plan_migration(&options)?
+    } else {
+        context.engine(&context.identity()?)?.1
+    };
+    context.print(&report, |text| {
+        if report.is_empty() {
+            let _ = writeln!(
+                text,
+                "{} is prepared for syncing already; nothing to do.",
+                context.database.display()
+            );
+            return;
+        }
+        let rows: usize = report.tables.iter().map(|table| table.rows).sum();
+        let verb = if dry_run { "Would prepare" } else { "Prepared" };
+        let _ = writeln!(
+            text,
+            "{verb} {} tables with {rows} rows in {}.",
+            report.tables.len(),
+            context.database.display()
+        );
+        for table in report.tables.iter().filter(|table| {
+            !table.columns_added.is_empty()
+                || table.uuids_derived > 0
+                || table.dangling_references > 0
+        }) {
+            let _ = write!(text, "  {}: {} rows", table.table, table.rows);
+            if !table.columns_added.is_empty() {
+                let _ = write!(text, "; adds {}", table.columns_added.join(", "));
+            }
+            if table.uuids_derived > 0 {
+                let _ = write!(text, "; {} rows get a uuid", table.uuids_derived);
+            }
+            if table.dangling_references > 0 {
+                let _ = write!(
+                    text,
+                    "; {} references lead nowhere and stay as they are",
+                    table.dangling_references
+                );
+            }
+            text.push('\n');
+        }
+        if let Some(backup) = &report.backup {
+            let _ = writeln!(text, "Every row was compared with the backup {}.", backup.display());
+        } else {
+            let _ = writeln!(
+                text,
+                "A backup would be made in {} first.",
+                context.data_dir.join("backups").display()
+            );
+        }
+    })
+}
+
+pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
+    let (_, trust, mut engine) = context.reading()?;
+    let list = device_list_json(&trust.devices()?, &engine.mirrored_devices()?);
+    context.print(&list, |text| {
+        let devices = list["devices"].as_array().cloned().unwrap_or_default();
+        if devices.is_empty() {
+            text.push_str("No device is paired with this one.\n");
+        }
+        for device in devices {
+            let state = match (
+                device["is_active"] == true,
+                device["frozen"] == true,
+                device["keys_in_use_twice_at"].is_string(),
+            ) {
+                (false, ..) => "not paired",
+                (true, true, _) => {
+                    "paired, but nothing is taken from it: it sent two different \
+                    changes under one name; pair it again"
+                }
+                (true, false, true) => {
+                    "paired, but its keys are in use in two places: its data \
+                    directory was copied, or stolen"
+                }
+                (true, false, false) => "paired",
+            };
+            let _ = writeln!(
+                text,
+                "{}  {}  {state}, last sync {}",
+                device["device_id"].as_str().unwrap_or_default(),
+                device["device_name"].as_str().unwrap_or_default(),
+                device["last_sync_at"].as_str().unwrap_or("never")
+            );
+        }
+    })
+}
+
+pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
+    let trust = context.trust()?;
+    let device = trust.find_by_words(words)?;
+    // The running node drops the device's keys from memory as well.
+    let told = super::pair::admin_call(
+        context,
+        "DELETE",
+        &format!("/api/devices/{}", device.device_id),
+        None,
+    );
+    if told.is_err() {
+        trust.revoke(&device.device_id, RevokedBy::Here, now().unix_ms())?;
+        trust.note_event(
+            EventKind::Revoke,
+            Some(&device.device_id),
+            "it was revoked here",
+            now().unix_ms(),
+        )?;
+        let (mut engine, _) = context.engine(&context.identity()?)?;
+        engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
+    }
+    context.print(&json!({ "device_id": device.device_id.as_str(), "is_active": false }), |text| {
+        let _ = writeln!(text, "{} is no longer paired with this device.", device.name);
+    })
+}
+
+pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
+    let (_, trust, mut engine) = context.reading()?;
+    let log = match row {
+        // What became of devices is no part of a row's story.
+        Some(words) => log_json(&engine.log_lines_of(words, LOG_LINES_SHOWN)?, &[]),
+        None => log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &trust.events(LOG_LINES_SHOWN)?),
+    };
+    context.print(&log, |text| {
+        let lines = log["log"].as_array().cloned().unwrap_or_default();
+        if lines.is_empty() {
+            text.push_str(if row.is_some() {
+                "No other device changed that row here. `storysync history` tells all of its \
+                    changes.\n"
+            } else {
+                "Nothing has happened yet.\n"
+            });
+        }
+        for line in lines {
+            let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            let device = if word("device_name").is_empty() {
+                word("device_id")
+            } else {
+                word("device_name")
+            };
+            let _ = match line["detail"].as_str() {
+                Some(detail) => {
+                    let times = line["times"]
+                        .as_i64()
+                        .filter(|times| *times > 1)
+                        .map_or(String::new(), |times| format!(" ({times} times)"));
+                    writeln!(
+                        text,
+                        "{}  {device}  {}: {detail}{times}",
+                        word("at"),
+                        word("operation")
+                    )
+                }
+                None => {
+                    let row = match line["sync_uuid"].as_str() {
+                        Some(uuid) => {
+                            row_words(&word("entity_type"), line["row_name"].as_str(), uuid)
+                        }
+                        None => format!("{} {}", word("entity_type"), line["entity_id"]),
+                    };
+                    writeln!(text, "{}  {device}  {} {row}", word("at"), word("operation"))
+                }
+            };
+        }
+    })
+}
+
+pub(super) fn document(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
+    let (_, _, mut engine) = context.reading()?;
+    let uuid = engine.row_by_words(table, uuid, now())?;
+    print_raw(&engine.document(table, &uuid, now())?)
+}

@@ -1,0 +1,255 @@
+//! Can each paired device be reached, and is it itself that answers?
+
+use super::{CLOCK_SKEW_MS_MAX, Findings, Level};
+use crate::cli::commands::contact_choice;
+use crate::cli::context::Context;
+use crate::net::addresses;
+use crate::net::client::{Caller, ClientError};
+use crate::net::handle::EngineHandle;
+use crate::net::node_state::now;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use storysync_crdt::Stamp;
+use storysync_engine::store::key_file;
+use storysync_engine::store::trust::{TrustStore, TrustedDevice};
+use storysync_engine::trust::identity::Identity;
+use tokio::net::TcpStream;
+
+/// Time for one address to answer.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Longest health answer read, in bytes.
+pub(super) const HEALTH_BYTES_MAX: usize = 4 * 1024;
+
+/// What came of knocking at one address.
+pub(super) enum Knock {
+    Health(Value),
+    /// Something answers that is no node.
+    Stranger,
+    /// The machine is there, and nothing listens.
+    Refused,
+    /// Nothing comes back.
+    Silence,
+}
+
+pub(super) async fn knock(address: &str) -> Knock {
+    let health = async {
+        let stream = TcpStream::connect(address).await?;
+        let host = stream.peer_addr()?.to_string();
+        let broken = |_| std::io::Error::from(ErrorKind::InvalidData);
+        let (mut requests, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(connection);
+        let request = hyper::Request::builder()
+            .uri("/")
+            .header("host", host)
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?;
+        let body = requests.send_request(request).await.map_err(broken)?.into_body();
+        let bytes = http_body_util::Limited::new(body, HEALTH_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|_| std::io::Error::from(ErrorKind::InvalidData))?
+            .to_bytes();
+        serde_json::from_slice::<Value>(&bytes)
+            .map_err(|_| std::io::Error::from(ErrorKind::InvalidData))
+    };
+    match tokio::time::timeout(ANSWER_WITHIN, health).await {
+        Ok(Ok(health)) if health["version"].is_string() => Knock::Health(health),
+        Ok(Ok(_)) => Knock::Stranger,
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Knock::Refused,
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => Knock::Stranger,
+        Ok(Err(_)) | Err(_) => Knock::Silence,
+    }
+}
+
+/// Whether an address is in one of the networks this machine is in.
+pub(super) fn is_near(ip: IpAddr) -> bool {
+    if_addrs::get_if_addrs().unwrap_or_default().into_iter().any(|interface| {
+        match (interface.addr, ip) {
+            (if_addrs::IfAddr::V4(own), IpAddr::V4(ip)) => {
+                u32::from(own.ip) & u32::from(own.netmask) == u32::from(ip) & u32::from(own.netmask)
+            }
+            (if_addrs::IfAddr::V6(own), IpAddr::V6(ip)) => {
+                u128::from(own.ip) & u128::from(own.netmask)
+                    == u128::from(ip) & u128::from(own.netmask)
+            }
+            _ => false,
+        }
+    })
+}
+
+/// What it takes to call a device.
+pub(super) struct Call<'a> {
+    pub(super) context: &'a Context,
+    pub(super) identity: &'a Identity,
+    pub(super) trust: &'a TrustStore,
+    pub(super) engine: Option<&'a EngineHandle>,
+    pub(super) live: Option<&'a Value>,
+}
+
+impl Call<'_> {
+    pub(super) async fn reach(&self, device: &TrustedDevice, findings: &mut Findings) {
+        let name = &device.name;
+        let found: Vec<String> = self
+            .live
+            .into_iter()
+            .flat_map(|live| live["nearby"].as_array().into_iter().flatten())
+            .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
+            .flat_map(|nearby| {
+                nearby["addresses"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+            })
+            .collect();
+        let addresses = addresses::candidates(found.clone(), device, &self.context.config.peers);
+        if self
+            .live
+            .is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening")
+        {
+            findings.of_device(
+                Level::Fine,
+                "device",
+                device,
+                format!("{name} is connected to this device"),
+            );
+            return;
+        }
+        if addresses.is_empty() {
+            let sentence = format!(
+                "no address of {name} is known, and it is not found on the network: start \
+                    storysync there, or give its address under peers in config.toml"
+            );
+            findings.of_device(Level::Problem, "no_address", device, sentence);
+            return;
+        }
+        let mut silent = Vec::new();
+        let mut refused = None;
+        for address in &addresses {
+            match knock(address).await {
+                Knock::Health(health) => {
+                    return self.talk(device, (address, &health, &found), findings).await;
+                }
+                Knock::Stranger => findings.of_device(
+                    Level::Note,
+                    "stranger",
+                    device,
+                    format!("at {address} something else answers, not storysync"),
+                ),
+                Knock::Refused => refused = refused.or(Some(address)),
+                Knock::Silence => silent.push(address),
+            }
+        }
+        if let Some(address) = refused {
+            let sentence = format!(
+                "the machine at {address} is there, but storysync does not run on it, or on \
+                    another port: start it on {name} with `storysync serve`"
+            );
+            findings.of_device(Level::Problem, "peer_not_running", device, sentence);
+        }
+        for address in silent {
+            let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
+            if ip.is_some_and(is_near) {
+                let sentence = format!(
+                    "nothing comes back from {address}, which is in the same network: {name} is \
+                        off, its firewall keeps the port closed, or the Wi-Fi keeps its devices \
+                        apart \
+                 (\"client isolation\", as guest networks do); allow the port there, or use \
+                 another network"
+                );
+                findings.of_device(Level::Problem, "firewall_or_isolation", device, sentence);
+            } else {
+                let sentence = format!(
+                    "{address} is in another network than this machine: put both devices into one \
+                        network, or connect the two (a VPN, say)"
+                );
+                findings.of_device(Level::Problem, "different_subnets", device, sentence);
+            }
+        }
+    }
+
+    async fn talk(
+        &self,
+        device: &TrustedDevice,
+        (address, health, found): (&String, &Value, &[String]),
+        findings: &mut Findings,
+    ) {
+        let name = &device.name;
+        let version = health["version"].as_str().unwrap_or_default();
+        if version != env!("CARGO_PKG_VERSION") {
+            let sentence = format!(
+                "{name} runs storysync {version}, this device {}; use the same version on both",
+                env!("CARGO_PKG_VERSION")
+            );
+            findings.of_device(Level::Note, "version_mismatch", device, sentence);
+        }
+        if health["database_connected"] == false {
+            findings.of_device(
+                Level::Problem,
+                "peer_database",
+                device,
+                format!("{name} can't read its database; run `storysync doctor` there"),
+            );
+        }
+        if let Some(there) = health["timestamp"].as_str().and_then(Stamp::parse) {
+            let skew = there.unix_ms().saturating_sub(now().unix_ms());
+            if skew.abs() > CLOCK_SKEW_MS_MAX {
+                let sentence = format!(
+                    "the clocks of {name} and this device are {} minutes apart; set both by the \
+                        internet, or edits get wrong times",
+                    skew.abs() / 60_000
+                );
+                findings.of_device(Level::Problem, "clock", device, sentence);
+            }
+        }
+        if self.live.is_some() && found.is_empty() {
+            let sentence = format!(
+                "{name} answers at {address}, but is not found by multicast: the network blocks \
+                    it, or discovery is off there; syncing works as long as the address stays, or \
+                    give it \
+             under peers in config.toml"
+            );
+            findings.of_device(Level::Note, "multicast_blocked", device, sentence);
+        }
+        let Some(engine) = self.engine else { return };
+        let installation = key_file::installation(&self.context.data_dir);
+        let caller = Caller {
+            identity: self.identity,
+            trust: self.trust,
+            engine,
+            own_port: None,
+            name: "doctor",
+            installation: &installation,
+            static_addresses: &[],
+            contact: contact_choice(self.context.config.first_contact),
+        };
+        let asked = async {
+            let mut line = caller.open(device, std::slice::from_ref(address)).await?;
+            caller.peer_status(&mut line).await
+        };
+        match asked.await {
+            Ok(_) => findings.of_device(
+                Level::Fine,
+                "device",
+                device,
+                format!("{name} answers at {address} and accepts this device"),
+            ),
+            Err(ClientError::Refused(_)) => {
+                let sentence = format!(
+                    "{name} does not accept this device: it was revoked there, or {address} \
+                        belongs to another device now; pair the two again"
+                );
+                findings.of_device(Level::Problem, "not_accepted", device, sentence);
+            }
+            Err(error) => findings.of_device(Level::Problem, "device", device, error.to_string()),
+        }
+    }
+}
