@@ -34,6 +34,7 @@ mod pairing;
 mod plain;
 mod primitives;
 mod processes;
+mod releases;
 mod renaming;
 mod restored;
 mod schemas;

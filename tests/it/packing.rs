@@ -1,7 +1,6 @@
 //! Long histories: older changes are compressed together, and nobody notices.
 
 use crate::fixtures::{self, Dialect};
-use crate::nodes::*;
 use crate::support::*;
 use storysync_engine::Incoming;
 use storysync_engine::wire::ReconcileRequest;
@@ -124,82 +123,6 @@ fn two_logs_are_compared_by_names_also_where_they_are_packed() {
         .unwrap();
     assert!(receipt.rejected.is_empty() && !page.has_more);
     assert_eq!(names(&other), names(&desktop));
-}
-
-/// The file as a version before there were packs has left it.
-fn unpack(replica: &Replica) {
-    let connection = replica.app();
-    let packs: Vec<(i64, Vec<u8>)> = {
-        let mut select = connection.prepare("SELECT size, bytes FROM sync_pack").unwrap();
-        select
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect()
-    };
-    for (size, bytes) in packs {
-        let content = zstd::bulk::decompress(&bytes, usize::try_from(size).unwrap()).unwrap();
-        let mut rest = content.as_slice();
-        while !rest.is_empty() {
-            let number = |from: usize| i64::from_be_bytes(rest[from..from + 8].try_into().unwrap());
-            let (seq, end) = (number(0), 16 + usize::try_from(number(8)).unwrap());
-            connection
-                .execute(
-                    "UPDATE sync_change SET bytes = ?2, pack = NULL WHERE seq = ?1",
-                    rusqlite::params![seq, &rest[16..end]],
-                )
-                .unwrap();
-            rest = &rest[end..];
-        }
-    }
-    forget_packs(&connection);
-}
-
-fn forget_packs(connection: &rusqlite::Connection) {
-    connection
-        .execute_batch(
-            "DROP TABLE sync_renamed; DROP TABLE sync_notice; DROP TABLE sync_refusal; DROP TABLE \
-                sync_pack; ALTER TABLE sync_change DROP COLUMN pack; \
-             ALTER TABLE sync_state DROP COLUMN entities; DELETE FROM sync_migrations WHERE \
-             version >= 6",
-        )
-        .unwrap();
-}
-
-#[test]
-fn a_file_from_before_there_were_packs_is_packed_when_it_is_opened() {
-    let (mut desktop, uuid) = desktop();
-    write_on(&mut desktop);
-    unpack(&desktop);
-    desktop.start();
-    assert!(desktop.value::<i64>("SELECT count(*) FROM sync_pack") >= 3);
-    assert_eq!(
-        desktop.engine().status().unwrap().entities,
-        desktop.value::<i64>("SELECT count(*) FROM sync_row WHERE present = 1")
-    );
-    assert_eq!(
-        desktop.engine().history("actor", &uuid, now()).unwrap().last().unwrap().fields[0].new,
-        draft(EDITS - 1)
-    );
-    assert!(desktop.engine().verify(now()).unwrap().is_empty());
-}
-
-#[test]
-fn a_file_is_not_brought_up_to_date_under_a_node_of_an_earlier_version() {
-    let mut desktop = TestNode::with_fixture(Dialect::Newer);
-    desktop.run_json(&["migrate"]);
-    let all = desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6");
-    desktop.serve();
-    // What an earlier version left, and is serving.
-    forget_packs(&rusqlite::Connection::open(&desktop.database).unwrap());
-    let sentence = desktop.fails(&["conflicts"]);
-    assert!(sentence.contains("served by a node of an earlier version: stop it"), "{sentence}");
-    desktop.stop();
-    desktop.run_json(&["conflicts"]);
-    assert_eq!(
-        desktop.value::<i64>("SELECT count(*) FROM sync_migrations WHERE version >= 6"),
-        all
-    );
 }
 
 #[test]

@@ -605,30 +605,6 @@ fn a_file_of_ours_opens_in_sqlite_from_before_strict_tables_and_what_is_written_
 }
 
 #[test]
-fn a_file_an_earlier_version_prepared_loses_its_strict_tables_and_no_row() {
-    let mut replica = of_schema(
-        "CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT); INSERT INTO note (body) VALUES \
-            ('one');",
-        1,
-    );
-    replica.stop();
-    let strict = "PRAGMA writable_schema = ON;
-        UPDATE sqlite_schema SET sql = sql || ' STRICT' WHERE name IN ('sync_state', 'sync_row', \
-        'sync_change', 'sync_outbox');
-        UPDATE sqlite_schema SET sql = replace(sql, ') WITHOUT ROWID', ') STRICT, WITHOUT ROWID') \
-        WHERE name IN ('sync_ref', 'sync_served');
-        PRAGMA writable_schema = RESET; DROP TABLE sync_renamed; DELETE FROM sync_migrations WHERE \
-        version >= 12;";
-    replica.write(strict);
-    assert_eq!(replica.value::<i64>("SELECT count(*) FROM pragma_table_list WHERE strict = 1"), 6);
-    replica.start();
-    assert_eq!(replica.value::<i64>("SELECT count(*) FROM pragma_table_list WHERE strict = 1"), 0);
-    assert_eq!(replica.value::<String>("PRAGMA integrity_check"), "ok");
-    replica.write("UPDATE note SET body = 'two'");
-    assert_eq!(replica.capture(), 1);
-}
-
-#[test]
 fn tables_called_as_storymaster_documents_others_of_its_own_sync_as_themselves() {
     let schema = "CREATE TABLE location (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE object \
         (id INTEGER PRIMARY KEY, name TEXT, location_id INTEGER REFERENCES location (id))";

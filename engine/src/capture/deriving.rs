@@ -221,6 +221,6 @@ impl Session<'_> {
             record.parked = stands.then(|| REFUSED_BY_TABLE.to_owned());
             rows::save(self.connection, &record)?;
         }
-        self.settle(taken_away.clone())
+        self.project(taken_away.clone())
     }
 }

@@ -130,7 +130,7 @@ impl Session<'_> {
                 shown.insert(row);
             }
         }
-        self.settle(shown.clone())?;
+        self.project(shown.clone())?;
         touched.extend(shown);
         Ok(touched)
     }
@@ -210,7 +210,7 @@ impl Session<'_> {
             touched.insert(id);
         }
         // Children left behind are named once all deletes of this drain are known.
-        self.settle(touched.clone())?;
+        self.project(touched.clone())?;
         Ok(touched)
     }
 

@@ -374,7 +374,7 @@ impl Session<'_> {
             }
         }
         let count = held.len();
-        self.settle(held.into_iter().collect())?;
+        self.project(held.into_iter().collect())?;
         Ok(count)
     }
 

@@ -151,7 +151,7 @@ impl Session<'_> {
         }
         let report = self.describe_undo(id, &undo)?;
         self.carry_out(id, undo)?;
-        self.settle(BTreeSet::from([id]))?;
+        self.project(BTreeSet::from([id]))?;
         Ok(report)
     }
 
@@ -197,7 +197,7 @@ impl Session<'_> {
                 touched.insert(id);
             }
         }
-        self.settle(touched)?;
+        self.project(touched)?;
         Ok(reports)
     }
 

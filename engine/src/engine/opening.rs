@@ -180,7 +180,7 @@ impl Engine {
         let path = options.database.clone();
         let mut connection = open_connection(&path, options.busy_timeout)?;
         let migrated =
-            is_migrated(&connection).map_err(|error| EngineError::of_sqlite(error, &path))?;
+            is_migrated(&connection).map_err(|error| EngineError::of_session(error, &path))?;
         let report = if migrated {
             MigrationReport::default()
         } else if read_state(&connection).ok().flatten().is_some() {
@@ -224,7 +224,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let path = options.database.clone();
         let explain = |error| EngineError::of_sqlite(error, &path);
-        if !is_migrated(&connection).map_err(explain)? {
+        if !is_migrated(&connection).map_err(|error| EngineError::of_session(error, &path))? {
             return Err(EngineError::NotMigrated(path));
         }
         let schema = Arc::new(schema_of(&connection, &options.excluded_tables).map_err(explain)?);

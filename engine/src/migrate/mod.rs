@@ -21,7 +21,7 @@ use crate::file_guard::data_version;
 use crate::migrate::adopt::{MigrationReport, Plan};
 use crate::migrate::renaming::schema_of;
 use crate::store::log::EPOCH_BYTES;
-use crate::store::{migrations, packs};
+use crate::store::migrations;
 use crate::trust::identity::DeviceId;
 
 /// How often a migration starts over because the app wrote meanwhile, before it plans under the
@@ -30,9 +30,8 @@ const PLANS_WITHOUT_LOCK: u32 = 3;
 /// Page cache of a migration, in KiB.
 const MIGRATION_CACHE_KIB: i64 = 256 * 1024;
 
-pub(crate) fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
-    let (applied, all) = migrations::node_progress(connection)?;
-    Ok(applied >= all && read_state(connection)?.is_some())
+pub(crate) fn is_migrated(connection: &Connection) -> Result<bool, SessionError> {
+    Ok(migrations::is_node_current(connection)? && read_state(connection)?.is_some())
 }
 
 pub(crate) fn read_schema(
@@ -105,7 +104,6 @@ pub(crate) fn install(
 pub(crate) fn upgrade(connection: &Connection) -> Result<(), SessionError> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     migrations::run_node(&transaction)?;
-    packs::pack_all(&transaction)?;
     transaction.commit()?;
     Ok(())
 }

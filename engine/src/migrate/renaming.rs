@@ -395,7 +395,7 @@ impl Session<'_> {
                 touched.insert(row);
             }
         }
-        self.settle(touched)
+        self.project(touched)
     }
 
     /// A stored value as documents hold it, as far as it can be told.

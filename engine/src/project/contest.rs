@@ -205,14 +205,14 @@ impl Session<'_> {
                 )?;
                 clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
                 pass.waiting.insert(holder.id);
-                self.settle_referrers(holder.id, pass)?;
+                self.project_referrers(holder.id, pass)?;
                 self.retry_behind(holder.id, pass)?;
             }
         }
         Ok(Contest::Free)
     }
 
-    /// Whether a row that is still to be settled will leave its table, or hold other values in
+    /// Whether a row that is still to be projected will leave its table, or hold other values in
     /// these columns.
     fn will_differ(
         &mut self,

@@ -43,7 +43,7 @@ pub(crate) fn token(value: &Value) -> Value {
     }
 }
 
-/// One pass of settling: what is still to be done, and which ids were promised to rows being
+/// One pass of projecting: what is still to be done, and which ids were promised to rows being
 /// written.
 #[derive(Default)]
 pub(crate) struct Pass {
@@ -84,7 +84,7 @@ pub(crate) enum Resolved {
 impl Session<'_> {
     /// Brings the app's tables in line with the documents of `rows`, and of every row that refers
     /// to one that came, went or moved.
-    pub(crate) fn settle(&mut self, waiting: BTreeSet<RowId>) -> Result<(), SessionError> {
+    pub(crate) fn project(&mut self, waiting: BTreeSet<RowId>) -> Result<(), SessionError> {
         if waiting.is_empty() {
             return Ok(());
         }
@@ -104,7 +104,7 @@ impl Session<'_> {
                 }
                 stack.pop();
                 if pass.waiting.remove(&id) {
-                    self.settle_row(id, &mut pass)?;
+                    self.project_row(id, &mut pass)?;
                     pass.entered.remove(&id);
                 }
             }
@@ -112,7 +112,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The next row to settle; at last those that a trigger did not let go, once others have moved.
+    /// The next row to project; at last those that a trigger did not let go, once others have moved.
     fn next_waiting(&mut self, pass: &mut Pass) -> Option<RowId> {
         if pass.waiting.is_empty() && std::mem::take(&mut pass.has_moved) {
             pass.waiting.append(&mut pass.refused_removals);
@@ -120,7 +120,7 @@ impl Session<'_> {
         pass.waiting.first().copied()
     }
 
-    /// The rows `id` refers to that are still to be settled and not being entered already.
+    /// The rows `id` refers to that are still to be projected and not being entered already.
     fn targets_waiting(&mut self, id: RowId, pass: &mut Pass) -> Result<Vec<RowId>, SessionError> {
         let mut targets = Vec::new();
         if self.schema.has_foreign_triggers && deletion(self.document(id)?).is_some() {
@@ -189,8 +189,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn settle_row(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
-        self.settled.insert(id);
+    fn project_row(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
+        self.projected.insert(id);
         let before = rows::get(self.connection, id)?;
         if self.document(id)?.is_empty() {
             return Ok(());
@@ -228,15 +228,15 @@ impl Session<'_> {
             || self.left_here.contains(&id)
             || stand_in != stands_in_now
         {
-            self.settle_referrers(id, pass)?;
+            self.project_referrers(id, pass)?;
             if moved {
                 for parked in clashes::stands_in_for(self.connection, id)? {
-                    self.settle_referrers(parked, pass)?;
+                    self.project_referrers(parked, pass)?;
                 }
             }
         }
         if let Some(table) = schema.table(name.as_str()) {
-            self.settle_rings(table, &before, &record, pass)?;
+            self.project_rings(table, &before, &record, pass)?;
         }
         if schema.table(name.as_str()).is_some_and(Table::has_uniques)
             && (moved || pass.looked_at.insert(id))
@@ -267,7 +267,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(crate) fn settle_referrers(
+    pub(crate) fn project_referrers(
         &mut self,
         id: RowId,
         pass: &mut Pass,

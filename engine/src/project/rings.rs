@@ -108,7 +108,7 @@ impl Session<'_> {
     }
 
     /// A row came, went or moved: another one may have to give way now, or no longer.
-    pub(crate) fn settle_rings(
+    pub(crate) fn project_rings(
         &mut self,
         table: &Table,
         before: &RowRecord,
@@ -224,6 +224,6 @@ impl Session<'_> {
             puts.insert(clash.name.clone(), chosen);
         }
         self.write_row(record.id, puts, None, now)?;
-        self.settle(settled)
+        self.project(settled)
     }
 }

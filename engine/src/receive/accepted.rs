@@ -77,7 +77,7 @@ impl<'a> Telling<'a> {
             };
             self.replace(arrived.id, Told { state, conflicts: Vec::new(), conflicts_bytes: 0 });
         }
-        let again = session.settled.iter().filter(|id| self.rows.contains_key(id));
+        let again = session.projected.iter().filter(|id| self.rows.contains_key(id));
         let ids: BTreeSet<RowId> = slice
             .rows
             .iter()

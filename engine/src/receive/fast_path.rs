@@ -1,7 +1,7 @@
 //! The short way in for a row nobody here has heard of, which stands by itself: one first change
 //! (or columns that become one), a table that takes it as it is, references to rows that stand.
 //! Most rows of a first sync are such, and most a phone creates, and they need none of the
-//! questions the long way asks (`receive`, `settle`): nothing refers to them yet, nothing contests
+//! questions the long way asks (`receive`, `project`): nothing refers to them yet, nothing contests
 //! them, nothing waits for them.
 //!
 //! What comes out is what the long way would have written; a test holds the two against each other.

@@ -1,5 +1,5 @@
 //! What did a peer send? Changes are decoded and checked before anything is touched, join the
-//! documents they belong to, enter the log, and are settled into the app's tables.
+//! documents they belong to, enter the log, and are projected into the app's tables.
 
 pub(crate) mod accepted;
 mod admitting;
@@ -219,7 +219,7 @@ impl Session<'_> {
             receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
         let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
         waiting.extend(receipt.rows.iter().copied());
-        self.settle(waiting)?;
+        self.project(waiting)?;
         receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain), sender)?;
         if changes.iter().any(|incoming| incoming.change.entity_type == TOLD_IN) {
             self.learn_renamings()?;

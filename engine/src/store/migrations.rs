@@ -9,32 +9,37 @@ use rusqlite::Connection;
 const BOOKKEEPING_TABLE: &str = "sync_migrations";
 
 /// Migrations of our tables in the app's file.
-const NODE: &[(&str, &str)] = &[
-    ("V1__log", include_str!("../../../migrations/node/V1__log.sql")),
-    ("V2__clashes", include_str!("../../../migrations/node/V2__clashes.sql")),
-    ("V3__guard", include_str!("../../../migrations/node/V3__guard.sql")),
-    ("V4__first_contact", include_str!("../../../migrations/node/V4__first_contact.sql")),
-    ("V5__counting", include_str!("../../../migrations/node/V5__counting.sql")),
-    ("V6__packs", include_str!("../../../migrations/node/V6__packs.sql")),
-    ("V7__entities", include_str!("../../../migrations/node/V7__entities.sql")),
-    ("V8__counted_by_hand", include_str!("../../../migrations/node/V8__counted_by_hand.sql")),
-    ("V9__notices", include_str!("../../../migrations/node/V9__notices.sql")),
-    ("V10__refusals", include_str!("../../../migrations/node/V10__refusals.sql")),
-    ("V12__older_sqlite", include_str!("../../../migrations/node/V12__older_sqlite.sql")),
-    ("V13__renamed", include_str!("../../../migrations/node/V13__renamed.sql")),
-];
+const NODE: &[(&str, &str)] =
+    &[("V1__node", include_str!("../../../migrations/node/V1__node.sql"))];
 /// Migrations of the file of trust.
-const TRUST: &[(&str, &str)] = &[
-    ("V1__devices", include_str!("../../../migrations/trust/V1__devices.sql")),
-    ("V2__vigilance", include_str!("../../../migrations/trust/V2__vigilance.sql")),
-];
+const TRUST: &[(&str, &str)] =
+    &[("V1__trust", include_str!("../../../migrations/trust/V1__trust.sql"))];
 /// Storymaster's own tables, for a new database.
 const STORYMASTER: &str = include_str!("../../../migrations/storymaster/V1__schema.sql");
 
 /// Our tables could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
-#[error("storysync's own tables can't be brought up to date: {0}")]
-pub struct MigrationsError(#[from] refinery_core::Error);
+pub enum MigrationsError {
+    /// A version before the first release prepared them.
+    #[error(
+        "storysync's own tables were made by a version before its first release (0.1.0), which this \
+         one does not read: put back the backup that was made when they were prepared, and prepare \
+         it with this version"
+    )]
+    BeforeFirstRelease,
+    /// A newer version made them.
+    #[error(
+        "storysync's own tables were made by a newer version of storysync: install that version, or \
+         a newer one, on this device, too"
+    )]
+    Newer,
+    /// refinery refuses them, or SQLite does.
+    #[error("storysync's own tables can't be brought up to date: {0}")]
+    Refused(#[from] refinery_core::Error),
+    /// SQLite fails.
+    #[error("storysync's own tables can't be read: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
 
 /// refinery's view of a connection whose transaction we manage.
 struct OpenTransaction<'c>(&'c Connection);
@@ -94,6 +99,7 @@ fn parsed(migrations: &[(&str, &str)]) -> Result<Vec<Migration>, refinery_core::
 }
 
 fn run(connection: &Connection, migrations: &[(&str, &str)]) -> Result<(), MigrationsError> {
+    check_version(connection, migrations)?;
     let mut runner = Runner::new(&parsed(migrations)?);
     runner.set_migration_table_name(BOOKKEEPING_TABLE);
     runner.run(&mut OpenTransaction(connection))?;
@@ -155,8 +161,40 @@ pub fn node_progress(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn is_trust_current(connection: &Connection) -> rusqlite::Result<bool> {
-    progress(connection, TRUST).map(|(applied, all)| applied == all)
+pub fn is_trust_current(connection: &Connection) -> Result<bool, MigrationsError> {
+    check_version(connection, TRUST)?;
+    let (applied, all) = progress(connection, TRUST)?;
+    Ok(applied == all)
+}
+
+/// Whether our tables in a file are all there, and of no other version than this one's. Reads only.
+///
+/// # Errors
+/// [`MigrationsError::BeforeFirstRelease`], [`MigrationsError::Newer`], or when SQLite fails.
+pub fn is_node_current(connection: &Connection) -> Result<bool, MigrationsError> {
+    check_version(connection, NODE)?;
+    let (applied, all) = node_progress(connection)?;
+    Ok(applied == all)
+}
+
+/// Refuses tables of other versions: the migrations of those before 0.1.0 had other names.
+fn check_version(
+    connection: &Connection,
+    migrations: &[(&str, &str)],
+) -> Result<(), MigrationsError> {
+    let (applied, all) = progress(connection, migrations)?;
+    if applied == 0 {
+        return Ok(());
+    }
+    let first: String = connection.query_row(
+        &format!("SELECT name FROM {BOOKKEEPING_TABLE} ORDER BY version LIMIT 1"),
+        [],
+        |row| row.get(0),
+    )?;
+    if migrations.first().is_some_and(|(name, _)| *name != format!("V1__{first}")) {
+        return Err(MigrationsError::BeforeFirstRelease);
+    }
+    if applied > all { Err(MigrationsError::Newer) } else { Ok(()) }
 }
 
 fn progress(connection: &Connection, migrations: &[(&str, &str)]) -> rusqlite::Result<(i64, i64)> {

@@ -114,22 +114,6 @@ struct Line {
     came_from: Option<i64>,
 }
 
-/// Packs every row whose history is long enough: once, for files written before there were packs.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn pack_all(connection: &Connection) -> rusqlite::Result<()> {
-    let least = i64::try_from(PACK_CHANGES + UNPACKED_CHANGES).unwrap_or(i64::MAX);
-    let rows: Vec<RowId> = connection
-        .prepare("SELECT row_id FROM sync_change GROUP BY row_id HAVING count(*) >= ?1")?
-        .query_map([least], |row| row.get(0).map(RowId))?
-        .collect::<Result<_, _>>()?;
-    for row in rows {
-        pack(connection, row)?;
-    }
-    Ok(())
-}
-
 /// Forgets the packs of a row whose changes were taken out of the log.
 ///
 /// # Errors

@@ -110,8 +110,8 @@ pub(crate) struct Session<'a> {
     pub(crate) on_behalf_of: Option<DeviceKey>,
     /// Why the log begins another life with this transaction, if it does.
     pub(crate) new_epoch_cause: Option<NewEpoch>,
-    /// Rows that were settled in this transaction.
-    pub(crate) settled: HashSet<RowId>,
+    /// Rows that were projected in this transaction.
+    pub(crate) projected: HashSet<RowId>,
     /// Rows whose history has become long enough for another pack.
     long: BTreeSet<RowId>,
     /// Tables in which rows arrive the short way.
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
             source: Source::Local,
             on_behalf_of: None,
             new_epoch_cause: None,
-            settled: HashSet::new(),
+            projected: HashSet::new(),
             long: BTreeSet::new(),
             arrivals: ArrivalsByTable::new(),
             set_aside: HashMap::new(),

@@ -162,7 +162,7 @@ impl Session<'_> {
         };
         if let Some(value) = value {
             self.write_row(notice.row, BTreeMap::from([(notice.column, value)]), None, self.now)?;
-            self.settle(BTreeSet::from([notice.row]))?;
+            self.project(BTreeSet::from([notice.row]))?;
         }
         notices::end(self.connection, number, self.now.unix_ms())?;
         Ok(())
@@ -323,7 +323,7 @@ impl Session<'_> {
         };
         let now = self.now;
         self.write_row(record.id, puts, None, now)?;
-        self.settle([record.id].into())
+        self.project([record.id].into())
     }
 
     /// A value this table refuses, or one of its own that can't travel: another value is written,
@@ -373,7 +373,7 @@ impl Session<'_> {
         if !puts.is_empty() {
             self.write_row(record.id, puts, None, now)?;
         }
-        self.settle([record.id].into())
+        self.project([record.id].into())
     }
 
     /// The puts that delete a row as it was deleted before, naming the rows that are left behind by

@@ -33,7 +33,7 @@ impl Session<'_> {
         };
         if !choice.fields.is_empty() {
             self.write_row(record.id, choice.fields.clone(), None, now)?;
-            self.settle([record.id, winner].into())?;
+            self.project([record.id, winner].into())?;
             if rows::get(self.connection, record.id)?.parked.as_deref() == Some(WAITS_FOR_NAME) {
                 let name = choice.fields.keys().cloned().collect::<Vec<_>>().join(", ");
                 return Err(EngineError::Unfit {
@@ -76,7 +76,7 @@ impl Session<'_> {
         };
         let puts = self.another_name(renamed, conflict)?;
         self.write_row(renamed, puts, None, now)?;
-        self.settle([record.id, winner].into())
+        self.project([record.id, winner].into())
     }
 
     /// The row that waits goes; whoever referred to it refers to the one that stays.
@@ -100,7 +100,7 @@ impl Session<'_> {
         // A row marked as deleted still stands, and would still wait.
         puts.insert(key::DELETE_KIND.to_owned(), Value::from(DeletionKind::Hard.as_str()));
         self.write_row(loser, puts, None, now)?;
-        self.settle(touched)
+        self.project(touched)
     }
 
     /// Whether the contested columns are all references.

@@ -59,7 +59,7 @@ impl Session<'_> {
             self.note_document(*id, table)?;
         }
         self.new_epoch_cause = Some(NewEpoch::Renamed);
-        self.settle(rewritten)?;
+        self.project(rewritten)?;
         Ok(names.len())
     }
 

@@ -99,7 +99,7 @@ impl Session<'_> {
                 touched.insert(waiting);
             }
         }
-        self.settle(touched)?;
+        self.project(touched)?;
         self.end_own_writes()?;
         self.came_back = came_back;
         Ok(rebuilt)
