@@ -1,6 +1,6 @@
-//! storysync: a peer sync node for an app that keeps its data in one `SQLite` file. This crate is the
-//! node: the network, the command line, the settings. What is synced, and what two devices say to each
-//! other, is `storysync-engine`'s; how documents merge, `storysync-crdt`'s.
+//! storysync: a peer sync node for an app that keeps its data in one `SQLite` file. This crate is
+//! the node: the network, the command line, the settings. What is synced, and what two devices say
+//! to each other, is `storysync-engine`'s; how documents merge, `storysync-crdt`'s.
 //!
 //! Arrows point one way: `storysync_engine` → `net` → `node` → `cli`.
 

@@ -37,7 +37,8 @@ pub const LAN_PORT_SETTING: &str = "lan_port";
 #[non_exhaustive]
 pub enum ServeError {
     /// The port is in use.
-    #[error("port {port} on {ip} is taken by {}: stop it, or serve on another port with {flag}", holder.as_deref().unwrap_or("another program"))]
+    #[error("port {port} on {ip} is taken by {}: stop it, or serve on another port with {flag}",
+        holder.as_deref().unwrap_or("another program"))]
     PortTaken {
         /// Where.
         ip: IpAddr,
@@ -70,7 +71,8 @@ pub enum ServeError {
     AlreadyServing(PathBuf),
     /// Another node serves the same file.
     #[error("{} is served already, by the node of {}: one file has one node; stop that one, or \
-        give this one its own copy of the file", database.display(), by.as_deref().map_or("another data directory".into(), Path::to_string_lossy))]
+        give this one its own copy of the file", database.display(),
+            by.as_deref().map_or("another data directory".into(), Path::to_string_lossy))]
     FileIsServed {
         /// The file.
         database: PathBuf,
@@ -378,8 +380,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_port_nobody_chose_gives_way_to_the_next_and_a_chosen_one_is_told_with_who_holds_it()
-     {
+    async fn a_taken_port_nobody_chose_gives_way_and_a_chosen_one_is_told_with_who_holds_it() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let given = bind_or_next(address, "--port", false, 0).await.unwrap();

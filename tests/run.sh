@@ -33,6 +33,10 @@ cargo fmt --manifest-path fuzz/Cargo.toml --check
 step "lints"
 cargo clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
+step "the shape of the tree"
+cargo build -p storysync-engine --quiet
+python3 tests/house.py
+
 step "tests"
 if have cargo-nextest; then
     cargo nextest run --workspace --no-fail-fast
@@ -40,6 +44,10 @@ if have cargo-nextest; then
 else
     cargo test --workspace --no-fail-fast
 fi
+
+step "examples"
+cargo run --quiet --example embed_engine
+cargo run --quiet --example two_nodes
 
 step "the app's pages at two desks"
 [ -x target/app_model/bin/python ] || python3 -m venv target/app_model

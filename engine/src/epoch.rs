@@ -1,6 +1,6 @@
-//! The epochs of a log: within one, the same number means the same change for ever. Where a file was
-//! restored, copied or replaced, or its rows took other names, another epoch begins, and what was
-//! told of the log before says nothing of what follows.
+//! The epochs of a log: within one, the same number means the same change for ever. Where a file
+//! was restored, copied or replaced, or its rows took other names, another epoch begins, and what
+//! was told of the log before says nothing of what follows.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use storysync_crdt::Stamp;

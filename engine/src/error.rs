@@ -22,17 +22,20 @@ pub enum EngineError {
         prepares existing ones", .0.display())]
     Exists(PathBuf),
     /// Some other file.
-    #[error("{} is not an SQLite database; give the path of the app's database with --db", .0.display())]
+    #[error("{} is not an SQLite database; give the path of the app's database with --db",
+        .0.display())]
     NotADatabase(PathBuf),
     /// A node of an earlier version could not read what this one writes.
-    #[error("{} is served by a node of an earlier version: stop it, then run this again", .0.display())]
+    #[error("{} is served by a node of an earlier version: stop it, then run this again",
+        .0.display())]
     ServedByEarlier(PathBuf),
     /// Somebody else holds the write lock.
     #[error("the database {} is locked by another program; close what is writing to it, or wait, \
         and try again", .0.display())]
     Locked(PathBuf),
     /// The app has dropped tables and is, so it seems, about to fill them again.
-    #[error("the app is making its tables in {} anew; try again when it has filled them", .0.display())]
+    #[error("the app is making its tables in {} anew; try again when it has filled them",
+        .0.display())]
     Rebuilding(PathBuf),
     /// We may not write.
     #[error("the database {} or its folder can't be written to; give yourself write permission and \
@@ -42,7 +45,8 @@ pub enum EngineError {
     #[error("the disk of {} is full; make room and try again, nothing was changed", .0.display())]
     DiskFull(PathBuf),
     /// The file is damaged.
-    #[error("the database {} is damaged ({complaint}); restore a backup, nothing was changed", path.display())]
+    #[error("the database {} is damaged ({complaint}); restore a backup, nothing was changed",
+        path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -80,7 +84,8 @@ pub enum EngineError {
         uuid: String,
     },
     /// Several rows have this name.
-    #[error("several rows of table {table} are called {name}: {}; say which by its uuid", rows.join(", "))]
+    #[error("several rows of table {table} are called {name}: {}; say which by its uuid",
+        rows.join(", "))]
     SeveralRows {
         /// The table.
         table: String,

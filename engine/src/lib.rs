@@ -1,16 +1,16 @@
-//! The engine of storysync: what a node and a phone share. It mirrors the rows of an app's `SQLite` file
-//! into automerge documents, merges what other devices wrote, shows the result in the app's tables,
-//! and holds the conversation between two devices.
+//! The engine of storysync: what a node and a phone share. It mirrors the rows of an app's `SQLite`
+//! file into automerge documents, merges what other devices wrote, shows the result in the app's
+//! tables, and holds the conversation between two devices.
 //!
 //! ```text
-//!     app's tables ──capture──▶ documents ──change log──▶ exchange::Request ──▶ a caller's transport
+//!     app's tables ──capture──▶ documents ──change log──▶ exchange::Request ──▶ a transport
 //!          ▲                        │                                              │
 //!          └───────project──────────┴──────────receive◀───── exchange::Reply ◀─────┘
 //! ```
 //!
-//! No network, no thread, no clock and no randomness of its own: time, random bytes and the way to the
-//! peer are arguments, effects are return values. The only I/O is the app's file and the files of the
-//! data directory that [`store`] and [`app::backup`] name.
+//! No network, no thread, no clock and no randomness of its own: time, random bytes and the way to
+//! the peer are arguments, effects are return values. The only I/O is the app's file and the files
+//! of the data directory that [`store`] and [`app::backup`] name.
 //!
 //! Arrows point one way: [`trust`] → [`store`] | [`app`] → `transaction` → one room for each phase
 //! (`capture`, `receive`, `project`, `decide`, `migrate`) → [`exchange`].

@@ -69,11 +69,17 @@ impl Device {
 
     fn row(&self) -> anyhow::Result<serde_json::Value> {
         let connection = Connection::open(self.database())?;
-        Ok(connection.query_row("SELECT first_name, title, job, notes, version FROM actor", [], |row| {
-            let (name, title, job): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let (notes, version): (String, i64) = (row.get(3)?, row.get(4)?);
-            Ok(json!({ "first_name": name, "title": title, "job": job, "notes": notes, "version": version }))
-        })?)
+        Ok(connection.query_row(
+            "SELECT first_name, title, job, notes, version FROM actor",
+            [],
+            |row| {
+                let (name, title, job): (String, String, String) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
+                let (notes, version): (String, i64) = (row.get(3)?, row.get(4)?);
+                Ok(json!({ "first_name": name, "title": title, "job": job, "notes": notes,
+                "version": version }))
+            },
+        )?)
     }
 
     fn actors(&self) -> anyhow::Result<i64> {
@@ -241,7 +247,6 @@ async fn play(
     tell(&format!("   one more sync: {} rows pushed, {} pulled", quiet.pushed, quiet.pulled))?;
     stop.send_replace(true);
     serving.await?;
-    Ok(
-        json!({ "merged": merged, "conflicts": clashes, "resolved": decided, "open_conflicts": open.len(), "history": history }),
-    )
+    Ok(json!({ "merged": merged, "conflicts": clashes, "resolved": decided,
+            "open_conflicts": open.len(), "history": history }))
 }

@@ -214,7 +214,8 @@ struct UndoArgs {
     #[arg(long, value_name = "ID", requires = "since")]
     device: Option<String>,
     /// At this time or later: 2026-01-31T12:00:00Z, or without a zone in UTC.
-    #[arg(long, value_name = "TIME", requires = "device", conflicts_with = "table", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "device", conflicts_with = "table",
+        value_parser = time)]
     since: Option<Stamp>,
     /// Do it; without, it is only shown what would be done.
     #[arg(long, requires = "device", conflicts_with = "table")]

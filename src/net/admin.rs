@@ -362,7 +362,8 @@ async fn live(State(node): Shared) -> Response {
         .nearby()
         .into_iter()
         .map(|(device, nearby)| {
-            json!({ "device_id": device.as_str(), "device_name": nearby.name, "addresses": nearby.addresses, "is_paired": paired.contains(device.as_str()) })
+            json!({ "device_id": device.as_str(), "device_name": nearby.name,
+                "addresses": nearby.addresses, "is_paired": paired.contains(device.as_str()) })
         })
         .collect();
     reply::json(&json!({ "devices": exchanges, "nearby": nearby }))

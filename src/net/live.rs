@@ -243,7 +243,8 @@ impl Lookout {
             tokio::select! {
                 done = &mut work => return done,
                 () = tokio::time::sleep(STILL_THERE_WITHIN) => {
-                    if received == self.meter.received() && self.seen.have_changed(&self.node, &self.id) {
+                    if received == self.meter.received() && self.seen.have_changed(&self.node,
+                        &self.id) {
                         return Err(ClientError::Stalled(self.name.clone()));
                     }
                 }
@@ -334,7 +335,8 @@ impl<'a> Talk<'a> {
                     Some(PeerEvent::Alive) => {}
                     Some(PeerEvent::Changes) => {
                         let mut progress = self.progress();
-                        self.lookout(line).over(self.caller.pull(line, &mut self.report, &mut progress)).await?;
+                        self.lookout(line).over(self.caller.pull(line, &mut self.report,
+                            &mut progress)).await?;
                         self.note(line, Standing::Connected);
                     }
                 },
@@ -347,7 +349,8 @@ impl<'a> Talk<'a> {
                     self.push_news(line).await?;
                 }
                 changed = changes.changed() => {
-                    if changed.is_err() || (!self.calls_first && self.node.presence.is_listening(id)) {
+                    if changed.is_err() || (!self.calls_first
+                        && self.node.presence.is_listening(id)) {
                         return Ok(());
                     }
                     let now = Surroundings::of(self.node, id);
@@ -358,7 +361,8 @@ impl<'a> Talk<'a> {
                 }
                 _ = whole.tick() => {
                     let mut progress = self.progress();
-                    self.lookout(line).over(self.caller.exchange(line, &mut self.report, &mut progress)).await?;
+                    self.lookout(line).over(self.caller.exchange(line, &mut self.report,
+                        &mut progress)).await?;
                 }
                 () = told_to(&mut stopping) => return Ok(()),
             }

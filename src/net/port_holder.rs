@@ -174,10 +174,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_apps_own_server_and_a_node_of_ours_are_known_by_their_health_and_others_by_their_process_only()
-     {
-        const APP: &str = r#"{"status":"ok","timestamp":"2026-11-27T12:00:00.123456","database_connected":true,"version":"1.0.0"}"#;
-        const OURS: &str = r#"{"status":"ok","timestamp":"2026-11-27T12:00:00Z","database_connected":true,"version":"0.1.0","server":"storysync"}"#;
+    async fn the_apps_server_and_nodes_are_known_by_their_health_and_others_by_their_process() {
+        const APP: &str = concat!(
+            r#"{"status":"ok","timestamp":"2026-11-27T12:00:00.123456","#,
+            r#""database_connected":true,"version":"1.0.0"}"#
+        );
+        const OURS: &str = concat!(
+            r#"{"status":"ok","timestamp":"2026-11-27T12:00:00Z","database_connected":true,"#,
+            r#""version":"0.1.0","server":"storysync"}"#
+        );
         let own_process = format!("(process {})", std::process::id());
         for (body, kind) in [
             (APP, "Storymaster's own sync server, "),

@@ -1,4 +1,5 @@
-//! Files of earlier releases: each is kept as its release left it, and every later version opens it.
+//! Files of earlier releases: each is kept as its release left it, and every later version opens
+//! it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Devices put back as a whole: the file, and all that is remembered beside it of how far its log had
-//! come. Only others can tell, and do.
+//! Devices put back as a whole: the file, and all that is remembered beside it of how far its log
+//! had come. Only others can tell, and do.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Which row is it that the app wrote? Ids are handed out again, uuids are lost by `INSERT OR REPLACE`
-//! and by imports; what was noted of a row before tells.
+//! Which row is it that the app wrote? Ids are handed out again, uuids are lost by
+//! `INSERT OR REPLACE` and by imports; what was noted of a row before tells.
 
 use super::{IdHint, Identified, Reason, TableHints, leads_nowhere};
 use crate::app::rows::{self as app_rows, StoredRow};

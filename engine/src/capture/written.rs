@@ -1,5 +1,5 @@
-//! The app wrote a row that was known: which of its columns are edits, on top of what, and which only
-//! say again what the row showed.
+//! The app wrote a row that was known: which of its columns are edits, on top of what, and which
+//! only say again what the row showed.
 
 use super::deletion::{deletion_puts, listed};
 use super::{IdHint, PANEL_OPEN_MS_MAX, Reason, is_sentinel};

@@ -1,7 +1,7 @@
 //! The other side of an exchange: one function answers whatever a paired device asks.
 //!
-//! Owns what is refused, and what is noted afterwards. Refuses to know how requests came, and whether
-//! they are from whom they seem: whoever calls has proven that.
+//! Owns what is refused, and what is noted afterwards. Refuses to know how requests came, and
+//! whether they are from whom they seem: whoever calls has proven that.
 
 use storysync_crdt::Stamp;
 

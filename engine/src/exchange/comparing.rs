@@ -1,7 +1,7 @@
 //! The part of an exchange that is needed where cursors can't tell what either side lacks: at the
 //! first meeting of two files, and after one of them was restored, copied or replaced. The logs are
-//! compared, names are agreed on where the files meet for the first time, and each side gets what it
-//! lacks.
+//! compared, names are agreed on where the files meet for the first time, and each side gets what
+//! it lacks.
 //!
 //! Owns who takes whose names. What two files are to each other is judged in `first_contact`, how
 //! logs are compared in `reconcile`.
@@ -234,8 +234,8 @@ impl Caller {
 /// Changes to be asked for by name, or all there are when there are too many to name.
 ///
 /// Changes must be taken in in the order of the peer's log, which only the peer knows. With all
-/// names in the request for each page the bytes would grow with the square of their number; so where
-/// there are many, their order is asked for first.
+/// names in the request for each page the bytes would grow with the square of their number; so
+/// where there are many, their order is asked for first.
 struct Names {
     /// Names whose order is not known yet.
     unordered: Vec<String>,

@@ -45,11 +45,13 @@ type Story = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use storysync_engine::{Engine, EngineOptions, exchange::{Asker, Exchange, ExchangeOptions, Prepared}};
+/// # use storysync_engine::exchange::{Asker, Exchange, ExchangeOptions, Prepared};
+/// # use storysync_engine::{Engine, EngineOptions};
 /// # use storysync_engine::trust::identity::DeviceId;
 /// # fn engine(folder: &std::path::Path, device: u8) -> Engine {
 /// #     let options = EngineOptions {
-/// #         database: folder.join(format!("{device}.db")), backups: folder.into(), anchors: folder.join("anchors"),
+/// #         database: folder.join(format!("{device}.db")), backups: folder.into(),
+/// #         anchors: folder.join("anchors"),
 /// #         excluded_tables: vec![], prose_columns: vec![], device_key: [device; 32],
 /// #         busy_timeout: Duration::from_secs(1), rebuilding_within: Duration::ZERO,
 /// #     };

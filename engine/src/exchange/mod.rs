@@ -6,9 +6,10 @@
 //!   Exchange::handle ◀──Reply── a transport ◀── Answer
 //! ```
 //!
-//! `machine` hands requests, work and events out (`desk`, `event`); `calling` and `comparing` are the caller's story;
-//! `answering` is the other side. Both lean on `telling` and `intake` (pages out and in), `known` (how
-//! far each knows the other's log), `reconcile` and `first_contact` (two logs, two files that meet).
+//! `machine` hands requests, work and events out (`desk`, `event`); `calling` and `comparing` are
+//! the caller's story; `answering` is the other side. Both lean on `telling` and `intake` (pages
+//! out and in), `known` (how far each knows the other's log), `reconcile` and `first_contact` (two
+//! logs, two files that meet).
 //!
 //! Every place in a log that travels is an opaque cursor of (epoch, number, running hash) that the
 //! log's owner checks, in requests and in replies: a file that was rolled back, copied or replaced

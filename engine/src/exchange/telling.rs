@@ -1,5 +1,5 @@
-//! Telling a device what is new here: the page that answers its pull, the page that is pushed to it,
-//! and the request that asks it for what is new there.
+//! Telling a device what is new here: the page that answers its pull, the page that is pushed to
+//! it, and the request that asks it for what is new there.
 
 use storysync_crdt::Stamp;
 

@@ -112,7 +112,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The next row to project; at last those that a trigger did not let go, once others have moved.
+    /// The next row to project; at last those that a trigger did not let go, once others have
+    /// moved.
     fn next_waiting(&mut self, pass: &mut Pass) -> Option<RowId> {
         if pass.waiting.is_empty() && std::mem::take(&mut pass.has_moved) {
             pass.waiting.append(&mut pass.refused_removals);

@@ -1,5 +1,5 @@
-//! Writes one row as the plan says, or leaves out what the app's table refuses, and notes in what it
-//! differs from its document.
+//! Writes one row as the plan says, or leaves out what the app's table refuses, and notes in what
+//! it differs from its document.
 
 use super::{Pass, REFUSED_BY_TABLE, WAITS_FOR_NAME, WAITS_FOR_PARENT, known_stamp, token};
 use crate::app::rows::{self as app_rows, StoredRow};

@@ -1,5 +1,5 @@
-//! Looks at what came before it joins a document: changes are decoded and checked, rows that came as
-//! columns are read by the table they belong to.
+//! Looks at what came before it joins a document: changes are decoded and checked, rows that came
+//! as columns are read by the table they belong to.
 
 use super::{Receipt, Sender};
 use crate::error::SessionError;
@@ -84,7 +84,8 @@ impl Session<'_> {
         receipt: &mut Receipt,
     ) -> Result<bool, SessionError> {
         let origin = Some(sender.peer);
-        tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id, "a change came");
+        tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id,
+            "a change came");
         match self.admit(row, change.clone(), origin)? {
             Ok(new) => Ok(new),
             Err(ApplyError::MissingDependencies(_)) => {
@@ -96,7 +97,8 @@ impl Session<'_> {
                 Ok(false)
             }
             Err(error) => {
-                tracing::warn!(table = table.as_str(), row = uuid.as_str(), hash = %change.hash().to_hex(), %error, "a change was refused");
+                tracing::warn!(table = table.as_str(), row = uuid.as_str(),
+                    hash = %change.hash().to_hex(), %error, "a change was refused");
                 receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
                 receipt.equivocated |=
                     error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;

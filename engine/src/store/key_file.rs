@@ -21,7 +21,8 @@ const FIRST_LINE: &str = "storysync-key-1";
 pub enum KeyFileError {
     /// Others could read the keys.
     #[error("{} can be read by other users (mode {mode:04o}): if nobody did, run `chmod \
-        {wanted:04o} {}`; otherwise delete it and pair all devices again", path.display(), path.display())]
+        {wanted:04o} {}`; otherwise delete it and pair all devices again", path.display(),
+            path.display())]
     TooOpen {
         /// The file or directory.
         path: PathBuf,

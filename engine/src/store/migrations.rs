@@ -22,14 +22,16 @@ const STORYMASTER: &str = include_str!("../../../migrations/storymaster/V1__sche
 pub enum MigrationsError {
     /// A version before the first release prepared them.
     #[error(
-        "storysync's own tables were made by a version before its first release (0.1.0), which this \
+        "storysync's own tables were made by a version before its first release (0.1.0), which \
+            this \
          one does not read: put back the backup that was made when they were prepared, and prepare \
          it with this version"
     )]
     BeforeFirstRelease,
     /// A newer version made them.
     #[error(
-        "storysync's own tables were made by a newer version of storysync: install that version, or \
+        "storysync's own tables were made by a newer version of storysync: install that version, \
+            or \
          a newer one, on this device, too"
     )]
     Newer,

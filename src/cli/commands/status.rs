@@ -51,7 +51,8 @@ pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
         "brakes": brakes,
         "live": live["devices"],
         "nearby": live["nearby"],
-        "log_began_anew": life.map(|(life, at)| json!({ "because": life, "at": storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339() })),
+        "log_began_anew": life.map(|(life, at)| json!({ "because": life,
+            "at": storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339() })),
     });
     context.print(&json, |text| {
         let _ = writeln!(text, "{name} ({})", identity.device_id());

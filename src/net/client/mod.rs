@@ -24,8 +24,11 @@ use storysync_engine::store::trust::TrustError;
 #[non_exhaustive]
 pub enum ClientError {
     /// No address answers.
-    #[error("{name} can't be reached at {}: check that it runs storysync and is on the same \
-        network", if addresses.is_empty() { "any known address".to_owned() } else { addresses.join(", ") })]
+    #[error(
+        "{name} can't be reached at {}: check that it runs storysync and is on the same \
+        network",
+        known_as(addresses)
+    )]
     Unreachable {
         /// The device.
         name: String,
@@ -111,4 +114,8 @@ pub enum ClientError {
     /// Our list of devices failed.
     #[error(transparent)]
     Trust(#[from] TrustError),
+}
+
+fn known_as(addresses: &[String]) -> String {
+    if addresses.is_empty() { "any known address".to_owned() } else { addresses.join(", ") }
 }

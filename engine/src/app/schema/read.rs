@@ -1,5 +1,5 @@
-//! Reads an app's schema from its file: tables, columns, what each column is for, and what refers to
-//! what.
+//! Reads an app's schema from its file: tables, columns, what each column is for, and what refers
+//! to what.
 
 use super::super::uniques::{self};
 use super::{Affinity, Column, Refused, Role, Schema, Table, version};

@@ -106,7 +106,8 @@ pub(super) fn write_differs(differs: &Differences) -> Option<String> {
         return None;
     }
     let pair = |difference: &Difference| {
-        let mut pair = serde_json::json!({ "document": to_json(&difference.document), "shown": to_json(&difference.shown) });
+        let mut pair = serde_json::json!({ "document": to_json(&difference.document),
+            "shown": to_json(&difference.shown) });
         if let (Some(word), Some(pair)) = (difference.kind.word(), pair.as_object_mut()) {
             pair.insert("kind".to_owned(), word.into());
         }

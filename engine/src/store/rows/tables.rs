@@ -1,5 +1,5 @@
-//! The content tables as we know them: by a number, with their columns and the highest id they handed
-//! out.
+//! The content tables as we know them: by a number, with their columns and the highest id they
+//! handed out.
 
 use super::TableId;
 use rusqlite::{Connection, OptionalExtension, params};

@@ -44,7 +44,8 @@ pub enum TrustError {
     #[error("no paired device is called {0}; `storysync devices` lists them")]
     NoSuchDevice(String),
     /// More than one device is called so.
-    #[error("more than one paired device is called {words}: name one by its id, {}", .ids.join(" or "))]
+    #[error("more than one paired device is called {words}: name one by its id, {}",
+        .ids.join(" or "))]
     SeveralDevices {
         /// What was asked for.
         words: String,
