@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example embed_engine`
 
+#![expect(clippy::print_stdout, reason = "an example says what it did")]
+
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

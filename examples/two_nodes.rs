@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example two_nodes`
 
+#![expect(clippy::print_stdout, reason = "an example says what it did")]
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use crate::store::outbox::{self, Hint, Operation};
 use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord};
 use crate::transaction::Session;
+use written::Looked;
 pub(crate) use written::leads_nowhere;
 
 /// So long an app may keep a panel open that writes no version: what arrived within this time may
@@ -206,7 +207,7 @@ impl Session<'_> {
             }
         }
         for (table, id, row, hint) in standing {
-            self.capture_row(table, id, &row, &hint, reason)?;
+            self.capture_row(Looked { table, id, stored: &row, hint: &hint, reason })?;
             touched.insert(id);
         }
         // Children left behind are named once all deletes of this drain are known.

@@ -18,6 +18,23 @@ use storysync_crdt::{
     SyncUuid, VALUE_BYTES_MAX, Value, Written, deletion, edits, key,
 };
 
+/// A row as the app left it, and why it is looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Looked<'a> {
+    pub(super) table: &'a Table,
+    pub(super) id: RowId,
+    pub(super) stored: &'a StoredRow,
+    pub(super) hint: &'a IdHint,
+    pub(super) reason: Reason,
+}
+
+/// What is known of a row, and what of it its form had read.
+struct Known<'a> {
+    record: &'a RowRecord,
+    merged: &'a Row,
+    seen: Option<&'a Seen>,
+}
+
 impl Session<'_> {
     /// A captured value as documents hold it: references by the uuid of the row that stands there.
     pub(super) fn travelling(
@@ -121,14 +138,9 @@ impl Session<'_> {
         Ok(filled == *captured)
     }
 
-    pub(super) fn capture_row(
-        &mut self,
-        table: &Table,
-        id: RowId,
-        stored: &StoredRow,
-        hint: &IdHint,
-        reason: Reason,
-    ) -> Result<(), SessionError> {
+    /// What the app wrote into a row that may be known: an edit, on top of what its form had read.
+    pub(super) fn capture_row(&mut self, looked: Looked<'_>) -> Result<(), SessionError> {
+        let Looked { table, id, stored, hint, reason } = looked;
         let mut record = rows::get(self.connection, id)?;
         let at = hint.at.unwrap_or(self.now);
         if record.version == 0 && self.document(id)?.is_empty() {
@@ -141,11 +153,50 @@ impl Session<'_> {
             Some(version) => Seen::at_version(self.document(id)?, version, &own),
             None => None,
         };
+        let (written, only_new_columns) = self.written_columns(looked, &mut record, &merged)?;
+        let came = !written.is_empty() && !self.document(id)?.changes().iter().all(&own);
+        let admitted = if came { log::admitted(self.connection, id)? } else { Vec::new() };
+        let arrivals = Arrivals {
+            admitted: &admitted,
+            since: self.now.unix_ms().saturating_sub(PANEL_OPEN_MS_MAX),
+        };
+        let form = match &seen {
+            Some(seen) => Form::Earlier(seen, arrivals),
+            None if reason == Reason::Rebuilt || hint.deleted => Form::Everything,
+            None => Form::Unknown(arrivals),
+        };
+        let mut edits = edits(self.document(id)?, &form, written, &own);
+        let known = Known { record: &record, merged: &merged, seen: seen.as_ref() };
+        self.add_deletion(looked, known, only_new_columns, &mut edits)?;
+        rows::save(self.connection, &record)?;
+        if reason == Reason::Rebuilt {
+            // A column may have become a reference.
+            self.note_document(id, Some(table))?;
+        }
+        if edits.is_empty() {
+            return self.count_saves(looked, &merged, at);
+        }
+        let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
+        self.put_edits(looked, edits, purpose, at)?;
+        self.note_document(record.id, Some(table))?;
+        rows::save(self.connection, &record)?;
+        Ok(())
+    }
+
+    /// The columns in which the app wrote something else than it was shown; whether all of them are
+    /// columns it has just gained. What stays here, too large to travel, is noted in `record`.
+    fn written_columns(
+        &mut self,
+        looked: Looked<'_>,
+        record: &mut RowRecord,
+        merged: &Row,
+    ) -> Result<(Vec<Written>, bool), SessionError> {
+        let Looked { table, id, stored, reason, .. } = looked;
         let mut written = Vec::new();
         let mut only_new_columns = reason == Reason::Rebuilt || self.filled.contains(table.name());
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            if self.is_shown(column, &record, &document, captured)?
+            if self.is_shown(column, record, &document, captured)?
                 || self.is_only_filled(table, column, id, captured, reason)?
             {
                 continue;
@@ -186,61 +237,68 @@ impl Session<'_> {
             });
         }
         only_new_columns &= !written.is_empty();
-        let came = !written.is_empty() && !self.document(id)?.changes().iter().all(&own);
-        let admitted = if came { log::admitted(self.connection, id)? } else { Vec::new() };
-        let arrivals = Arrivals {
-            admitted: &admitted,
-            since: self.now.unix_ms().saturating_sub(PANEL_OPEN_MS_MAX),
-        };
-        let form = match &seen {
-            Some(seen) => Form::Earlier(seen, arrivals),
-            None if reason == Reason::Rebuilt || hint.deleted => Form::Everything,
-            None => Form::Unknown(arrivals),
-        };
-        let mut edits = edits(self.document(id)?, &form, written, &own);
-        let wanted = !edits.is_empty()
+        Ok((written, only_new_columns))
+    }
+
+    /// Whether the app marked the row as deleted, or wants it back by writing into it.
+    fn add_deletion(
+        &mut self,
+        looked: Looked<'_>,
+        Known { record, merged, seen }: Known<'_>,
+        only_new_columns: bool,
+        edits: &mut Edits,
+    ) -> Result<(), SessionError> {
+        let Looked { table, id, stored, .. } = looked;
+        let is_wanted = !edits.is_empty()
             && !only_new_columns
             && merged.deletion.is_none()
             && seen.is_none()
             && deletion(self.document(id)?).is_some();
-        if wanted {
-            // Deleted elsewhere and shown because others require it, or a brake holds it: whoever
+        if is_wanted {
+            // Deleted elsewhere and shown because others require it, or the guard holds it: whoever
             // writes into it wants it.
             edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
         // One that only a trigger of the app's keeps is not wanted for that.
         let is_kept = record.parked.as_deref() == Some(REFUSED_BY_TABLE) && edits.is_empty();
-        edits.puts.extend(if is_kept {
-            BTreeMap::new()
-        } else {
-            deletion_puts(table, stored, &merged, seen.as_ref())
-        });
+        if !is_kept {
+            edits.puts.extend(deletion_puts(table, stored, merged, seen));
+        }
         if edits.puts.get(key::DELETED_AT).is_some_and(|deleted_at| !deleted_at.is_null()) {
-            edits
-                .puts
-                .extend(self.left_behind(id)?.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
+            let left = self.left_behind(id)?;
+            edits.puts.extend(left.map(|left| (key::LEFT_BEHIND.to_owned(), left)));
         }
-        rows::save(self.connection, &record)?;
-        let saves = hint.updates.max(1);
-        if reason == Reason::Rebuilt {
-            // A column may have become a reference.
-            self.note_document(id, Some(table))?;
+        Ok(())
+    }
+
+    /// A row was saved, and nothing in it is new; but forms may have read the version the table has
+    /// shown since.
+    fn count_saves(
+        &mut self,
+        Looked { table, id, stored, hint, .. }: Looked<'_>,
+        merged: &Row,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
+        let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
+        let unseen = shown.saturating_sub(merged.version).min(hint.updates);
+        if unseen > 0 {
+            self.put_captured(id, BTreeMap::new(), EditPurpose::Rewrite, None, unseen, at)?;
         }
-        if edits.is_empty() {
-            // Saved, and nothing in it is new; but forms may have read the version the table has
-            // shown since.
-            let shown =
-                stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
-            let unseen = shown.saturating_sub(merged.version).min(hint.updates);
-            if unseen > 0 {
-                self.put_captured(id, BTreeMap::new(), EditPurpose::Rewrite, None, unseen, at)?;
-            }
-            return Ok(());
-        }
-        let purpose = if only_new_columns { EditPurpose::NewColumns } else { EditPurpose::Edit };
+        Ok(())
+    }
+
+    /// Writes what was captured of a row: what its form had read is replaced, what it had not stays
+    /// beside.
+    fn put_edits(
+        &mut self,
+        Looked { table, id, hint, .. }: Looked<'_>,
+        edits: Edits,
+        purpose: EditPurpose,
+        at: Stamp,
+    ) -> Result<(), SessionError> {
         let Edits { puts, base, mut beside, put_back, unread, replaced } = edits;
-        let counted_with_puts = !puts.is_empty();
-        if counted_with_puts {
+        let mut saves = hint.updates.max(1);
+        if !puts.is_empty() {
             let nowhere = table.references().filter(|(column, _)| {
                 puts.get(&column.name).is_some_and(|value| leads_nowhere(column, value))
             });
@@ -250,6 +308,7 @@ impl Session<'_> {
                 .chain(nowhere.map(|names| (key::NOWHERE.to_owned(), names)))
                 .collect();
             self.put_captured(id, puts, purpose, base.as_ref(), saves, at)?;
+            saves = 1;
         }
         if !beside.is_empty() {
             beside.extend(
@@ -257,20 +316,11 @@ impl Session<'_> {
                     .map(|names| (key::TYPED.to_owned(), names)),
             );
             let base = Base { heads: self.document(id)?.heads().clone(), unseen: unread };
-            self.put_captured(
-                id,
-                beside,
-                purpose,
-                Some(&base),
-                if counted_with_puts { 1 } else { saves },
-                at,
-            )?;
+            self.put_captured(id, beside, purpose, Some(&base), saves, at)?;
         }
         for (column, change) in replaced {
             notices::note(self.connection, id, &column, &change, self.now.unix_ms())?;
         }
-        self.note_document(record.id, Some(table))?;
-        rows::save(self.connection, &record)?;
         Ok(())
     }
 

@@ -3,23 +3,25 @@
 
 use super::opening::{enable_triggers_of, is_other_choice, open_connection};
 use super::{Engine, Noticed, fresh_actor};
+use super::{EngineOptions, Entropy};
 use crate::app::backup;
 use crate::app::rows as app_rows;
 use crate::app::schema::{self, Schema};
-use crate::epoch::{NewEpoch, begin_epoch, read_state};
+use crate::epoch::{NewEpoch, State, begin_epoch, read_state};
 use crate::error::{EngineError, SessionError};
 use crate::file_guard::inode;
 use crate::migrate::migrate;
 use crate::migrate::renaming::schema_of;
 use crate::store::anchor::Anchor;
-use crate::store::log::{self};
+use crate::store::log::{self, Epoch, Position};
 use crate::store::rows;
 use crate::transaction::Session;
+use crate::trust::identity::DeviceId;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use storysync_crdt::Stamp;
+use storysync_crdt::{Actor, Stamp};
 
 impl Engine {
     /// The file was moved away and another put in its place: follow the path, not the old file.
@@ -100,94 +102,29 @@ impl Engine {
         self.follow_replaced_file()?;
         let restored = self.prepare_restored(now)?;
         self.writes += 1;
-        let Self {
-            connection,
-            options,
-            device_id,
-            prose,
-            schema,
-            actor,
-            anchor,
-            remembered,
-            epoch,
-            entropy,
-            has_sent,
-            is_other_choice,
-            rebuilding,
-            is_unchecked,
-            spent,
-            ..
-        } = self;
+        let Self { connection, prose, spent, .. } = self;
+        let mut guard = Guard {
+            options: &self.options,
+            device_id: &self.device_id,
+            remembered: &self.remembered,
+            schema: &mut self.schema,
+            actor: &mut self.actor,
+            anchor: &mut self.anchor,
+            epoch: &mut self.epoch,
+            entropy: &mut self.entropy,
+            has_sent: &mut self.has_sent,
+            is_other_choice: &mut self.is_other_choice,
+            rebuilding: &mut self.rebuilding,
+            is_unchecked: &mut self.is_unchecked,
+        };
         let run = || -> Result<(T, Noticed), SessionError> {
             let transaction =
                 Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-            let state = read_state(&transaction)?
-                .ok_or_else(|| EngineError::NotMigrated(options.database.clone()))?;
-            let mut noticed = Noticed { new_epoch: restored, ..Noticed::default() };
-            // Another process of this device may have begun the life the file tells of, and then it
-            // remembered so.
-            let is_life_known = state.epoch == *epoch
-                || remembered.load().and_then(|last| last.epoch) == Some(state.epoch);
-            *epoch = state.epoch;
-            if state.device_id != device_id.as_str()
-                || !is_life_known
-                || !log::passes_through(&transaction, *anchor)?
-            {
-                // A restored, copied or replaced file: what this run wrote elsewhere must never get
-                // the same names again, and peers must not trust their cursors.
-                entropy(epoch.as_mut_slice());
-                let life = if state.device_id != device_id.as_str() {
-                    NewEpoch::Copied
-                } else if !is_life_known || log::end(&transaction)?.seq < anchor.seq {
-                    NewEpoch::Restored
-                } else {
-                    NewEpoch::Replaced
-                };
-                transaction
-                    .prepare_cached("UPDATE sync_state SET device_id = ?1")?
-                    .execute([device_id.as_str()])?;
-                if life != NewEpoch::Replaced {
-                    // What was told since the backup, or by the device the file comes from, is
-                    // known by these names.
-                    transaction
-                        .prepare_cached("UPDATE sync_state SET sent_at = coalesce(sent_at, ?1)")?
-                        .execute([now.unix_ms()])?;
-                }
-                begin_epoch(&transaction, epoch, life, now)?;
-                *actor = fresh_actor(&options.device_key, entropy);
-                *has_sent = false;
-                noticed.new_epoch = true;
-            }
-            if *is_unchecked || noticed.new_epoch {
-                check_whole(&transaction, &options.database)?;
-                *is_unchecked = false;
-            }
-            let version = schema::version(&transaction)?;
-            let watched = schema.version == state.schema_version || rebuilding.is_some();
-            if version != schema.version || noticed.new_epoch || state.schema_version < 0 {
-                *schema = Arc::new(schema_of(&transaction, &options.excluded_tables)?);
-            }
-            if version != state.schema_version
-                && watched
-                && is_rebuilding(&transaction, schema, &options.excluded_tables)?
-            {
-                let (seen, since) = rebuilding
-                    .filter(|(seen, _)| *seen == version)
-                    .unwrap_or((version, now.unix_ms()));
-                *rebuilding = Some((seen, since));
-                let waited = now.unix_ms().saturating_sub(since);
-                if u64::try_from(waited)
-                    .is_ok_and(|waited| u128::from(waited) < options.rebuilding_within.as_millis())
-                {
-                    return Err(EngineError::Rebuilding(options.database.clone()).into());
-                }
-            }
-            *rebuilding = None;
-            enable_triggers_of(&transaction, schema)?;
-            let mut session = Session::new(&transaction, Arc::clone(schema), actor, prose, now);
-            let follows = version != state.schema_version || *is_other_choice;
+            let (follows, mut noticed) = guard.look_first(&transaction, restored, now)?;
+            let schema = Arc::clone(guard.schema);
+            let mut session = Session::new(&transaction, schema, guard.actor, prose, now);
             let rebuilt = if follows {
-                session.follow_schema(&options.excluded_tables)?
+                session.follow_schema(&guard.options.excluded_tables)?
             } else {
                 BTreeSet::new()
             };
@@ -200,36 +137,26 @@ impl Engine {
             session.note_derived()?;
             session.end_own_writes()?;
             session.pack_histories()?;
-            if let Some(cause) = session.new_epoch_cause {
-                entropy(epoch.as_mut_slice());
-                begin_epoch(&transaction, epoch, cause, now)?;
-                noticed.new_epoch = true;
-            }
             noticed.rows = captured.len();
-            let end = session.log_end();
+            let (end, cause) = (session.log_end(), session.new_epoch_cause);
             let new_schema = Arc::clone(&session.schema);
             *spent = session.close();
+            if let Some(cause) = cause {
+                guard.begin_epoch(&transaction, cause, now)?;
+                noticed.new_epoch = true;
+            }
             if follows {
                 transaction
                     .prepare_cached("UPDATE sync_state SET schema_version = ?1")?
                     .execute([new_schema.version])?;
             }
             transaction.commit()?;
-            *schema = new_schema;
-            *is_other_choice = false;
-            let end = match end {
-                Some(end) => end,
-                None if noticed.new_epoch => log::end(connection)?,
-                None => *anchor,
-            };
-            if end != *anchor || noticed.new_epoch {
-                *anchor = end;
-                remembered.save(end, epoch);
-                Anchor::of_epoch(&options.anchors, epoch).save(end, epoch);
-            }
+            *guard.schema = new_schema;
+            *guard.is_other_choice = false;
+            guard.remember(connection, end, noticed.new_epoch)?;
             Ok((done, noticed))
         };
-        run().map_err(|error| EngineError::of_session(error, &options.database))
+        run().map_err(|error| EngineError::of_session(error, &self.options.database))
     }
 
     pub(crate) fn read<T>(
@@ -259,9 +186,150 @@ impl Engine {
     }
 }
 
-/// Whether our triggers stand on other tables than those that are in sync. A file that was put
-/// there from outside is looked through before anything is written to it. Costs reading the file
-/// once.
+/// What is asked of the file before each transaction, and remembered of it afterwards.
+struct Guard<'e> {
+    options: &'e EngineOptions,
+    device_id: &'e DeviceId,
+    remembered: &'e Anchor,
+    schema: &'e mut Arc<Schema>,
+    actor: &'e mut Actor,
+    anchor: &'e mut Position,
+    epoch: &'e mut Epoch,
+    entropy: &'e mut Entropy,
+    has_sent: &'e mut bool,
+    is_other_choice: &'e mut bool,
+    rebuilding: &'e mut Option<(i64, i64)>,
+    is_unchecked: &'e mut bool,
+}
+
+impl Guard<'_> {
+    /// Is this still our file, our log and our schema? Returns whether the schema has to be
+    /// followed, and what was noticed.
+    fn look_first(
+        &mut self,
+        transaction: &Connection,
+        restored: bool,
+        now: Stamp,
+    ) -> Result<(bool, Noticed), SessionError> {
+        let state = read_state(transaction)?
+            .ok_or_else(|| EngineError::NotMigrated(self.options.database.clone()))?;
+        let is_other_log = self.is_other_log(transaction, &state, now)?;
+        let new_epoch = restored || is_other_log;
+        if *self.is_unchecked || new_epoch {
+            check_whole(transaction, &self.options.database)?;
+            *self.is_unchecked = false;
+        }
+        let follows = self.look_at_schema(transaction, &state, new_epoch, now)?;
+        enable_triggers_of(transaction, self.schema)?;
+        Ok((follows, Noticed { new_epoch, ..Noticed::default() }))
+    }
+
+    /// Whether another log stands in the place of ours: a restored, copied or replaced file. What
+    /// this run wrote elsewhere must never get the same names again, and peers must not trust their
+    /// cursors, so it begins another epoch.
+    fn is_other_log(
+        &mut self,
+        transaction: &Connection,
+        state: &State,
+        now: Stamp,
+    ) -> Result<bool, SessionError> {
+        // Another process of this device may have begun the epoch the file tells of, and then it
+        // remembered so.
+        let is_epoch_known = state.epoch == *self.epoch
+            || self.remembered.load().and_then(|last| last.epoch) == Some(state.epoch);
+        *self.epoch = state.epoch;
+        let is_ours = state.device_id == self.device_id.as_str();
+        if is_ours && is_epoch_known && log::passes_through(transaction, *self.anchor)? {
+            return Ok(false);
+        }
+        let cause = if !is_ours {
+            NewEpoch::Copied
+        } else if !is_epoch_known || log::end(transaction)?.seq < self.anchor.seq {
+            NewEpoch::Restored
+        } else {
+            NewEpoch::Replaced
+        };
+        transaction
+            .prepare_cached("UPDATE sync_state SET device_id = ?1")?
+            .execute([self.device_id.as_str()])?;
+        if cause != NewEpoch::Replaced {
+            // What was told since the backup, or by the device the file comes from, is known by
+            // these names.
+            transaction
+                .prepare_cached("UPDATE sync_state SET sent_at = coalesce(sent_at, ?1)")?
+                .execute([now.unix_ms()])?;
+        }
+        self.begin_epoch(transaction, cause, now)?;
+        *self.actor = fresh_actor(&self.options.device_key, self.entropy);
+        *self.has_sent = false;
+        Ok(true)
+    }
+
+    fn begin_epoch(
+        &mut self,
+        transaction: &Connection,
+        cause: NewEpoch,
+        now: Stamp,
+    ) -> rusqlite::Result<()> {
+        (self.entropy)(self.epoch.as_mut_slice());
+        begin_epoch(transaction, self.epoch, cause, now)
+    }
+
+    /// Reads the schema anew where it may be another; whether it has to be followed. Tables the app
+    /// has just dropped, or made again and not yet filled, are left alone for a while.
+    fn look_at_schema(
+        &mut self,
+        transaction: &Connection,
+        state: &State,
+        new_epoch: bool,
+        now: Stamp,
+    ) -> Result<bool, SessionError> {
+        let version = schema::version(transaction)?;
+        let watched = self.schema.version == state.schema_version || self.rebuilding.is_some();
+        let excluded = &self.options.excluded_tables;
+        if version != self.schema.version || new_epoch || state.schema_version < 0 {
+            *self.schema = Arc::new(schema_of(transaction, excluded)?);
+        }
+        let is_other = version != state.schema_version;
+        if is_other && watched && is_rebuilding(transaction, self.schema, excluded)? {
+            let (seen, since) = self
+                .rebuilding
+                .filter(|(seen, _)| *seen == version)
+                .unwrap_or((version, now.unix_ms()));
+            *self.rebuilding = Some((seen, since));
+            let waited = u64::try_from(now.unix_ms().saturating_sub(since));
+            let patience = self.options.rebuilding_within.as_millis();
+            if waited.is_ok_and(|waited| u128::from(waited) < patience) {
+                return Err(EngineError::Rebuilding(self.options.database.clone()).into());
+            }
+        }
+        *self.rebuilding = None;
+        Ok(is_other || *self.is_other_choice)
+    }
+
+    /// Remembers where the log ends after a commit; `end` is `None` where it was not moved.
+    fn remember(
+        &mut self,
+        connection: &Connection,
+        end: Option<Position>,
+        new_epoch: bool,
+    ) -> rusqlite::Result<()> {
+        let end = match end {
+            Some(end) => end,
+            None if new_epoch => log::end(connection)?,
+            None => *self.anchor,
+        };
+        if end != *self.anchor || new_epoch {
+            *self.anchor = end;
+            self.remembered.save(end, self.epoch);
+            Anchor::of_epoch(&self.options.anchors, self.epoch).save(end, self.epoch);
+        }
+        Ok(())
+    }
+}
+
+/// A file that was put there from outside is looked through before anything is written to it. Costs
+/// reading the file once.
 pub(super) fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError> {
     match backup::quick_check(connection)? {
         None => Ok(()),

@@ -12,6 +12,7 @@ use crate::app::schema::{Affinity, Role, Table};
 use crate::app::uniques::UniqueRule;
 use crate::error::SessionError;
 use crate::project::fitting::is_constraint;
+use crate::project::plan::RowPlan;
 use crate::project::rules::has_unsent;
 use crate::project::{Pass, Resolved, WAITS_FOR_NAME};
 use crate::store::clashes;
@@ -26,6 +27,23 @@ pub(crate) enum Contest {
     Free,
     /// This row stays, and has these columns alike.
     Behind(RowId, Vec<String>),
+}
+
+/// Rows that hold what another would have, by a unique constraint.
+struct Holders<'a> {
+    /// Their ids in the app's table.
+    ids: Vec<i64>,
+    /// The columns of the constraint.
+    unique: &'a [String],
+}
+
+/// What a contest has found so far.
+#[derive(Default)]
+struct Rivals {
+    /// The row that stays though the other comes, and the columns it has alike.
+    stays: Option<(RowRecord, Vec<String>)>,
+    /// Rows that give way.
+    leave: Vec<RowRecord>,
 }
 
 impl Session<'_> {
@@ -64,25 +82,23 @@ impl Session<'_> {
         &mut self,
         table: &Table,
         record: &RowRecord,
-        local_id: i64,
-        desired: &[Value],
+        plan: &RowPlan,
         pass: &mut Pass,
     ) -> Result<Contest, SessionError> {
-        let mut stays: Option<(RowRecord, Vec<String>)> = None;
-        let mut leave: Vec<RowRecord> = Vec::new();
+        let mut rivals = Rivals::default();
         for unique in &table.uniques {
             let values: Vec<&Value> = unique
                 .iter()
                 .filter_map(|name| table.columns.iter().position(|column| column.name == *name))
-                .filter_map(|position| desired.get(position))
+                .filter_map(|position| plan.desired.get(position))
                 .collect();
             if values.len() != unique.len() || values.iter().any(|value| value.is_null()) {
                 continue;
             }
-            let holders = app_rows::holders(self.connection, table, unique, &values, local_id)?;
-            self.hold_against(table, record, &holders, unique, &mut stays, &mut leave, pass)?;
+            let ids = app_rows::holders(self.connection, table, unique, &values, plan.local_id)?;
+            self.hold_against(table, record, Holders { ids, unique }, &mut rivals, pass)?;
         }
-        self.give_place(table, record, stays, leave, pass)
+        self.give_place(table, record, rivals, pass)
     }
 
     /// The same where only SQLite can say which rows stand in the way; `None` when it names none.
@@ -90,9 +106,7 @@ impl Session<'_> {
         &mut self,
         table: &Table,
         record: &RowRecord,
-        local_id: i64,
-        is_new: bool,
-        desired: &[Value],
+        plan: &RowPlan,
         pass: &mut Pass,
     ) -> Result<Option<Contest>, SessionError> {
         let refusal = self.refusal.clone().unwrap_or_default();
@@ -112,36 +126,34 @@ impl Session<'_> {
         let values = table
             .columns
             .iter()
-            .zip(desired)
+            .zip(&plan.desired)
             .map(|(column, value)| (column.name.clone(), value.clone()))
             .collect();
-        let holders = match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
-            Ok(holders) => holders,
+        let (local_id, is_new) = (plan.local_id, plan.stored.is_none());
+        let ids = match app_rows::rivals(self.connection, table, local_id, is_new, &values) {
+            Ok(ids) => ids,
             Err(error) if is_constraint(&error) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        if holders.is_empty() {
+        if ids.is_empty() {
             return Ok(None);
         }
-        let (mut stays, mut leave) = (None, Vec::new());
-        self.hold_against(table, record, &holders, &columns, &mut stays, &mut leave, pass)?;
-        self.give_place(table, record, stays, leave, pass).map(Some)
+        let mut rivals = Rivals::default();
+        self.hold_against(table, record, Holders { ids, unique: &columns }, &mut rivals, pass)?;
+        self.give_place(table, record, rivals, pass).map(Some)
     }
 
     /// Judges the rows that hold what `record` would have: which stays though it comes, and which
     /// leave.
-    #[expect(clippy::too_many_arguments, reason = "what a contest has found so far is added to")]
     fn hold_against(
         &mut self,
         table: &Table,
         record: &RowRecord,
-        holders: &[i64],
-        unique: &[String],
-        stays: &mut Option<(RowRecord, Vec<String>)>,
-        leave: &mut Vec<RowRecord>,
+        Holders { ids, unique }: Holders<'_>,
+        rivals: &mut Rivals,
         pass: &mut Pass,
     ) -> Result<(), SessionError> {
-        for other in holders.iter().copied() {
+        for other in ids {
             let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else {
                 if self.schema.has_foreign_triggers {
                     // Nobody wrote it: a trigger of the app's derived it here, as one did where the
@@ -155,11 +167,11 @@ impl Session<'_> {
             {
                 self.set_aside(table, &holder, unique, pass)?;
             } else if holder.uuid < record.uuid {
-                if stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
-                    *stays = Some((holder, unique.to_vec()));
+                if rivals.stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
+                    rivals.stays = Some((holder, unique.to_vec()));
                 }
             } else {
-                leave.push(holder);
+                rivals.leave.push(holder);
             }
         }
         Ok(())
@@ -170,8 +182,7 @@ impl Session<'_> {
         &mut self,
         table: &Table,
         record: &RowRecord,
-        stays: Option<(RowRecord, Vec<String>)>,
-        leave: Vec<RowRecord>,
+        Rivals { stays, leave }: Rivals,
         pass: &mut Pass,
     ) -> Result<Contest, SessionError> {
         if let Some((winner, columns)) = stays {

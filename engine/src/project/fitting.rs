@@ -9,8 +9,10 @@ use crate::app::profile;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::error::SessionError;
+use crate::project::plan::{Cell, RowPlan};
 use crate::project::rules::has_unsent;
-use crate::project::{keep_difference, token};
+use crate::project::token;
+use crate::project::write::keep_difference;
 use crate::store::rows::{Difference, DifferenceKind, Differences, RowRecord};
 use crate::transaction::Session;
 
@@ -30,17 +32,15 @@ pub(crate) enum Put {
 impl Session<'_> {
     /// Writes the values into the table. Where a constraint refuses them, values from before, or
     /// the column's default, take their place, as few as will do; refused when nothing will.
-    #[expect(clippy::too_many_arguments, reason = "what a table takes depends on all of it")]
     pub(crate) fn put(
         &mut self,
         table: &Table,
         record: &RowRecord,
-        local_id: i64,
-        stored: Option<&StoredRow>,
-        desired: &mut [Value],
         merged: &Row,
-        differs: &mut Differences,
+        plan: &mut RowPlan,
     ) -> Result<Put, SessionError> {
+        let RowPlan { local_id, stored, desired, differs } = plan;
+        let (local_id, stored) = (*local_id, stored.as_ref());
         match self.try_put(table, local_id, stored, desired)? {
             Put::Done => return Ok(Put::Done),
             // No other value is better than one that clashes.
@@ -166,13 +166,11 @@ impl Session<'_> {
     /// can, or the column's default, and that is a clash.
     pub(crate) fn field_shown(
         &mut self,
-        table: &Table,
-        column: &Column,
-        record: &RowRecord,
+        cell: Cell<'_>,
         merged: &Row,
-        now: Option<&Value>,
         differs: &mut Differences,
     ) -> Result<Value, SessionError> {
+        let Cell { table, column, record, now } = cell;
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
         if let Some(held) = record.differs.get(&column.name).filter(|difference| {
             difference.kind == DifferenceKind::Held && difference.document == document
@@ -180,7 +178,7 @@ impl Session<'_> {
             differs.insert(column.name.clone(), held.clone());
             return Ok(held.shown.clone());
         }
-        if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+        if let Some(kept) = keep_difference(cell, &document, differs) {
             return Ok(kept);
         }
         let unsent = record

@@ -1,14 +1,14 @@
 //! References between uuids in documents and local ids in the app's tables.
 
+use super::plan::Cell;
 use super::write::keep_difference;
 use super::{Pass, Resolved, WAITS_FOR_NAME, token};
 use crate::app::profile;
 use crate::app::rows::{self as app_rows};
-use crate::app::schema::{Column, Table};
 use crate::error::SessionError;
 use crate::project::contest::nobodys_id;
 use crate::store::clashes;
-use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord};
+use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId};
 use crate::transaction::Session;
 use storysync_crdt::{NOWHERE, Row, SyncUuid, Value};
 
@@ -53,33 +53,21 @@ impl Session<'_> {
 
     /// What a reference shows; `None` when the row must wait for its target. A row that gives way
     /// in a circle stands where it was.
-    #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
     pub(super) fn reference_shown(
         &mut self,
-        table: &Table,
-        column: &Column,
+        cell: Cell<'_>,
         target_table: &str,
-        record: &RowRecord,
         merged: &Row,
-        now: Option<&Value>,
         pass: &Pass,
         differs: &mut Differences,
     ) -> Result<Option<Value>, SessionError> {
+        let Cell { table, column, record, .. } = cell;
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
         if table.is_tree(column)
             && let Some(ring) = self.ring_around(record, column)?
             && ring.yielding == record.id
         {
-            let shown = self.reference_to(
-                table,
-                column,
-                target_table,
-                record,
-                ring.way_back,
-                now,
-                pass,
-                differs,
-            )?;
+            let shown = self.reference_to(cell, target_table, ring.way_back, pass, differs)?;
             if let Some(shown) = &shown {
                 differs.insert(
                     column.name.clone(),
@@ -88,34 +76,25 @@ impl Session<'_> {
             }
             return Ok(shown);
         }
-        self.reference_to(table, column, target_table, record, document, now, pass, differs)
+        self.reference_to(cell, target_table, document, pass, differs)
     }
 
     /// The local id a reference shows; `None` when the row must wait for its target.
-    #[expect(clippy::too_many_arguments, reason = "what a reference shows depends on all of it")]
-    pub(super) fn reference_to(
+    fn reference_to(
         &mut self,
-        table: &Table,
-        column: &Column,
+        cell: Cell<'_>,
         target_table: &str,
-        record: &RowRecord,
         document: Value,
-        now: Option<&Value>,
         pass: &Pass,
         differs: &mut Differences,
     ) -> Result<Option<Value>, SessionError> {
+        let Cell { column, record, now, .. } = cell;
+        let is_storymaster = profile::is_storymaster(&self.schema);
         if document.is_null() {
-            if let Some(kept) = keep_difference(column, record, &document, now, differs) {
-                return Ok(Some(kept));
-            }
-            return Ok(Some(empty_reference(
-                profile::is_storymaster(&self.schema),
-                table,
-                column,
-                record,
-                &document,
-                differs,
-            )));
+            return Ok(Some(match keep_difference(cell, &document, differs) {
+                Some(kept) => kept,
+                None => empty_reference(is_storymaster, cell, &document, differs),
+            }));
         }
         if let Value::Integer(sentinel) = document {
             // What the app writes for "none" means the same everywhere, unless somebody has a row
@@ -128,14 +107,7 @@ impl Session<'_> {
                 None => false,
             };
             return Ok(Some(if is_taken {
-                empty_reference(
-                    profile::is_storymaster(&self.schema),
-                    table,
-                    column,
-                    record,
-                    &document,
-                    differs,
-                )
+                empty_reference(is_storymaster, cell, &document, differs)
             } else {
                 document
             }));
@@ -152,52 +124,40 @@ impl Session<'_> {
             }
             Resolved::NotYet | Resolved::Nothing => {}
         }
-        if let Some(kept) = keep_difference(column, record, &document, now, differs) {
+        if let Some(kept) = keep_difference(cell, &document, differs) {
             return Ok(Some(kept));
         }
         // The app itself removed the target and left this row behind: its integer stays as it is.
-        if let (Some(now), Some(target)) = (now, target)
-            && self.left_here.contains(&target)
-            && record
-                .differs
-                .get(&column.name)
-                .is_none_or(|difference| difference.kind != DifferenceKind::Ring)
-            && !self.former_ids.contains_key(&target)
-        {
-            differs.insert(column.name.clone(), Difference::new(document, token(now)));
-            return Ok(Some(now.clone()));
-        }
-        if matches!(resolved, Resolved::NotYet) && column.not_null {
-            match now {
-                // It stands already: it can't be taken away again, so the reference waits alone.
-                Some(now) => {
-                    differs.insert(column.name.clone(), Difference::new(document, token(now)));
-                    return Ok(Some(now.clone()));
-                }
-                None => return Ok(None),
+        let is_left = target.is_some_and(|target| {
+            self.left_here.contains(&target) && !self.former_ids.contains_key(&target)
+        });
+        let is_ring = record
+            .differs
+            .get(&column.name)
+            .is_some_and(|difference| difference.kind == DifferenceKind::Ring);
+        // And where one stands already that can't do without, it can't be taken away again: the
+        // reference waits alone.
+        let waits = matches!(resolved, Resolved::NotYet) && column.not_null;
+        match now {
+            Some(now) if waits || (is_left && !is_ring) => {
+                differs.insert(column.name.clone(), Difference::new(document, token(now)));
+                Ok(Some(now.clone()))
             }
+            None if waits => Ok(None),
+            _ => Ok(Some(empty_reference(is_storymaster, cell, &document, differs))),
         }
-        Ok(Some(empty_reference(
-            profile::is_storymaster(&self.schema),
-            table,
-            column,
-            record,
-            &document,
-            differs,
-        )))
     }
 }
 
 /// What a reference shows that leads to no row: NULL, or a number no row has where the column
 /// refuses it.
-pub(super) fn empty_reference(
+fn empty_reference(
     is_storymaster: bool,
-    table: &Table,
-    column: &Column,
-    record: &RowRecord,
+    cell: Cell<'_>,
     document: &Value,
     differs: &mut Differences,
 ) -> Value {
+    let Cell { table, column, record, .. } = cell;
     let keyed = table.uniques.iter().any(|unique| unique.contains(&column.name));
     let shown = match (column.not_null, keyed) {
         (false, _) => Value::Null,

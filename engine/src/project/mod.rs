@@ -5,6 +5,7 @@
 pub(crate) mod contest;
 pub(crate) mod fitting;
 mod linking;
+pub(crate) mod plan;
 mod rings;
 pub(crate) mod rules;
 mod write;
@@ -21,7 +22,7 @@ use crate::store::clashes;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::transaction::Session;
-pub(crate) use write::{is_natural, keep_difference, unknown_time};
+pub(crate) use write::{is_natural, unknown_time};
 
 /// Why a row waits: what it needs has not come.
 pub(crate) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";

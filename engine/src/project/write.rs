@@ -1,6 +1,7 @@
 //! Writes one row as the plan says, or leaves out what the app's table refuses, and notes in what
 //! it differs from its document.
 
+use super::plan::{Cell, RowPlan};
 use super::{Pass, REFUSED_BY_TABLE, WAITS_FOR_NAME, WAITS_FOR_PARENT, known_stamp, token};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
@@ -14,6 +15,13 @@ use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, R
 use crate::transaction::Session;
 use std::collections::BTreeMap;
 use storysync_crdt::{Row, UNKNOWN_STAMP, Value};
+
+/// What came of writing a row.
+enum Fate {
+    Put(Put),
+    /// This row stays, and has these columns alike.
+    Behind(RowId, Vec<String>),
+}
 
 impl Session<'_> {
     pub(super) fn remove(
@@ -51,6 +59,8 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Makes the app's table show a row: plans what its columns show, asks the rules across rows,
+    /// and writes it, or leaves it waiting.
     pub(super) fn write(
         &mut self,
         table: &Table,
@@ -58,6 +68,45 @@ impl Session<'_> {
         merged: &Row,
         pass: &mut Pass,
     ) -> Result<(), SessionError> {
+        let Some(mut plan) = self.plan_row(table, record, merged, pass)? else {
+            record.parked = Some(WAITS_FOR_PARENT.to_owned());
+            return Ok(());
+        };
+        if table.has_uniques()
+            && let Some((winner, columns)) =
+                self.hold_uniques(table, record, merged, &mut plan, pass)?
+        {
+            return self.wait_behind(table, record, plan, (winner, &columns), pass);
+        }
+        record.parked = None;
+        self.refusal = None;
+        let put = match self.put_by_rules(table, record, merged, &mut plan, pass)? {
+            Fate::Put(put) => put,
+            Fate::Behind(winner, columns) => {
+                self.refusal = None;
+                return self.wait_behind(table, record, plan, (winner, &columns), pass);
+            }
+        };
+        match self.refusal.take() {
+            Some(reason) => clashes::set_refusal(self.connection, record.id, Some(&reason))?,
+            None if record.conflicts > 0 => clashes::set_refusal(self.connection, record.id, None)?,
+            None => {}
+        }
+        if put != Put::Done {
+            record.parked = Some(REFUSED_BY_TABLE.to_owned());
+            return self.take_aside(table, record, plan, pass);
+        }
+        self.note_standing(table, record, merged, plan, pass)
+    }
+
+    /// What each column of a row shows; `None` when the row must wait for one it refers to.
+    fn plan_row(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        merged: &Row,
+        pass: &mut Pass,
+    ) -> Result<Option<RowPlan>, SessionError> {
         let stored = match record.local_id {
             Some(id) if record.present => app_rows::by_local_id(self.connection, table, id)?,
             _ => None,
@@ -78,6 +127,7 @@ impl Session<'_> {
         let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
             let now = current.and_then(|current| current.values.get(position));
+            let cell = Cell { table, column, record, now };
             let value = match &column.role {
                 Role::LocalId => continue,
                 Role::SyncUuid => Value::from(record.uuid.as_str()),
@@ -85,142 +135,106 @@ impl Session<'_> {
                 Role::DeletedAt => {
                     merged.deletion.as_ref().map_or(Value::Null, |deletion| deletion.at.clone())
                 }
-                Role::CreatedAt => {
-                    time_shown(column, record, &merged.created_at, now, &mut differs)
-                }
-                Role::UpdatedAt => {
-                    time_shown(column, record, &merged.updated_at, now, &mut differs)
-                }
-                Role::Local => local_shown(column, record, merged, now, &mut differs),
-                Role::Field => {
-                    self.field_shown(table, column, record, merged, now, &mut differs)?
-                }
-                Role::Reference { table: target } => match self.reference_shown(
-                    table,
-                    column,
-                    target,
-                    record,
-                    merged,
-                    now,
-                    pass,
-                    &mut differs,
-                )? {
-                    Some(value) => value,
-                    None => {
-                        record.parked = Some(WAITS_FOR_PARENT.to_owned());
-                        return Ok(());
+                Role::CreatedAt => time_shown(cell, &merged.created_at, &mut differs),
+                Role::UpdatedAt => time_shown(cell, &merged.updated_at, &mut differs),
+                Role::Local => local_shown(cell, merged, &mut differs),
+                Role::Field => self.field_shown(cell, merged, &mut differs)?,
+                Role::Reference { table: target } => {
+                    match self.reference_shown(cell, target, merged, pass, &mut differs)? {
+                        Some(value) => value,
+                        None => return Ok(None),
                     }
-                },
+                }
             };
             desired.push(value);
         }
-        if table.has_uniques() {
-            let contested = |column: &Column| table.is_contested(&column.name);
-            let contest = self.contest(table, record, local_id, &desired, pass)?;
-            if let (Contest::Behind(..), Some(stored), true) =
-                (&contest, &stored, has_unsent(record))
+        Ok(Some(RowPlan { local_id, stored, desired, differs }))
+    }
+
+    /// Asks whether a row may take its unique values; the row that stays in its place where not.
+    fn hold_uniques(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        merged: &Row,
+        plan: &mut RowPlan,
+        pass: &mut Pass,
+    ) -> Result<Option<(RowId, Vec<String>)>, SessionError> {
+        let contested = |column: &Column| table.is_contested(&column.name);
+        let contest = self.contest(table, record, plan, pass)?;
+        if let (Contest::Behind(..), Some(stored), true) =
+            (&contest, &plan.stored, has_unsent(record))
+        {
+            // It holds what is nowhere else: it stays under the name it has.
+            for ((column, standing), desired) in stored.columns(table).zip(plan.desired.iter_mut())
             {
-                // It holds what is nowhere else: it stays under the name it has.
-                for ((column, standing), desired) in stored.columns(table).zip(desired.iter_mut()) {
-                    if contested(column) && desired != standing {
-                        note_refused(column, merged, standing, &mut differs);
-                        *desired = standing.clone();
-                    }
+                if contested(column) && desired != standing {
+                    note_refused(column, merged, standing, &mut plan.differs);
+                    *desired = standing.clone();
                 }
-            } else if let Contest::Behind(winner, columns) = contest {
-                self.wait_behind(
-                    table,
-                    record,
-                    local_id,
-                    stored,
-                    (winner, &columns),
-                    &desired,
-                    pass,
-                )?;
-                return Ok(());
             }
-            let frees = current.is_some_and(|current| {
-                current
-                    .columns(table)
-                    .zip(&desired)
-                    .any(|((column, now), desired)| contested(column) && now != desired)
-            });
-            if frees {
-                self.retry_behind(record.id, pass)?;
-            }
-            self.retry_contesting(table, record.id, &desired, pass)?;
+        } else if let Contest::Behind(winner, columns) = contest {
+            return Ok(Some((winner, columns)));
         }
-        record.parked = None;
-        self.refusal = None;
+        let current = pass.set_aside.get(&record.id).or(plan.stored.as_ref());
+        let frees = current.is_some_and(|current| {
+            current
+                .columns(table)
+                .zip(&plan.desired)
+                .any(|((column, now), desired)| contested(column) && now != desired)
+        });
+        if frees {
+            self.retry_behind(record.id, pass)?;
+        }
+        self.retry_contesting(table, record.id, &plan.desired, pass)?;
+        Ok(None)
+    }
+
+    /// Writes the planned values; where they are taken by a rule only SQLite can judge, asks it who
+    /// stands in the way.
+    fn put_by_rules(
+        &mut self,
+        table: &Table,
+        record: &RowRecord,
+        merged: &Row,
+        plan: &mut RowPlan,
+        pass: &mut Pass,
+    ) -> Result<Fate, SessionError> {
         // A table that settles conflicts by itself says nothing when it does: its rules are asked
         // first.
         let asks_first = table.settles_conflicts && !table.rules.is_empty();
-        let mut put = match asks_first {
-            true => Put::Taken,
-            false => self.put(
-                table,
-                record,
-                local_id,
-                stored.as_ref(),
-                &mut desired,
-                merged,
-                &mut differs,
-            )?,
-        };
-        if put == Put::Taken {
-            match self.contest_by_rule(table, record, local_id, stored.is_none(), &desired, pass)? {
-                Some(Contest::Behind(winner, columns)) => {
-                    self.refusal = None;
-                    return self.wait_behind(
-                        table,
-                        record,
-                        local_id,
-                        stored,
-                        (winner, &columns),
-                        &desired,
-                        pass,
-                    );
-                }
-                None if !asks_first => {}
-                Some(Contest::Free) | None => {
-                    self.refusal = None;
-                    put = self.put(
-                        table,
-                        record,
-                        local_id,
-                        stored.as_ref(),
-                        &mut desired,
-                        merged,
-                        &mut differs,
-                    )?;
-                }
+        if !asks_first {
+            let put = self.put(table, record, merged, plan)?;
+            if put != Put::Taken {
+                return Ok(Fate::Put(put));
             }
         }
-        match self.refusal.take() {
-            Some(reason) => clashes::set_refusal(self.connection, record.id, Some(&reason))?,
-            None if record.conflicts > 0 => clashes::set_refusal(self.connection, record.id, None)?,
-            None => {}
-        }
-        if put != Put::Done {
-            record.parked = Some(REFUSED_BY_TABLE.to_owned());
-            if let Some(stored) = stored {
-                self.delete_row(table, local_id)?;
-                pass.set_aside.entry(record.id).or_insert(stored);
-                record.local_id = Some(local_id);
-                record.present = false;
+        match self.contest_by_rule(table, record, plan, pass)? {
+            Some(Contest::Behind(winner, columns)) => Ok(Fate::Behind(winner, columns)),
+            None if !asks_first => Ok(Fate::Put(Put::Taken)),
+            Some(Contest::Free) | None => {
+                self.refusal = None;
+                Ok(Fate::Put(self.put(table, record, merged, plan)?))
             }
-            return Ok(());
         }
+    }
+
+    /// The planned values stand in the table.
+    fn note_standing(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        merged: &Row,
+        plan: RowPlan,
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        let RowPlan { local_id, stored, desired, mut differs } = plan;
         if stored.as_ref().is_none_or(|stored| stored.values != desired) {
             pass.has_moved = true;
             self.retry_refused(record, pass)?;
         }
-        if table
-            .columns
-            .iter()
-            .zip(&desired)
-            .any(|(column, value)| !is_natural(column.affinity, value))
-        {
+        let is_converted = |(column, value): (&Column, &Value)| !is_natural(column.affinity, value);
+        if table.columns.iter().zip(&desired).any(is_converted) {
             note_conversions(self.connection, table, local_id, &desired, merged, &mut differs)?;
         }
         if stored.is_none() {
@@ -232,28 +246,42 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Another row has the same unique values and stays: this one waits out of its table.
-    #[expect(clippy::too_many_arguments, reason = "what a row waits with is all of it")]
-    pub(super) fn wait_behind(
+    /// Takes what stands of a row out of its table; what the app had there is remembered.
+    fn take_aside(
         &mut self,
         table: &Table,
         record: &mut RowRecord,
-        local_id: i64,
-        stored: Option<StoredRow>,
-        (winner, columns): (RowId, &[String]),
-        desired: &[Value],
+        plan: RowPlan,
         pass: &mut Pass,
     ) -> Result<(), SessionError> {
-        if let Some(stored) = stored {
-            self.delete_row(table, local_id)?;
+        if let Some(stored) = plan.stored {
+            self.delete_row(table, plan.local_id)?;
             pass.set_aside.entry(record.id).or_insert(stored);
-            record.local_id = Some(local_id);
+            record.local_id = Some(plan.local_id);
+            record.present = false;
+        }
+        Ok(())
+    }
+
+    /// Another row has the same unique values and stays: this one waits out of its table.
+    fn wait_behind(
+        &mut self,
+        table: &Table,
+        record: &mut RowRecord,
+        plan: RowPlan,
+        (winner, columns): (RowId, &[String]),
+        pass: &mut Pass,
+    ) -> Result<(), SessionError> {
+        let keys = unique_keys(table, &plan.desired);
+        let stood = plan.stored.is_some();
+        self.take_aside(table, record, plan, pass)?;
+        if stood {
             self.retry_behind(record.id, pass)?;
         }
         record.present = false;
         record.parked = Some(WAITS_FOR_NAME.to_owned());
         clashes::set_stand_in(self.connection, record.id, Some((winner, columns)))?;
-        clashes::set_waiting_keys(self.connection, record.id, &unique_keys(table, desired))?;
+        clashes::set_waiting_keys(self.connection, record.id, &keys)?;
         Ok(())
     }
 
@@ -340,13 +368,8 @@ impl Session<'_> {
 
 /// A time of the row. Where no document knows it: what stands in the table, else what stood there
 /// before.
-pub(super) fn time_shown(
-    column: &Column,
-    record: &RowRecord,
-    document: &Value,
-    now: Option<&Value>,
-    differs: &mut Differences,
-) -> Value {
+fn time_shown(cell: Cell<'_>, document: &Value, differs: &mut Differences) -> Value {
+    let Cell { column, record, now, .. } = cell;
     if known_stamp(document).is_some() {
         return document.clone();
     }
@@ -370,13 +393,8 @@ pub(crate) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
 
 /// What a reference to a row of a table that is left alone here shows: what this file's app wrote
 /// there.
-pub(super) fn local_shown(
-    column: &Column,
-    record: &RowRecord,
-    merged: &Row,
-    now: Option<&Value>,
-    differs: &mut Differences,
-) -> Value {
+fn local_shown(cell: Cell<'_>, merged: &Row, differs: &mut Differences) -> Value {
+    let Cell { column, record, now, .. } = cell;
     let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
     let shown = match now {
         Some(now) => now.clone(),
@@ -390,13 +408,12 @@ pub(super) fn local_shown(
 }
 
 /// A difference that still holds keeps the table's value as it stands.
-pub(crate) fn keep_difference(
-    column: &Column,
-    record: &RowRecord,
+pub(super) fn keep_difference(
+    cell: Cell<'_>,
     document: &Value,
-    now: Option<&Value>,
     differs: &mut Differences,
 ) -> Option<Value> {
+    let Cell { column, record, now, .. } = cell;
     let difference = record.differs.get(&column.name).filter(|difference| {
         difference.document == *document
             && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring)
