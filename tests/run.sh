@@ -45,6 +45,11 @@ else
     cargo test --workspace --no-fail-fast
 fi
 
+step "papers, and the README's main job"
+cargo build --quiet --bin storysync
+python3 tests/papers.py target/debug/storysync
+target/debug/storysync demo > /dev/null
+
 step "examples"
 cargo run --quiet --example embed_engine
 cargo run --quiet --example two_nodes

@@ -28,6 +28,12 @@ pub(super) struct Looked<'a> {
     pub(super) reason: Reason,
 }
 
+/// How often the app saved a row before anybody looked, and when last.
+pub(super) struct Saved {
+    pub(super) times: i64,
+    pub(super) at: Stamp,
+}
+
 /// What is known of a row, and what of it its form had read.
 struct Known<'a> {
     record: &'a RowRecord,
@@ -282,7 +288,13 @@ impl Session<'_> {
         let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
         let unseen = shown.saturating_sub(merged.version).min(hint.updates);
         if unseen > 0 {
-            self.put_captured(id, BTreeMap::new(), EditPurpose::Rewrite, None, unseen, at)?;
+            self.put_captured(
+                id,
+                BTreeMap::new(),
+                EditPurpose::Rewrite,
+                None,
+                Saved { times: unseen, at },
+            )?;
         }
         Ok(())
     }
@@ -307,7 +319,7 @@ impl Session<'_> {
                 .into_iter()
                 .chain(nowhere.map(|names| (key::NOWHERE.to_owned(), names)))
                 .collect();
-            self.put_captured(id, puts, purpose, base.as_ref(), saves, at)?;
+            self.put_captured(id, puts, purpose, base.as_ref(), Saved { times: saves, at })?;
             saves = 1;
         }
         if !beside.is_empty() {
@@ -316,7 +328,7 @@ impl Session<'_> {
                     .map(|names| (key::TYPED.to_owned(), names)),
             );
             let base = Base { heads: self.document(id)?.heads().clone(), unseen: unread };
-            self.put_captured(id, beside, purpose, Some(&base), saves, at)?;
+            self.put_captured(id, beside, purpose, Some(&base), Saved { times: saves, at })?;
         }
         for (column, change) in replaced {
             notices::note(self.connection, id, &column, &change, self.now.unix_ms())?;
@@ -331,8 +343,7 @@ impl Session<'_> {
         mut puts: BTreeMap<String, Value>,
         purpose: EditPurpose,
         base: Option<&Base>,
-        saves: i64,
-        at: Stamp,
+        Saved { times: saves, at }: Saved,
     ) -> Result<(), SessionError> {
         let version = storysync_crdt::version(self.document(id)?);
         puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(saves)));

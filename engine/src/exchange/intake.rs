@@ -20,6 +20,25 @@ const SLICE_ROWS: usize = 2_000;
 /// How often a row counts that does not arrive the short way.
 const LONG_WAY_ROWS: usize = 4;
 
+/// Whom changes come from, and how.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    device_id: &'a str,
+    source: Source,
+    /// Changes that are still to come, as far as is known.
+    remaining: i64,
+}
+
+impl<'a> Origin<'a> {
+    fn pulled(device_id: &'a str) -> Self {
+        Self { device_id, source: Source::Pull, remaining: 0 }
+    }
+
+    fn pushed(device_id: &'a str) -> Self {
+        Self { device_id, source: Source::Push, remaining: 0 }
+    }
+}
+
 impl Engine {
     /// Takes in a peer's answer to a pull, and remembers where it ended. Returns how many rows were
     /// new.
@@ -74,16 +93,10 @@ impl Engine {
             Ok(())
         };
         // With the last of its rows, the page was taken in: in one transaction with them.
-        let mut receipt = self.receive_from(
-            incoming,
-            device_id,
-            Source::Pull,
-            page.remaining,
-            now,
-            |session, _, is_last| {
-                if is_last && (!unchanged || reset) { move_cursor(session) } else { Ok(()) }
-            },
-        )?;
+        let from = Origin { device_id, source: Source::Pull, remaining: page.remaining };
+        let mut receipt = self.receive_from(incoming, from, now, |session, _, is_last| {
+            if is_last && (!unchanged || reset) { move_cursor(session) } else { Ok(()) }
+        })?;
         if incoming.is_empty() && (!unchanged || reset) {
             self.write(now, move_cursor)?;
         }
@@ -114,7 +127,7 @@ impl Engine {
         device_id: &str,
         now: Stamp,
     ) -> Result<Receipt, EngineError> {
-        self.receive_from(incoming, device_id, Source::Pull, 0, now, |_, _, _| Ok(()))
+        self.receive_from(incoming, Origin::pulled(device_id), now, |_, _, _| Ok(()))
     }
 
     /// Takes in what a device pushed, read already.
@@ -127,7 +140,7 @@ impl Engine {
         device_id: &str,
         now: Stamp,
     ) -> Result<Receipt, EngineError> {
-        self.receive_from(incoming, device_id, Source::Push, 0, now, |_, _, _| Ok(()))
+        self.receive_from(incoming, Origin::pushed(device_id), now, |_, _, _| Ok(()))
     }
 
     /// The same, and tells how the rows stand then and what clashes in them, as the documentation
@@ -144,20 +157,18 @@ impl Engine {
         let mut told = Telling::of(incoming, device_id);
         // In the transaction of each slice, whose documents are at hand.
         let receipt =
-            self.receive_from(incoming, device_id, Source::Push, 0, now, |session, part, _| {
+            self.receive_from(incoming, Origin::pushed(device_id), now, |session, part, _| {
                 told.tell(session, part)
             })?;
         Ok((receipt, told.finish()))
     }
 
-    /// `remaining` changes are still to come; `beside` is done in the transaction of each slice,
+    /// `beside` is done in the transaction of each slice,
     /// and told what came of it and whether it is the last one.
     fn receive_from(
         &mut self,
         changes: &[Incoming],
-        device_id: &str,
-        source: Source,
-        remaining: i64,
+        Origin { device_id, source, remaining }: Origin<'_>,
         now: Stamp,
         mut beside: impl FnMut(&mut Session<'_>, &Receipt, bool) -> Result<(), SessionError>,
     ) -> Result<Receipt, EngineError> {

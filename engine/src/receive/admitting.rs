@@ -10,19 +10,19 @@ use crate::store::rows::{RowId, RowRecord};
 use crate::transaction::Session;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{ApplyError, Change, SyncUuid, TableName};
+use storysync_crdt::{ApplyError, Change, EntityId, SyncUuid, TableName};
 
 impl Session<'_> {
     /// A row that came as columns, not as changes.
     pub(super) fn receive_described(
         &mut self,
         known: Option<RowRecord>,
-        table: &TableName,
-        uuid: &SyncUuid,
+        entity: &EntityId,
         change: &RowChange,
         sender: &Sender,
         receipt: &mut Receipt,
     ) -> Result<(), SessionError> {
+        let EntityId { table, uuid } = entity;
         if let Some(reason) = self.plain_refusal(table, uuid, known.as_ref(), change)? {
             receipt.refuse(format!("{table}/{uuid} was refused: {reason}"));
             return Ok(());
@@ -76,13 +76,13 @@ impl Session<'_> {
 
     pub(super) fn receive_change(
         &mut self,
-        table: &TableName,
-        uuid: &SyncUuid,
+        entity: &EntityId,
         row: RowId,
         change: Change,
         sender: &Sender,
         receipt: &mut Receipt,
     ) -> Result<bool, SessionError> {
+        let EntityId { table, uuid } = entity;
         let origin = Some(sender.peer);
         tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id,
             "a change came");

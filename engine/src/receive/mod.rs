@@ -262,8 +262,10 @@ impl Session<'_> {
             None => None,
         };
         receipt.stood.extend(known.as_ref().filter(|known| known.present).map(|known| known.id));
+        let entity = EntityId { table, uuid };
+        let EntityId { table, uuid } = &entity;
         if change.automerge.is_empty() {
-            return self.receive_described(known, &table, &uuid, change, sender, receipt);
+            return self.receive_described(known, &entity, change, sender, receipt);
         }
         // One after the other: what is refused shall not first be held in memory together.
         let mut record = known;
@@ -280,9 +282,7 @@ impl Session<'_> {
                     continue;
                 }
             };
-            if decoded.is_genesis()
-                && !decoded.starts(&EntityId { table: table.clone(), uuid: uuid.clone() })
-            {
+            if decoded.is_genesis() && !decoded.starts(&entity) {
                 receipt.refuse(format!(
                     "a change of {table}/{uuid} was refused: {}",
                     ApplyError::OtherRow
@@ -295,13 +295,12 @@ impl Session<'_> {
                 None if !decoded.is_genesis()
                     && !pending::has_room(self.connection, origin, decoded.bytes().len())? =>
                 {
-                    receipt.refuse(too_many_wait(&table, &uuid));
+                    receipt.refuse(too_many_wait(table, uuid));
                     continue;
                 }
-                None => record.insert(self.new_record(&table, &uuid)?).id,
+                None => record.insert(self.new_record(table, uuid)?).id,
             };
-            admitted +=
-                usize::from(self.receive_change(&table, &uuid, id, decoded, sender, receipt)?);
+            admitted += usize::from(self.receive_change(&entity, id, decoded, sender, receipt)?);
         }
         let Some(record) = record.filter(|_| admitted > 0) else { return Ok(()) };
         self.retry_pending(record.id, receipt)?;

@@ -21,16 +21,23 @@ pub(crate) const PUTS_PER_EDIT_MAX: usize = 2_000;
 /// What a put takes beside its name and value, at most and roughly, in bytes.
 pub(crate) const PUT_OVERHEAD_BYTES: usize = 16;
 
+/// How a change is written: what for, on top of what, by whom and when.
+#[derive(Clone, Copy)]
+pub(super) struct Writing<'a> {
+    pub(super) purpose: EditPurpose,
+    /// `None` for everything known.
+    pub(super) base: Option<&'a Base>,
+    pub(super) actor: &'a Actor,
+    pub(super) at: Stamp,
+}
+
 impl<'a> Session<'a> {
     /// A change of a row, on top of `base` or of everything known, that nobody was told of yet.
     pub(super) fn draft(
         &mut self,
         row: RowId,
         puts: BTreeMap<String, Value>,
-        purpose: EditPurpose,
-        base: Option<&Base>,
-        actor: &Actor,
-        at: Stamp,
+        Writing { purpose, base, actor, at }: Writing<'_>,
     ) -> Result<Option<Change>, SessionError> {
         let document = self.document(row)?;
         let Some(base) = base.filter(|base| base.heads != *document.heads()) else {
@@ -60,19 +67,16 @@ impl<'a> Session<'a> {
         &mut self,
         row: RowId,
         puts: &BTreeMap<String, Value>,
-        purpose: EditPurpose,
-        base: Option<&Base>,
-        actor: &Actor,
-        at: Stamp,
+        mut writing: Writing<'_>,
     ) -> Result<Option<Change>, SessionError> {
-        let mut at = at;
         loop {
-            let change = self.draft(row, puts.clone(), purpose, base, actor, at)?;
+            let change = self.draft(row, puts.clone(), writing)?;
             match &change {
                 Some(first)
                     if first.is_genesis() && log::contains(self.connection, &first.hash())? =>
                 {
-                    at = Stamp::from_unix_ms(at.unix_ms().saturating_add(1_000));
+                    let later = writing.at.unix_ms().saturating_add(1_000);
+                    writing.at = Stamp::from_unix_ms(later);
                 }
                 _ => return Ok(change),
             }
@@ -94,10 +98,8 @@ impl<'a> Session<'a> {
         };
         let mut base = base.cloned();
         for puts in portions(puts) {
-            let Some(change) = self.draft_new(row, &puts, purpose, base.as_ref(), &actor, at)?
-            else {
-                continue;
-            };
+            let writing = Writing { purpose, base: base.as_ref(), actor: &actor, at };
+            let Some(change) = self.draft_new(row, &puts, writing)? else { continue };
             // Whoever writes a row here has decided about it: a brake that holds it has no say any
             // more.
             if purpose.is_edit() {
