@@ -69,15 +69,7 @@ fn runs<T: PartialEq>(out: &mut Vec<u8>, values: &[T], write: impl Fn(&mut Vec<u
 
 /// Writes a change. The hash is its name.
 pub(crate) fn write(draft: &Draft) -> (ChangeHash, Vec<u8>) {
-    let body = body(
-        draft.actor.as_bytes(),
-        draft.seq,
-        draft.start_op.get(),
-        draft.unix_seconds,
-        draft.message.as_deref(),
-        &draft.deps,
-        &draft.ops,
-    );
+    let body = body(draft);
     let mut chunk = Vec::with_capacity(CHECKED_FROM + 6 + body.len());
     chunk.extend_from_slice(&MAGIC);
     chunk.extend_from_slice(&[0; 4]);
@@ -89,22 +81,40 @@ pub(crate) fn write(draft: &Draft) -> (ChangeHash, Vec<u8>) {
     (ChangeHash(hash), chunk)
 }
 
-fn body(
-    actor: &[u8],
-    seq: u64,
-    start_op: u64,
-    unix_seconds: i64,
-    message: Option<&str>,
-    deps: &[ChangeHash],
-    ops: &[Op],
-) -> Vec<u8> {
-    let others: BTreeSet<&[u8]> = ops
+/// What stands in a chunk behind its length: the change's own fields, then its puts by columns.
+fn body(draft: &Draft) -> Vec<u8> {
+    let actor = draft.actor.as_bytes();
+    let others: BTreeSet<&[u8]> = draft
+        .ops
         .iter()
         .flat_map(|op| &op.predecessors)
         .map(|pred| pred.actor.as_bytes())
         .filter(|other| *other != actor)
         .collect();
     let others: Vec<&[u8]> = others.into_iter().collect();
+    let columns = columns(&draft.ops, actor, &others);
+    let size: usize = columns.iter().map(|(_, data)| data.len() + 8).sum();
+    let mut body = Vec::with_capacity(draft.deps.len() * HASH_BYTES + size + 256);
+    unsigned(&mut body, draft.deps.len() as u64);
+    draft.deps.iter().for_each(|dep| body.extend_from_slice(&dep.0));
+    length_prefixed(&mut body, actor);
+    unsigned(&mut body, draft.seq);
+    unsigned(&mut body, draft.start_op.get());
+    signed(&mut body, draft.unix_seconds);
+    length_prefixed(&mut body, draft.message.as_deref().unwrap_or_default().as_bytes());
+    unsigned(&mut body, others.len() as u64);
+    others.iter().for_each(|other| length_prefixed(&mut body, other));
+    unsigned(&mut body, columns.len() as u64);
+    for (specification, data) in &columns {
+        unsigned(&mut body, *specification);
+        unsigned(&mut body, data.len() as u64);
+    }
+    columns.iter().for_each(|(_, data)| body.extend_from_slice(data));
+    body
+}
+
+/// The columns of a change's puts that hold anything, in the order of their specifications.
+fn columns(ops: &[Op], actor: &[u8], others: &[&[u8]]) -> Vec<(u64, Vec<u8>)> {
     let place = |other: &[u8]| {
         if other == actor {
             0
@@ -130,6 +140,32 @@ fn body(
     add(column::ACTION, &|out| {
         runs(out, &vec![PUT; ops.len()], |out, action| unsigned(out, *action))
     });
+    let (metadata, values) = values(ops);
+    add(column::VALUE_METADATA, &|out| {
+        runs(out, &metadata, |out, metadata| unsigned(out, *metadata))
+    });
+    add(column::VALUE, &|out| out.extend_from_slice(&values));
+    let counts: Vec<u64> = ops.iter().map(|op| op.predecessors.len() as u64).collect();
+    add(column::PREDECESSOR_COUNT, &|out| runs(out, &counts, |out, count| unsigned(out, *count)));
+    let predecessors: Vec<&OpId> = ops.iter().flat_map(|op| &op.predecessors).collect();
+    let actors: Vec<u64> = predecessors.iter().map(|pred| place(pred.actor.as_bytes())).collect();
+    add(column::PREDECESSOR_ACTOR, &|out| runs(out, &actors, |out, actor| unsigned(out, *actor)));
+    let mut last = 0_i64;
+    let steps: Vec<i64> = predecessors
+        .iter()
+        .map(|pred| {
+            let counter = i64::try_from(pred.counter).unwrap_or(i64::MAX);
+            let step = counter.saturating_sub(last);
+            last = counter;
+            step
+        })
+        .collect();
+    add(column::PREDECESSOR_COUNTER, &|out| runs(out, &steps, |out, step| signed(out, *step)));
+    columns
+}
+
+/// Of each put its value's kind and length, and the values one after the other.
+fn values(ops: &[Op]) -> (Vec<u64>, Vec<u8>) {
     let mut metadata = Vec::with_capacity(ops.len());
     let mut values = Vec::new();
     for op in ops {
@@ -155,49 +191,7 @@ fn body(
         };
         metadata.push(((values.len() - before) as u64) << 4 | kind);
     }
-    add(column::VALUE_METADATA, &|out| {
-        runs(out, &metadata, |out, metadata| unsigned(out, *metadata))
-    });
-    add(column::VALUE, &|out| out.extend_from_slice(&values));
-    let counts: Vec<u64> = ops.iter().map(|op| op.predecessors.len() as u64).collect();
-    add(column::PREDECESSOR_COUNT, &|out| runs(out, &counts, |out, count| unsigned(out, *count)));
-    let predecessors: Vec<&OpId> = ops.iter().flat_map(|op| &op.predecessors).collect();
-    let actors: Vec<u64> = predecessors.iter().map(|pred| place(pred.actor.as_bytes())).collect();
-    add(column::PREDECESSOR_ACTOR, &|out| runs(out, &actors, |out, actor| unsigned(out, *actor)));
-    let mut last = 0_i64;
-    let steps: Vec<i64> = predecessors
-        .iter()
-        .map(|pred| {
-            let counter = i64::try_from(pred.counter).unwrap_or(i64::MAX);
-            let step = counter.saturating_sub(last);
-            last = counter;
-            step
-        })
-        .collect();
-    add(column::PREDECESSOR_COUNTER, &|out| runs(out, &steps, |out, step| signed(out, *step)));
-
-    let mut body = Vec::with_capacity(
-        deps.len() * HASH_BYTES
-            + values.len()
-            + keys.iter().map(|key| key.len() + 1).sum::<usize>()
-            + 256,
-    );
-    unsigned(&mut body, deps.len() as u64);
-    deps.iter().for_each(|dep| body.extend_from_slice(&dep.0));
-    length_prefixed(&mut body, actor);
-    unsigned(&mut body, seq);
-    unsigned(&mut body, start_op);
-    signed(&mut body, unix_seconds);
-    length_prefixed(&mut body, message.unwrap_or_default().as_bytes());
-    unsigned(&mut body, others.len() as u64);
-    others.iter().for_each(|other| length_prefixed(&mut body, other));
-    unsigned(&mut body, columns.len() as u64);
-    for (specification, data) in &columns {
-        unsigned(&mut body, *specification);
-        unsigned(&mut body, data.len() as u64);
-    }
-    columns.iter().for_each(|(_, data)| body.extend_from_slice(data));
-    body
+    (metadata, values)
 }
 
 /// What a chunk says, and its name.

@@ -103,6 +103,42 @@ fn is_text(value: &Value) -> bool {
 }
 
 impl Session<'_> {
+    /// The table in which too many rows are deleted, or the first one where there are too many in
+    /// the whole file; and how many there are in all, those of the last hour included.
+    fn find_too_many(
+        &mut self,
+        deletions: &BTreeMap<TableId, Vec<RowId>>,
+        earlier: &[(TableId, RowId)],
+        announced: &BTreeMap<String, usize>,
+    ) -> Result<(Option<TableId>, usize), SessionError> {
+        let mut too_many = None;
+        let mut in_all = earlier.len();
+        for (table, deleted) in deletions {
+            let name = self.table_name(*table)?;
+            let before = earlier.iter().filter(|(of, _)| of == table).count();
+            let said = announced
+                .iter()
+                .filter(|(called, _)| table_of_entity_type(&self.schema, called) == name.as_str())
+                .map(|(_, count)| count)
+                .sum();
+            let count = deleted.len().max(said);
+            let standing = usize::try_from(rows::count_present(self.connection, *table)?)
+                .unwrap_or(usize::MAX)
+                .saturating_add(before);
+            in_all += count;
+            if is_too_many(before + count, standing) {
+                too_many = Some(*table);
+            }
+        }
+        let standing = usize::try_from(rows::counts(self.connection)?.entities)
+            .unwrap_or(usize::MAX)
+            .saturating_add(earlier.len());
+        if is_too_many(in_all, standing) {
+            too_many = too_many.or_else(|| deletions.keys().next().copied());
+        }
+        Ok((too_many, in_all))
+    }
+
     /// Holds the deletions and the emptied texts among `received` rows when there are too many of
     /// them, those carried out within the last hour included. Returns rows that are to be settled
     /// besides.
@@ -137,31 +173,7 @@ impl Session<'_> {
         }
         let since = now_ms.saturating_sub(BRAKE_WINDOW_MS);
         let earlier = brakes::deleted_since(self.connection, peer, since)?;
-        let mut too_many = None;
-        let (mut in_all, mut standing_in_all) =
-            (0, usize::try_from(rows::counts(self.connection)?.entities).unwrap_or(usize::MAX));
-        for (table, deleted) in &deletions {
-            let name = self.table_name(*table)?;
-            let before = earlier.iter().filter(|(of, _)| of == table).count();
-            let said = announced
-                .iter()
-                .filter(|(called, _)| table_of_entity_type(&self.schema, called) == name.as_str())
-                .map(|(_, count)| count)
-                .sum();
-            let count = before + deleted.len().max(said);
-            let standing = usize::try_from(rows::count_present(self.connection, *table)?)
-                .unwrap_or(usize::MAX)
-                .saturating_add(before);
-            in_all += count - before;
-            if is_too_many(count, standing) {
-                too_many = Some(*table);
-            }
-        }
-        in_all += earlier.len();
-        standing_in_all = standing_in_all.saturating_add(earlier.len());
-        if is_too_many(in_all, standing_in_all) {
-            too_many = too_many.or_else(|| deletions.keys().next().copied());
-        }
+        let (too_many, in_all) = self.find_too_many(&deletions, &earlier, announced)?;
         let brake = match (brakes::find(self.connection, peer)?, too_many) {
             (Some(brake), _) => brake,
             (None, Some(table)) => {

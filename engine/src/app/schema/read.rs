@@ -251,18 +251,26 @@ pub(super) fn keeps_schema_version(table: &str) -> bool {
     SCHEMA_VERSION_TABLES.contains(&table.to_ascii_lowercase().as_str())
 }
 
-pub(super) fn read_table(
+/// What a table declares.
+struct Declarations {
+    declared: Vec<Declared>,
+    /// The columns of its primary key: place, name, type.
+    key: Vec<(i64, String, String)>,
+    taken_names: BTreeSet<String>,
+    generated: Vec<String>,
+}
+
+/// Reads what a table declares; why it can't be synced where a column of it stands in the way.
+fn declarations(
     connection: &Connection,
     name: &str,
-    strict: bool,
-) -> rusqlite::Result<Result<Table, String>> {
-    let Some(table_name) = TableName::parse(name) else {
-        return Ok(Err("its name is too long or holds control characters".to_owned()));
+) -> rusqlite::Result<Result<Declarations, String>> {
+    let mut found = Declarations {
+        declared: Vec::new(),
+        key: Vec::new(),
+        taken_names: BTreeSet::new(),
+        generated: Vec::new(),
     };
-    let mut declared_columns = Vec::new();
-    let mut key: Vec<(i64, String, String)> = Vec::new();
-    let mut taken_names = BTreeSet::new();
-    let mut generated = Vec::new();
     let mut info = connection.prepare(
         "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM \
         pragma_table_xinfo(?1) ORDER BY cid",
@@ -272,13 +280,13 @@ pub(super) fn read_table(
         let (column, declared): (String, String) = (row.get(0)?, row.get(1)?);
         let (not_null, default): (bool, Option<String>) = (row.get(2)?, row.get(3)?);
         let (key_position, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
-        taken_names.insert(column.to_ascii_lowercase());
+        found.taken_names.insert(column.to_ascii_lowercase());
         if hidden != 0 {
-            generated.push(column.clone());
             if column.eq_ignore_ascii_case("sync_uuid") {
                 return Ok(Err("its column sync_uuid is generated".to_owned()));
             }
             // Generated columns follow from the others on every device.
+            found.generated.push(column);
             continue;
         }
         if column.len() > storysync_crdt::KEY_BYTES_MAX
@@ -288,34 +296,44 @@ pub(super) fn read_table(
             return Ok(Err(format!("its column {column:?} has a name that can't travel")));
         }
         if key_position > 0 {
-            key.push((key_position, column.clone(), declared.clone()));
+            found.key.push((key_position, column.clone(), declared.clone()));
         }
-        declared_columns.push(Declared {
-            name: column,
-            declared: declared.to_ascii_uppercase(),
-            not_null,
-            default,
-        });
+        let declared = declared.to_ascii_uppercase();
+        found.declared.push(Declared { name: column, declared, not_null, default });
     }
-    let mut columns: Vec<Column> = Vec::new();
-    let roles = roles(&declared_columns, strict);
-    for (column, role) in declared_columns.into_iter().zip(roles) {
+    Ok(Ok(found))
+}
+
+/// The columns of a table, each with what it is for.
+fn columns_of(declared: Vec<Declared>, strict: bool) -> Vec<Column> {
+    let roles = roles(&declared, strict);
+    let column = |(column, role): (Declared, Role)| {
         let Declared { name: sql_name, declared, not_null, default } = column;
         let name = match role {
             Role::SyncUuid => "sync_uuid".to_owned(),
             Role::Field => storysync_crdt::key::of_column(&sql_name),
             _ => sql_name.to_ascii_lowercase(),
         };
-        columns.push(Column {
-            name,
-            sql_name,
-            affinity: Affinity::of(&declared),
-            declared,
-            not_null,
-            default,
-            role,
-        });
-    }
+        let affinity = Affinity::of(&declared);
+        Column { name, sql_name, affinity, declared, not_null, default, role }
+    };
+    declared.into_iter().zip(roles).map(column).collect()
+}
+
+pub(super) fn read_table(
+    connection: &Connection,
+    name: &str,
+    strict: bool,
+) -> rusqlite::Result<Result<Table, String>> {
+    let Some(table_name) = TableName::parse(name) else {
+        return Ok(Err("its name is too long or holds control characters".to_owned()));
+    };
+    let Declarations { declared, mut key, taken_names, generated } =
+        match declarations(connection, name)? {
+            Ok(declarations) => declarations,
+            Err(reason) => return Ok(Err(reason)),
+        };
+    let mut columns = columns_of(declared, strict);
     key.sort();
     let integer_key = match key.as_slice() {
         [(_, column, declared)] if declared.eq_ignore_ascii_case("INTEGER") => Some(column.clone()),
