@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_core::UnwrapErr;
-use storysync_engine::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
-use storysync_engine::trust::identity::{Identity, Secret};
-use storysync_engine::trust::pairing::{Approval, Attempt, Joining, PairingWindow};
 use storysync_crdt::{
     Actor, ApplyError, Change, ChangeHash, Document, EditPurpose, EntityId, SyncUuid, TableName,
     Value, conflicts, genesis, key, row, save,
 };
+use storysync_engine::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
+use storysync_engine::trust::identity::{Identity, Secret};
+use storysync_engine::trust::pairing::{Approval, Attempt, Joining, PairingWindow};
 
 /// Repeatable randomness: SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Debug)]

@@ -12,10 +12,10 @@ pub mod hostile;
 mod support;
 
 use rand_core::UnwrapErr;
+use storysync_crdt::{Change, Document, merge_prose};
 use storysync_engine::trust::envelope::{self, PairSecret, Route};
 use storysync_engine::trust::identity::{Identity, Secret};
 use storysync_engine::trust::pairing::{Approval, Offer, PairingWindow};
-use storysync_crdt::{Change, Document, merge_prose};
 
 use choices::Choices;
 

@@ -94,7 +94,7 @@ pub struct Engine {
     pub(crate) has_sent: bool,
     /// The names of all changes, as they were when last compared.
     pub(crate) names: Option<Arc<Names>>,
-    /// What the last transaction had in hand.
+    /// What the last transactions had in hand.
     spent: Spent,
     /// Transactions this Engine has begun for writing.
     pub(crate) writes: u64,
@@ -178,8 +178,8 @@ impl Engine {
         if idle { Ok(Noticed::default()) } else { Ok(self.write(now, |_| Ok(()))?.1) }
     }
 
-    /// What the last transaction had in hand and nobody needs any more. The next one drops it where
-    /// it was not taken: a caller with another thread drops it there, beside the next work.
+    /// What the last transactions had in hand and nobody needs any more: a caller with another
+    /// thread drops it there, beside the next work.
     pub fn take_spent(&mut self) -> Spent {
         std::mem::take(&mut self.spent)
     }

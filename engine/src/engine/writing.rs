@@ -140,7 +140,7 @@ impl Engine {
             noticed.rows = captured.len();
             let (end, cause) = (session.log_end(), session.new_epoch_cause);
             let new_schema = Arc::clone(&session.schema);
-            *spent = session.close();
+            spent.add(session.close());
             if let Some(cause) = cause {
                 guard.begin_epoch(&transaction, cause, now)?;
                 noticed.new_epoch = true;

@@ -9,10 +9,9 @@ use crate::app::profile;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::error::SessionError;
-use crate::project::plan::{Cell, RowPlan};
+use crate::project::plan::{Cell, RowPlan, keep_difference};
 use crate::project::rules::has_unsent;
 use crate::project::token;
-use crate::project::write::keep_difference;
 use crate::store::rows::{Difference, DifferenceKind, Differences, RowRecord};
 use crate::transaction::Session;
 

@@ -1,7 +1,6 @@
 //! References between uuids in documents and local ids in the app's tables.
 
-use super::plan::Cell;
-use super::write::keep_difference;
+use super::plan::{Cell, keep_difference};
 use super::{Pass, Resolved, WAITS_FOR_NAME, token};
 use crate::app::profile;
 use crate::app::rows::{self as app_rows};

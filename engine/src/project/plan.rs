@@ -3,9 +3,10 @@
 
 use storysync_crdt::Value;
 
+use super::token;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Table};
-use crate::store::rows::{Differences, RowRecord};
+use crate::store::rows::{DifferenceKind, Differences, RowRecord};
 
 /// A plan for one row of the app's table.
 pub(crate) struct RowPlan {
@@ -27,4 +28,23 @@ pub(crate) struct Cell<'a> {
     pub(crate) record: &'a RowRecord,
     /// `None` while the row does not stand.
     pub(crate) now: Option<&'a Value>,
+}
+
+/// A difference that still holds keeps the table's value as it stands.
+pub(super) fn keep_difference(
+    cell: Cell<'_>,
+    document: &Value,
+    differs: &mut Differences,
+) -> Option<Value> {
+    let Cell { column, record, now, .. } = cell;
+    let difference = record.differs.get(&column.name).filter(|difference| {
+        difference.document == *document
+            && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring)
+    })?;
+    let now = now?;
+    if token(now) != difference.shown {
+        return None;
+    }
+    differs.insert(column.name.clone(), difference.clone());
+    Some(now.clone())
 }

@@ -11,7 +11,7 @@ use crate::project::fitting::{Put, is_constraint, note_refused};
 use crate::project::rules::has_unsent;
 use crate::store::clashes;
 use crate::store::references;
-use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId, RowRecord};
+use crate::store::rows::{self, Difference, Differences, RowId, RowRecord};
 use crate::transaction::Session;
 use std::collections::BTreeMap;
 use storysync_crdt::{Row, UNKNOWN_STAMP, Value};
@@ -405,25 +405,6 @@ fn local_shown(cell: Cell<'_>, merged: &Row, differs: &mut Differences) -> Value
         differs.insert(column.name.clone(), Difference::new(document, token(&shown)));
     }
     shown
-}
-
-/// A difference that still holds keeps the table's value as it stands.
-pub(super) fn keep_difference(
-    cell: Cell<'_>,
-    document: &Value,
-    differs: &mut Differences,
-) -> Option<Value> {
-    let Cell { column, record, now, .. } = cell;
-    let difference = record.differs.get(&column.name).filter(|difference| {
-        difference.document == *document
-            && !matches!(difference.kind, DifferenceKind::StandIn | DifferenceKind::Ring)
-    })?;
-    let now = now?;
-    if token(now) != difference.shown {
-        return None;
-    }
-    differs.insert(column.name.clone(), difference.clone());
-    Some(now.clone())
 }
 
 /// Whether a column stores a value without converting it. SQLite reads numbers in text with blanks

@@ -6,7 +6,7 @@ pub(crate) mod arrivals;
 mod documents;
 mod edits;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -53,24 +53,35 @@ impl Source {
     }
 }
 
-/// What a transaction had in hand and nobody needs any more. Taking apart a thousand documents took
-/// 7 % of a large push: a caller with a thread to spare drops it there.
+/// Documents kept for a caller to drop; beyond that the oldest are dropped where they are.
+const SPENT_MAX: usize = 2_000;
+
+/// What transactions had in hand and nobody needs any more. Taking apart a thousand documents took
+/// 7 % of a large push: a caller with a thread to spare drops them there.
 #[derive(Debug, Default)]
 pub struct Spent {
-    documents: HashMap<RowId, Document>,
+    documents: VecDeque<HashMap<RowId, Document>>,
 }
 
 impl Spent {
     /// How many documents there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.documents.len()
+        self.documents.iter().map(HashMap::len).sum()
     }
 
     /// Whether there is nothing to drop.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.documents.is_empty()
+        self.len() == 0
+    }
+
+    /// Adds what one more transaction had in hand.
+    pub(crate) fn add(&mut self, documents: HashMap<RowId, Document>) {
+        self.documents.push_back(documents);
+        while self.documents.len() > 1 && self.len() > SPENT_MAX {
+            self.documents.pop_front();
+        }
     }
 }
 
@@ -336,8 +347,8 @@ impl<'a> Session<'a> {
     }
 
     /// Ends the transaction's work, and returns what was in hand.
-    pub(crate) fn close(self) -> Spent {
-        Spent { documents: self.documents }
+    pub(crate) fn close(self) -> HashMap<RowId, Document> {
+        self.documents
     }
 
     /// The end of the log, when this transaction has moved it.
