@@ -78,7 +78,7 @@ impl Document {
     }
 
     /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself.
-    /// Values of `unseen` changes are not replaced: see [`Base::unseen`].
+    /// Values of `unseen` changes are not replaced: see [`crate::Base::unseen`].
     #[must_use]
     pub fn edit_of(
         &self,

@@ -17,11 +17,11 @@ use crate::error::EngineError;
 type Run = Box<dyn FnMut(&mut Engine, Stamp) -> Result<(), EngineError> + Send>;
 
 /// Work on the engine. Where it fails because the file is locked it may be run again; given up, it
-/// is reported with [`Exchange::work_failed`].
+/// is reported with [`super::Exchange::work_failed`].
 pub struct Work(Run);
 
 impl Work {
-    /// Does the work; the exchange goes on with the next [`Exchange::poll`].
+    /// Does the work; the exchange goes on with the next [`super::Exchange::poll`].
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -40,7 +40,7 @@ impl fmt::Debug for Work {
 pub struct Reading(Box<dyn FnOnce() + Send>);
 
 impl Reading {
-    /// Does the work; the exchange goes on with the next [`Exchange::poll`].
+    /// Does the work; the exchange goes on with the next [`super::Exchange::poll`].
     pub fn run(self) {
         (self.0)();
     }

@@ -31,7 +31,7 @@ pub(crate) const WAITS_FOR_NAME: &str = "another row has the same unique values"
 /// Why a row waits: the table refuses it, whatever its values.
 pub(crate) const REFUSED_BY_TABLE: &str = "the app's table refuses it";
 
-/// A value as [`Difference`] remembers it: large ones by their hash.
+/// A value as [`crate::store::rows::Difference`] remembers it: large ones by their hash.
 pub(crate) fn token(value: &Value) -> Value {
     match value {
         Value::Text(text) if text.len() > VALUE_BYTES_MAX => {

@@ -130,7 +130,7 @@ impl ResponseSealer {
     /// Seals the body.
     ///
     /// # Errors
-    /// Never for bodies under [`SEALED_BYTES_MAX`].
+    /// Never for bodies under [`super::SEALED_BYTES_MAX`].
     pub fn seal(mut self, body: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut envelope = RESPONSE_HEADER.bytes().to_vec();
         envelope.extend_from_slice(&self.enc);
