@@ -2,6 +2,9 @@
 
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
+use storysync_engine::exchange::{
+    Asker, Exchange, ExchangeError, ExchangeOptions, Prepared, Reply,
+};
 
 #[test]
 fn an_empty_second_device_holds_every_row_of_every_dialect_after_one_sync() {
@@ -438,4 +441,59 @@ fn mirrored(device_id: &str) -> storysync_engine::store::peers::MirroredDevice {
         created_at: "2026-01-01 10:00:00".to_owned(),
         is_active: true,
     }
+}
+
+#[test]
+fn an_exchange_asked_out_of_turn_says_so_and_goes_on() {
+    let (mut desktop, mut phone) = pair_of_small();
+    phone
+        .write("INSERT INTO setting (name, user_id, sync_uuid, version) VALUES ('New', 1, 'n', 1)");
+    let mut exchange = Exchange::with(&desktop.device_id(), ExchangeOptions::default());
+    let asker = Asker::trusted(&phone.device_id());
+    let mut waiting = exchange.next(phone.engine(), now()).unwrap();
+    let early = exchange.next(phone.engine(), now());
+    assert!(matches!(early, Err(ExchangeError::OutOfTurn)), "{early:?}");
+    while let Some(request) = waiting {
+        let answer = desktop.engine().answer(&asker, &Prepared::of(request), now()).unwrap();
+        exchange.handle(answer.reply);
+        waiting = exchange.next(phone.engine(), now()).unwrap();
+    }
+    assert_same_content(&desktop.database, &phone.database, true);
+}
+
+#[test]
+fn what_had_come_before_the_connection_broke_is_kept() {
+    let (mut desktop, mut phone) = pair_of_small();
+    let many: String = (0..2_500)
+        .map(|n| {
+            format!(
+                "INSERT INTO setting (name, user_id, sync_uuid, version) \
+                VALUES ('Place {n}', 1, 'place-{n}', 1);"
+            )
+        })
+        .collect();
+    desktop.write(&format!("BEGIN; {many} COMMIT"));
+    let mut exchange = Exchange::with(&desktop.device_id(), ExchangeOptions::default());
+    let asker = Asker::trusted(&phone.device_id());
+    let mut full_pages = 0;
+    let ended = loop {
+        match exchange.next(phone.engine(), now()) {
+            Ok(Some(_)) if full_pages == 1 => exchange.lost(),
+            Ok(Some(request)) => {
+                let answer =
+                    desktop.engine().answer(&asker, &Prepared::of(request), now()).unwrap();
+                full_pages += usize::from(
+                    matches!(&answer.reply, Reply::Pull(page) if page.changes.len() == 1_000),
+                );
+                exchange.handle(answer.reply);
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    assert!(matches!(ended, Some(ExchangeError::Lost)), "{ended:?}");
+    let stands = "SELECT count(*) FROM setting WHERE sync_uuid LIKE 'place-%'";
+    assert_eq!(phone.value::<i64>(stands), 1_000, "the page that had come");
+    phone.sync(&mut desktop);
+    assert_eq!(phone.value::<i64>(stands), 2_500, "and the rest with the next exchange");
 }

@@ -16,10 +16,10 @@ use crate::error::SessionError;
 use crate::project::token;
 use crate::store::outbox::{self, Hint, Operation};
 use crate::store::references;
-use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord};
+use crate::store::rows::{self, Difference, RowId, RowRecord};
 use crate::transaction::Session;
-use written::Looked;
 pub(crate) use written::leads_nowhere;
+use written::{Looked, too_large};
 
 /// So long an app may keep a panel open that writes no version: what arrived within this time may
 /// be unread by it. A day, in milliseconds.
@@ -228,16 +228,9 @@ impl Session<'_> {
                 continue;
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
-                tracing::warn!(
-                    table = table.name(),
-                    column = column.name,
-                    size_bytes = captured.size_bytes(),
-                    "a value is too large to sync and stays here"
-                );
-                record.differs.insert(
-                    column.name.clone(),
-                    Difference::of_kind(Value::Null, token(captured), DifferenceKind::Unsent),
-                );
+                record
+                    .differs
+                    .insert(column.name.clone(), too_large(table, column, captured, Value::Null));
                 continue;
             }
             let travelling = self.travelling(column, captured, record.id)?;

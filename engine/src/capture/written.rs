@@ -208,16 +208,8 @@ impl Session<'_> {
                 continue;
             }
             if captured.size_bytes() > VALUE_BYTES_MAX {
-                tracing::warn!(
-                    table = table.name(),
-                    column = column.name,
-                    size_bytes = captured.size_bytes(),
-                    "a value is too large to sync and stays here"
-                );
-                record.differs.insert(
-                    column.name.clone(),
-                    Difference::of_kind(document, token(captured), DifferenceKind::Unsent),
-                );
+                let unsent = too_large(table, column, captured, document);
+                record.differs.insert(column.name.clone(), unsent);
                 continue;
             }
             let travelling = self.travelling(column, captured, id)?;
@@ -378,6 +370,23 @@ impl Session<'_> {
         }
         self.update_columns(table, stored.local_id, &unknown)
     }
+}
+
+/// A value that no change holds stays where it was typed, and is told as such; `document` is what
+/// others have there.
+pub(super) fn too_large(
+    table: &Table,
+    column: &Column,
+    captured: &Value,
+    document: Value,
+) -> Difference {
+    tracing::warn!(
+        table = table.name(),
+        column = column.name,
+        size_bytes = captured.size_bytes(),
+        "a value is too large to sync and stays here"
+    );
+    Difference::of_kind(document, token(captured), DifferenceKind::Unsent)
 }
 
 /// Whether a travelling value is the mark of a reference that resolves to no row.

@@ -4,8 +4,6 @@
 //! Owns the order in which things are asked and taken in. Refuses to know how requests travel, who
 //! is trusted, and how anything is worded.
 
-use std::sync::Arc;
-
 use futures_util::future::join3;
 
 use super::desk::Desk;
@@ -309,9 +307,5 @@ impl Caller {
         if let Some(life) = life {
             self.desk.tell(Event::Notice(Notice::OwnEpochBegan(life)));
         }
-    }
-
-    pub(super) fn peer_text(&self) -> Arc<str> {
-        Arc::from(self.peer.as_str())
     }
 }

@@ -72,19 +72,20 @@ impl Caller {
         );
         self.fetch(&need).await?;
         self.push_named(have).await?;
-        let (peer, compared) = (self.peer_text(), Arc::new(compared));
+        let peer = self.peer.clone();
         self.desk
-            .work(move |engine, now| engine.end_reconciling(&compared, &answer, &peer, now))
+            .work(move |engine, now| engine.end_reconciling(&compared, &answer, peer.as_str(), now))
             .await
     }
 
     async fn look_before_comparing(&self) -> Result<Before, ExchangeError> {
-        let peer = self.peer_text();
+        let peer = self.peer.clone();
         let (before, life) = self
             .desk
             .work(move |engine, _| {
-                let is_needed = engine.needs_reconciling(&peer)?;
-                let (is_provisional, has_met) = (engine.is_provisional()?, engine.has_met(&peer)?);
+                let is_needed = engine.needs_reconciling(peer.as_str())?;
+                let (is_provisional, has_met) =
+                    (engine.is_provisional()?, engine.has_met(peer.as_str())?);
                 let life = engine.life()?.map(|(life, _)| life).filter(|_| has_met && is_needed);
                 let own_id = engine.device_id().to_string();
                 Ok((Before { is_needed, is_provisional, own_id }, life))
@@ -197,10 +198,10 @@ impl Caller {
         let mut arrived = 0;
         while let Some(page) = names.next_page(self).await? {
             arrived += page.iter().map(|row| row.automerge.len()).sum::<usize>();
-            let (page, peer) = (Incoming::read_all(page), self.peer_text());
+            let (page, peer) = (Incoming::read_all(page), self.peer.clone());
             let receipt = self
                 .desk
-                .work(move |engine, now| engine.receive_fetched(&page, &peer, now))
+                .work(move |engine, now| engine.receive_fetched(&page, peer.as_str(), now))
                 .await?;
             self.note_receipt(&receipt)?;
             self.progress.pulled += receipt.rows.len();

@@ -133,6 +133,9 @@ pub enum ExchangeError {
     /// The transport gave a request up; it knows why.
     #[error("the peer can't be reached any more")]
     Lost,
+    /// The next request was asked for before the last one was answered: the caller's fault.
+    #[error("the last request was not answered yet")]
+    OutOfTurn,
     /// The peer makes no sense.
     #[error(transparent)]
     Senseless(#[from] Senseless),

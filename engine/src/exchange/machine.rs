@@ -140,8 +140,7 @@ impl Exchange {
             if is_idle {
                 return match self.held.take() {
                     Some(request) => Ok(Some(request)),
-                    // Asked for the next request before the last one was answered.
-                    None => Err(ExchangeError::Lost),
+                    None => Err(ExchangeError::OutOfTurn),
                 };
             }
         }

@@ -1,9 +1,6 @@
 //! What one device asks another, and what it is told: each request with the path it travels by and
 //! the reply that belongs to it. Bodies are JSON (`wire`); sealing and HTTP are the transport's.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::event::Senseless;
 use super::wire::{
     FetchRequest, FetchResponse, NamesRequest, NamesResponse, PullRequest, PullResponse,
@@ -142,9 +139,9 @@ impl Reply {
 }
 
 /// A request whose reply is of a known kind.
-pub(super) trait Asks: Serialize {
+pub(super) trait Asks {
     /// What answers it.
-    type Reply: DeserializeOwned;
+    type Reply;
     /// As one of all requests.
     fn into_request(self) -> Request;
     /// Its reply among all replies.
