@@ -5,7 +5,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use storysync::net::node_state::system_rng;
 use storysync_engine::trust::agreement::AgreementKey;
-use storysync_engine::trust::envelope::{self, PairSecret, Route};
+use storysync_engine::trust::envelope::{self, KeyUse, Message, PairSecret, Route};
 use storysync_engine::trust::identity::{Identity, Secret};
 
 fn main() {
@@ -39,13 +39,10 @@ impl Pair {
         let route =
             Route { method: "POST", target: "/api/sync/push", client: &client, server: &server };
         envelope::seal_request(
-            route,
+            Message { route, body, sent_ms: 1_000 },
             &self.secret,
             &self.prekey_public,
-            7,
-            1,
-            1_000,
-            body,
+            KeyUse { kid: 7, seq: 1 },
             &self.client,
             &mut system_rng(),
         )

@@ -217,6 +217,43 @@ async fn bind_or_next(
     Err(taken)
 }
 
+/// Both listeners, and where they are reached.
+struct Listeners {
+    lan: TcpListener,
+    admin: TcpListener,
+    lan_port: u16,
+    ready: Ready,
+}
+
+impl Listeners {
+    async fn bind(options: &ServeOptions) -> Result<Self, ServeError> {
+        let lan = bind_or_next(
+            SocketAddr::new(options.host, options.port),
+            "--port",
+            options.port_is_chosen,
+            options.admin_port,
+        )
+        .await?;
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let admin_address = SocketAddr::new(localhost, options.admin_port);
+        let admin =
+            bind_or_next(admin_address, "--admin-port", options.admin_port_is_chosen, options.port)
+                .await?;
+        let port_of = |listener: &TcpListener, asked: u16| {
+            listener.local_addr().map_or(asked, |address| address.port())
+        };
+        let (lan_port, admin_port) =
+            (port_of(&lan, options.port), port_of(&admin, options.admin_port));
+        let reachable = crate::net::addresses::reachable(options.host);
+        let reachable = reachable.first().copied().unwrap_or(localhost);
+        let ready = Ready {
+            url: format!("http://{}", SocketAddr::new(reachable, lan_port)),
+            admin_url: format!("http://127.0.0.1:{admin_port}"),
+        };
+        Ok(Self { lan, admin, lan_port, ready })
+    }
+}
+
 impl Node {
     /// Binds both listeners and writes `admin.json`.
     ///
@@ -241,30 +278,7 @@ impl Node {
             }
             Locking::Impossible => None,
         };
-        let lan = bind_or_next(
-            SocketAddr::new(options.host, options.port),
-            "--port",
-            options.port_is_chosen,
-            options.admin_port,
-        )
-        .await?;
-        let admin_address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.admin_port);
-        let admin =
-            bind_or_next(admin_address, "--admin-port", options.admin_port_is_chosen, options.port)
-                .await?;
-        let port_of = |listener: &TcpListener, asked: u16| {
-            listener.local_addr().map_or(asked, |address| address.port())
-        };
-        let (lan_port, admin_port) =
-            (port_of(&lan, options.port), port_of(&admin, options.admin_port));
-        let reachable = crate::net::addresses::reachable(options.host)
-            .first()
-            .copied()
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let ready = Ready {
-            url: format!("http://{}", SocketAddr::new(reachable, lan_port)),
-            admin_url: format!("http://127.0.0.1:{admin_port}"),
-        };
+        let Listeners { lan, admin, lan_port, ready } = Listeners::bind(&options).await?;
         let admin_token = Secret::random(&mut system_rng());
         let file = AdminFile {
             url: ready.admin_url.clone(),

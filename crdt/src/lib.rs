@@ -46,7 +46,7 @@ mod value;
 
 pub use change::{Change, FIRST_VERSION_MAX, VALUE_BYTES_MAX, VERSION_MAX};
 pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
-pub use document::{ApplyError, Base, Document, EditPurpose, Heads, Register};
+pub use document::{ApplyError, Base, Document, EditPurpose, EditedState, Heads, Register};
 pub use draft::{Op, OpId};
 pub use form::{Arrivals, Edits, Form, Written, edits};
 pub use genesis::{derived_uuid, genesis, key_uuid};

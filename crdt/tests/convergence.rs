@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
+    clippy::too_many_arguments,
     reason = "tests"
 )]
 #![expect(unreachable_pub, reason = "shared with the fuzz targets")]

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, Arrivals, Base, Change, ChangeHash, Document, EditPurpose, Edits,
-    EntityId, Form, Seen, Stamp, SyncUuid, TableName, Value, Written, conflicts, edits, key, row,
-    says_the_same,
+    ACTOR_RUN_BYTES, Actor, Arrivals, Base, Change, ChangeHash, Document, EditPurpose, EditedState,
+    Edits, EntityId, Form, Seen, Stamp, SyncUuid, TableName, Value, Written, conflicts, edits, key,
+    row, says_the_same,
 };
 
 use crate::choices::Choices;
@@ -548,18 +548,15 @@ impl Desk {
         if saves > 1 {
             puts.insert(key::SAVES.to_owned(), Value::Integer(saves));
         }
-        let everything = HashSet::new();
-        let state = base.and_then(|base| self.document.at(&base.heads));
+        let earlier = base.and_then(|base| self.document.at(&base.heads));
+        let document = earlier.as_ref().unwrap_or(&self.document);
+        let state = base.map_or_else(
+            || EditedState::all(document),
+            |base| EditedState::without(document, &base.unseen),
+        );
         let change = self
             .document
-            .edit_of(
-                state.as_ref().unwrap_or(&self.document),
-                puts,
-                purpose,
-                &self.actor,
-                at * 1_000,
-                base.map_or(&everything, |base| &base.unseen),
-            )
+            .edit_of(state, puts, purpose, &self.actor, at * 1_000)
             .ok_or("nothing to write")?;
         // As it would come over the wire.
         let change = Change::decode(change.bytes()).expect("our own bytes");

@@ -10,9 +10,11 @@ use storysync_crdt::{
     Actor, ApplyError, Change, ChangeHash, Document, EditPurpose, EntityId, SyncUuid, TableName,
     Value, conflicts, genesis, key, row, save,
 };
-use storysync_engine::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
+use storysync_engine::trust::envelope::{
+    self, AwaitedResponse, KeyUse, Message, PairSecret, Route,
+};
 use storysync_engine::trust::identity::{Identity, Secret};
-use storysync_engine::trust::pairing::{Approval, Attempt, Joining, PairingWindow};
+use storysync_engine::trust::pairing::{Approval, Attempt, Introduction, Joining, PairingWindow};
 
 /// Repeatable randomness: SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Debug)]
@@ -122,8 +124,7 @@ impl Correspondence {
                 Joining::start(
                     &offer,
                     &client,
-                    "phone",
-                    None,
+                    Introduction { name: "phone", port: None },
                     &Attempt::new(&mut UnwrapErr(getrandom::SysRng)),
                     SEALED_UNTIL_MS,
                     &mut rng,
@@ -147,13 +148,10 @@ impl Correspondence {
         let route = Route { method: "POST", target: TARGET, client: &client, server: &server };
         let recipient = crate::x25519_public(&PREKEY);
         envelope::seal_request(
-            route,
+            Message { route, body, sent_ms: SEALED_UNTIL_MS },
             &self.pair,
             &recipient,
-            7,
-            1,
-            SEALED_UNTIL_MS,
-            body,
+            KeyUse { kid: 7, seq: 1 },
             &self.client,
             &mut UnwrapErr(getrandom::SysRng),
         )

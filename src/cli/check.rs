@@ -52,6 +52,39 @@ struct Verdict {
     device: Option<Comparison>,
 }
 
+impl Verdict {
+    fn describe(&self, text: &mut String) {
+        for complaint in &self.complaints {
+            let _ = writeln!(text, "{complaint}");
+        }
+        if self.complaints.is_empty() {
+            text.push_str(
+                "This database is sound: SQLite, the change log and every row were checked.\n",
+            );
+        }
+        let Some(device) = &self.device else { return };
+        if device.differences.is_empty() {
+            let _ = writeln!(
+                text,
+                "{} shows the same: {} rows in {} tables.",
+                device.device_name, device.rows, device.tables
+            );
+        }
+        for difference in &device.differences {
+            let row = row_words(
+                &difference.entity_type,
+                difference.row_name.as_deref(),
+                &difference.sync_uuid,
+            );
+            let _ = match (difference.here, difference.there) {
+                (true, false) => writeln!(text, "{row}: only here"),
+                (false, true) => writeln!(text, "{row}: only on {}", device.device_name),
+                _ => writeln!(text, "{row}: {} differ", difference.columns.join(", ")),
+            };
+        }
+    }
+}
+
 pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<()> {
     let (identity, trust, mut engine) = context.reading()?;
     let mut verdict = Verdict { complaints: engine.verify(now())?, ..Verdict::default() };
@@ -96,36 +129,7 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
     }
     let differing = verdict.device.as_ref().map_or(0, |device| device.differences.len());
     verdict.ok = verdict.complaints.is_empty() && differing == 0;
-    context.print(&verdict, |text| {
-        for complaint in &verdict.complaints {
-            let _ = writeln!(text, "{complaint}");
-        }
-        if verdict.complaints.is_empty() {
-            text.push_str(
-                "This database is sound: SQLite, the change log and every row were checked.\n",
-            );
-        }
-        let Some(device) = &verdict.device else { return };
-        if device.differences.is_empty() {
-            let _ = writeln!(
-                text,
-                "{} shows the same: {} rows in {} tables.",
-                device.device_name, device.rows, device.tables
-            );
-        }
-        for difference in &device.differences {
-            let row = row_words(
-                &difference.entity_type,
-                difference.row_name.as_deref(),
-                &difference.sync_uuid,
-            );
-            let _ = match (difference.here, difference.there) {
-                (true, false) => writeln!(text, "{row}: only here"),
-                (false, true) => writeln!(text, "{row}: only on {}", device.device_name),
-                _ => writeln!(text, "{row}: {} differ", difference.columns.join(", ")),
-            };
-        }
-    })?;
+    context.print(&verdict, |text| verdict.describe(text))?;
     match (verdict.complaints.len(), differing, &verdict.device) {
         (0, 0, _) => Ok(()),
         (0, differing, Some(device)) => bail!(

@@ -14,7 +14,7 @@ use super::context::{Context, entropy, print_raw, runtime};
 use super::decide::{Names, describe, describe_entry};
 use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
-use crate::net::node_state::{now, now_ms, system_rng};
+use crate::net::node_state::{NodeState, now, now_ms, system_rng};
 use crate::node::{Node, ServeOptions};
 use storysync_engine::exchange::ContactChoice;
 use storysync_engine::store::key_file;
@@ -67,6 +67,40 @@ impl Device {
         connection.execute_batch(sql).context("the demo's own SQL failed")
     }
 
+    async fn serve(&self, engine: Engine) -> anyhow::Result<Node> {
+        let options = ServeOptions {
+            port_is_chosen: true,
+            admin_port_is_chosen: true,
+            host: "127.0.0.1".parse()?,
+            port: 0,
+            admin_port: 0,
+            name: self.name.to_owned(),
+            approval: Approval::None,
+            pairing_seconds: WINDOW_SECONDS,
+            host_names: Vec::new(),
+            asks_at_first_contact: false,
+            discovery: false,
+            live: None,
+        };
+        let (trust, identity) = (self.trust()?, self.identity.clone());
+        Ok(Node::start(engine, trust, identity, &self.folder, options).await?)
+    }
+
+    /// Opens a pairing window, and returns the text of its code.
+    fn show_code(&self, state: &NodeState) -> anyhow::Result<String> {
+        let address = ("127.0.0.1".parse()?, state.settings.lan_port);
+        let window = PairingWindow::open(
+            &self.identity,
+            vec![address],
+            Approval::None,
+            now_ms(),
+            &mut system_rng(),
+        );
+        let text = window.offer().to_text();
+        state.show_window(window);
+        Ok(text)
+    }
+
     fn row(&self) -> anyhow::Result<serde_json::Value> {
         let connection = Connection::open(self.database())?;
         Ok(connection.query_row(
@@ -97,6 +131,12 @@ const WORLD: &str = "
     'demo-setting', 1 FROM user;
     INSERT INTO actor (first_name, title, job, notes, setting_id, sync_uuid, version)
         SELECT 'Ada', 'Captain', 'pirate', 'Afraid of the sea.', id, 'demo-actor', 1 FROM setting;";
+
+fn described(describe: impl FnOnce(&mut String)) -> String {
+    let mut text = String::new();
+    describe(&mut text);
+    text
+}
 
 fn say(text: &str) -> anyhow::Result<()> {
     print_raw(format!("{text}\n").as_bytes())
@@ -131,46 +171,13 @@ async fn play(
     let desktop_engine = desktop.init()?;
     let phone_engine = EngineHandle::spawn(phone.init()?)?;
     desktop.app(WORLD)?;
-    tell(&format!(
-        "   desktop has {} character, the phone {}",
-        desktop.actors()?,
-        phone.actors()?
-    ))?;
+    let (here, there) = (desktop.actors()?, phone.actors()?);
+    tell(&format!("   desktop has {here} character, the phone {there}"))?;
 
     tell("\n── The desktop serves; the phone scans its code")?;
-    let options = ServeOptions {
-        port_is_chosen: true,
-        admin_port_is_chosen: true,
-        host: "127.0.0.1".parse()?,
-        port: 0,
-        admin_port: 0,
-        name: desktop.name.to_owned(),
-        approval: Approval::None,
-        pairing_seconds: WINDOW_SECONDS,
-        host_names: Vec::new(),
-        asks_at_first_contact: false,
-        discovery: false,
-        live: None,
-    };
-    let node = Node::start(
-        desktop_engine,
-        desktop.trust()?,
-        desktop.identity.clone(),
-        &desktop.folder,
-        options,
-    )
-    .await?;
+    let node = desktop.serve(desktop_engine).await?;
     let state = std::sync::Arc::clone(node.state());
-    let address = ("127.0.0.1".parse()?, state.settings.lan_port);
-    let window = PairingWindow::open(
-        &desktop.identity,
-        vec![address],
-        Approval::None,
-        now_ms(),
-        &mut system_rng(),
-    );
-    let text = window.offer().to_text();
-    state.show_window(window);
+    let text = desktop.show_code(&state)?;
     let code = qrcode::QrCode::with_error_correction_level(&text, qrcode::EcLevel::M)?;
     tell(&code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build())?;
     let (stop, stopped) = watch::channel(false);
@@ -218,15 +225,10 @@ async fn play(
     tell(&format!("   phone   {}", phone.row()?))?;
     let merged = phone.row()?;
     let clashes = phone_engine.call(|engine| engine.conflicts(now())).await??;
-    let others = [
-        (desktop.identity.device_id().to_string(), "desktop".to_owned()),
-        (phone.identity.device_id().to_string(), "phone".to_owned()),
-    ];
-    let names = Names::new(String::new(), others.to_vec());
+    let named = |device: &Device| (device.identity.device_id().to_string(), device.name.to_owned());
+    let names = Names::new(String::new(), vec![named(&desktop), named(&phone)]);
     for clash in &clashes {
-        let mut text = String::new();
-        describe(clash, &names, &mut text);
-        tell(&text)?;
+        tell(&described(|text| describe(clash, &names, text)))?;
     }
 
     tell("── The writer decides, on the phone; the decision travels like any edit")?;
@@ -239,9 +241,7 @@ async fn play(
     let history =
         state.engine.call(|engine| engine.history("actor", "demo-actor", now())).await??;
     for entry in &history {
-        let mut text = String::new();
-        describe_entry(entry, &names, &mut text);
-        tell(text.trim_end())?;
+        tell(described(|text| describe_entry(entry, &names, text)).trim_end())?;
     }
     let quiet = sync().await?;
     tell(&format!("   one more sync: {} rows pushed, {} pulled", quiet.pushed, quiet.pulled))?;

@@ -11,7 +11,7 @@ use storysync::net::node_state::system_rng;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::TrustStore;
 use storysync_engine::trust::agreement::AgreementKey;
-use storysync_engine::trust::envelope::{self, Route};
+use storysync_engine::trust::envelope::{self, KeyUse, Message, Route};
 use storysync_engine::trust::identity::Identity;
 use storysync_engine::trust::to_base64url;
 
@@ -283,7 +283,9 @@ fn who_holds_all_keys_of_the_desktop_still_can_not_speak_as_the_phone() {
         server: &server_key,
     };
     let seal = |by: &Identity, body: &[u8]| {
-        envelope::seal_request(route, &pair, &recipient, 1, 1, 0, body, by, &mut system_rng())
+        let message = Message { route, body, sent_ms: 0 };
+        let key_use = KeyUse { kid: 1, seq: 1 };
+        envelope::seal_request(message, &pair, &recipient, key_use, by, &mut system_rng())
             .unwrap()
             .0
     };

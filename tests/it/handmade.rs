@@ -7,7 +7,9 @@ use storysync::net::node_state::system_rng;
 use storysync::net::sealed::SEALED_HEADER;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::{TrustStore, TrustedDevice};
-use storysync_engine::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, Route};
+use storysync_engine::trust::envelope::{
+    self, AwaitedResponse, KeyUse, MEDIA_TYPE, Message, Route,
+};
 use storysync_engine::trust::identity::Identity;
 use storysync_engine::trust::{from_base64url, to_base64url};
 
@@ -54,13 +56,10 @@ impl Handmade {
         let client = self.identity.public_key();
         let route = Route { method, target, client: &client, server: &self.device.identity_key };
         envelope::seal_request(
-            route,
+            Message { route, body, sent_ms: 0 },
             self.device.pair.as_ref().unwrap(),
             key,
-            kid,
-            seq,
-            0,
-            body,
+            KeyUse { kid, seq },
             &self.identity,
             &mut system_rng(),
         )

@@ -6,6 +6,8 @@
     clippy::panic,
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::too_many_arguments,
     reason = "tests"
 )]
 #![expect(unreachable_pub, reason = "one binary: nothing is reachable from outside")]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use storysync::net::node_state::system_rng;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::TrustStore;
-use storysync_engine::trust::envelope::{self, Route};
+use storysync_engine::trust::envelope::{self, Message, Route};
 use storysync_engine::trust::identity::Identity;
 use storysync_engine::trust::pairing::{Offer, REGISTER_TARGET, Registration};
 use storysync_engine::trust::to_base64url;
@@ -165,11 +165,9 @@ fn nobody_takes_over_the_name_of_another_device() {
         };
         let body = serde_json::to_vec(registration).unwrap();
         let (sealed, _) = envelope::seal_register(
-            route,
+            Message { route, body: &body, sent_ms: 0 },
             &offer.token,
             &offer.one_time_key,
-            0,
-            &body,
             signer,
             &mut system_rng(),
         )

@@ -3,10 +3,10 @@
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use storysync_engine::trust::agreement::AgreementKey;
-use storysync_engine::trust::envelope::{self, PairSecret, Route};
+use storysync_engine::trust::envelope::{self, KeyUse, Message, PairSecret, Route};
 use storysync_engine::trust::identity::{DeviceId, Identity, Secret};
 use storysync_engine::trust::pairing::{
-    Admission, Approval, Attempt, Confirmation, Joined, Joining, Offer, PairingWindow,
+    Admission, Approval, Attempt, Confirmation, Introduction, Joined, Joining, Offer, PairingWindow,
 };
 use storysync_engine::trust::prekey::{PrekeyRefusal, Prekeys};
 
@@ -41,7 +41,9 @@ impl Setting {
         let (client, server) = (self.client.public_key(), self.server.public_key());
         let route = Route { method, target, client: &client, server: &server };
         let key = self.prekey.public();
-        envelope::seal_request(route, &self.pair, &key, 7, 1, 1_000, body, &self.client, &mut rng())
+        let message = Message { route, body, sent_ms: 1_000 };
+        let key_use = KeyUse { kid: 7, seq: 1 };
+        envelope::seal_request(message, &self.pair, &key, key_use, &self.client, &mut rng())
             .unwrap()
     }
 
@@ -59,6 +61,10 @@ impl Setting {
             sealed,
         )
     }
+}
+
+fn introduced(name: &str, port: Option<u16>) -> Introduction<'_> {
+    Introduction { name, port }
 }
 
 #[test]
@@ -229,14 +235,15 @@ fn a_recorded_registration_is_not_answered_in_the_place_of_the_device_that_made_
     let offer = window.offer().clone();
     let attempt = Attempt::new(&mut rng());
     let (recorded, joining) =
-        Joining::start(&offer, &phone, "phone", None, &attempt, 0, &mut rng()).unwrap();
+        Joining::start(&offer, &phone, introduced("phone", None), &attempt, 0, &mut rng()).unwrap();
     let admit = |window: &mut PairingWindow, sealed: &[u8]| {
         window.admit(sealed, &desktop, "d", |_| Some(0), &mut rng())
     };
     assert!(matches!(admit(&mut window, &recorded), Ok(Admission::Pending { .. })));
     assert_eq!(window.confirm(&joining.code()), Confirmation::Approved);
     assert!(admit(&mut window, &recorded).is_err(), "a stranger would use up the approval");
-    let (next, _) = Joining::start(&offer, &phone, "phone", None, &attempt, 0, &mut rng()).unwrap();
+    let (next, _) =
+        Joining::start(&offer, &phone, introduced("phone", None), &attempt, 0, &mut rng()).unwrap();
     assert!(matches!(admit(&mut window, &next), Ok(Admission::Granted { .. })));
 }
 
@@ -252,8 +259,10 @@ fn both_sides_of_a_pairing_end_with_the_same_secret_and_tokens() {
     );
     let offer = Offer::parse(&window.offer().to_text()).unwrap();
     let attempt = Attempt::new(&mut rng());
-    let join =
-        || Joining::start(&offer, &phone, "phone", Some(5), &attempt, 0, &mut rng()).unwrap();
+    let join = || {
+        Joining::start(&offer, &phone, introduced("phone", Some(5)), &attempt, 0, &mut rng())
+            .unwrap()
+    };
     let (sealed, joining) = join();
     let Admission::Pending { responder } =
         window.admit(&sealed, &desktop, "desktop", |_| Some(0), &mut rng()).unwrap()
@@ -295,7 +304,8 @@ fn whoever_starts_over_is_shown_another_code_and_that_one_counts() {
     let offer = window.offer().clone();
     let mut ask = |attempt: &Attempt| {
         let (sealed, joining) =
-            Joining::start(&offer, &phone, "phone", None, attempt, 0, &mut rng()).unwrap();
+            Joining::start(&offer, &phone, introduced("phone", None), attempt, 0, &mut rng())
+                .unwrap();
         assert!(matches!(
             window.admit(&sealed, &desktop, "d", |_| Some(0), &mut rng()),
             Ok(Admission::Pending { .. })
@@ -322,12 +332,24 @@ fn a_second_device_with_the_same_code_aborts_the_pairing() {
     );
     let mut window = PairingWindow::open(&desktop, Vec::new(), Approval::Code, 0, &mut rng());
     let offer = window.offer().clone();
-    let (first, _) =
-        Joining::start(&offer, &thief, "thief", None, &Attempt::new(&mut rng()), 0, &mut rng())
-            .unwrap();
-    let (second, _) =
-        Joining::start(&offer, &phone, "phone", None, &Attempt::new(&mut rng()), 0, &mut rng())
-            .unwrap();
+    let (first, _) = Joining::start(
+        &offer,
+        &thief,
+        introduced("thief", None),
+        &Attempt::new(&mut rng()),
+        0,
+        &mut rng(),
+    )
+    .unwrap();
+    let (second, _) = Joining::start(
+        &offer,
+        &phone,
+        introduced("phone", None),
+        &Attempt::new(&mut rng()),
+        0,
+        &mut rng(),
+    )
+    .unwrap();
     assert!(matches!(
         window.admit(&first, &desktop, "d", |_| Some(0), &mut rng()),
         Ok(Admission::Pending { .. })

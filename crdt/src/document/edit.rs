@@ -6,6 +6,29 @@ use crate::{Actor, Change, ChangeHash, Op, OpId, Value, key};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
 
+/// What an edit is made on top of.
+#[derive(Debug, Clone, Copy)]
+pub struct EditedState<'a> {
+    document: &'a Document,
+    unseen: Option<&'a HashSet<ChangeHash>>,
+}
+
+impl<'a> EditedState<'a> {
+    /// The edited document itself, or an earlier state of it (see [`Document::at`]), all of which
+    /// was read.
+    #[must_use]
+    pub fn all(document: &'a Document) -> Self {
+        Self { document, unseen: None }
+    }
+
+    /// The same, where values of some changes were not: they are not replaced. See
+    /// [`crate::Base::unseen`].
+    #[must_use]
+    pub fn without(document: &'a Document, unseen: &'a HashSet<ChangeHash>) -> Self {
+        Self { document, unseen: Some(unseen) }
+    }
+}
+
 /// What an edit is made for. Written into the change, so that every device judges it alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditPurpose {
@@ -71,24 +94,23 @@ impl Document {
     ) -> Option<Change> {
         match base {
             Some(base) if *base != self.heads => {
-                self.edit_of(&self.at(base)?, puts, purpose, actor, unix_ms, &HashSet::new())
+                self.edit_of(EditedState::all(&self.at(base)?), puts, purpose, actor, unix_ms)
             }
-            _ => self.edit_of(self, puts, purpose, actor, unix_ms, &HashSet::new()),
+            _ => self.edit_of(EditedState::all(self), puts, purpose, actor, unix_ms),
         }
     }
 
-    /// The same on top of `state`, an earlier state of this document (see [`Self::at`]), or itself.
-    /// Values of `unseen` changes are not replaced: see [`crate::Base::unseen`].
+    /// The same on top of a state of this document whose values were read in part.
     #[must_use]
     pub fn edit_of(
         &self,
-        state: &Self,
+        on: EditedState<'_>,
         puts: BTreeMap<String, Value>,
         purpose: EditPurpose,
         actor: &Actor,
         unix_ms: i64,
-        unseen: &HashSet<ChangeHash>,
     ) -> Option<Change> {
+        let EditedState { document: state, unseen } = on;
         if puts.is_empty() {
             return None;
         }
@@ -100,6 +122,7 @@ impl Document {
             return None;
         }
         let none = &HashSet::new();
+        let unseen = unseen.unwrap_or(none);
         let ops: Vec<Op> = puts
             .into_iter()
             .map(|(key, value)| {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{Actor, Change, ChangeHash, Op, OpId, Value};
-pub use edit::EditPurpose;
+pub use edit::{EditPurpose, EditedState};
 
 /// The newest changes of a document: those no other change depends on.
 pub type Heads = BTreeSet<ChangeHash>;

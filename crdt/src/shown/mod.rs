@@ -14,11 +14,11 @@ use crate::conflict::deletion_values;
 use crate::row::{shown as shown_put, visible_deletes, written_at};
 use crate::{
     Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, Move, Row,
-    Stamp, SyncUuid, TableName, Value, conflicts, gives_way, is_tree_column, key, leads_to, moved,
-    ring, ring_clash, row, way_back,
+    Stamp, TableName, Value, conflicts, gives_way, is_tree_column, key, leads_to, moved, ring,
+    ring_clash, row, way_back,
 };
-use unique::contests;
 pub use unique::{are_twins, unique_clash};
+use unique::{contests, led_to_winners, unique_clashes};
 
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
 pub const LEFT_ALL: &str = "*";
@@ -126,26 +126,8 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
     let waiting = without_parents(&standing, &rows, shape);
     standing.retain(|id| !waiting.contains(id));
     let behind = contests(&standing, &rows, shape);
-    for (loser, (winner, columns)) in &behind {
-        let (Some(waiting), Some(staying)) = (rows.get(loser), rows.get(winner)) else { continue };
-        let stand_in = |column: &str, uuid: &SyncUuid| {
-            let reference = shape.get(&loser.table).and_then(|table| {
-                table.references.iter().find(|reference| reference.column == column)
-            });
-            let target = reference
-                .map(|reference| EntityId { table: reference.table.clone(), uuid: uuid.clone() });
-            target.and_then(|target| behind.get(&target).map(|(winner, _)| winner.uuid.clone()))
-        };
-        if are_twins(waiting, staying, stand_in) {
-            continue;
-        }
-        if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
-            found
-                .conflicts
-                .entry((*loser).clone())
-                .or_default()
-                .push(unique_clash(losing, winner, winning, columns));
-        }
+    for (loser, clash) in unique_clashes(&behind, &documents, &rows, shape) {
+        found.conflicts.entry(loser.clone()).or_default().push(clash);
     }
     for (id, conflict) in yielding {
         if !waiting.contains(id) && !behind.contains_key(id) {
@@ -160,15 +142,7 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
         } else if !row.stands() {
             Standing::Gone
         } else {
-            let mut row = row.clone();
-            for reference in shape.get(&id.table).into_iter().flat_map(|table| &table.references) {
-                if let Some(target) = target(&row, reference)
-                    && let Some((winner, _)) = behind.get(&target)
-                {
-                    row.fields.insert(reference.column.clone(), Value::from(winner.uuid.as_str()));
-                }
-            }
-            Standing::Stands(row)
+            Standing::Stands(led_to_winners(row.clone(), id, &behind, shape))
         };
         found.rows.insert((*id).clone(), standing);
     }

@@ -62,6 +62,51 @@ pub(super) fn contests<'a>(
     behind
 }
 
+/// What is told of rows that stand behind others; of two that say the same, nothing.
+pub(super) fn unique_clashes<'a>(
+    behind: &Behind<'a>,
+    documents: &BTreeMap<&EntityId, &Document>,
+    rows: &BTreeMap<&EntityId, Row>,
+    shape: &Shape,
+) -> Vec<(&'a EntityId, Conflict)> {
+    let mut found = Vec::new();
+    for (loser, (winner, columns)) in behind {
+        let (Some(waiting), Some(staying)) = (rows.get(loser), rows.get(winner)) else { continue };
+        let stand_in = |column: &str, uuid: &SyncUuid| {
+            let reference = shape.get(&loser.table).and_then(|table| {
+                table.references.iter().find(|reference| reference.column == column)
+            });
+            let target = reference
+                .map(|reference| EntityId { table: reference.table.clone(), uuid: uuid.clone() });
+            target.and_then(|target| behind.get(&target).map(|(winner, _)| winner.uuid.clone()))
+        };
+        if are_twins(waiting, staying, stand_in) {
+            continue;
+        }
+        if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
+            found.push((*loser, unique_clash(losing, winner, winning, columns)));
+        }
+    }
+    found
+}
+
+/// The row with references to rows that stand behind others replaced by those others.
+pub(super) fn led_to_winners(
+    mut row: Row,
+    id: &EntityId,
+    behind: &Behind<'_>,
+    shape: &Shape,
+) -> Row {
+    for reference in shape.get(&id.table).into_iter().flat_map(|table| &table.references) {
+        if let Some(target) = target(&row, reference)
+            && let Some((winner, _)) = behind.get(&target)
+        {
+            row.fields.insert(reference.column.clone(), Value::from(winner.uuid.as_str()));
+        }
+    }
+    row
+}
+
 /// Whether two rows with the same unique values say the same in everything: made on two devices,
 /// they are one to whoever reads them, and nobody need be asked. `stand_in` tells which row stands
 /// in the place of one that is referred to by a column.

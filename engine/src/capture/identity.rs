@@ -21,22 +21,7 @@ impl Session<'_> {
     ) -> Result<Identified, SessionError> {
         let table_id = self.table_id(&table.name)?;
         let mut found = Identified::default();
-        let mut uncertain: BTreeMap<RowId, Option<Stamp>> = BTreeMap::new();
-        for (uuid, at) in &hints.uuids {
-            let Some(uuid) = SyncUuid::parse(uuid) else { continue };
-            if let Some(id) = app_rows::local_id_of(self.connection, table, &uuid)? {
-                hints.ids.entry(id).or_default();
-            }
-            if let Some(record) = rows::find(self.connection, table_id, &uuid)?
-                && record.present
-            {
-                if let Some(id) = record.local_id {
-                    let hint = hints.ids.entry(id).or_default();
-                    hint.at = hint.at.max(*at);
-                }
-                uncertain.insert(record.id, *at);
-            }
-        }
+        let mut uncertain = self.look_up_names(table, table_id, &mut hints)?;
         let mut present = Vec::new();
         for (id, hint) in hints.ids {
             let row = app_rows::by_local_id(self.connection, table, id)?;
@@ -81,24 +66,9 @@ impl Session<'_> {
             }
         }
         for (uuid, row, hint) in present {
-            let mut record = rows::find_or_create(self.connection, table_id, &uuid)?;
-            uncertain.remove(&record.id);
-            if !record.present || record.local_id != Some(row.local_id) {
-                found.moved.insert(record.id);
-                if !self.document(record.id)?.is_empty() || record.version == 0 {
-                    found.misled.extend(self.take_over_id(&record, row.local_id)?);
-                }
-                found.resolving.extend(references::take_dangling(
-                    self.connection,
-                    table_id,
-                    row.local_id,
-                )?);
-                record.local_id = Some(row.local_id);
-                record.present = true;
-                record.parked = None;
-                rows::save(self.connection, &record)?;
-            }
-            found.standing.push((record.id, row, hint));
+            let id = self.note_where_it_stands(table_id, &uuid, &row, &mut found)?;
+            uncertain.remove(&id);
+            found.standing.push((id, row, hint));
         }
         for (id, at) in uncertain {
             let record = rows::get(self.connection, id)?;
@@ -117,6 +87,58 @@ impl Session<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Which ids the names among the hints lead to. Returns the rows with those names that are
+    /// believed to stand, and when each was written.
+    fn look_up_names(
+        &mut self,
+        table: &Table,
+        table_id: TableId,
+        hints: &mut TableHints,
+    ) -> Result<BTreeMap<RowId, Option<Stamp>>, SessionError> {
+        let mut uncertain = BTreeMap::new();
+        for (uuid, at) in &hints.uuids {
+            let Some(uuid) = SyncUuid::parse(uuid) else { continue };
+            if let Some(id) = app_rows::local_id_of(self.connection, table, &uuid)? {
+                hints.ids.entry(id).or_default();
+            }
+            if let Some(record) = rows::find(self.connection, table_id, &uuid)?
+                && record.present
+            {
+                if let Some(id) = record.local_id {
+                    let hint = hints.ids.entry(id).or_default();
+                    hint.at = hint.at.max(*at);
+                }
+                uncertain.insert(record.id, *at);
+            }
+        }
+        Ok(uncertain)
+    }
+
+    /// Notes under which id the row named `uuid` stands. When that is news, who held that id and
+    /// who waited for it is noted in `found`.
+    fn note_where_it_stands(
+        &mut self,
+        table_id: TableId,
+        uuid: &SyncUuid,
+        row: &StoredRow,
+        found: &mut Identified,
+    ) -> Result<RowId, SessionError> {
+        let mut record = rows::find_or_create(self.connection, table_id, uuid)?;
+        if !record.present || record.local_id != Some(row.local_id) {
+            found.moved.insert(record.id);
+            if !self.document(record.id)?.is_empty() || record.version == 0 {
+                found.misled.extend(self.take_over_id(&record, row.local_id)?);
+            }
+            let waiting = references::take_dangling(self.connection, table_id, row.local_id)?;
+            found.resolving.extend(waiting);
+            record.local_id = Some(row.local_id);
+            record.present = true;
+            record.parked = None;
+            rows::save(self.connection, &record)?;
+        }
+        Ok(record.id)
     }
 
     /// A row no longer stands under the id we believed. `forget_id` when another row keeps that id.

@@ -340,24 +340,9 @@ fn row_changes(
         if let (true, Some(local_id), Some(table)) =
             (record.present, record.local_id, schema.table(table.as_str()))
             && (rfc3339(&merged.created_at).is_none() || told.updated_at.is_none())
-            && let Some((created_at, updated_at)) = app_rows::times(connection, table, local_id)?
+            && let Some(stored) = app_rows::times(connection, table, local_id)?
         {
-            // No document knows when: what our table says is better than nothing.
-            let unknown = |document: &Value, stored: &Value| {
-                if rfc3339(document).is_some() {
-                    None
-                } else {
-                    stored.as_text().filter(|text| *text != UNKNOWN_STAMP).map(str::to_owned)
-                }
-            };
-            let times = StoredTimes {
-                created_at: unknown(&merged.created_at, &created_at),
-                updated_at: unknown(&merged.updated_at, &updated_at),
-            };
-            told.stored_times = (times != StoredTimes::default()).then_some(times);
-            if told.updated_at.is_none() {
-                told.updated_at = rfc3339(&updated_at);
-            }
+            tell_stored_times(&mut told, (&merged.created_at, &merged.updated_at), &stored);
         }
         if let Some(data) = &told.data {
             let size = serde_json::to_vec(data).map_or(0, |json| json.len());
@@ -376,6 +361,26 @@ fn row_changes(
         told_rows.push(id);
     }
     Ok(Rows::All(found))
+}
+
+/// Where no document knows when, what our table says is better than nothing. Times are (created,
+/// updated).
+fn tell_stored_times(told: &mut RowChange, documented: (&Value, &Value), stored: &(Value, Value)) {
+    let unknown = |document: &Value, stored: &Value| {
+        if rfc3339(document).is_some() {
+            None
+        } else {
+            stored.as_text().filter(|text| *text != UNKNOWN_STAMP).map(str::to_owned)
+        }
+    };
+    let times = StoredTimes {
+        created_at: unknown(documented.0, &stored.0),
+        updated_at: unknown(documented.1, &stored.1),
+    };
+    told.stored_times = (times != StoredTimes::default()).then_some(times);
+    if told.updated_at.is_none() {
+        told.updated_at = rfc3339(&stored.1);
+    }
 }
 
 pub(crate) fn rfc3339(value: &Value) -> Option<String> {

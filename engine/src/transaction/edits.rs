@@ -5,10 +5,10 @@ use crate::error::SessionError;
 use crate::store::log::{self};
 use crate::store::rows::RowId;
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use storysync_crdt::{
-    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, EditPurpose, Heads, Stamp, Value,
-    key,
+    ACTOR_RUN_BYTES, Actor, ApplyError, Base, Change, DeviceKey, EditPurpose, EditedState, Heads,
+    Stamp, Value, key,
 };
 
 /// Bytes of names and values in one change of ours: with its dependencies and predecessors it stays
@@ -41,15 +41,11 @@ impl<'a> Session<'a> {
     ) -> Result<Option<Change>, SessionError> {
         let document = self.document(row)?;
         let Some(base) = base.filter(|base| base.heads != *document.heads()) else {
-            let unseen = base.map(|base| &base.unseen);
-            return Ok(document.edit_of(
-                document,
-                puts,
-                purpose,
-                actor,
-                at.unix_ms(),
-                unseen.unwrap_or(&HashSet::new()),
-            ));
+            let state = match base {
+                Some(base) => EditedState::without(document, &base.unseen),
+                None => EditedState::all(document),
+            };
+            return Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms()));
         };
         if self.earlier(row, &base.heads)?.is_none() {
             return Ok(None);
@@ -58,7 +54,8 @@ impl<'a> Session<'a> {
         else {
             return Ok(None);
         };
-        Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms(), &base.unseen))
+        let state = EditedState::without(state, &base.unseen);
+        Ok(document.edit_of(state, puts, purpose, actor, at.unix_ms()))
     }
 
     /// The same, and no change of another row: two rows of one name in two tables, written alike in

@@ -4,29 +4,60 @@ use crate::cli::context::Context;
 use crate::net::device_list_json;
 use crate::net::node_state::now;
 use crate::node::AdminFile;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::Value;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
+use storysync_crdt::Stamp;
+use storysync_engine::store::trust::TrustedDevice;
+use storysync_engine::{BrakeReport, NewEpoch};
 
 /// How long `status` waits for the serving node.
 pub(super) const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Everything `status` knows.
+#[derive(Debug, Serialize)]
+struct StatusReport<'a> {
+    device_id: &'a str,
+    name: &'a str,
+    db: &'a Path,
+    entities: i64,
+    /// Changes the device that lacks most was not told yet.
+    pending: i64,
+    parked: i64,
+    conflicts: i64,
+    devices: &'a Value,
+    last_sync_at: Option<String>,
+    quarantined: i64,
+    serving_on_port: Option<u16>,
+    brakes: Vec<BrakeReport>,
+    /// By device, what the serving node is doing with it; null when none serves.
+    live: &'a Value,
+    /// Devices the serving node finds on the network.
+    nearby: &'a Value,
+    log_began_anew: Option<LogBeganAnew>,
+    #[serde(skip)]
+    trusted: &'a [TrustedDevice],
+}
+
+#[derive(Debug, Serialize)]
+struct LogBeganAnew {
+    because: NewEpoch,
+    at: String,
+}
+
 pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
     let (identity, trust, mut engine) = context.reading()?;
-    let name = context.name(None, &trust)?;
+    let (device_id, name) = (identity.device_id(), context.name(None, &trust)?);
     engine.capture(now())?;
     let status = engine.status()?;
-    let brakes = engine.brakes(now())?;
     let devices = trust.devices()?;
     let mut pending = 0;
     for device in devices.iter().filter(|device| device.is_active()) {
         pending = pending.max(engine.pending_for(device.device_id.as_str())?);
     }
-    let last_sync_at = devices
-        .iter()
-        .filter_map(|device| device.last_sync_at)
-        .max()
-        .map(|at| storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339());
+    let last_sync_at = devices.iter().filter_map(|device| device.last_sync_at).max();
     let list = device_list_json(&devices, &engine.mirrored_devices()?);
     let serving = AdminFile::read(&context.data_dir).map(|file| file.lan_port);
     // Nothing when the node does not answer: the rest is known without it.
@@ -35,84 +66,61 @@ pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
             crate::cli::pair::admin_call_within(context, "GET", "/api/live", None, LIVE_WITHIN).ok()
         })
         .unwrap_or_default();
-    let life = engine.life()?;
-    let json = json!({
-        "device_id": identity.device_id().as_str(),
-        "name": name,
-        "db": context.database,
-        "entities": status.entities,
-        "pending": pending,
-        "parked": status.parked,
-        "conflicts": status.conflicts,
-        "devices": list["devices"],
-        "last_sync_at": last_sync_at,
-        "quarantined": status.quarantined,
-        "serving_on_port": serving,
-        "brakes": brakes,
-        "live": live["devices"],
-        "nearby": live["nearby"],
-        "log_began_anew": life.map(|(life, at)| json!({ "because": life,
-            "at": storysync_crdt::Stamp::from_unix_ms(at).to_rfc3339() })),
-    });
-    context.print(&json, |text| {
-        let _ = writeln!(text, "{name} ({})", identity.device_id());
-        let _ = writeln!(text, "database   {}", context.database.display());
-        let _ =
-            writeln!(text, "rows       {} ({} waiting for others)", status.entities, status.parked);
-        let _ = writeln!(text, "to send    {pending} changes");
-        let _ = writeln!(text, "clashes    {}", status.conflicts);
-        if status.quarantined > 0 {
-            let _ = writeln!(
+    let rfc3339 = |at| Stamp::from_unix_ms(at).to_rfc3339();
+    let report = StatusReport {
+        device_id: device_id.as_str(),
+        name: &name,
+        db: &context.database,
+        entities: status.entities,
+        pending,
+        parked: status.parked,
+        conflicts: status.conflicts,
+        devices: &list["devices"],
+        last_sync_at: last_sync_at.map(rfc3339),
+        quarantined: status.quarantined,
+        serving_on_port: serving,
+        brakes: engine.brakes(now())?,
+        live: &live["devices"],
+        nearby: &live["nearby"],
+        log_began_anew: engine
+            .life()?
+            .map(|(because, at)| LogBeganAnew { because, at: rfc3339(at) }),
+        trusted: &devices,
+    };
+    context.print(&report, |text| {
+        // Writing to a String does not fail.
+        let _ = report.describe(text);
+    })
+}
+
+impl StatusReport<'_> {
+    fn describe(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "{} ({})", self.name, self.device_id)?;
+        writeln!(text, "database   {}", self.db.display())?;
+        writeln!(text, "rows       {} ({} waiting for others)", self.entities, self.parked)?;
+        writeln!(text, "to send    {} changes", self.pending)?;
+        writeln!(text, "clashes    {}", self.conflicts)?;
+        if self.quarantined > 0 {
+            writeln!(
                 text,
-                "refused    {} changes other devices sent; `storysync log` says \
-                whose",
-                status.quarantined
-            );
+                "refused    {} changes other devices sent; `storysync log` says whose",
+                self.quarantined
+            )?;
         }
-        let _ = writeln!(text, "last sync  {}", last_sync_at.as_deref().unwrap_or("never"));
-        let _ = match serving {
-            Some(port) => writeln!(text, "serving    on port {port}"),
-            None => writeln!(text, "serving    no; start it with `storysync serve`"),
-        };
-        for device in devices.iter().filter(|device| device.is_active()) {
-            let exchanges = &live["devices"][device.device_id.as_str()];
-            let _ = match exchanges["state"].as_str() {
-                Some("connected" | "listening") => writeln!(text, "in step    {}", device.name),
-                Some("syncing") => {
-                    let progress = &exchanges["progress"];
-                    writeln!(
-                        text,
-                        "syncing    {}: {} rows pulled, {} pushed, {} changes to come",
-                        device.name, progress["pulled"], progress["pushed"], progress["remaining"]
-                    )
-                }
-                Some(_) => writeln!(
-                    text,
-                    "away       {}: {}",
-                    device.name,
-                    exchanges["error"].as_str().unwrap_or("it was not reached yet")
-                ),
-                None => Ok(()),
-            };
+        writeln!(text, "last sync  {}", self.last_sync_at.as_deref().unwrap_or("never"))?;
+        match self.serving_on_port {
+            Some(port) => writeln!(text, "serving    on port {port}")?,
+            None => writeln!(text, "serving    no; start it with `storysync serve`")?,
         }
-        for device in live["nearby"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|device| device["is_paired"] == false)
-        {
-            let name = device["device_name"].as_str().unwrap_or("a device without a name");
-            let _ = writeln!(
-                text,
-                "nearby     {name}, not paired: `storysync pair show` here or \
-                there"
-            );
+        for device in self.trusted.iter().filter(|device| device.is_active()) {
+            self.describe_exchanges(device, text)?;
         }
-        if let Some((life, _)) = life {
-            let _ = writeln!(text, "note       {}", life.sentence());
+        self.describe_strangers(text)?;
+        if let Some(anew) = &self.log_began_anew {
+            writeln!(text, "note       {}", anew.because.sentence())?;
         }
-        for brake in &brakes {
-            let _ = writeln!(
+        for brake in &self.brakes {
+            writeln!(
                 text,
                 "waiting    {} in {} by {} since {}: `storysync approve {}`, or `storysync approve \
                     {} --refuse`",
@@ -122,7 +130,46 @@ pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
                 brake.at,
                 brake.id,
                 brake.id
-            );
+            )?;
         }
-    })
+        Ok(())
+    }
+
+    /// What the serving node is doing with a device; nothing when none serves.
+    fn describe_exchanges(&self, device: &TrustedDevice, text: &mut String) -> std::fmt::Result {
+        let exchanges = &self.live[device.device_id.as_str()];
+        match exchanges["state"].as_str() {
+            Some("connected" | "listening") => writeln!(text, "in step    {}", device.name),
+            Some("syncing") => {
+                let progress = &exchanges["progress"];
+                writeln!(
+                    text,
+                    "syncing    {}: {} rows pulled, {} pushed, {} changes to come",
+                    device.name, progress["pulled"], progress["pushed"], progress["remaining"]
+                )
+            }
+            Some(_) => writeln!(
+                text,
+                "away       {}: {}",
+                device.name,
+                exchanges["error"].as_str().unwrap_or("it was not reached yet")
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Devices on the network that are not paired.
+    fn describe_strangers(&self, text: &mut String) -> std::fmt::Result {
+        for device in self
+            .nearby
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|device| device["is_paired"] == false)
+        {
+            let name = device["device_name"].as_str().unwrap_or("a device without a name");
+            writeln!(text, "nearby     {name}, not paired: `storysync pair show` here or there")?;
+        }
+        Ok(())
+    }
 }

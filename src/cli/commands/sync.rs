@@ -60,15 +60,7 @@ pub(in crate::cli) fn sync(
         };
         let mut reports = Vec::new();
         for device in &devices {
-            let bar = if std::io::stderr().is_terminal() {
-                ProgressBar::new(0)
-            } else {
-                ProgressBar::hidden()
-            };
-            bar.set_style(
-                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
+            let bar = progress_bar();
             let mut progress = |progress: Progress| {
                 bar.set_message(format!(
                     "{}: {} rows pulled, {} pushed",
@@ -84,25 +76,7 @@ pub(in crate::cli) fn sync(
     });
     context.print(&json!({ "peers": reports }), |text| {
         for peer in &reports {
-            for notice in &peer.notices {
-                let _ = writeln!(text, "{notice}");
-            }
-            if let Some(question) = &peer.first_contact_question {
-                describe_question(question, text);
-            }
-            let _ = match &peer.error {
-                Some(error) => writeln!(
-                    text,
-                    "{}: failed after {} rows pulled, {} pushed.",
-                    peer.name, peer.pulled, peer.pushed
-                )
-                .and_then(|()| writeln!(text, "  {error}")),
-                None => writeln!(
-                    text,
-                    "{}: {} rows pulled, {} pushed, {} clashes open.",
-                    peer.name, peer.pulled, peer.pushed, peer.conflicts
-                ),
-            };
+            describe_report(peer, text);
         }
     })?;
     match reports.iter().filter(|peer| peer.error.is_some()).count() {
@@ -111,6 +85,40 @@ pub(in crate::cli) fn sync(
             bail!("{failed} of {} devices could not be synced with; see above", reports.len())
         }
     }
+}
+
+/// Shown to a person only.
+fn progress_bar() -> ProgressBar {
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    bar.set_style(
+        ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar
+}
+
+/// How it went with one device.
+fn describe_report(peer: &PeerReport, text: &mut String) {
+    for notice in &peer.notices {
+        let _ = writeln!(text, "{notice}");
+    }
+    if let Some(question) = &peer.first_contact_question {
+        describe_question(question, text);
+    }
+    let _ = match &peer.error {
+        Some(error) => writeln!(
+            text,
+            "{}: failed after {} rows pulled, {} pushed.",
+            peer.name, peer.pulled, peer.pushed
+        )
+        .and_then(|()| writeln!(text, "  {error}")),
+        None => writeln!(
+            text,
+            "{}: {} rows pulled, {} pushed, {} clashes open.",
+            peer.name, peer.pulled, peer.pushed, peer.conflicts
+        ),
+    };
 }
 
 /// What it would mean if two files were what they look like.

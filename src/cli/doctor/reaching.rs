@@ -84,6 +84,32 @@ pub(super) fn is_near(ip: IpAddr) -> bool {
     })
 }
 
+/// Why nothing may come back from an address.
+fn explain_silence(address: &str, device: &TrustedDevice, findings: &mut Findings) {
+    let name = &device.name;
+    let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let (code, sentence) = if ip.is_some_and(is_near) {
+        (
+            "firewall_or_isolation",
+            format!(
+                "nothing comes back from {address}, which is in the same network: {name} is off, \
+                 its firewall keeps the port closed, or the Wi-Fi keeps its devices apart \
+                 (\"client isolation\", as guest networks do); allow the port there, or use \
+                 another network"
+            ),
+        )
+    } else {
+        (
+            "different_subnets",
+            format!(
+                "{address} is in another network than this machine: put both devices into one \
+                 network, or connect the two (a VPN, say)"
+            ),
+        )
+    };
+    findings.of_device(Level::Problem, code, device, sentence);
+}
+
 /// What it takes to call a device.
 pub(super) struct Call<'a> {
     pub(super) context: &'a Context,
@@ -94,22 +120,21 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Where the serving node found a device on the network.
+    fn found_addresses(&self, device: &TrustedDevice) -> Vec<String> {
+        let nearby = self.live.into_iter().flat_map(|live| live["nearby"].as_array());
+        nearby
+            .flatten()
+            .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
+            .flat_map(|nearby| nearby["addresses"].as_array().into_iter().flatten())
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
+    }
+
     pub(super) async fn reach(&self, device: &TrustedDevice, findings: &mut Findings) {
         let name = &device.name;
-        let found: Vec<String> = self
-            .live
-            .into_iter()
-            .flat_map(|live| live["nearby"].as_array().into_iter().flatten())
-            .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
-            .flat_map(|nearby| {
-                nearby["addresses"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-            })
-            .collect();
+        let found = self.found_addresses(device);
         let addresses = addresses::candidates(found.clone(), device, &self.context.config.peers);
         if self
             .live
@@ -156,23 +181,7 @@ impl Call<'_> {
             findings.of_device(Level::Problem, "peer_not_running", device, sentence);
         }
         for address in silent {
-            let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
-            if ip.is_some_and(is_near) {
-                let sentence = format!(
-                    "nothing comes back from {address}, which is in the same network: {name} is \
-                        off, its firewall keeps the port closed, or the Wi-Fi keeps its devices \
-                        apart \
-                 (\"client isolation\", as guest networks do); allow the port there, or use \
-                 another network"
-                );
-                findings.of_device(Level::Problem, "firewall_or_isolation", device, sentence);
-            } else {
-                let sentence = format!(
-                    "{address} is in another network than this machine: put both devices into one \
-                        network, or connect the two (a VPN, say)"
-                );
-                findings.of_device(Level::Problem, "different_subnets", device, sentence);
-            }
+            explain_silence(address, device, findings);
         }
     }
 

@@ -13,7 +13,9 @@ use super::link::{Counters, Link, connect};
 use crate::net::node_state::{now, now_ms, system_rng};
 use crate::net::sealed::{SEALED_HEADER, header_value, inflate};
 use storysync_engine::store::trust::{Installation, Revocation, TrustStore, TrustedDevice};
-use storysync_engine::trust::envelope::{self, AwaitedResponse, MEDIA_TYPE, RequestKeys, Route};
+use storysync_engine::trust::envelope::{
+    self, AwaitedResponse, KeyUse, MEDIA_TYPE, Message, RequestKeys, Route,
+};
 use storysync_engine::trust::identity::{Identity, Secret};
 use storysync_engine::trust::pairing::is_invisible;
 use storysync_engine::trust::{from_base64url, to_base64url};
@@ -66,6 +68,13 @@ struct StatusAnswer {
     keys_in_use_twice: bool,
 }
 
+/// The key of the peer's a request is sealed to.
+#[derive(Clone, Copy)]
+struct Under {
+    number: KeyUse,
+    key: [u8; 32],
+}
+
 impl<'a> Conversation<'a> {
     pub(super) fn new(
         link: Link,
@@ -98,9 +107,7 @@ impl<'a> Conversation<'a> {
         method: &Method,
         target: &str,
         body: &[u8],
-        kid: u64,
-        seq: u64,
-        key: &[u8; 32],
+        under: Under,
     ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
         let not_paired = || ClientError::NotPaired(self.device.name.clone());
         check_trust(self.trust, self.device)?;
@@ -114,20 +121,13 @@ impl<'a> Conversation<'a> {
             server: &self.device.identity_key,
         };
         let keys = match self.next_keys.take() {
-            Some(keys) if keys.recipient() == key => keys,
-            _ => RequestKeys::fresh(key, &mut system_rng()).map_err(|_| not_paired())?,
+            Some(keys) if *keys.recipient() == under.key => keys,
+            _ => RequestKeys::fresh(&under.key, &mut system_rng()).map_err(|_| not_paired())?,
         };
-        let (sealed, awaited) = envelope::seal_request_under(
-            keys,
-            route,
-            pair,
-            kid,
-            seq,
-            now_ms(),
-            body,
-            self.identity,
-        )
-        .map_err(|_| not_paired())?;
+        let message = Message { route, body, sent_ms: now_ms() };
+        let (sealed, awaited) =
+            envelope::seal_request_under(keys, message, pair, under.number, self.identity)
+                .map_err(|_| not_paired())?;
         let builder = self
             .link
             .request(method, target)
@@ -157,26 +157,20 @@ impl<'a> Conversation<'a> {
 
     /// Seals, sends and opens one request under a key. No body when the key is not known there (any
     /// more).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is asked, under which key, and what comes after it"
-    )]
     async fn exchange(
         &mut self,
         method: Method,
         target: &str,
         body: &[u8],
-        kid: u64,
-        seq: u64,
-        key: &[u8; 32],
+        under: Under,
         next: Next,
     ) -> Result<(StatusCode, Option<Vec<u8>>), ClientError> {
-        let (request, awaited) = self.seal(&method, target, body, kid, seq, key)?;
+        let (request, awaited) = self.seal(&method, target, body, under)?;
         let make_ready = async {
             // After the request is on its way.
             tokio::task::yield_now().await;
             (next == Next::SameKey)
-                .then(|| RequestKeys::fresh(key, &mut system_rng()).ok())
+                .then(|| RequestKeys::fresh(&under.key, &mut system_rng()).ok())
                 .flatten()
         };
         let (answer, ready) = tokio::join!(self.link.send(request), make_ready);
@@ -206,16 +200,16 @@ impl<'a> Conversation<'a> {
     }
 
     /// The next number under a prekey that is good, asking for one when there is none.
-    async fn next_number(&mut self) -> Result<(u64, u64, [u8; 32]), ClientError> {
+    async fn next_number(&mut self) -> Result<Under, ClientError> {
         let mut prekey = match self.prekey.take() {
             Some(prekey) => prekey,
             None => self.refresh_prekey().await?,
         };
-        let seq = prekey.next_seq;
+        let number = KeyUse { kid: prekey.kid, seq: prekey.next_seq };
         prekey.next_seq += 1;
-        let number = (prekey.kid, seq, prekey.key);
+        let under = Under { number, key: prekey.key };
         self.prekey = Some(prekey);
-        Ok(number)
+        Ok(under)
     }
 
     /// Forgets the prekey: the peer does not know it any more.
@@ -228,8 +222,8 @@ impl<'a> Conversation<'a> {
         &mut self,
         target: &str,
     ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
-        let (kid, seq, key) = self.next_number().await?;
-        self.seal(&Method::GET, target, &[], kid, seq, &key)
+        let under = self.next_number().await?;
+        self.seal(&Method::GET, target, &[], under)
     }
 
     fn result(&self, status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
@@ -252,9 +246,10 @@ impl<'a> Conversation<'a> {
     }
 
     async fn ask_status(&mut self, next: Next) -> Result<Vec<u8>, ClientError> {
-        let key = self.device.static_key;
+        let number = KeyUse { kid: 0, seq: 0 };
+        let under = Under { number, key: self.device.static_key };
         let (status, body) =
-            self.exchange(Method::GET, "/api/sync/status", &[], 0, 0, &key, next).await?;
+            self.exchange(Method::GET, "/api/sync/status", &[], under, next).await?;
         self.result(status, body.ok_or_else(|| self.not_authentic())?)
     }
 
@@ -315,8 +310,8 @@ impl<'a> Conversation<'a> {
         let mut reconnected = false;
         let mut asked_anew = false;
         loop {
-            let (kid, seq, key) = self.next_number().await?;
-            match self.exchange(Method::POST, target, body, kid, seq, &key, Next::SameKey).await {
+            let under = self.next_number().await?;
+            match self.exchange(Method::POST, target, body, under, Next::SameKey).await {
                 Ok((status, Some(answer))) => return self.result(status, answer),
                 Ok((_, None)) if asked_anew => {
                     return Err(ClientError::Refused(self.device.name.clone()));

@@ -16,7 +16,7 @@ use storysync_engine::store::trust::{EventKind, TrustStore};
 use storysync_engine::trust::envelope::MEDIA_TYPE;
 use storysync_engine::trust::identity::{DeviceId, Identity};
 use storysync_engine::trust::pairing::{
-    Attempt, Joined, Joining, Offer, REGISTER_TARGET, WINDOW_SECONDS_MAX,
+    Attempt, Introduction, Joined, Joining, Offer, REGISTER_TARGET, WINDOW_SECONDS_MAX,
 };
 
 /// Pause between asking whether the code was typed.
@@ -44,16 +44,10 @@ pub async fn join(
     let attempt = Attempt::new(&mut system_rng());
     loop {
         let mut link = connect(&addresses, &name, &counters).await?;
-        let (sealed, joining) = Joining::start(
-            offer,
-            identity,
-            own_name,
-            own_port,
-            &attempt,
-            now_ms(),
-            &mut system_rng(),
-        )
-        .map_err(|_| ClientError::CodeRefused)?;
+        let own = Introduction { name: own_name, port: own_port };
+        let (sealed, joining) =
+            Joining::start(offer, identity, own, &attempt, now_ms(), &mut system_rng())
+                .map_err(|_| ClientError::CodeRefused)?;
         let request = link
             .request(&Method::POST, REGISTER_TARGET)
             .header(CONTENT_TYPE, MEDIA_TYPE)

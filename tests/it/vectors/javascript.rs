@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
-use storysync_engine::trust::envelope::{self, Route};
+use storysync_engine::trust::envelope::{self, KeyUse, Message, Route};
 use storysync_engine::trust::pairing::Admission;
 
 use super::changes::changes;
@@ -159,13 +159,10 @@ fn a_client_in_javascript_reads_and_writes_the_same_sealed_bodies() {
         let (key, body, identity) =
             (vector.recipient_key.array(), vector.body.get(), parties.client.identity());
         let (envelope, _) = envelope::seal_request(
-            route,
+            Message { route, body: &body, sent_ms: 1 },
             &vector.pair(),
             &key,
-            kid,
-            seq,
-            1,
-            &body,
+            KeyUse { kid, seq },
             &identity,
             &mut system_rng(),
         )

@@ -4,7 +4,7 @@
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use storysync_engine::trust::envelope::{self, AwaitedResponse, Route};
+use storysync_engine::trust::envelope::{self, AwaitedResponse, Message, Route};
 use storysync_engine::trust::identity::Secret;
 use storysync_engine::trust::pairing::{
     Admission, Approval, Confirmation, Grant, Offer, PairingWindow, REGISTER_TARGET, Registration,
@@ -126,11 +126,9 @@ impl Ceremony {
             &stated(&format!("{name} reply secret")),
         ]);
         let sealed = envelope::seal_register(
-            route,
+            Message { route, body: body.as_bytes(), sent_ms: SENT_MS },
             &Secret::from_bytes(*token),
             one_time_key,
-            SENT_MS,
-            body.as_bytes(),
             &signer.identity(),
             &mut rng,
         )

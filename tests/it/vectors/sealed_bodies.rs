@@ -12,7 +12,9 @@ use hpke::{
 };
 use serde::{Deserialize, Serialize};
 use storysync_engine::trust::agreement::AgreementKey;
-use storysync_engine::trust::envelope::{self, AwaitedResponse, PairSecret, Route};
+use storysync_engine::trust::envelope::{
+    self, AwaitedResponse, KeyUse, Message, PairSecret, Route,
+};
 use storysync_engine::trust::identity::Secret;
 use storysync_engine::trust::to_base64url;
 
@@ -165,13 +167,10 @@ impl Wanted {
         let body = self.body.get();
         let mut rng = Stated::new(&[&ephemeral, &reply_secret]);
         let (sealed, awaited) = envelope::seal_request(
-            route,
+            Message { route, body: &body, sent_ms: SENT_MS },
             &pair,
             &recipient_key,
-            self.kid,
-            self.seq,
-            SENT_MS,
-            &body,
+            KeyUse { kid: self.kid, seq: self.seq },
             &client.identity(),
             &mut rng,
         )
@@ -300,13 +299,10 @@ impl SealedRequest {
         let mut rng = Stated::new(&[&self.ephemeral_ikm.0, &self.reply_secret.0]);
         let identity = parties.client.identity();
         let sealed = envelope::seal_request(
-            route,
+            Message { route, body: &self.body.get(), sent_ms: self.sent_ms },
             &self.pair(),
             &self.recipient_key.array(),
-            kid,
-            seq,
-            self.sent_ms,
-            &self.body.get(),
+            KeyUse { kid, seq },
             &identity,
             &mut rng,
         )

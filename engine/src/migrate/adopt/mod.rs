@@ -14,7 +14,7 @@ use crate::app::schema::{Table, missing_sync_columns};
 use crate::app::{quote, triggers};
 use crate::error::SessionError;
 use crate::migrate::renaming::schema_of;
-use crate::store::log::Appender;
+use crate::store::log::{self, Appender, Packed};
 use crate::store::references;
 use crate::store::rows::{self, Differences, RowId, TableId};
 
@@ -118,7 +118,7 @@ impl Plan {
             add_columns(connection, &plan.table)?;
             tables.push((rows::table_id(connection, &plan.table.name)?, plan));
         }
-        let mut ids: HashMap<&str, HashMap<i64, RowId>> = HashMap::new();
+        let mut ids: Ids<'_> = HashMap::new();
         let mut added = 0;
         for (table_id, plan) in &tables {
             let own = ids.entry(plan.table.name()).or_default();
@@ -126,76 +126,19 @@ impl Plan {
             let mut filler = Filler::new(connection, &plan.table);
             for row in &plan.rows {
                 filler.fill(row)?;
-                let known =
-                    if fresh { None } else { rows::find(connection, *table_id, &row.uuid)? };
-                let id = match known {
-                    // Another row or a peer spoke of it before its table came here.
-                    Some(mut record) => {
-                        record.local_id = Some(row.local_id);
-                        record.present = true;
-                        record.differs = row.differs.clone();
-                        rows::save(connection, &record)?;
-                        record.id
-                    }
-                    None => {
-                        added += 1;
-                        rows::insert_present(
-                            connection,
-                            *table_id,
-                            &row.uuid,
-                            row.local_id,
-                            row.version,
-                            &row.differs,
-                        )?
-                    }
-                };
-                if fresh || !crate::store::log::contains(connection, &row.genesis.hash)? {
-                    appender.append_packed(
-                        connection,
-                        id,
-                        &row.genesis.hash,
-                        &row.genesis.bytes,
-                        None,
-                        now.unix_ms(),
-                    )?;
+                let (id, is_new) = enter(connection, *table_id, row, fresh)?;
+                added += usize::from(is_new);
+                if fresh || !log::contains(connection, &row.genesis.hash)? {
+                    let PackedChange { hash, bytes } = &row.genesis;
+                    let genesis = Packed { hash, bytes };
+                    appender.append_packed(connection, id, genesis, None, now.unix_ms())?;
                 }
                 own.insert(row.local_id, id);
             }
             rows::raise_high_id(connection, *table_id, plan.high_id)?;
         }
         rows::note_added(connection, added)?;
-        let mut references = Vec::new();
-        for (_, plan) in &tables {
-            for row in &plan.rows {
-                let Some(referrer) =
-                    ids.get(plan.table.name()).and_then(|own| own.get(&row.local_id))
-                else {
-                    continue;
-                };
-                for (column, target_table, target_id) in &row.references {
-                    let target = match ids.get(target_table.as_str()) {
-                        Some(planned) => planned.get(target_id).copied(),
-                        None => match rows::find_table(connection, target_table)? {
-                            Some(table) => rows::at_local_id(connection, table, *target_id)?
-                                .map(|record| record.id),
-                            None => None,
-                        },
-                    };
-                    match (target, rows::find_table(connection, target_table)?) {
-                        (Some(target), _) => references.push((target, *referrer, column.as_str())),
-                        (None, Some(table)) => {
-                            references::add_dangling(connection, table, *target_id, *referrer)?
-                        }
-                        (None, None) => {}
-                    }
-                }
-            }
-        }
-        // In the order of their index, each page of it is touched once.
-        references.sort_unstable();
-        for (target, referrer, column) in references {
-            references::add(connection, target, referrer, column)?;
-        }
+        note_references(connection, &tables, &ids)?;
         let adopted = ids.values().flat_map(|own| own.values().copied()).collect();
         let schema = schema_of(connection, &[])?;
         for (table_id, plan) in &tables {
@@ -205,6 +148,69 @@ impl Plan {
         }
         Ok(adopted)
     }
+}
+
+/// The rows taken in, by table and the app's id.
+type Ids<'a> = HashMap<&'a str, HashMap<i64, RowId>>;
+
+/// Enters a planned row among ours. Whether it is new is returned with it.
+fn enter(
+    connection: &Connection,
+    table: TableId,
+    row: &PlannedRow,
+    fresh: bool,
+) -> rusqlite::Result<(RowId, bool)> {
+    let known = if fresh { None } else { rows::find(connection, table, &row.uuid)? };
+    let Some(mut record) = known else {
+        let (uuid, version) = (&row.uuid, row.version);
+        let id =
+            rows::insert_present(connection, table, uuid, row.local_id, version, &row.differs)?;
+        return Ok((id, true));
+    };
+    // Another row or a peer spoke of it before its table came here.
+    record.local_id = Some(row.local_id);
+    record.present = true;
+    record.differs = row.differs.clone();
+    rows::save(connection, &record)?;
+    Ok((record.id, false))
+}
+
+/// Notes which of the rows taken in refers to which, or to an id under which nothing stands yet.
+fn note_references(
+    connection: &Connection,
+    tables: &[(TableId, TablePlan)],
+    ids: &Ids<'_>,
+) -> Result<(), SessionError> {
+    let mut found = Vec::new();
+    for (_, plan) in tables {
+        let Some(own) = ids.get(plan.table.name()) else { continue };
+        for row in &plan.rows {
+            let Some(referrer) = own.get(&row.local_id) else { continue };
+            for (column, target_table, target_id) in &row.references {
+                let table = rows::find_table(connection, target_table)?;
+                let target = match (ids.get(target_table.as_str()), table) {
+                    (Some(planned), _) => planned.get(target_id).copied(),
+                    (None, Some(table)) => {
+                        rows::at_local_id(connection, table, *target_id)?.map(|record| record.id)
+                    }
+                    (None, None) => None,
+                };
+                match (target, table) {
+                    (Some(target), _) => found.push((target, *referrer, column.as_str())),
+                    (None, Some(table)) => {
+                        references::add_dangling(connection, table, *target_id, *referrer)?;
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+    // In the order of their index, each page of it is touched once.
+    found.sort_unstable();
+    for (target, referrer, column) in found {
+        references::add(connection, target, referrer, column)?;
+    }
+    Ok(())
 }
 
 /// Writes the sync columns that rows of one table lack; most rows lack the same ones.

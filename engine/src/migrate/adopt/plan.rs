@@ -74,6 +74,7 @@ impl Plan {
                 names.insert((table.name(), row.local_id), uuid);
             })?;
         }
+        let planner = Planner { schema, prose, names: &names, resolve: &resolve };
         let mut plan = Self::default();
         let mut highs: HashMap<String, i64> = HashMap::new();
         for table in &tables {
@@ -81,7 +82,7 @@ impl Plan {
             let mut dangling = 0;
             each_row(connection, table, |row| {
                 let Some(uuid) = names.get(&(table.name(), row.local_id)) else { return };
-                let row = plan_row(schema, prose, table, row, uuid, &names, &resolve);
+                let row = planner.plan(table, row, uuid);
                 for (_, target, id) in &row.references {
                     let high = highs.entry(target.clone()).or_default();
                     *high = (*high).max(*id);
@@ -184,50 +185,81 @@ pub(super) fn leave_out_the_largest(
     }
 }
 
-pub(super) fn plan_row(
-    schema: &Schema,
-    prose: &Prose,
+/// What is known of all rows when one of them is planned.
+struct Planner<'a, R> {
+    schema: &'a Schema,
+    prose: &'a Prose,
+    /// Of the rows that are taken in.
+    names: &'a Names<'a>,
+    /// Names the rows of other tables.
+    resolve: &'a R,
+}
+
+impl<R: Fn(&str, i64) -> Option<SyncUuid>> Planner<'_, R> {
+    fn plan(&self, table: &Table, row: &StoredRow, uuid: &SyncUuid) -> PlannedRow {
+        let mut puts = BTreeMap::new();
+        let mut references = Vec::new();
+        let mut differs = Differences::new();
+        for (column, value) in row.columns(table).filter(|(column, _)| column.is_content()) {
+            if value.is_null() {
+                continue;
+            }
+            let document = if value.size_bytes() > VALUE_BYTES_MAX {
+                Value::Null
+            } else {
+                travelling(&column.role, value, self.names, self.resolve)
+            };
+            if let (Role::Reference { table }, Value::Integer(id)) = (&column.role, value)
+                && document != *value
+            {
+                references.push((column.name.clone(), table.clone(), *id));
+            }
+            let kind = if document.is_null() {
+                Some(DifferenceKind::Unsent)
+            } else if document.as_text() == Some(NOWHERE) && column.role != Role::Field {
+                Some(DifferenceKind::Quiet)
+            } else {
+                None
+            };
+            if let Some(kind) = kind {
+                let difference = Difference::of_kind(document.clone(), token(value), kind);
+                differs.insert(column.name.clone(), difference);
+            }
+            if !document.is_null() {
+                puts.insert(column.name.clone(), document);
+            }
+        }
+        leave_out_the_largest(&mut puts, &mut differs, row, table);
+        puts.extend(prose_mark(self.prose, self.schema, table, row));
+        let mut fill = BTreeMap::new();
+        if row.uuid(table).as_ref() != Some(uuid) {
+            fill.insert("sync_uuid".to_owned(), Value::from(uuid.as_str()));
+        }
+        let version = plan_bookkeeping(table, row, &mut puts, &mut fill, &mut differs);
+        let entity = EntityId { table: table.name.clone(), uuid: uuid.clone() };
+        let genesis = genesis(&entity, puts);
+        let genesis = PackedChange { hash: genesis.hash(), bytes: genesis.into_bytes() };
+        PlannedRow {
+            local_id: row.local_id,
+            uuid: uuid.clone(),
+            fill,
+            version: version.max(1),
+            genesis,
+            references,
+            differs,
+        }
+    }
+}
+
+/// Times, deletion and version of a row, as its first change says them and as the table is filled.
+/// The version is returned.
+fn plan_bookkeeping(
     table: &Table,
     row: &StoredRow,
-    uuid: &SyncUuid,
-    names: &Names<'_>,
-    resolve: &impl Fn(&str, i64) -> Option<SyncUuid>,
-) -> PlannedRow {
-    let mut puts = BTreeMap::new();
-    let mut references = Vec::new();
-    let mut differs = Differences::new();
-    for (column, value) in row.columns(table).filter(|(column, _)| column.is_content()) {
-        if value.is_null() {
-            continue;
-        }
-        let document = if value.size_bytes() > VALUE_BYTES_MAX {
-            Value::Null
-        } else {
-            travelling(&column.role, value, names, resolve)
-        };
-        if let (Role::Reference { table }, Value::Integer(id)) = (&column.role, value)
-            && document != *value
-        {
-            references.push((column.name.clone(), table.clone(), *id));
-        }
-        if document.is_null() || document.as_text() == Some(NOWHERE) && column.role != Role::Field {
-            let kind =
-                if document.is_null() { DifferenceKind::Unsent } else { DifferenceKind::Quiet };
-            differs.insert(
-                column.name.clone(),
-                Difference::of_kind(document.clone(), token(value), kind),
-            );
-        }
-        if !document.is_null() {
-            puts.insert(column.name.clone(), document);
-        }
-    }
-    leave_out_the_largest(&mut puts, &mut differs, row, table);
-    puts.extend(prose_mark(prose, schema, table, row));
-    let mut fill = BTreeMap::new();
-    if row.uuid(table).as_ref() != Some(uuid) {
-        fill.insert("sync_uuid".to_owned(), Value::from(uuid.as_str()));
-    }
+    puts: &mut BTreeMap<String, Value>,
+    fill: &mut BTreeMap<String, Value>,
+    differs: &mut Differences,
+) -> i64 {
     for (role, name) in [(Role::CreatedAt, key::CREATED_AT), (Role::UpdatedAt, key::UPDATED_AT)] {
         let stored = row.by_role(table, &role);
         let baked = table.with_role(&role).and_then(Column::baked_default);
@@ -258,16 +290,5 @@ pub(super) fn plan_row(
         fill.insert(key::VERSION.to_owned(), Value::Integer(1));
     }
     puts.insert(key::VERSION.to_owned(), Value::Integer(version));
-    let entity = EntityId { table: table.name.clone(), uuid: uuid.clone() };
-    let genesis = genesis(&entity, puts);
-    let genesis = PackedChange { hash: genesis.hash(), bytes: genesis.into_bytes() };
-    PlannedRow {
-        local_id: row.local_id,
-        uuid: uuid.clone(),
-        fill,
-        version: version.max(1),
-        genesis,
-        references,
-        differs,
-    }
+    version
 }

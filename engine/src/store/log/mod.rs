@@ -108,6 +108,15 @@ pub fn sender(connection: &Connection, hash: &ChangeHash) -> rusqlite::Result<Op
     Ok(origin.flatten())
 }
 
+/// A change as it stands in the log: nothing of it needs to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'a> {
+    /// Its name.
+    pub hash: &'a ChangeHash,
+    /// Its chunk.
+    pub bytes: &'a [u8],
+}
+
 /// Appends changes. Keeps the end of the log in memory between appends of one transaction.
 #[derive(Debug)]
 pub struct Appender {
@@ -135,7 +144,8 @@ impl Appender {
         origin: Option<i64>,
         now_ms: i64,
     ) -> rusqlite::Result<()> {
-        self.append_packed(connection, row, &change.hash(), change.bytes(), origin, now_ms)
+        let packed = Packed { hash: &change.hash(), bytes: change.bytes() };
+        self.append_packed(connection, row, packed, origin, now_ms)
     }
 
     /// Appends one change given by its name and bytes.
@@ -146,11 +156,11 @@ impl Appender {
         &mut self,
         connection: &Connection,
         row: RowId,
-        hash: &ChangeHash,
-        bytes: &[u8],
+        change: Packed<'_>,
         origin: Option<i64>,
         now_ms: i64,
     ) -> rusqlite::Result<()> {
+        let Packed { hash, bytes } = change;
         let next = self.end.after(hash);
         connection
             .prepare_cached(

@@ -154,6 +154,26 @@ pub struct Route<'a> {
     pub server: &'a DeviceKey,
 }
 
+/// A request before it is sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// Where it goes, and between whom.
+    pub route: Route<'a>,
+    /// What is asked; empty for a GET.
+    pub body: &'a [u8],
+    /// When, in Unix milliseconds.
+    pub sent_ms: u64,
+}
+
+/// Which key of the peer's a request is sealed to, and its number under that key.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyUse {
+    /// The key's id; 0 for the static key.
+    pub kid: u64,
+    /// From 1, each once; 0 under the static key.
+    pub seq: u64,
+}
+
 /// The secret two devices share, and which pairing it comes from.
 #[derive(Debug, Clone)]
 pub struct PairSecret {
@@ -205,57 +225,31 @@ impl RequestKeys {
 ///
 /// # Errors
 /// When `recipient` is no usable X25519 key.
-#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
 pub fn seal_request(
-    route: Route<'_>,
+    message: Message<'_>,
     pair: &PairSecret,
     recipient: &[u8; 32],
-    kid: u64,
-    seq: u64,
-    sent_ms: u64,
-    body: &[u8],
+    key_use: KeyUse,
     identity: &Identity,
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
-    seal_request_under(
-        RequestKeys::fresh(recipient, rng)?,
-        route,
-        pair,
-        kid,
-        seq,
-        sent_ms,
-        body,
-        identity,
-    )
+    seal_request_under(RequestKeys::fresh(recipient, rng)?, message, pair, key_use, identity)
 }
 
-/// Seals a request of a paired device under keys that were made for the key `kid` names.
+/// Seals a request of a paired device under keys that were made for the key `key_use` names.
 ///
 /// # Errors
 /// See [`seal_request`].
-#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
 pub fn seal_request_under(
     keys: RequestKeys,
-    route: Route<'_>,
+    message: Message<'_>,
     pair: &PairSecret,
-    kid: u64,
-    seq: u64,
-    sent_ms: u64,
-    body: &[u8],
+    key_use: KeyUse,
     identity: &Identity,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
-    let header = Header { kind: Kind::Request.byte(), kid, seq };
-    seal(
-        keys,
-        REQUEST_LABEL,
-        route,
-        header,
-        pair.secret.expose(),
-        &pair.psk_id(),
-        sent_ms,
-        body,
-        identity,
-    )
+    let header = Header { kind: Kind::Request.byte(), kid: key_use.kid, seq: key_use.seq };
+    let psk = Psk { key: pair.secret.expose(), id: &pair.psk_id() };
+    seal(keys, REQUEST_LABEL, message, header, psk, identity)
 }
 
 /// Seals the request that registers a device, to the one-time key of a QR code.
@@ -263,27 +257,16 @@ pub fn seal_request_under(
 /// # Errors
 /// When `one_time_key` is no usable X25519 key.
 pub fn seal_register(
-    route: Route<'_>,
+    message: Message<'_>,
     token: &Secret,
     one_time_key: &[u8; 32],
-    sent_ms: u64,
-    body: &[u8],
     identity: &Identity,
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
     let header = Header { kind: Kind::Register.byte(), kid: register_kid(one_time_key), seq: 0 };
     let keys = RequestKeys::fresh(one_time_key, rng)?;
-    seal(
-        keys,
-        REGISTER_LABEL,
-        route,
-        header,
-        token.expose(),
-        REGISTER_PSK_ID,
-        sent_ms,
-        body,
-        identity,
-    )
+    let psk = Psk { key: token.expose(), id: REGISTER_PSK_ID };
+    seal(keys, REGISTER_LABEL, message, header, psk, identity)
 }
 
 /// The key id of a QR code's one-time key: the first 8 bytes of its SHA-256.
@@ -292,22 +275,26 @@ pub fn register_kid(one_time_key: &[u8; 32]) -> u64 {
     Sha256::digest(one_time_key).iter().take(8).fold(0, |kid, byte| (kid << 8) | u64::from(*byte))
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a distinct input of the construction")]
+/// The pre-shared key of RFC 9180 §5.1.2, and its id.
+#[derive(Clone, Copy)]
+struct Psk<'a> {
+    key: &'a [u8],
+    id: &'a [u8],
+}
+
 fn seal(
     keys: RequestKeys,
     label: &[u8],
-    route: Route<'_>,
+    message: Message<'_>,
     header: Header,
-    psk: &[u8],
-    psk_id: &[u8],
-    sent_ms: u64,
-    body: &[u8],
+    psk: Psk<'_>,
     identity: &Identity,
 ) -> Result<(Vec<u8>, AwaitedResponse), SealError> {
+    let Message { route, body, sent_ms } = message;
     let header = header.bytes();
     let info = request_info(label, route, &header);
     let RequestKeys { encapsulation, reply_key, .. } = keys;
-    let (enc, mut sender) = start_sending(encapsulation, psk, psk_id, &info)?;
+    let (enc, mut sender) = start_sending(encapsulation, psk.key, psk.id, &info)?;
     let mut plaintext =
         Zeroizing::new(Vec::with_capacity(REQUEST_PREFIX_BYTES + body.len() + SIGNATURE_BYTES));
     plaintext.extend_from_slice(&reply_key.public());

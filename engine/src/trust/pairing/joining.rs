@@ -1,6 +1,6 @@
 //! The side that scans the code.
 
-use super::super::envelope::{self, AwaitedResponse, OpenError, Route, SealError};
+use super::super::envelope::{self, AwaitedResponse, Message, OpenError, Route, SealError};
 use super::super::identity::{DeviceId, Identity, Secret};
 use super::super::{from_base64url, to_base64url};
 use super::{
@@ -19,6 +19,15 @@ pub struct Joining<'a> {
     pub(super) awaited: AwaitedResponse,
 }
 
+/// What a device that joins says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Introduction<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it serves, when it does.
+    pub port: Option<u16>,
+}
+
 /// The phone's side: what the desktop's answer meant.
 #[derive(Debug)]
 pub enum Joined {
@@ -32,15 +41,14 @@ pub enum Joined {
 }
 
 impl<'a> Joining<'a> {
-    /// Seals a registration to the offer. `own_port` is set when this device serves.
+    /// Seals a registration of `identity` to the offer.
     ///
     /// # Errors
     /// When the offer's key is unusable.
     pub fn start(
         offer: &'a Offer,
         identity: &'a Identity,
-        own_name: &str,
-        own_port: Option<u16>,
+        own: Introduction<'_>,
         attempt: &Attempt,
         now_ms: u64,
         rng: &mut impl CryptoRng,
@@ -48,12 +56,12 @@ impl<'a> Joining<'a> {
         let token_from_device = Secret::random(rng);
         let registration = Registration {
             device_id: identity.device_id().to_string(),
-            device_name: own_name.to_owned(),
+            device_name: own.name.to_owned(),
             identity_key: to_base64url(&identity.public_key()),
             static_key: to_base64url(&identity.static_key()),
             platform: std::env::consts::OS.to_owned(),
             auth_token: Some(to_base64url(token_from_device.expose())),
-            port: own_port,
+            port: own.port,
             attempt: Some(attempt.0.clone()),
         };
         let body = Zeroizing::new(serde_json::to_vec(&registration).map_err(|_| SealError)?);
@@ -63,15 +71,9 @@ impl<'a> Joining<'a> {
             client: &NO_CLIENT,
             server: &offer.identity_key,
         };
-        let (envelope, awaited) = envelope::seal_register(
-            route,
-            &offer.token,
-            &offer.one_time_key,
-            now_ms,
-            &body,
-            identity,
-            rng,
-        )?;
+        let message = Message { route, body: &body, sent_ms: now_ms };
+        let (envelope, awaited) =
+            envelope::seal_register(message, &offer.token, &offer.one_time_key, identity, rng)?;
         Ok((envelope, Self { offer, identity, token_from_device, awaited }))
     }
 

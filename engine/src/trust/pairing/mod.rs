@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::envelope::{Exports, PairSecret};
 use super::identity::Secret;
 use super::{from_base64url, to_base64url};
-pub use joining::{Joined, Joining};
+pub use joining::{Introduction, Joined, Joining};
 pub use window::{Admission, Approval, Claim, Confirmation, PairingWindow};
 
 /// How long a QR code can be used unless settings say otherwise, in seconds.

@@ -148,6 +148,36 @@ impl PairingWindow {
         }
     }
 
+    /// The device that asked first has the window for itself.
+    fn note_claim(
+        &mut self,
+        device_id: DeviceId,
+        identity_key: DeviceKey,
+        registration: &Registration,
+        code: impl FnOnce() -> String,
+    ) {
+        match &mut self.claim {
+            Some(claim) if claim.attempt == registration.attempt => {}
+            Some(claim) => {
+                // The same device started over: its person sees the code of this request now. Tries
+                // count on.
+                claim.attempt.clone_from(&registration.attempt);
+                claim.code = code();
+            }
+            None => {
+                self.claim = Some(Claim {
+                    device_id,
+                    name: clean_name(&registration.device_name),
+                    identity_key,
+                    attempt: registration.attempt.clone(),
+                    code: code(),
+                    approved: self.approval == Approval::None,
+                    tries: 0,
+                });
+            }
+        }
+    }
+
     /// A sealed registration came. `epoch_of` tells how many pairings with that
     /// identity there were, `None` when that can't be known now.
     ///
@@ -183,29 +213,12 @@ impl PairingWindow {
             return Err(OpenError);
         }
         let name = clean_name(&registration.device_name);
-        match &mut self.claim {
-            Some(claim) if claim.identity_key != identity_key => return Ok(Admission::Leaked),
-            Some(claim) if claim.attempt == registration.attempt => {}
-            Some(claim) => {
-                // The same device started over: its person sees the code of this request now. Tries
-                // count on.
-                claim.attempt.clone_from(&registration.attempt);
-                claim.code = check_code(opened.responder.exports(), &identity_key, &server);
-            }
-            None => {
-                let code = check_code(opened.responder.exports(), &identity_key, &server);
-                let approved = self.approval == Approval::None;
-                self.claim = Some(Claim {
-                    device_id,
-                    name: name.clone(),
-                    identity_key,
-                    attempt: registration.attempt.clone(),
-                    code,
-                    approved,
-                    tries: 0,
-                });
-            }
+        if self.claim.as_ref().is_some_and(|claim| claim.identity_key != identity_key) {
+            return Ok(Admission::Leaked);
         }
+        self.note_claim(device_id, identity_key, &registration, || {
+            check_code(opened.responder.exports(), &identity_key, &server)
+        });
         if !self.claim.as_ref().is_some_and(|claim| claim.approved) {
             return Ok(Admission::Pending { responder: opened.responder });
         }
