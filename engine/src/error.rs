@@ -182,7 +182,7 @@ fn list(refused: &[Refused]) -> String {
 
 /// Failure inside a transaction, before it is known which file it was.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SessionError {
+pub(crate) enum TransactionError {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     #[error(transparent)]
@@ -191,7 +191,7 @@ pub(crate) enum SessionError {
     Engine(#[from] EngineError),
 }
 
-impl From<LogError> for SessionError {
+impl From<LogError> for TransactionError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Sqlite(error) => Self::Sqlite(error),
@@ -200,7 +200,7 @@ impl From<LogError> for SessionError {
     }
 }
 
-impl From<MigrationsError> for SessionError {
+impl From<MigrationsError> for TransactionError {
     fn from(error: MigrationsError) -> Self {
         Self::Engine(EngineError::Migrations(error))
     }
@@ -225,14 +225,14 @@ impl EngineError {
         }
     }
 
-    pub(crate) fn of_session(error: SessionError, path: &Path) -> Self {
+    pub(crate) fn of_transaction(error: TransactionError, path: &Path) -> Self {
         match error {
-            SessionError::Sqlite(source) => Self::of_sqlite(source, path),
-            SessionError::Log(error) => Self::Log(error),
-            SessionError::Engine(Self::Backup(BackupError::Copy(source))) => {
+            TransactionError::Sqlite(source) => Self::of_sqlite(source, path),
+            TransactionError::Log(error) => Self::Log(error),
+            TransactionError::Engine(Self::Backup(BackupError::Copy(source))) => {
                 Self::of_sqlite(source, path)
             }
-            SessionError::Engine(error) => error,
+            TransactionError::Engine(error) => error,
         }
     }
 }

@@ -7,7 +7,7 @@ use storysync_crdt::{Stamp, SyncUuid, row};
 use crate::app::profile::{row_name, table_of_entity_type};
 use crate::app::schema::Schema;
 use crate::engine::Engine;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::store::log;
 use crate::store::peers::{self, LogLine};
 use crate::store::rows::{self, RowId, RowRecord, TableId};
@@ -22,7 +22,7 @@ pub(crate) fn name_of(
     connection: &Connection,
     schema: &Schema,
     id: RowId,
-) -> Result<Option<String>, SessionError> {
+) -> Result<Option<String>, TransactionError> {
     if let Some(name) = own_name(connection, schema, id)? {
         return Ok(Some(name));
     }
@@ -51,7 +51,7 @@ fn own_name(
     connection: &Connection,
     schema: &Schema,
     id: RowId,
-) -> Result<Option<String>, SessionError> {
+) -> Result<Option<String>, TransactionError> {
     let table = rows::table_name(connection, rows::get(connection, id)?.table)?;
     let mut fields = row(&log::document(connection, id)?).fields;
     for (column, _) in schema.table(table.as_str()).into_iter().flat_map(|table| table.references())
@@ -67,7 +67,7 @@ pub(crate) fn name_of_uuid(
     schema: &Schema,
     table: &str,
     uuid: &str,
-) -> Result<Option<String>, SessionError> {
+) -> Result<Option<String>, TransactionError> {
     let (Some(table), Some(uuid)) = (rows::find_table(connection, table)?, SyncUuid::parse(uuid))
     else {
         return Ok(None);
@@ -85,7 +85,7 @@ fn meant(
     schema: &Schema,
     table: TableId,
     words: &str,
-) -> Result<Vec<RowRecord>, SessionError> {
+) -> Result<Vec<RowRecord>, TransactionError> {
     let by_uuid = SyncUuid::parse(words)
         .map(|uuid| rows::find(connection, table, &uuid))
         .transpose()?

@@ -7,11 +7,11 @@ use crate::app::schema::{Role, Table};
 use crate::engine::Engine;
 use crate::engine::status::Status;
 use crate::epoch::{NewEpoch, hex};
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::naming::{name_of, name_of_uuid};
 use crate::store::rows::{self, RowRecord};
 use crate::store::{clashes, log, notices, quarantine};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use crate::translate::to_json_of;
 use crate::trust::identity::DeviceId;
 
@@ -176,9 +176,9 @@ impl Engine {
     }
 }
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// The texts from elsewhere that gave way here, oldest first.
-    pub(crate) fn list_notices(&mut self) -> Result<Vec<NoticeReport>, SessionError> {
+    pub(crate) fn list_notices(&mut self) -> Result<Vec<NoticeReport>, TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut reports = Vec::new();
         for notice in notices::open(self.connection, self.now.unix_ms(), NOTICES_LISTED_MAX)? {
@@ -206,7 +206,7 @@ impl Session<'_> {
     }
 
     /// Every open clash.
-    pub(crate) fn list_conflicts(&mut self) -> Result<Vec<ConflictReport>, SessionError> {
+    pub(crate) fn list_conflicts(&mut self) -> Result<Vec<ConflictReport>, TransactionError> {
         let mut reports = Vec::new();
         for record in rows::with_conflicts(self.connection, CONFLICTS_LISTED_MAX)? {
             reports.extend(self.conflicts_of(&record)?);
@@ -227,7 +227,7 @@ impl Session<'_> {
     pub(crate) fn conflicts_of(
         &mut self,
         record: &RowRecord,
-    ) -> Result<Vec<ConflictReport>, SessionError> {
+    ) -> Result<Vec<ConflictReport>, TransactionError> {
         let entity = self.entity(record)?;
         let clashes = self.clashes(record)?;
         let schema = std::sync::Arc::clone(&self.schema);

@@ -1,22 +1,26 @@
 //! The app deleted a row: the deletion, and what it left behind of rows that belonged to it.
 
-use super::LEFT_BEHIND_BYTES_MAX;
+use super::{Capture, LEFT_BEHIND_BYTES_MAX};
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Role, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::project::stands_in;
 use crate::store::clashes;
 use crate::store::references;
 use crate::store::rows::{self, RowId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::BTreeMap;
 use storysync_crdt::{DeletionKind, EditPurpose, Row, Seen, Stamp, Value, key};
 
-impl Session<'_> {
+impl Capture<'_, '_> {
     /// The app removed a row. Returns whether that is news.
-    pub(super) fn capture_delete(&mut self, id: RowId, at: Stamp) -> Result<bool, SessionError> {
+    pub(super) fn capture_delete(
+        &mut self,
+        id: RowId,
+        at: Stamp,
+    ) -> Result<bool, TransactionError> {
         let record = rows::get(self.connection, id)?;
-        self.left_here.insert(id);
+        self.departed.left_here.insert(id);
         let merged = self.shown_row(id)?;
         if self.document(id)?.is_empty() || !merged.stands() {
             return Ok(false);
@@ -41,9 +45,11 @@ impl Session<'_> {
         }
         Ok(true)
     }
+}
 
+impl Transaction<'_> {
     /// The rows a deletion leaves without their target, as it names them: those that stand here.
-    pub(crate) fn left_behind(&mut self, id: RowId) -> Result<Option<Value>, SessionError> {
+    pub(crate) fn left_behind(&mut self, id: RowId) -> Result<Option<Value>, TransactionError> {
         let mut left = Vec::new();
         for referrer in references::referrers(self.connection, id)? {
             let referrer = rows::get(self.connection, referrer)?;

@@ -9,19 +9,19 @@ use storysync_crdt::Value;
 
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Table};
-use crate::error::SessionError;
-use crate::project::{REFUSED_BY_TABLE, stands_in, token};
+use crate::error::TransactionError;
+use crate::project::{Departed, REFUSED_BY_TABLE, stands_in, token};
 use crate::store::outbox;
 use crate::store::rows::{self, Difference, RowId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 
 /// How often rows that triggers take away again are put back within one transaction.
 const ROUNDS_MAX: usize = 3;
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// Fires triggers with what is written next, or does not. Changing it has every statement
     /// planned anew.
-    fn set_triggers(&mut self, on: bool) -> Result<(), SessionError> {
+    fn set_triggers(&mut self, on: bool) -> Result<(), TransactionError> {
         let on = on && self.schema.has_foreign_triggers;
         if self.has_triggers_on != on {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
@@ -54,7 +54,7 @@ impl Session<'_> {
         table: &Table,
         local_id: i64,
         values: &BTreeMap<String, Value>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Session<'_> {
         table: &Table,
         local_id: i64,
         values: &BTreeMap<String, Value>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         self.set_triggers(true)?;
         app_rows::insert(self.connection, table, local_id, values)?;
         self.note_written(
@@ -97,7 +97,7 @@ impl Session<'_> {
         local_id: i64,
         values: &[Cow<'_, Value>],
     ) -> Result<(), rusqlite::Error> {
-        if let Err(SessionError::Sqlite(error)) = self.set_triggers(true) {
+        if let Err(TransactionError::Sqlite(error)) = self.set_triggers(true) {
             return Err(error);
         }
         app_rows::insert_whole(self.connection, table, local_id, values)?;
@@ -114,7 +114,11 @@ impl Session<'_> {
     }
 
     /// Removes a row from the app's table.
-    pub(crate) fn delete_row(&mut self, table: &Table, local_id: i64) -> Result<(), SessionError> {
+    pub(crate) fn delete_row(
+        &mut self,
+        table: &Table,
+        local_id: i64,
+    ) -> Result<(), TransactionError> {
         self.set_triggers(true)?;
         app_rows::delete(self.connection, table, local_id)?;
         self.written.remove(&(table.name().to_owned(), local_id));
@@ -125,7 +129,7 @@ impl Session<'_> {
     /// have just given a value shows that value: the triggers had their say where it was written.
     /// Whatever else they derived stays as they derived it, and is noted as what the table shows.
     /// Rows they took away though somebody has them are put back; rows they added are theirs.
-    pub(crate) fn note_derived(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn note_derived(&mut self) -> Result<(), TransactionError> {
         if !self.has_own_writes() || !self.schema.has_foreign_triggers {
             return Ok(());
         }
@@ -163,7 +167,7 @@ impl Session<'_> {
         table: &Table,
         id: RowId,
         stored: &StoredRow,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let mut record = rows::get(self.connection, id)?;
         let merged = self.shown_row(id)?;
         let written = self
@@ -183,7 +187,7 @@ impl Session<'_> {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
             match written.get(&column.name) {
                 Some(value) if value == shown => {}
-                _ if self.is_shown(column, &record, &document, shown)? => {}
+                _ if self.is_shown(column, &record, &document, shown, &Departed::default())? => {}
                 Some(value) if crate::project::is_natural(column.affinity, value) => {
                     drop(ours.insert(column.name.clone(), value.clone()))
                 }
@@ -209,7 +213,7 @@ impl Session<'_> {
     }
 
     /// Shows rows again that a trigger took away.
-    fn put_back(&mut self, taken_away: &BTreeSet<RowId>) -> Result<(), SessionError> {
+    fn put_back(&mut self, taken_away: &BTreeSet<RowId>) -> Result<(), TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         for id in taken_away {
             let mut record = rows::get(self.connection, *id)?;

@@ -1,24 +1,24 @@
 //! Which row is it that the app wrote? Ids are handed out again, uuids are lost by
 //! `INSERT OR REPLACE` and by imports; what was noted of a row before tells.
 
-use super::{IdHint, Identified, Reason, TableHints, leads_nowhere};
+use super::{Capture, IdHint, Identified, Reason, TableHints, leads_nowhere};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 use storysync_crdt::{Stamp, SyncUuid, Value, deletion, key_uuid, row as row_of};
 
-impl Session<'_> {
+impl Capture<'_, '_> {
     /// Which entity stands under each local id now, and which stand nowhere any more.
     pub(super) fn identify(
         &mut self,
         table: &Table,
         mut hints: TableHints,
         reason: Reason,
-    ) -> Result<Identified, SessionError> {
+    ) -> Result<Identified, TransactionError> {
         let table_id = self.table_id(&table.name)?;
         let mut found = Identified::default();
         let mut uncertain = self.look_up_names(table, table_id, &mut hints)?;
@@ -48,7 +48,7 @@ impl Session<'_> {
                     // One that came with a name of its own is a stranger to those who referred to
                     // the deleted one.
                     if !displaced && (!hint.deleted || hint.placed && row.uuid(table).is_none()) {
-                        self.replaced.insert(holder.id);
+                        self.departed.replaced.insert(holder.id);
                     }
                     if displaced
                         && app_rows::local_id_of(self.connection, table, &holder.uuid)?.is_none()
@@ -89,6 +89,60 @@ impl Session<'_> {
         Ok(found)
     }
 
+    /// Notes under which id the row named `uuid` stands. When that is news, who held that id and
+    /// who waited for it is noted in `found`.
+    fn note_where_it_stands(
+        &mut self,
+        table_id: TableId,
+        uuid: &SyncUuid,
+        row: &StoredRow,
+        found: &mut Identified,
+    ) -> Result<RowId, TransactionError> {
+        let mut record = rows::find_or_create(self.connection, table_id, uuid)?;
+        if !record.present || record.local_id != Some(row.local_id) {
+            found.moved.insert(record.id);
+            if !self.document(record.id)?.is_empty() || record.version == 0 {
+                found.misled.extend(self.take_over_id(&record, row.local_id)?);
+            }
+            let waiting = references::take_dangling(self.connection, table_id, row.local_id)?;
+            found.resolving.extend(waiting);
+            record.local_id = Some(row.local_id);
+            record.present = true;
+            record.parked = None;
+            rows::save(self.connection, &record)?;
+        }
+        Ok(record.id)
+    }
+
+    /// SQLite has handed the id of a deleted row out again. Rows that still hold that id must not
+    /// lead to the newcomer: they are returned, to be shown without a target.
+    pub(super) fn take_over_id(
+        &mut self,
+        newcomer: &RowRecord,
+        local_id: i64,
+    ) -> Result<BTreeSet<RowId>, TransactionError> {
+        let mut misled = BTreeSet::new();
+        for former in rows::formerly_at(self.connection, newcomer.table, local_id)? {
+            if former.id == newcomer.id || self.departed.replaced.contains(&former.id) {
+                continue;
+            }
+            self.release(&former, true)?;
+            self.departed.former_ids.insert(former.id, local_id);
+            for referrer in references::referrers(self.connection, former.id)? {
+                let mut record = rows::get(self.connection, referrer)?;
+                record.differs.retain(|_, difference| {
+                    difference.document.as_text() != Some(former.uuid.as_str())
+                        || difference.shown.as_integer() != Some(local_id)
+                });
+                rows::save(self.connection, &record)?;
+                misled.insert(referrer);
+            }
+        }
+        Ok(misled)
+    }
+}
+
+impl Transaction<'_> {
     /// Which ids the names among the hints lead to. Returns the rows with those names that are
     /// believed to stand, and when each was written.
     fn look_up_names(
@@ -96,7 +150,7 @@ impl Session<'_> {
         table: &Table,
         table_id: TableId,
         hints: &mut TableHints,
-    ) -> Result<BTreeMap<RowId, Option<Stamp>>, SessionError> {
+    ) -> Result<BTreeMap<RowId, Option<Stamp>>, TransactionError> {
         let mut uncertain = BTreeMap::new();
         for (uuid, at) in &hints.uuids {
             let Some(uuid) = SyncUuid::parse(uuid) else { continue };
@@ -116,67 +170,15 @@ impl Session<'_> {
         Ok(uncertain)
     }
 
-    /// Notes under which id the row named `uuid` stands. When that is news, who held that id and
-    /// who waited for it is noted in `found`.
-    fn note_where_it_stands(
-        &mut self,
-        table_id: TableId,
-        uuid: &SyncUuid,
-        row: &StoredRow,
-        found: &mut Identified,
-    ) -> Result<RowId, SessionError> {
-        let mut record = rows::find_or_create(self.connection, table_id, uuid)?;
-        if !record.present || record.local_id != Some(row.local_id) {
-            found.moved.insert(record.id);
-            if !self.document(record.id)?.is_empty() || record.version == 0 {
-                found.misled.extend(self.take_over_id(&record, row.local_id)?);
-            }
-            let waiting = references::take_dangling(self.connection, table_id, row.local_id)?;
-            found.resolving.extend(waiting);
-            record.local_id = Some(row.local_id);
-            record.present = true;
-            record.parked = None;
-            rows::save(self.connection, &record)?;
-        }
-        Ok(record.id)
-    }
-
     /// A row no longer stands under the id we believed. `forget_id` when another row keeps that id.
     pub(super) fn release(
         &mut self,
         record: &RowRecord,
         forget_id: bool,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let local_id = if forget_id { None } else { record.local_id };
         rows::save(self.connection, &RowRecord { present: false, local_id, ..record.clone() })?;
         Ok(())
-    }
-
-    /// SQLite has handed the id of a deleted row out again. Rows that still hold that id must not
-    /// lead to the newcomer: they are returned, to be shown without a target.
-    pub(super) fn take_over_id(
-        &mut self,
-        newcomer: &RowRecord,
-        local_id: i64,
-    ) -> Result<BTreeSet<RowId>, SessionError> {
-        let mut misled = BTreeSet::new();
-        for former in rows::formerly_at(self.connection, newcomer.table, local_id)? {
-            if former.id == newcomer.id || self.replaced.contains(&former.id) {
-                continue;
-            }
-            self.release(&former, true)?;
-            self.former_ids.insert(former.id, local_id);
-            for referrer in references::referrers(self.connection, former.id)? {
-                let mut record = rows::get(self.connection, referrer)?;
-                record.differs.retain(|_, difference| {
-                    difference.document.as_text() != Some(former.uuid.as_str())
-                        || difference.shown.as_integer() != Some(local_id)
-                });
-                rows::save(self.connection, &record)?;
-                misled.insert(referrer);
-            }
-        }
-        Ok(misled)
     }
 
     /// Whether a row goes on from what stood under its id: a text of both shares a word, or one of
@@ -186,7 +188,7 @@ impl Session<'_> {
         table: &Table,
         holder: &RowRecord,
         row: &StoredRow,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let before = row_of(self.document(holder.id)?).fields;
         let mut compared = false;
         for (column, value) in row.columns(table).filter(|(column, _)| column.role == Role::Field) {
@@ -213,7 +215,7 @@ impl Session<'_> {
         table_id: TableId,
         row: &StoredRow,
         holder: Option<&RowRecord>,
-    ) -> Result<SyncUuid, SessionError> {
+    ) -> Result<SyncUuid, TransactionError> {
         let own = row.uuid(table);
         let known = match &own {
             Some(uuid) => rows::find(self.connection, table_id, uuid)?.is_some(),
@@ -240,7 +242,7 @@ impl Session<'_> {
         row: &StoredRow,
         own: Option<SyncUuid>,
         holder: Option<&RowRecord>,
-    ) -> Result<SyncUuid, SessionError> {
+    ) -> Result<SyncUuid, TransactionError> {
         let replaced = if own.is_none() { holder.map(|holder| holder.uuid.clone()) } else { None };
         let by_key = self.uuid_by_key(table, row)?;
         let vanished = if own.is_none() { self.vanished_from(table, table_id, row)? } else { None };
@@ -260,7 +262,7 @@ impl Session<'_> {
         table: &Table,
         table_id: TableId,
         row: &StoredRow,
-    ) -> Result<Option<SyncUuid>, SessionError> {
+    ) -> Result<Option<SyncUuid>, TransactionError> {
         for former in rows::formerly_at(self.connection, table_id, row.local_id)? {
             let document = self.document(former.id)?;
             if !document.is_empty()
@@ -279,7 +281,7 @@ impl Session<'_> {
         &mut self,
         table: &Table,
         row: &StoredRow,
-    ) -> Result<Option<SyncUuid>, SessionError> {
+    ) -> Result<Option<SyncUuid>, TransactionError> {
         let mut key = Vec::new();
         for (column, value) in
             row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name))
@@ -296,7 +298,7 @@ impl Session<'_> {
         )))
     }
 
-    pub(crate) fn random_uuid(&self) -> Result<SyncUuid, SessionError> {
+    pub(crate) fn random_uuid(&self) -> Result<SyncUuid, TransactionError> {
         let text: String = self
             .connection
             .prepare_cached(&format!("SELECT {}", crate::app::triggers::RANDOM_UUID))?

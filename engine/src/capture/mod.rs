@@ -6,18 +6,19 @@ mod deriving;
 mod identity;
 mod written;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::{Deref, DerefMut};
 
 use storysync_crdt::{DeletionKind, EditPurpose, NOWHERE, Stamp, VALUE_BYTES_MAX, Value, key};
 
 use crate::app::rows::{self as app_rows, StoredRow};
-use crate::app::schema::{Role, Table};
-use crate::error::SessionError;
-use crate::project::token;
+use crate::app::schema::{Column, Role, Table};
+use crate::error::TransactionError;
+use crate::project::{Circumstances, Departed, token};
 use crate::store::outbox::{self, Hint, Operation};
 use crate::store::references;
 use crate::store::rows::{self, Difference, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 pub(crate) use written::leads_nowhere;
 use written::{Looked, too_large};
 
@@ -63,10 +64,78 @@ enum Reason {
     Rebuilt,
 }
 
-impl Session<'_> {
-    /// Turns everything the app wrote since the last time into changes. Returns the rows that
-    /// changed.
-    pub(crate) fn drain(&mut self) -> Result<BTreeSet<RowId>, SessionError> {
+/// What the app changed about its tables since they were last looked at.
+#[derive(Debug, Default)]
+pub(crate) struct SchemaChange {
+    /// Tables of which every row is compared: nothing noted what was written meanwhile.
+    pub(crate) rebuilt: BTreeSet<String>,
+    /// Columns, as (table, column), that were gained.
+    pub(crate) new_columns: HashSet<(String, String)>,
+    /// Tables that were dropped and made again, or left alone for a while.
+    pub(crate) came_back: HashSet<String>,
+    /// Those of them that were gone when they were last looked for: what they had is not there any
+    /// more.
+    pub(crate) dropped: HashSet<String>,
+}
+
+/// One look at what the app wrote.
+pub(crate) struct Capture<'t, 'a> {
+    transaction: &'t mut Transaction<'a>,
+    schema_change: SchemaChange,
+    departed: Departed,
+    /// Tables of which the app has written most rows along with a column it gained: an upgrade
+    /// fills it in.
+    filled: HashSet<String>,
+}
+
+impl<'a> Deref for Capture<'_, 'a> {
+    type Target = Transaction<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        self.transaction
+    }
+}
+
+impl DerefMut for Capture<'_, '_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.transaction
+    }
+}
+
+impl<'t, 'a> Capture<'t, 'a> {
+    pub(crate) fn new(transaction: &'t mut Transaction<'a>, schema_change: SchemaChange) -> Self {
+        let (departed, filled) = (Departed::default(), HashSet::new());
+        Self { transaction, schema_change, departed, filled }
+    }
+
+    /// Turns everything the app wrote since the last time into changes, and compares the tables it
+    /// rebuilt. Returns the rows that changed.
+    pub(crate) fn run(mut self) -> Result<BTreeSet<RowId>, TransactionError> {
+        let mut captured = self.drain()?;
+        captured.extend(self.compare_tables()?);
+        Ok(captured)
+    }
+
+    fn project(&mut self, rows: BTreeSet<RowId>) -> Result<(), TransactionError> {
+        let circumstances =
+            Circumstances { departed: Some(&self.departed), ..Circumstances::default() };
+        self.transaction.project_under(rows, circumstances)
+    }
+
+    fn is_as_shown(
+        &mut self,
+        column: &Column,
+        record: &RowRecord,
+        document: &Value,
+        captured: &Value,
+    ) -> Result<bool, TransactionError> {
+        self.transaction.is_shown(column, record, document, captured, &self.departed)
+    }
+}
+
+impl Capture<'_, '_> {
+    /// Turns what the outbox tells of into changes.
+    fn drain(&mut self) -> Result<BTreeSet<RowId>, TransactionError> {
         let hints = outbox::take(self.connection)?;
         if hints.is_empty() {
             return Ok(BTreeSet::new());
@@ -80,10 +149,8 @@ impl Session<'_> {
     }
 
     /// Compares whole tables with what they were last made to show.
-    pub(crate) fn compare_tables(
-        &mut self,
-        names: &BTreeSet<String>,
-    ) -> Result<BTreeSet<RowId>, SessionError> {
+    fn compare_tables(&mut self) -> Result<BTreeSet<RowId>, TransactionError> {
+        let names = std::mem::take(&mut self.schema_change.rebuilt);
         let mut tables: BTreeMap<String, TableHints> = BTreeMap::new();
         let schema = std::sync::Arc::clone(&self.schema);
         for table in names.iter().filter_map(|name| schema.table(name)) {
@@ -112,18 +179,18 @@ impl Session<'_> {
         // made again, it has removed what it did not put back: an import that empties everything
         // first, say.
         let mut shown = BTreeSet::new();
-        for name in self.came_back.clone() {
+        for name in self.schema_change.came_back.clone() {
             let Some(id) = self.find_table(&name)? else { continue };
             // One that was made again and is empty is none that was filled anew.
             let is_filled = match self.schema.table(&name) {
                 Some(table) => !app_rows::is_empty(self.connection, table)?,
                 None => false,
             };
-            let dropped = is_filled && self.dropped.contains(&name);
+            let dropped = is_filled && self.schema_change.dropped.contains(&name);
             for row in rows::absent_in(self.connection, id)? {
                 let record = rows::get(self.connection, row)?;
                 if dropped
-                    && (record.local_id.is_some() || self.former_ids.contains_key(&row))
+                    && (record.local_id.is_some() || self.departed.former_ids.contains_key(&row))
                     && record.parked.is_none()
                 {
                     self.capture_delete(row, self.now)?;
@@ -140,7 +207,7 @@ impl Session<'_> {
         &mut self,
         tables: BTreeMap<String, TableHints>,
         reason: Reason,
-    ) -> Result<BTreeSet<RowId>, SessionError> {
+    ) -> Result<BTreeSet<RowId>, TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut standing = Vec::new();
         let mut gone: Vec<(RowId, Option<Stamp>)> = Vec::new();
@@ -171,12 +238,11 @@ impl Session<'_> {
                 found.standing.into_iter().map(|(record, row, hint)| (table, record, row, hint)),
             );
         }
-        if reason == Reason::Written && !self.new_columns.is_empty() {
+        if reason == Reason::Written && !self.schema_change.new_columns.is_empty() {
             // An upgrade of the app that adds a column fills it in all rows, or in most.
-            for table in schema
-                .tables()
-                .filter(|table| self.new_columns.iter().any(|(name, _)| name == table.name()))
-            {
+            for table in schema.tables().filter(|table| {
+                self.schema_change.new_columns.iter().any(|(name, _)| name == table.name())
+            }) {
                 let written = standing.iter().filter(|(of, ..)| of.name == table.name).count();
                 if written > 0
                     && written * 2 >= app_rows::all_local_ids(self.connection, table)?.len()
@@ -191,7 +257,7 @@ impl Session<'_> {
             }
         }
         let mut looked_at: BTreeSet<RowId> = standing.iter().map(|(_, id, _, _)| *id).collect();
-        for old in &self.replaced {
+        for old in &self.departed.replaced {
             resolving.extend(references::referrers(self.connection, *old)?);
         }
         for referrer in resolving {
@@ -221,7 +287,7 @@ impl Session<'_> {
         mut record: RowRecord,
         stored: &StoredRow,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let mut puts = BTreeMap::new();
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             if captured.is_null() {

@@ -2,16 +2,16 @@
 //! only say again what the row showed.
 
 use super::deletion::{deletion_puts, listed};
-use super::{IdHint, PANEL_OPEN_MS_MAX, Reason, is_sentinel};
+use super::{Capture, IdHint, PANEL_OPEN_MS_MAX, Reason, is_sentinel};
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Table};
-use crate::error::SessionError;
-use crate::project::{REFUSED_BY_TABLE, known_stamp, token, unknown_time};
+use crate::error::TransactionError;
+use crate::project::{Departed, REFUSED_BY_TABLE, known_stamp, token, unknown_time};
 use crate::store::log;
 use crate::store::notices;
 use crate::store::references;
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::BTreeMap;
 use storysync_crdt::{
     Arrivals, Base, Change, DeviceKey, EditPurpose, Edits, Form, NOWHERE, Row, Seen, Stamp,
@@ -41,82 +41,9 @@ struct Known<'a> {
     seen: Option<&'a Seen>,
 }
 
-impl Session<'_> {
-    /// A captured value as documents hold it: references by the uuid of the row that stands there.
-    pub(super) fn travelling(
-        &mut self,
-        column: &Column,
-        value: &Value,
-        referrer: RowId,
-    ) -> Result<Value, SessionError> {
-        let Role::Reference { table } = &column.role else { return Ok(value.clone()) };
-        let Value::Integer(id) = value else {
-            return Ok(if value.is_null() { Value::Null } else { Value::from(NOWHERE) });
-        };
-        let Some(target) = self.find_table(table)? else { return Ok(Value::from(NOWHERE)) };
-        match rows::at_local_id(self.connection, target, *id)? {
-            Some(record) => Ok(Value::from(record.uuid.as_str())),
-            // A row that stood there and is gone: the reference keeps its name, should it come
-            // back.
-            None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => {
-                Ok(Value::from(former.uuid.as_str()))
-            }
-            None if is_sentinel(*id) => Ok(value.clone()),
-            None => {
-                rows::raise_high_id(self.connection, target, *id)?;
-                references::add_dangling(self.connection, target, *id, referrer)?;
-                Ok(Value::from(NOWHERE))
-            }
-        }
-    }
-
-    /// Whether a captured value is what the table was last made to show for `document`.
-    pub(crate) fn is_shown(
-        &mut self,
-        column: &Column,
-        record: &RowRecord,
-        document: &Value,
-        captured: &Value,
-    ) -> Result<bool, SessionError> {
-        let difference = record.differs.get(&column.name).filter(|difference| {
-            difference.document == *document || difference.kind == DifferenceKind::Unsent
-        });
-        let Role::Reference { table } = &column.role else {
-            return Ok(difference
-                .map_or(document == captured, |difference| difference.shown == token(captured)));
-        };
-        if let Some(difference) = difference {
-            // An integer that led nowhere leads to a row once the app has put one there.
-            let resolves = match (document.as_text(), captured, self.find_table(table)?) {
-                (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => {
-                    rows::at_local_id(self.connection, target, *id)?.is_some()
-                }
-                _ => false,
-            };
-            return Ok(difference.shown == token(captured) && !resolves);
-        }
-        match (document, captured) {
-            (Value::Null, Value::Null) => Ok(true),
-            (Value::Integer(document), Value::Integer(captured)) => Ok(document == captured),
-            // The id the target had counts even when the target is gone: an id reused by another
-            // row does not lead a reference to a stranger.
-            (Value::Text(uuid), Value::Integer(id)) => {
-                let (Some(target), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid))
-                else {
-                    return Ok(false);
-                };
-                Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| {
-                    let had =
-                        record.local_id == Some(*id) || self.former_ids.get(&record.id) == Some(id);
-                    had && !self.replaced.contains(&record.id)
-                }))
-            }
-            _ => Ok(false),
-        }
-    }
-
+impl Capture<'_, '_> {
     pub(super) fn is_new_column(&self, table: &Table, column: &Column) -> bool {
-        self.new_columns.contains(&(table.name().to_owned(), column.name.clone()))
+        self.schema_change.new_columns.contains(&(table.name().to_owned(), column.name.clone()))
     }
 
     /// Whether a value stands in the table only because the app has just gained the column, which
@@ -129,7 +56,7 @@ impl Session<'_> {
         id: RowId,
         captured: &Value,
         reason: Reason,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         if !self.is_new_column(table, column) || self.document(id)?.register(&column.name).is_none()
         {
             return Ok(false);
@@ -145,7 +72,7 @@ impl Session<'_> {
     }
 
     /// What the app wrote into a row that may be known: an edit, on top of what its form had read.
-    pub(super) fn capture_row(&mut self, looked: Looked<'_>) -> Result<(), SessionError> {
+    pub(super) fn capture_row(&mut self, looked: Looked<'_>) -> Result<(), TransactionError> {
         let Looked { table, id, stored, hint, reason } = looked;
         let mut record = rows::get(self.connection, id)?;
         let at = hint.at.unwrap_or(self.now);
@@ -196,13 +123,13 @@ impl Session<'_> {
         looked: Looked<'_>,
         record: &mut RowRecord,
         merged: &Row,
-    ) -> Result<(Vec<Written>, bool), SessionError> {
+    ) -> Result<(Vec<Written>, bool), TransactionError> {
         let Looked { table, id, stored, reason, .. } = looked;
         let mut written = Vec::new();
         let mut only_new_columns = reason == Reason::Rebuilt || self.filled.contains(table.name());
         for (column, captured) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            if self.is_shown(column, record, &document, captured)?
+            if self.is_as_shown(column, record, &document, captured)?
                 || self.is_only_filled(table, column, id, captured, reason)?
             {
                 continue;
@@ -237,6 +164,82 @@ impl Session<'_> {
         only_new_columns &= !written.is_empty();
         Ok((written, only_new_columns))
     }
+}
+
+impl Transaction<'_> {
+    /// A captured value as documents hold it: references by the uuid of the row that stands there.
+    pub(super) fn travelling(
+        &mut self,
+        column: &Column,
+        value: &Value,
+        referrer: RowId,
+    ) -> Result<Value, TransactionError> {
+        let Role::Reference { table } = &column.role else { return Ok(value.clone()) };
+        let Value::Integer(id) = value else {
+            return Ok(if value.is_null() { Value::Null } else { Value::from(NOWHERE) });
+        };
+        let Some(target) = self.find_table(table)? else { return Ok(Value::from(NOWHERE)) };
+        match rows::at_local_id(self.connection, target, *id)? {
+            Some(record) => Ok(Value::from(record.uuid.as_str())),
+            // A row that stood there and is gone: the reference keeps its name, should it come
+            // back.
+            None if let Some(former) = rows::formerly_at(self.connection, target, *id)?.pop() => {
+                Ok(Value::from(former.uuid.as_str()))
+            }
+            None if is_sentinel(*id) => Ok(value.clone()),
+            None => {
+                rows::raise_high_id(self.connection, target, *id)?;
+                references::add_dangling(self.connection, target, *id, referrer)?;
+                Ok(Value::from(NOWHERE))
+            }
+        }
+    }
+
+    /// Whether a captured value is what the table was last made to show for `document`.
+    pub(crate) fn is_shown(
+        &mut self,
+        column: &Column,
+        record: &RowRecord,
+        document: &Value,
+        captured: &Value,
+        departed: &Departed,
+    ) -> Result<bool, TransactionError> {
+        let difference = record.differs.get(&column.name).filter(|difference| {
+            difference.document == *document || difference.kind == DifferenceKind::Unsent
+        });
+        let Role::Reference { table } = &column.role else {
+            return Ok(difference
+                .map_or(document == captured, |difference| difference.shown == token(captured)));
+        };
+        if let Some(difference) = difference {
+            // An integer that led nowhere leads to a row once the app has put one there.
+            let resolves = match (document.as_text(), captured, self.find_table(table)?) {
+                (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => {
+                    rows::at_local_id(self.connection, target, *id)?.is_some()
+                }
+                _ => false,
+            };
+            return Ok(difference.shown == token(captured) && !resolves);
+        }
+        match (document, captured) {
+            (Value::Null, Value::Null) => Ok(true),
+            (Value::Integer(document), Value::Integer(captured)) => Ok(document == captured),
+            // The id the target had counts even when the target is gone: an id reused by another
+            // row does not lead a reference to a stranger.
+            (Value::Text(uuid), Value::Integer(id)) => {
+                let (Some(target), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid))
+                else {
+                    return Ok(false);
+                };
+                Ok(rows::find(self.connection, target, &uuid)?.is_some_and(|record| {
+                    let had = record.local_id == Some(*id)
+                        || departed.former_ids.get(&record.id) == Some(id);
+                    had && !departed.replaced.contains(&record.id)
+                }))
+            }
+            _ => Ok(false),
+        }
+    }
 
     /// Whether the app marked the row as deleted, or wants it back by writing into it.
     fn add_deletion(
@@ -245,7 +248,7 @@ impl Session<'_> {
         Known { record, merged, seen }: Known<'_>,
         only_new_columns: bool,
         edits: &mut Edits,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let Looked { table, id, stored, .. } = looked;
         let is_wanted = !edits.is_empty()
             && !only_new_columns
@@ -276,7 +279,7 @@ impl Session<'_> {
         Looked { table, id, stored, hint, .. }: Looked<'_>,
         merged: &Row,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let shown = stored.by_role(table, &Role::Version).as_integer().unwrap_or(merged.version);
         let unseen = shown.saturating_sub(merged.version).min(hint.updates);
         if unseen > 0 {
@@ -299,7 +302,7 @@ impl Session<'_> {
         edits: Edits,
         purpose: EditPurpose,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let Edits { puts, base, mut beside, put_back, unread, replaced } = edits;
         let mut saves = hint.updates.max(1);
         if !puts.is_empty() {
@@ -336,7 +339,7 @@ impl Session<'_> {
         purpose: EditPurpose,
         base: Option<&Base>,
         Saved { times: saves, at }: Saved,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let version = storysync_crdt::version(self.document(id)?);
         puts.insert(key::VERSION.to_owned(), Value::Integer(version.saturating_add(saves)));
         if saves > 1 {
@@ -356,7 +359,7 @@ impl Session<'_> {
         record: &RowRecord,
         stored: &StoredRow,
         merged: &Row,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let mut unknown = BTreeMap::new();
         for (role, document) in
             [(Role::CreatedAt, &merged.created_at), (Role::UpdatedAt, &merged.updated_at)]

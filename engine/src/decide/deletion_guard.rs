@@ -10,11 +10,11 @@ use storysync_crdt::{Stamp, Value, deletion, field, key, says_nothing};
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
 use crate::app::schema::Role;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::receive::Incoming;
 use crate::store::brakes::{self, Brake};
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, TableId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 
 /// Deletions of one device, and rows whose texts it emptied, in one table or in all, within the
 /// window that are never braked.
@@ -102,7 +102,7 @@ fn is_text(value: &Value) -> bool {
     value.as_text().is_some_and(|text| !text.is_empty())
 }
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// The table in which too many rows are deleted, or the first one where there are too many in
     /// the whole file; and how many there are in all, those of the last hour included.
     fn find_too_many(
@@ -110,7 +110,7 @@ impl Session<'_> {
         deletions: &BTreeMap<TableId, Vec<RowId>>,
         earlier: &[(TableId, RowId)],
         announced: &BTreeMap<String, usize>,
-    ) -> Result<(Option<TableId>, usize), SessionError> {
+    ) -> Result<(Option<TableId>, usize), TransactionError> {
         let mut too_many = None;
         let mut in_all = earlier.len();
         for (table, deleted) in deletions {
@@ -147,7 +147,7 @@ impl Session<'_> {
         received: &BTreeSet<RowId>,
         announced: &BTreeMap<String, usize>,
         peer: i64,
-    ) -> Result<BTreeSet<RowId>, SessionError> {
+    ) -> Result<BTreeSet<RowId>, TransactionError> {
         let now_ms = self.now.unix_ms();
         let mut deletions: BTreeMap<TableId, Vec<RowId>> = BTreeMap::new();
         let mut emptied: BTreeMap<RowId, Texts> = BTreeMap::new();
@@ -218,7 +218,7 @@ impl Session<'_> {
     }
 
     /// The texts the table shows of a row and its document no longer has.
-    fn emptied(&mut self, id: RowId) -> Result<Texts, SessionError> {
+    fn emptied(&mut self, id: RowId) -> Result<Texts, TransactionError> {
         let names = self.emptied_columns(id, i64::MIN)?;
         if names.is_empty() {
             return Ok(Texts::new());
@@ -241,7 +241,7 @@ impl Session<'_> {
     }
 
     /// The texts a row had before they were emptied at `since_ms` or later.
-    fn emptied_since(&mut self, id: RowId, since_ms: i64) -> Result<Texts, SessionError> {
+    fn emptied_since(&mut self, id: RowId, since_ms: i64) -> Result<Texts, TransactionError> {
         let names = self.emptied_columns(id, since_ms)?;
         let changes = self.document(id)?.changes();
         let before = |name: &String| {
@@ -259,7 +259,7 @@ impl Session<'_> {
         &mut self,
         id: RowId,
         since_ms: i64,
-    ) -> Result<BTreeSet<String>, SessionError> {
+    ) -> Result<BTreeSet<String>, TransactionError> {
         let document = self.document(id)?;
         let is_emptied = |name: &str| {
             let emptying = document
@@ -286,7 +286,7 @@ impl Session<'_> {
     }
 
     /// Lets the table go on showing texts that are empty in the row's document.
-    fn hold_texts(&mut self, id: RowId, texts: Texts) -> Result<(), SessionError> {
+    fn hold_texts(&mut self, id: RowId, texts: Texts) -> Result<(), TransactionError> {
         let mut record = rows::get(self.connection, id)?;
         for (name, text) in texts {
             let document = field(self.document(id)?, &name).unwrap_or(Value::Null);
@@ -296,7 +296,7 @@ impl Session<'_> {
     }
 
     /// Ends the holding of a row's texts; returns them.
-    fn let_texts_go(&mut self, id: RowId) -> Result<Texts, SessionError> {
+    fn let_texts_go(&mut self, id: RowId) -> Result<Texts, TransactionError> {
         let mut record = rows::get(self.connection, id)?;
         let is_held = |difference: &Difference| difference.kind == DifferenceKind::Held;
         let texts: Texts = record
@@ -313,7 +313,7 @@ impl Session<'_> {
     }
 
     /// Holds a row back from being deleted.
-    fn hold(&mut self, brake: i64, row: RowId) -> Result<(), SessionError> {
+    fn hold(&mut self, brake: i64, row: RowId) -> Result<(), TransactionError> {
         self.holds_rows = Some(true);
         Ok(brakes::hold(self.connection, brake, row, self.now.unix_ms())?)
     }
@@ -324,7 +324,7 @@ impl Session<'_> {
         &mut self,
         row: RowId,
         puts: &BTreeMap<String, Value>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         if self.holds_rows != Some(false) {
             let record = rows::get(self.connection, row)?;
             let document = self.document(row)?;
@@ -341,7 +341,7 @@ impl Session<'_> {
     }
 
     /// Lets a row go that a brake may hold. Nearly always none does, and then it costs nothing.
-    pub(crate) fn release_held(&mut self, row: RowId) -> Result<(), SessionError> {
+    pub(crate) fn release_held(&mut self, row: RowId) -> Result<(), TransactionError> {
         let holds = match self.holds_rows {
             Some(holds) => holds,
             None => *self.holds_rows.insert(brakes::hold_any(self.connection)?),
@@ -352,7 +352,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn shows_as_deleted(&mut self, id: RowId) -> Result<bool, SessionError> {
+    fn shows_as_deleted(&mut self, id: RowId) -> Result<bool, TransactionError> {
         let record = rows::get(self.connection, id)?;
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
@@ -369,7 +369,7 @@ impl Session<'_> {
         &mut self,
         id: &str,
         decision: BrakeDecision,
-    ) -> Result<usize, SessionError> {
+    ) -> Result<usize, TransactionError> {
         let no_such = || EngineError::NoSuchBrake(id.to_owned());
         let brake: i64 = id.parse().map_err(|_| no_such())?;
         let now = self.now;
@@ -391,7 +391,7 @@ impl Session<'_> {
     }
 
     /// What waits for a yes.
-    pub(crate) fn brakes(&mut self) -> Result<Vec<BrakeReport>, SessionError> {
+    pub(crate) fn brakes(&mut self) -> Result<Vec<BrakeReport>, TransactionError> {
         Ok(brakes::waiting(self.connection)?.into_iter().map(BrakeReport::of).collect())
     }
 }

@@ -11,11 +11,11 @@ use storysync_crdt::{
 
 use crate::app::profile::table_of_entity_type;
 use crate::app::schema::Table;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::naming::name_of;
 use crate::store::log;
 use crate::store::rows::{self, RowId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use crate::translate::to_json_of;
 use crate::trust::identity::DeviceId;
 
@@ -83,8 +83,8 @@ impl EntryReport {
     }
 }
 
-impl Session<'_> {
-    fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, SessionError> {
+impl Transaction<'_> {
+    fn find_row(&mut self, table: &str, uuid: &str) -> Result<RowId, TransactionError> {
         let no_such_row =
             || EngineError::NoSuchRow { table: table.to_owned(), uuid: uuid.to_owned() };
         let schema = std::sync::Arc::clone(&self.schema);
@@ -101,7 +101,7 @@ impl Session<'_> {
         &mut self,
         table: &str,
         uuid: &str,
-    ) -> Result<Vec<EntryReport>, SessionError> {
+    ) -> Result<Vec<EntryReport>, TransactionError> {
         let id = self.find_row(table, uuid)?;
         let table = self.table_name(rows::get(self.connection, id)?.table)?;
         let mut entries: Vec<EntryReport> = {
@@ -122,7 +122,7 @@ impl Session<'_> {
         table: &str,
         uuid: &str,
         change: Option<&str>,
-    ) -> Result<UndoReport, SessionError> {
+    ) -> Result<UndoReport, TransactionError> {
         let id = self.find_row(table, uuid)?;
         let document = self.document(id)?;
         let undone = match change {
@@ -161,7 +161,7 @@ impl Session<'_> {
         &mut self,
         device: &DeviceKey,
         since: Stamp,
-    ) -> Result<Vec<(RowId, Undo)>, SessionError> {
+    ) -> Result<Vec<(RowId, Undo)>, TransactionError> {
         let mut found = Vec::new();
         for id in log::rows_with_changes(self.connection)? {
             let document = log::document(self.connection, id)?;
@@ -177,7 +177,7 @@ impl Session<'_> {
         &mut self,
         device: &DeviceKey,
         since: Stamp,
-    ) -> Result<Vec<UndoReport>, SessionError> {
+    ) -> Result<Vec<UndoReport>, TransactionError> {
         let undos = self.undos(device, since)?;
         undos.iter().map(|(id, undo)| self.describe_undo(*id, undo)).collect()
     }
@@ -186,7 +186,7 @@ impl Session<'_> {
         &mut self,
         device: &DeviceKey,
         since: Stamp,
-    ) -> Result<Vec<UndoReport>, SessionError> {
+    ) -> Result<Vec<UndoReport>, TransactionError> {
         let undos = self.undos(device, since)?;
         let mut reports = Vec::with_capacity(undos.len());
         let mut touched = BTreeSet::new();
@@ -201,7 +201,7 @@ impl Session<'_> {
         Ok(reports)
     }
 
-    fn describe_undo(&mut self, id: RowId, undo: &Undo) -> Result<UndoReport, SessionError> {
+    fn describe_undo(&mut self, id: RowId, undo: &Undo) -> Result<UndoReport, TransactionError> {
         let entity = self.entity(&rows::get(self.connection, id)?)?;
         let now = storysync_crdt::row(self.document(id)?).fields;
         let fields = undo
@@ -232,7 +232,7 @@ impl Session<'_> {
         })
     }
 
-    fn carry_out(&mut self, id: RowId, undo: Undo) -> Result<(), SessionError> {
+    fn carry_out(&mut self, id: RowId, undo: Undo) -> Result<(), TransactionError> {
         let now = self.now;
         let mut puts: BTreeMap<String, Value> = undo.fields;
         puts.extend(deletion_puts(&undo.row, &Value::from(now.to_table_text())));

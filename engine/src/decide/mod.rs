@@ -25,7 +25,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
         self.capture(now)?;
-        self.look(now, |session| session.list_conflicts())
+        self.look(now, |transaction| transaction.list_conflicts())
     }
 
     /// Texts from other devices that gave way to what the app wrote here, where nobody can say
@@ -34,7 +34,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn notices(&mut self, now: Stamp) -> Result<Vec<NoticeReport>, EngineError> {
-        self.look(now, |session| session.list_notices())
+        self.look(now, |transaction| transaction.list_notices())
     }
 
     /// The clashes that are over, newest first.
@@ -63,9 +63,9 @@ impl Engine {
         now: Stamp,
     ) -> Result<(), EngineError> {
         let own = by.unwrap_or(self.options.device_key);
-        self.write(now, |session| {
-            session.on_behalf_of = by;
-            session.resolve_conflict(id, choice, &own)
+        self.write(now, |transaction| {
+            transaction.on_behalf_of = by;
+            transaction.resolve_conflict(id, choice, &own)
         })?;
         Ok(())
     }
@@ -87,9 +87,9 @@ impl Engine {
             let mut after = rows::RowId(0);
             // In slices, so that the app gets its turns in between.
             loop {
-                let (some, _) = self.write(now, |session| {
-                    session.on_behalf_of = by;
-                    session.resolve_some(take, &own, after, which)
+                let (some, _) = self.write(now, |transaction| {
+                    transaction.on_behalf_of = by;
+                    transaction.resolve_some(take, &own, after, which)
                 })?;
                 let Some(some) = some else { break };
                 decided += some.decided;
@@ -105,7 +105,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn brakes(&mut self, now: Stamp) -> Result<Vec<BrakeReport>, EngineError> {
-        self.look(now, |session| session.brakes())
+        self.look(now, |transaction| transaction.brakes())
     }
 
     /// Lets deletions through that wait, or takes them back everywhere; returns how many rows there
@@ -119,7 +119,7 @@ impl Engine {
         decision: BrakeDecision,
         now: Stamp,
     ) -> Result<usize, EngineError> {
-        Ok(self.write(now, |session| session.decide_brake(id, decision))?.0)
+        Ok(self.write(now, |transaction| transaction.decide_brake(id, decision))?.0)
     }
 
     /// Who wrote what in a row, and when.
@@ -133,7 +133,7 @@ impl Engine {
         now: Stamp,
     ) -> Result<Vec<EntryReport>, EngineError> {
         self.capture(now)?;
-        self.look(now, |session| session.history(table, uuid))
+        self.look(now, |transaction| transaction.history(table, uuid))
     }
 
     /// Takes one change of a row back: the named one, or the newest.
@@ -147,7 +147,7 @@ impl Engine {
         change: Option<&str>,
         now: Stamp,
     ) -> Result<UndoReport, EngineError> {
-        Ok(self.write(now, |session| session.undo_change(table, uuid, change))?.0)
+        Ok(self.write(now, |transaction| transaction.undo_change(table, uuid, change))?.0)
     }
 
     /// What would take back everything a device wrote at `since` or later.
@@ -161,7 +161,7 @@ impl Engine {
         now: Stamp,
     ) -> Result<Vec<UndoReport>, EngineError> {
         self.capture(now)?;
-        self.look(now, |session| session.plan_undo(device, since))
+        self.look(now, |transaction| transaction.plan_undo(device, since))
     }
 
     /// Takes back everything a device wrote at `since` or later.
@@ -174,7 +174,7 @@ impl Engine {
         since: Stamp,
         now: Stamp,
     ) -> Result<Vec<UndoReport>, EngineError> {
-        Ok(self.write(now, |session| session.undo_device(device, since))?.0)
+        Ok(self.write(now, |transaction| transaction.undo_device(device, since))?.0)
     }
 
     /// A row's document as an automerge file.

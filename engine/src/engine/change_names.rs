@@ -3,7 +3,7 @@
 use negentropy::{Id, NegentropyStorageVector};
 use rusqlite::Connection;
 
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::store::log::{self, Position};
 
 /// The names of all changes of a log as it once was, in the order in which they are compared.
@@ -14,7 +14,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn read(connection: &Connection) -> Result<Self, SessionError> {
+    pub(crate) fn read(connection: &Connection) -> Result<Self, TransactionError> {
         let names = log::names(connection)?;
         let mut storage = NegentropyStorageVector::with_capacity(names.len());
         for (time, hash) in names {

@@ -220,7 +220,7 @@ impl Engine {
         devices: &[MirroredDevice],
         now: Stamp,
     ) -> Result<(), EngineError> {
-        self.write(now, |session| Ok(peers::mirror(session.connection, devices, now)?))?;
+        self.write(now, |transaction| Ok(peers::mirror(transaction.connection, devices, now)?))?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use crate::app::profile::Prose;
 use crate::app::schema::Schema;
 use crate::app::triggers;
 use crate::epoch::read_state;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::exchange::pages::PAGE_ENTITIES_MAX;
 use crate::file_guard::inode;
 use crate::migrate::adopt::{MigrationReport, Plan};
@@ -109,7 +109,7 @@ impl Engine {
             Connection::open(&path).map_err(|error| EngineError::of_sqlite(error, &path))?;
         configure(&connection, options.busy_timeout)
             .map_err(|error| EngineError::of_sqlite(error, &path))?;
-        let mut create = |connection: &Connection| -> Result<(), SessionError> {
+        let mut create = |connection: &Connection| -> Result<(), TransactionError> {
             let transaction =
                 Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             migrations::create_storymaster(&transaction)?;
@@ -121,7 +121,7 @@ impl Engine {
             transaction.commit()?;
             Ok(())
         };
-        create(&connection).map_err(|error| EngineError::of_session(error, &path))?;
+        create(&connection).map_err(|error| EngineError::of_transaction(error, &path))?;
         Self::of_connection(connection, options, entropy)
     }
 
@@ -180,7 +180,7 @@ impl Engine {
         let path = options.database.clone();
         let mut connection = open_connection(&path, options.busy_timeout)?;
         let migrated =
-            is_migrated(&connection).map_err(|error| EngineError::of_session(error, &path))?;
+            is_migrated(&connection).map_err(|error| EngineError::of_transaction(error, &path))?;
         let report = if migrated {
             MigrationReport::default()
         } else if read_state(&connection).ok().flatten().is_some() {
@@ -188,11 +188,11 @@ impl Engine {
             if !may_upgrade() {
                 return Err(EngineError::ServedByEarlier(path));
             }
-            upgrade(&connection).map_err(|error| EngineError::of_session(error, &path))?;
+            upgrade(&connection).map_err(|error| EngineError::of_transaction(error, &path))?;
             MigrationReport::default()
         } else {
             migrate(&mut connection, &options, &mut entropy, now, progress)
-                .map_err(|error| EngineError::of_session(error, &path))?
+                .map_err(|error| EngineError::of_transaction(error, &path))?
         };
         Ok((Self::of_connection(connection, options, entropy)?, report))
     }
@@ -203,7 +203,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn plan_migration(options: &EngineOptions) -> Result<MigrationReport, EngineError> {
         let path = &options.database;
-        let plan = || -> Result<MigrationReport, SessionError> {
+        let plan = || -> Result<MigrationReport, TransactionError> {
             let connection = open_connection(path, options.busy_timeout)?;
             if is_migrated(&connection)? || read_state(&connection).ok().flatten().is_some() {
                 return Ok(MigrationReport::default());
@@ -214,7 +214,7 @@ impl Engine {
             let plan = Plan::make(&reading, &schema, &HashSet::new(), &prose, |_, _| None, |_| {})?;
             Ok(MigrationReport { backup: None, tables: plan.report() })
         };
-        plan().map_err(|error| EngineError::of_session(error, path))
+        plan().map_err(|error| EngineError::of_transaction(error, path))
     }
 
     pub(super) fn of_connection(
@@ -224,7 +224,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let path = options.database.clone();
         let explain = |error| EngineError::of_sqlite(error, &path);
-        if !is_migrated(&connection).map_err(|error| EngineError::of_session(error, &path))? {
+        if !is_migrated(&connection).map_err(|error| EngineError::of_transaction(error, &path))? {
             return Err(EngineError::NotMigrated(path));
         }
         let schema = Arc::new(schema_of(&connection, &options.excluded_tables).map_err(explain)?);

@@ -7,18 +7,18 @@ use super::{EngineOptions, Entropy};
 use crate::app::backup;
 use crate::app::rows as app_rows;
 use crate::app::schema::{self, Schema};
+use crate::capture::{Capture, SchemaChange};
 use crate::epoch::{NewEpoch, State, begin_epoch, read_state};
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::file_guard::inode;
 use crate::migrate::migrate;
 use crate::migrate::renaming::schema_of;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::rows;
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
-use std::collections::BTreeSet;
+use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 use std::sync::Arc;
 use storysync_crdt::{Actor, Stamp};
@@ -69,7 +69,7 @@ impl Engine {
         }
         let mut connection = open_connection(&path, self.options.busy_timeout)?;
         migrate(&mut connection, &self.options, &mut self.entropy, now, &mut |_, _| {})
-            .map_err(|error| EngineError::of_session(error, &path))?;
+            .map_err(|error| EngineError::of_transaction(error, &path))?;
         let state = read_state(&connection)
             .map_err(explain)?
             .ok_or_else(|| EngineError::NotMigrated(path.clone()))?;
@@ -97,7 +97,7 @@ impl Engine {
     pub(crate) fn write<T>(
         &mut self,
         now: Stamp,
-        work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<(T, Noticed), EngineError> {
         self.follow_replaced_file()?;
         let restored = self.prepare_restored(now)?;
@@ -117,72 +117,70 @@ impl Engine {
             rebuilding: &mut self.rebuilding,
             is_unchecked: &mut self.is_unchecked,
         };
-        let run = || -> Result<(T, Noticed), SessionError> {
-            let transaction =
-                Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-            let (follows, mut noticed) = guard.look_first(&transaction, restored, now)?;
+        let run = || -> Result<(T, Noticed), TransactionError> {
+            let lock =
+                rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let (follows, mut noticed) = guard.look_first(&lock, restored, now)?;
             let schema = Arc::clone(guard.schema);
-            let mut session = Session::new(&transaction, schema, guard.actor, prose, now);
-            let rebuilt = if follows {
-                session.follow_schema(&guard.options.excluded_tables)?
+            let mut transaction = Transaction::new(&lock, schema, guard.actor, prose, now);
+            let schema_change = if follows {
+                transaction.follow_schema(&guard.options.excluded_tables)?
             } else {
-                BTreeSet::new()
+                SchemaChange::default()
             };
-            let mut captured = session.drain()?;
-            captured.extend(session.compare_tables(&rebuilt)?);
+            let captured = Capture::new(&mut transaction, schema_change).run()?;
             if follows {
-                session.learn_renamings()?;
+                transaction.learn_renamings()?;
             }
-            let done = work(&mut session)?;
-            session.note_derived()?;
-            session.end_own_writes()?;
-            session.pack_histories()?;
+            let done = work(&mut transaction)?;
+            transaction.note_derived()?;
+            transaction.end_own_writes()?;
+            transaction.pack_histories()?;
             noticed.rows = captured.len();
-            let (end, cause) = (session.log_end(), session.new_epoch_cause);
-            let new_schema = Arc::clone(&session.schema);
-            spent.add(session.close());
+            let (end, cause) = (transaction.log_end(), transaction.new_epoch_cause);
+            let new_schema = Arc::clone(&transaction.schema);
+            spent.add(transaction.close());
             if let Some(cause) = cause {
-                guard.begin_epoch(&transaction, cause, now)?;
+                guard.begin_epoch(&lock, cause, now)?;
                 noticed.new_epoch = true;
             }
             if follows {
-                transaction
-                    .prepare_cached("UPDATE sync_state SET schema_version = ?1")?
+                lock.prepare_cached("UPDATE sync_state SET schema_version = ?1")?
                     .execute([new_schema.version])?;
             }
-            transaction.commit()?;
+            lock.commit()?;
             *guard.schema = new_schema;
             *guard.is_other_choice = false;
             guard.remember(connection, end, noticed.new_epoch)?;
             Ok((done, noticed))
         };
-        run().map_err(|error| EngineError::of_session(error, &self.options.database))
+        run().map_err(|error| EngineError::of_transaction(error, &self.options.database))
     }
 
     pub(crate) fn read<T>(
         &mut self,
-        work: impl FnOnce(&Connection, &Schema) -> Result<T, SessionError>,
+        work: impl FnOnce(&Connection, &Schema) -> Result<T, TransactionError>,
     ) -> Result<T, EngineError> {
         let Self { connection, options, schema, .. } = self;
-        let run = || -> Result<T, SessionError> {
+        let run = || -> Result<T, TransactionError> {
             let reading = connection.unchecked_transaction()?;
             work(&reading, schema)
         };
-        run().map_err(|error| EngineError::of_session(error, &options.database))
+        run().map_err(|error| EngineError::of_transaction(error, &options.database))
     }
 
     /// Looks at rows by the rules a transaction would go by, and writes nothing.
     pub(crate) fn look<T>(
         &mut self,
         now: Stamp,
-        work: impl FnOnce(&mut Session<'_>) -> Result<T, SessionError>,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, TransactionError>,
     ) -> Result<T, EngineError> {
         let Self { connection, options, prose, schema, actor, .. } = self;
-        let run = || -> Result<T, SessionError> {
+        let run = || -> Result<T, TransactionError> {
             let reading = connection.unchecked_transaction()?;
-            work(&mut Session::new(&reading, Arc::clone(schema), actor, prose, now))
+            work(&mut Transaction::new(&reading, Arc::clone(schema), actor, prose, now))
         };
-        run().map_err(|error| EngineError::of_session(error, &options.database))
+        run().map_err(|error| EngineError::of_transaction(error, &options.database))
     }
 }
 
@@ -210,7 +208,7 @@ impl Guard<'_> {
         transaction: &Connection,
         restored: bool,
         now: Stamp,
-    ) -> Result<(bool, Noticed), SessionError> {
+    ) -> Result<(bool, Noticed), TransactionError> {
         let state = read_state(transaction)?
             .ok_or_else(|| EngineError::NotMigrated(self.options.database.clone()))?;
         let is_other_log = self.is_other_log(transaction, &state, now)?;
@@ -232,7 +230,7 @@ impl Guard<'_> {
         transaction: &Connection,
         state: &State,
         now: Stamp,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         // Another process of this device may have begun the epoch the file tells of, and then it
         // remembered so.
         let is_epoch_known = state.epoch == *self.epoch
@@ -283,7 +281,7 @@ impl Guard<'_> {
         state: &State,
         new_epoch: bool,
         now: Stamp,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let version = schema::version(transaction)?;
         let watched = self.schema.version == state.schema_version || self.rebuilding.is_some();
         let excluded = &self.options.excluded_tables;
@@ -330,7 +328,7 @@ impl Guard<'_> {
 
 /// A file that was put there from outside is looked through before anything is written to it. Costs
 /// reading the file once.
-pub(super) fn check_whole(connection: &Connection, path: &Path) -> Result<(), SessionError> {
+pub(super) fn check_whole(connection: &Connection, path: &Path) -> Result<(), TransactionError> {
     match backup::quick_check(connection)? {
         None => Ok(()),
         Some(complaint) => Err(EngineError::Damaged { path: path.to_owned(), complaint }.into()),
@@ -342,7 +340,7 @@ pub(super) fn is_rebuilding(
     connection: &Connection,
     schema: &Schema,
     excluded: &[String],
-) -> Result<bool, SessionError> {
+) -> Result<bool, TransactionError> {
     for name in
         rows::tables_with_columns(connection)?.into_iter().filter(|name| !excluded.contains(name))
     {

@@ -14,7 +14,8 @@ use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Schema, Table};
 use crate::app::{backup, triggers};
 use crate::engine::Engine;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
+use crate::project::Departed;
 use crate::store::log::{self, Position};
 use crate::store::packs;
 use crate::store::rows::{self, RowRecord};
@@ -70,7 +71,7 @@ fn shown_columns(
     connection: &Connection,
     table: &Table,
     stored: &StoredRow,
-) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
+) -> Result<BTreeMap<String, Vec<u8>>, TransactionError> {
     let mut columns = BTreeMap::new();
     for (column, value) in stored.columns(table) {
         let value = match &column.role {
@@ -111,7 +112,7 @@ fn row_digest(columns: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 fn row_digests(
     connection: &Connection,
     table: &Table,
-) -> Result<BTreeMap<String, Vec<u8>>, SessionError> {
+) -> Result<BTreeMap<String, Vec<u8>>, TransactionError> {
     let mut found = BTreeMap::new();
     let mut select = connection.prepare_cached(app_rows::select(table))?;
     let mut stored = select.query([])?;
@@ -131,7 +132,7 @@ fn digests(
     connection: &Connection,
     schema: &Schema,
     request: &DigestRequest,
-) -> Result<Digests, SessionError> {
+) -> Result<Digests, TransactionError> {
     let mut found = Digests::default();
     let Some(name) = &request.entity_type else {
         for table in schema.tables() {
@@ -208,14 +209,14 @@ impl Engine {
             }
             Ok(complaints)
         })?;
-        complaints.extend(self.look(now, |session| session.rows_not_as_documents_say())?);
+        complaints.extend(self.look(now, |transaction| transaction.rows_not_as_documents_say())?);
         complaints.truncate(COMPLAINTS_MAX);
         Ok(complaints)
     }
 }
 
 /// Follows the running hash from the first change to the last.
-fn broken_chain(connection: &Connection) -> Result<Option<String>, SessionError> {
+fn broken_chain(connection: &Connection) -> Result<Option<String>, TransactionError> {
     let mut select =
         connection.prepare("SELECT seq, hash, chain, bytes, pack FROM sync_change ORDER BY seq")?;
     let mut reader = packs::Reader::new(connection);
@@ -247,8 +248,8 @@ fn broken_chain(connection: &Connection) -> Result<Option<String>, SessionError>
     Ok(None)
 }
 
-impl crate::transaction::Session<'_> {
-    fn rows_not_as_documents_say(&mut self) -> Result<Vec<String>, SessionError> {
+impl crate::transaction::Transaction<'_> {
+    fn rows_not_as_documents_say(&mut self) -> Result<Vec<String>, TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut complaints = Vec::new();
         for table in schema.tables().filter(|table| !table.is_local) {
@@ -280,7 +281,7 @@ impl crate::transaction::Session<'_> {
         &mut self,
         table: &Table,
         record: &RowRecord,
-    ) -> Result<Option<String>, SessionError> {
+    ) -> Result<Option<String>, TransactionError> {
         let stored = record
             .local_id
             .map_or(Ok(None), |id| app_rows::by_local_id(self.connection, table, id))?;
@@ -293,7 +294,7 @@ impl crate::transaction::Session<'_> {
         let mut differing = Vec::new();
         for (column, value) in stored.columns(table).filter(|(column, _)| column.is_content()) {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
-            if !self.is_shown(column, record, &document, value)? {
+            if !self.is_shown(column, record, &document, value, &Departed::default())? {
                 differing.push(column.name.as_str());
             }
         }

@@ -6,11 +6,11 @@ use storysync_crdt::Stamp;
 use super::wire::{PullResponse, RowChange};
 use crate::decide::deletion_guard;
 use crate::engine::Engine;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::receive::accepted::{Accepted, Telling};
 use crate::receive::{Incoming, Receipt, Sender};
 use crate::store::{log, peers};
-use crate::transaction::{Session, Source};
+use crate::transaction::{Source, Transaction};
 use crate::trust::identity::DeviceId;
 
 /// Rows received in one write transaction, those counted several times that need a look at others:
@@ -78,8 +78,8 @@ impl Engine {
         });
         // A reset that tells nothing asks for a comparison.
         let cursor = (!reset || !incoming.is_empty()).then(|| page.cursor.clone());
-        let move_cursor = |session: &mut Session<'_>| -> Result<(), SessionError> {
-            let mut peer = peers::find_or_create(session.connection, device_id)?;
+        let move_cursor = |transaction: &mut Transaction<'_>| -> Result<(), TransactionError> {
+            let mut peer = peers::find_or_create(transaction.connection, device_id)?;
             peer.pull_cursor.clone_from(&cursor);
             peer.peer_epoch = Some(page.epoch.clone());
             if peer.told_epoch.is_none() {
@@ -87,15 +87,15 @@ impl Engine {
             }
             if reset {
                 peer.pushed_seq = 0;
-                log::forget_origin(session.connection, peer.id, 0)?;
+                log::forget_origin(transaction.connection, peer.id, 0)?;
             }
-            peers::save(session.connection, &peer)?;
+            peers::save(transaction.connection, &peer)?;
             Ok(())
         };
         // With the last of its rows, the page was taken in: in one transaction with them.
         let from = Origin { device_id, source: Source::Pull, remaining: page.remaining };
-        let mut receipt = self.receive_from(incoming, from, now, |session, _, is_last| {
-            if is_last && (!unchanged || reset) { move_cursor(session) } else { Ok(()) }
+        let mut receipt = self.receive_from(incoming, from, now, |transaction, _, is_last| {
+            if is_last && (!unchanged || reset) { move_cursor(transaction) } else { Ok(()) }
         })?;
         if incoming.is_empty() && (!unchanged || reset) {
             self.write(now, move_cursor)?;
@@ -157,8 +157,8 @@ impl Engine {
         let mut told = Telling::of(incoming, device_id);
         // In the transaction of each slice, whose documents are at hand.
         let receipt =
-            self.receive_from(incoming, Origin::pushed(device_id), now, |session, part, _| {
-                told.tell(session, part)
+            self.receive_from(incoming, Origin::pushed(device_id), now, |transaction, part, _| {
+                told.tell(transaction, part)
             })?;
         Ok((receipt, told.finish()))
     }
@@ -170,7 +170,7 @@ impl Engine {
         changes: &[Incoming],
         Origin { device_id, source, remaining }: Origin<'_>,
         now: Stamp,
-        mut beside: impl FnMut(&mut Session<'_>, &Receipt, bool) -> Result<(), SessionError>,
+        mut beside: impl FnMut(&mut Transaction<'_>, &Receipt, bool) -> Result<(), TransactionError>,
     ) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
         let announced = deletion_guard::announced(changes);
@@ -180,10 +180,10 @@ impl Engine {
         while !rest.is_empty() {
             let (slice, after) = next_slice(rest);
             rest = after;
-            let (part, _) = self.write(now, |session| {
-                let mut peer = peers::find_or_create(session.connection, device_id)?;
-                let knew_everything = peer.pushed_seq == session.end()?.seq;
-                session.origins.clear();
+            let (part, _) = self.write(now, |transaction| {
+                let mut peer = peers::find_or_create(transaction.connection, device_id)?;
+                let knew_everything = peer.pushed_seq == transaction.end()?.seq;
+                transaction.origins.clear();
                 let sender = Sender {
                     peer: peer.id,
                     device_id: device_id.to_owned(),
@@ -192,16 +192,16 @@ impl Engine {
                     remaining,
                     clashes,
                 };
-                let part = session.receive(slice, &sender, &announced)?;
+                let part = transaction.receive(slice, &sender, &announced)?;
                 if knew_everything
-                    && session.origins.len() == 1
-                    && session.origins.contains(&Some(peer.id))
+                    && transaction.origins.len() == 1
+                    && transaction.origins.contains(&Some(peer.id))
                 {
                     // It knew all of our log, and what was added now came from it.
-                    peer.pushed_seq = session.end()?.seq;
-                    peers::save(session.connection, &peer)?;
+                    peer.pushed_seq = transaction.end()?.seq;
+                    peers::save(transaction.connection, &peer)?;
                 }
-                beside(session, &part, rest.is_empty())?;
+                beside(transaction, &part, rest.is_empty())?;
                 Ok(part)
             })?;
             receipt.add(part);

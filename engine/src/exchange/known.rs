@@ -28,14 +28,14 @@ impl Engine {
         if known.as_deref() == Some(epoch) {
             return Ok(());
         }
-        self.write(now, |session| {
-            let mut peer = peers::find_or_create(session.connection, device_id)?;
+        self.write(now, |transaction| {
+            let mut peer = peers::find_or_create(transaction.connection, device_id)?;
             if peer.peer_epoch.is_some() {
-                log::forget_origin(session.connection, peer.id, 0)?;
+                log::forget_origin(transaction.connection, peer.id, 0)?;
                 peer.pushed_seq = 0;
             }
             peer.peer_epoch = Some(epoch.to_owned());
-            peers::save(session.connection, &peer)?;
+            peers::save(transaction.connection, &peer)?;
             Ok(())
         })?;
         Ok(())
@@ -53,11 +53,11 @@ impl Engine {
         cursor: Option<&str>,
         now: Stamp,
     ) -> Result<(), EngineError> {
-        self.write(now, |session| {
-            let mut peer = peers::find_or_create(session.connection, device_id)?;
+        self.write(now, |transaction| {
+            let mut peer = peers::find_or_create(transaction.connection, device_id)?;
             let cursor = cursor.and_then(Cursor::parse).map(|cursor| cursor.position);
             let known = match cursor {
-                Some(position) if log::passes_through(session.connection, position)? => {
+                Some(position) if log::passes_through(transaction.connection, position)? => {
                     position.seq
                 }
                 // What came from the device itself counts as known to it, which says nothing of a
@@ -65,8 +65,8 @@ impl Engine {
                 _ => 0,
             };
             peer.pushed_seq = peer.pushed_seq.min(known);
-            peers::save(session.connection, &peer)?;
-            Ok(log::forget_origin(session.connection, peer.id, known)?)
+            peers::save(transaction.connection, &peer)?;
+            Ok(log::forget_origin(transaction.connection, peer.id, known)?)
         })?;
         Ok(())
     }
@@ -91,10 +91,10 @@ impl Engine {
         if pulled.as_deref() != Some(start) || start == end {
             return Ok(());
         }
-        self.write(now, |session| {
-            let mut peer = peers::find_or_create(session.connection, device_id)?;
+        self.write(now, |transaction| {
+            let mut peer = peers::find_or_create(transaction.connection, device_id)?;
             peer.pull_cursor = Some(end.clone());
-            peers::save(session.connection, &peer)?;
+            peers::save(transaction.connection, &peer)?;
             Ok(())
         })?;
         Ok(())
@@ -117,11 +117,12 @@ impl Engine {
         if reached.seq <= known {
             return Ok(());
         }
-        self.write(now, |session| {
-            if read_state(session.connection)?.is_some_and(|state| state.epoch == reached.epoch) {
-                let mut peer = peers::find_or_create(session.connection, device_id)?;
+        self.write(now, |transaction| {
+            if read_state(transaction.connection)?.is_some_and(|state| state.epoch == reached.epoch)
+            {
+                let mut peer = peers::find_or_create(transaction.connection, device_id)?;
                 peer.pushed_seq = peer.pushed_seq.max(reached.seq);
-                peers::save(session.connection, &peer)?;
+                peers::save(transaction.connection, &peer)?;
             }
             Ok(())
         })?;
@@ -146,8 +147,8 @@ impl Engine {
             return Ok(());
         }
         if self.is_provisional()? {
-            self.write(now, |session| {
-                session.connection.execute(
+            self.write(now, |transaction| {
+                transaction.connection.execute(
                     "UPDATE sync_state SET sent_at = ?1 WHERE sent_at IS NULL",
                     [now.unix_ms()],
                 )?;
@@ -185,10 +186,10 @@ impl Engine {
         if self.read(|connection, _| Ok(log::passes_through(connection, known.position)?))? {
             return Ok(false);
         }
-        let ((), noticed) = self.write(now, |session| {
+        let ((), noticed) = self.write(now, |transaction| {
             // Looked at again under the lock: another process of this device may have noticed.
-            if !log::passes_through(session.connection, known.position)? {
-                session.new_epoch_cause = Some(NewEpoch::Restored);
+            if !log::passes_through(transaction.connection, known.position)? {
+                transaction.new_epoch_cause = Some(NewEpoch::Restored);
             }
             Ok(())
         })?;

@@ -15,7 +15,7 @@ use storysync_crdt::{
 use crate::app::profile::table_of_entity_type;
 use crate::app::rows as app_rows;
 use crate::app::schema::{Schema, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::exchange::wire::{PullRequest, RowChange, StoredTimes};
 use crate::store::log::{self, CHAIN_BYTES, EPOCH_BYTES, Epoch, Logged, Position};
 use crate::store::rows::{self, RowId, TableId};
@@ -142,7 +142,7 @@ pub(crate) fn answer(
     request: &PullRequest,
     peer: Option<i64>,
     rows_max: usize,
-) -> Result<Page, SessionError> {
+) -> Result<Page, TransactionError> {
     let filter = filter_hash(request.entity_types.as_deref());
     let cursor = request.cursor.as_deref().and_then(Cursor::parse);
     let mut reset = false;
@@ -220,7 +220,7 @@ pub(crate) fn fetched(
     names: Option<&[ChangeHash]>,
     seq: i64,
     rows_max: usize,
-) -> Result<PushPage, SessionError> {
+) -> Result<PushPage, TransactionError> {
     let (logged, has_more) = match names {
         Some(names) => log::named(connection, names, seq, rows_max, PAGE_BYTES_MAX)?,
         None => {
@@ -261,7 +261,7 @@ pub(crate) fn push_page(
     seq: i64,
     peer: i64,
     rows_max: usize,
-) -> Result<PushPage, SessionError> {
+) -> Result<PushPage, TransactionError> {
     let (logged, has_more, end) =
         log::after(connection, seq, Some(peer), rows_max, PAGE_BYTES_MAX)?;
     let cursor = |position| Cursor::everything(epoch, position).to_text();
@@ -288,7 +288,7 @@ fn row_changes(
     with_data: bool,
     wanted: impl Fn(&str, i64) -> bool,
     told_rows: &mut Vec<RowId>,
-) -> Result<Rows, SessionError> {
+) -> Result<Rows, TransactionError> {
     let mut order: Vec<RowId> = Vec::new();
     let mut by_row: HashMap<RowId, Vec<Logged>> = HashMap::new();
     for change in logged {

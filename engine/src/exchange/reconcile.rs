@@ -252,14 +252,15 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (own_epoch, end) = (self.epoch(), compared.names.end);
         self.note_sent(now)?;
-        self.write(now, |session| {
-            let mut peer = peers::find_or_create(session.connection, device_id)?;
+        self.write(now, |transaction| {
+            let mut peer = peers::find_or_create(transaction.connection, device_id)?;
             peer.pull_cursor = Some(answer.cursor.clone());
             peer.peer_epoch = Some(answer.epoch.clone());
             // Should the log have begun another life meanwhile, this one's end says nothing of it.
-            peer.told_epoch = log::passes_through(session.connection, end)?.then_some(own_epoch);
+            peer.told_epoch =
+                log::passes_through(transaction.connection, end)?.then_some(own_epoch);
             peer.pushed_seq = if peer.told_epoch.is_some() { end.seq } else { 0 };
-            peers::save(session.connection, &peer)?;
+            peers::save(transaction.connection, &peer)?;
             Ok(())
         })?;
         Ok(())

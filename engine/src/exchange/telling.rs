@@ -51,10 +51,10 @@ impl Engine {
             pages::answer(connection, schema, epoch, request, peer.map(|peer| peer.id), rows_max)
         })?;
         if page.reset && !request.ahead && known > 0 {
-            self.write(now, |session| {
-                let mut peer = peers::find_or_create(session.connection, device_id)?;
+            self.write(now, |transaction| {
+                let mut peer = peers::find_or_create(transaction.connection, device_id)?;
                 peer.pushed_seq = 0;
-                Ok(peers::save(session.connection, &peer)?)
+                Ok(peers::save(transaction.connection, &peer)?)
             })?;
         }
         let reached = Reached { epoch, seq: page.acknowledged };
@@ -67,10 +67,10 @@ impl Engine {
             // Before a byte leaves: an edit of these rows by a client without automerge is made on
             // top of this.
             let served = page.served;
-            self.write(now, |session| {
-                let peer = peers::find_or_create(session.connection, device_id)?.id;
+            self.write(now, |transaction| {
+                let peer = peers::find_or_create(transaction.connection, device_id)?.id;
                 for (row, seq) in served {
-                    peers::note_served(session.connection, peer, row, seq)?;
+                    peers::note_served(transaction.connection, peer, row, seq)?;
                 }
                 Ok(())
             })?;

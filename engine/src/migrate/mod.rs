@@ -16,7 +16,7 @@ use crate::app::quote;
 use crate::app::schema::{self, Refused, Schema, Table};
 use crate::engine::{EngineOptions, Entropy};
 use crate::epoch::read_state;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::file_guard::data_version;
 use crate::migrate::adopt::{MigrationReport, Plan};
 use crate::migrate::renaming::schema_of;
@@ -30,14 +30,14 @@ const PLANS_WITHOUT_LOCK: u32 = 3;
 /// Page cache of a migration, in KiB.
 const MIGRATION_CACHE_KIB: i64 = 256 * 1024;
 
-pub(crate) fn is_migrated(connection: &Connection) -> Result<bool, SessionError> {
+pub(crate) fn is_migrated(connection: &Connection) -> Result<bool, TransactionError> {
     Ok(migrations::is_node_current(connection)? && read_state(connection)?.is_some())
 }
 
 pub(crate) fn read_schema(
     connection: &Connection,
     excluded: &[String],
-) -> Result<Schema, SessionError> {
+) -> Result<Schema, TransactionError> {
     let mut schema = schema_of(connection, excluded)?;
     let unusable: Vec<Refused> =
         schema.tables().filter_map(|table| needs_the_app(connection, table)).collect();
@@ -83,7 +83,7 @@ pub(crate) fn install(
     device_id: &DeviceId,
     entropy: &mut Entropy,
     now: Stamp,
-) -> Result<(), SessionError> {
+) -> Result<(), TransactionError> {
     migrations::run_node(connection)?;
     let mut epoch = [0; EPOCH_BYTES];
     entropy(&mut epoch);
@@ -101,7 +101,7 @@ pub(crate) fn install(
 }
 
 /// Brings our own tables of a file that was prepared before up to date.
-pub(crate) fn upgrade(connection: &Connection) -> Result<(), SessionError> {
+pub(crate) fn upgrade(connection: &Connection) -> Result<(), TransactionError> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     migrations::run_node(&transaction)?;
     transaction.commit()?;
@@ -114,7 +114,7 @@ pub(crate) fn migrate(
     entropy: &mut Entropy,
     now: Stamp,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<MigrationReport, SessionError> {
+) -> Result<MigrationReport, TransactionError> {
     let prose = Prose { configured: options.prose_columns.clone() };
     let device_id = DeviceId::of_key(&options.device_key);
     // Every page of the file is touched once: pages written early must not be read back.
@@ -187,7 +187,7 @@ fn count_rows(connection: &Connection, schema: &Schema) -> rusqlite::Result<u64>
 fn find_difference(
     connection: &Connection,
     backup_path: &Path,
-) -> Result<Option<String>, SessionError> {
+) -> Result<Option<String>, TransactionError> {
     if let Some(complaint) = backup::integrity(connection)? {
         return Ok(Some(format!("integrity check: {complaint}")));
     }
@@ -215,7 +215,7 @@ fn difference_in(
     migrated: &Connection,
     name: &str,
     touched: &HashSet<(String, i64)>,
-) -> Result<Option<String>, SessionError> {
+) -> Result<Option<String>, TransactionError> {
     let columns: Vec<String> = copy
         .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?
         .query_map([name], |row| row.get(0))?
@@ -262,7 +262,7 @@ fn uuid_was_unusable(
     copy: &Connection,
     table: &str,
     uuid: rusqlite::types::ValueRef<'_>,
-) -> Result<bool, SessionError> {
+) -> Result<bool, TransactionError> {
     let value = crate::translate::from_sql(uuid);
     if value.as_text().and_then(SyncUuid::parse).is_none() {
         return Ok(true);

@@ -16,10 +16,10 @@ use storysync_crdt::{
 
 use crate::app::rows as app_rows;
 use crate::app::schema::{Column, Schema, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::store::renamed::{self, Renamed};
 use crate::store::rows;
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 
 /// The table whose rows tell of renamings. No app's table can be called so: it begins like ours and
 /// is none of them.
@@ -85,10 +85,10 @@ impl Likeness {
     }
 }
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// Looks for tables and columns that were renamed since the last look, before what is new and
     /// what is gone is judged.
-    pub(crate) fn follow_renamings(&mut self, excluded: &[String]) -> Result<(), SessionError> {
+    pub(crate) fn follow_renamings(&mut self, excluded: &[String]) -> Result<(), TransactionError> {
         for (sql_name, name) in self.renamed_tables(excluded)? {
             tracing::info!(
                 table = sql_name,
@@ -151,7 +151,7 @@ impl Session<'_> {
     fn renamed_tables(
         &mut self,
         excluded: &[String],
-    ) -> Result<Vec<(String, String)>, SessionError> {
+    ) -> Result<Vec<(String, String)>, TransactionError> {
         let mut found: Vec<(String, String)> = Vec::new();
         for name in rows::tables_with_columns(self.connection)?
             .into_iter()
@@ -193,7 +193,7 @@ impl Session<'_> {
         known: &[String],
         gone: &[&String],
         new: &[&Column],
-    ) -> Result<Vec<(String, String, String)>, SessionError> {
+    ) -> Result<Vec<(String, String, String)>, TransactionError> {
         let mut likeness: BTreeMap<(usize, usize), Likeness> = BTreeMap::new();
         let id = self.table_id(&table.name)?;
         for record in rows::present_in(self.connection, id)?.into_iter().take(ROWS_COMPARED_MAX) {
@@ -261,7 +261,7 @@ impl Session<'_> {
     }
 
     /// Writes the row that tells other devices.
-    fn tell_of(&mut self, renamed: &Renamed) -> Result<(), SessionError> {
+    fn tell_of(&mut self, renamed: &Renamed) -> Result<(), TransactionError> {
         let Some(table) = TableName::parse(TOLD_IN) else { return Ok(()) };
         let puts = BTreeMap::from([
             ("table_name".to_owned(), Value::from(renamed.table.as_str())),
@@ -282,7 +282,7 @@ impl Session<'_> {
 
     /// Takes over what other devices told of renamed columns. To be called when what the app wrote
     /// has been taken in.
-    pub(crate) fn learn_renamings(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn learn_renamings(&mut self) -> Result<(), TransactionError> {
         if let Some(id) = self.find_table(TOLD_IN)? {
             for row in rows::all_in(self.connection, id)? {
                 let document = self.document(row)?;
@@ -330,7 +330,7 @@ impl Session<'_> {
 
     /// Another device tells that a table was called otherwise once. Where it holds rows here
     /// already they have names of their own, and stay what they are.
-    fn learn_table(&mut self, sql_name: &str, name: &str) -> Result<(), SessionError> {
+    fn learn_table(&mut self, sql_name: &str, name: &str) -> Result<(), TransactionError> {
         let is_ours = self.schema.table(name).is_some()
             || self.schema.table_in_file(sql_name).is_none_or(|table| table.name() != sql_name);
         let Some(id) = self.find_table(sql_name)?.filter(|_| !is_ours) else { return Ok(()) };
@@ -360,7 +360,7 @@ impl Session<'_> {
     /// What was written under the new name by a device that had not heard of the old one is written
     /// under the old one, as an edit of the same moment: beside what others wrote there, not over
     /// it.
-    fn take_over(&mut self, renamed: &Renamed) -> Result<(), SessionError> {
+    fn take_over(&mut self, renamed: &Renamed) -> Result<(), TransactionError> {
         let schema = Arc::clone(&self.schema);
         let Some(table) = schema.table(&renamed.table) else { return Ok(()) };
         let id = self.table_id(&table.name)?;
@@ -399,7 +399,7 @@ impl Session<'_> {
     }
 
     /// A stored value as documents hold it, as far as it can be told.
-    fn as_document(&mut self, column: &Column, stored: &Value) -> Result<Value, SessionError> {
+    fn as_document(&mut self, column: &Column, stored: &Value) -> Result<Value, TransactionError> {
         let (crate::app::schema::Role::Reference { table }, Value::Integer(id)) =
             (&column.role, stored)
         else {

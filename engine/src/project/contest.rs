@@ -10,14 +10,13 @@ use storysync_crdt::Value;
 use crate::app::rows as app_rows;
 use crate::app::schema::{Affinity, Role, Table};
 use crate::app::uniques::UniqueRule;
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::project::fitting::is_constraint;
 use crate::project::plan::RowPlan;
 use crate::project::rules::has_unsent;
-use crate::project::{Pass, Resolved, WAITS_FOR_NAME};
+use crate::project::{Projection, Resolved, WAITS_FOR_NAME};
 use crate::store::clashes;
 use crate::store::rows::{self, RowId, RowRecord};
-use crate::transaction::Session;
 
 /// Bytes of the hash that stands for a row's values under a unique constraint.
 const UNIQUE_KEY_BYTES: usize = 16;
@@ -46,11 +45,11 @@ struct Rivals {
     leave: Vec<RowRecord>,
 }
 
-impl Session<'_> {
+impl Projection<'_, '_> {
     /// A row has left its table, or holds other unique values now: those that wait behind it have
     /// their turn.
-    pub(crate) fn retry_behind(&mut self, id: RowId, pass: &mut Pass) -> Result<(), SessionError> {
-        pass.waiting.extend(clashes::stands_in_for(self.connection, id)?);
+    pub(crate) fn retry_behind(&mut self, id: RowId) -> Result<(), TransactionError> {
+        self.waiting.extend(clashes::stands_in_for(self.connection, id)?);
         Ok(())
     }
 
@@ -61,11 +60,10 @@ impl Session<'_> {
         table: &Table,
         id: RowId,
         desired: &[Value],
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
-        if pass.retried.insert(id) {
+    ) -> Result<(), TransactionError> {
+        if self.retried.insert(id) {
             for key in unique_keys(table, desired) {
-                pass.waiting.extend(
+                self.waiting.extend(
                     clashes::waiting_for(self.connection, &key)?
                         .into_iter()
                         .filter(|waiting| *waiting != id),
@@ -83,8 +81,7 @@ impl Session<'_> {
         table: &Table,
         record: &RowRecord,
         plan: &RowPlan,
-        pass: &mut Pass,
-    ) -> Result<Contest, SessionError> {
+    ) -> Result<Contest, TransactionError> {
         let mut rivals = Rivals::default();
         for unique in &table.uniques {
             let values: Vec<&Value> = unique
@@ -96,9 +93,9 @@ impl Session<'_> {
                 continue;
             }
             let ids = app_rows::holders(self.connection, table, unique, &values, plan.local_id)?;
-            self.hold_against(table, record, Holders { ids, unique }, &mut rivals, pass)?;
+            self.hold_against(table, record, Holders { ids, unique }, &mut rivals)?;
         }
-        self.give_place(table, record, rivals, pass)
+        self.give_place(table, record, rivals)
     }
 
     /// The same where only SQLite can say which rows stand in the way; `None` when it names none.
@@ -107,8 +104,7 @@ impl Session<'_> {
         table: &Table,
         record: &RowRecord,
         plan: &RowPlan,
-        pass: &mut Pass,
-    ) -> Result<Option<Contest>, SessionError> {
+    ) -> Result<Option<Contest>, TransactionError> {
         let refusal = self.refusal.clone().unwrap_or_default();
         let is_named = |rule: &&UniqueRule| refusal.contains(&format!("'{}'", rule.name));
         let is_about = |rule: &&UniqueRule| {
@@ -139,8 +135,8 @@ impl Session<'_> {
             return Ok(None);
         }
         let mut rivals = Rivals::default();
-        self.hold_against(table, record, Holders { ids, unique: &columns }, &mut rivals, pass)?;
-        self.give_place(table, record, rivals, pass).map(Some)
+        self.hold_against(table, record, Holders { ids, unique: &columns }, &mut rivals)?;
+        self.give_place(table, record, rivals).map(Some)
     }
 
     /// Judges the rows that hold what `record` would have: which stays though it comes, and which
@@ -151,8 +147,7 @@ impl Session<'_> {
         record: &RowRecord,
         Holders { ids, unique }: Holders<'_>,
         rivals: &mut Rivals,
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         for other in ids {
             let Some(holder) = rows::at_local_id(self.connection, record.table, other)? else {
                 if self.schema.has_foreign_triggers {
@@ -162,10 +157,8 @@ impl Session<'_> {
                 }
                 continue;
             };
-            if pass.waiting.contains(&holder.id)
-                && self.will_differ(table, &holder, unique, pass)?
-            {
-                self.set_aside(table, &holder, unique, pass)?;
+            if self.waiting.contains(&holder.id) && self.will_differ(table, &holder, unique)? {
+                self.set_aside(table, &holder, unique)?;
             } else if holder.uuid < record.uuid {
                 if rivals.stays.as_ref().is_none_or(|(known, _)| holder.uuid < known.uuid) {
                     rivals.stays = Some((holder, unique.to_vec()));
@@ -183,8 +176,7 @@ impl Session<'_> {
         table: &Table,
         record: &RowRecord,
         Rivals { stays, leave }: Rivals,
-        pass: &mut Pass,
-    ) -> Result<Contest, SessionError> {
+    ) -> Result<Contest, TransactionError> {
         if let Some((winner, columns)) = stays {
             return Ok(Contest::Behind(winner.id, columns));
         }
@@ -204,7 +196,7 @@ impl Session<'_> {
                 (holder.local_id, rows::get(self.connection, holder.id)?.present)
             {
                 self.delete_row(table, id)?;
-                pass.set_aside.remove(&holder.id);
+                self.set_aside.remove(&holder.id);
                 // It is settled again, and then finds this row in its place.
                 rows::save(
                     self.connection,
@@ -215,9 +207,9 @@ impl Session<'_> {
                     },
                 )?;
                 clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
-                pass.waiting.insert(holder.id);
-                self.project_referrers(holder.id, pass)?;
-                self.retry_behind(holder.id, pass)?;
+                self.waiting.insert(holder.id);
+                self.project_referrers(holder.id)?;
+                self.retry_behind(holder.id)?;
             }
         }
         Ok(Contest::Free)
@@ -230,8 +222,7 @@ impl Session<'_> {
         table: &Table,
         holder: &RowRecord,
         unique: &[String],
-        pass: &Pass,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let merged = self.shown_row(holder.id)?;
         let (true, Some(local_id)) = (merged.stands(), holder.local_id) else { return Ok(true) };
         let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
@@ -242,8 +233,7 @@ impl Session<'_> {
         {
             let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
             let same = match &column.role {
-                Role::Reference { table: target } => match self.resolve(target, &document, pass)?.0
-                {
+                Role::Reference { table: target } => match self.resolve(target, &document)?.0 {
                     Resolved::To(id) => *now == Value::Integer(id),
                     _ => holder
                         .differs
@@ -265,14 +255,13 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// Puts values nobody has into the unique columns of a row that will get others in this pass.
+    /// Puts values nobody has into the unique columns of a row that will get others in this self.
     fn set_aside(
         &mut self,
         table: &Table,
         holder: &RowRecord,
         unique: &[String],
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let Some(local_id) = holder.local_id else { return Ok(()) };
         let Some(stored) = app_rows::by_local_id(self.connection, table, local_id)? else {
             return Ok(());
@@ -289,7 +278,7 @@ impl Session<'_> {
             _ => Value::Integer(nobodys_id(holder.uuid.as_str())),
         };
         self.update_columns(table, local_id, &BTreeMap::from([(column.name.clone(), nobodys)]))?;
-        pass.set_aside.entry(holder.id).or_insert(stored);
+        self.set_aside.entry(holder.id).or_insert(stored);
         Ok(())
     }
 }

@@ -8,12 +8,12 @@ use storysync_crdt::{Row, Value};
 use crate::app::profile;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Affinity, Column, Role, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::project::plan::{Cell, RowPlan, keep_difference};
 use crate::project::rules::has_unsent;
-use crate::project::token;
+use crate::project::{Projection, token};
 use crate::store::rows::{Difference, DifferenceKind, Differences, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 
 /// Most earlier values of a field tried in place of one that is refused.
 const MILDER_VALUES_MAX: usize = 8;
@@ -28,7 +28,7 @@ pub(crate) enum Put {
     Refused,
 }
 
-impl Session<'_> {
+impl Projection<'_, '_> {
     /// Writes the values into the table. Where a constraint refuses them, values from before, or
     /// the column's default, take their place, as few as will do; refused when nothing will.
     pub(crate) fn put(
@@ -37,7 +37,7 @@ impl Session<'_> {
         record: &RowRecord,
         merged: &Row,
         plan: &mut RowPlan,
-    ) -> Result<Put, SessionError> {
+    ) -> Result<Put, TransactionError> {
         let RowPlan { local_id, stored, desired, differs } = plan;
         let (local_id, stored) = (*local_id, stored.as_ref());
         match self.try_put(table, local_id, stored, desired)? {
@@ -115,24 +115,26 @@ impl Session<'_> {
         local_id: i64,
         stored: Option<&StoredRow>,
         desired: &[Value],
-    ) -> Result<Put, SessionError> {
+    ) -> Result<Put, TransactionError> {
         let written = match stored {
             Some(stored) => self.update(table, stored, desired),
             None => self.insert(table, local_id, desired),
         };
-        if let Err(SessionError::Sqlite(error)) = &written
+        if let Err(TransactionError::Sqlite(error)) = &written
             && is_constraint(error)
         {
             self.refusal.get_or_insert_with(|| error.to_string());
         }
         match written {
             Ok(()) => Ok(Put::Done),
-            Err(SessionError::Sqlite(error)) if is_taken(&error) => Ok(Put::Taken),
-            Err(SessionError::Sqlite(error)) if is_constraint(&error) => Ok(Put::Refused),
+            Err(TransactionError::Sqlite(error)) if is_taken(&error) => Ok(Put::Taken),
+            Err(TransactionError::Sqlite(error)) if is_constraint(&error) => Ok(Put::Refused),
             Err(error) => Err(error),
         }
     }
+}
 
+impl Transaction<'_> {
     /// What may stand in a column whose value is refused, best first: what stands there, the newest
     /// earlier value of the document, the column's default.
     fn milder_values(
@@ -141,7 +143,7 @@ impl Session<'_> {
         column: &Column,
         record: &RowRecord,
         now: Option<&Value>,
-    ) -> Result<Vec<Value>, SessionError> {
+    ) -> Result<Vec<Value>, TransactionError> {
         let mut values: Vec<Value> = now.cloned().into_iter().collect();
         let document = self.document(record.id)?;
         let written =
@@ -168,7 +170,7 @@ impl Session<'_> {
         cell: Cell<'_>,
         merged: &Row,
         differs: &mut Differences,
-    ) -> Result<Value, SessionError> {
+    ) -> Result<Value, TransactionError> {
         let Cell { table, column, record, now } = cell;
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
         if let Some(held) = record.differs.get(&column.name).filter(|difference| {

@@ -1,23 +1,21 @@
 //! References between uuids in documents and local ids in the app's tables.
 
 use super::plan::{Cell, keep_difference};
-use super::{Pass, Resolved, WAITS_FOR_NAME, token};
+use super::{Projection, Resolved, WAITS_FOR_NAME, token};
 use crate::app::profile;
 use crate::app::rows::{self as app_rows};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::project::contest::nobodys_id;
 use crate::store::clashes;
 use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId};
-use crate::transaction::Session;
 use storysync_crdt::{NOWHERE, Row, SyncUuid, Value};
 
-impl Session<'_> {
+impl Projection<'_, '_> {
     pub(crate) fn resolve(
         &mut self,
         table: &str,
         document: &Value,
-        pass: &Pass,
-    ) -> Result<(Resolved, Option<RowId>), SessionError> {
+    ) -> Result<(Resolved, Option<RowId>), TransactionError> {
         let Some(uuid) =
             document.as_text().filter(|text| *text != NOWHERE).and_then(SyncUuid::parse)
         else {
@@ -35,18 +33,19 @@ impl Session<'_> {
             if let (true, Some(id)) = (winner.present, winner.local_id) {
                 return Ok((Resolved::Instead(id), Some(target.id)));
             }
-            if let Some((_, id)) = pass.promised.get(&winner.id) {
+            if let Some((_, id)) = self.promised.get(&winner.id) {
                 return Ok((Resolved::Instead(*id), Some(target.id)));
             }
         }
-        let resolved = match (target.present, target.local_id, pass.promised.get(&target.id)) {
-            (true, Some(id), _) => Resolved::To(id),
-            (_, _, Some((_, id))) => Resolved::To(*id),
-            _ if self.document(target.id)?.is_empty() || target.parked.is_some() => {
-                Resolved::NotYet
-            }
-            _ => Resolved::Nothing,
-        };
+        let resolved =
+            match (target.present, target.local_id, self.promised.get(&target.id).copied()) {
+                (true, Some(id), _) => Resolved::To(id),
+                (_, _, Some((_, id))) => Resolved::To(id),
+                _ if self.document(target.id)?.is_empty() || target.parked.is_some() => {
+                    Resolved::NotYet
+                }
+                _ => Resolved::Nothing,
+            };
         Ok((resolved, Some(target.id)))
     }
 
@@ -57,16 +56,15 @@ impl Session<'_> {
         cell: Cell<'_>,
         target_table: &str,
         merged: &Row,
-        pass: &Pass,
         differs: &mut Differences,
-    ) -> Result<Option<Value>, SessionError> {
+    ) -> Result<Option<Value>, TransactionError> {
         let Cell { table, column, record, .. } = cell;
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
         if table.is_tree(column)
             && let Some(ring) = self.ring_around(record, column)?
             && ring.yielding == record.id
         {
-            let shown = self.reference_to(cell, target_table, ring.way_back, pass, differs)?;
+            let shown = self.reference_to(cell, target_table, ring.way_back, differs)?;
             if let Some(shown) = &shown {
                 differs.insert(
                     column.name.clone(),
@@ -75,7 +73,7 @@ impl Session<'_> {
             }
             return Ok(shown);
         }
-        self.reference_to(cell, target_table, document, pass, differs)
+        self.reference_to(cell, target_table, document, differs)
     }
 
     /// The local id a reference shows; `None` when the row must wait for its target.
@@ -84,9 +82,8 @@ impl Session<'_> {
         cell: Cell<'_>,
         target_table: &str,
         document: Value,
-        pass: &Pass,
         differs: &mut Differences,
-    ) -> Result<Option<Value>, SessionError> {
+    ) -> Result<Option<Value>, TransactionError> {
         let Cell { column, record, now, .. } = cell;
         let is_storymaster = profile::is_storymaster(&self.schema);
         if document.is_null() {
@@ -111,7 +108,7 @@ impl Session<'_> {
                 document
             }));
         }
-        let (resolved, target) = self.resolve(target_table, &document, pass)?;
+        let (resolved, target) = self.resolve(target_table, &document)?;
         match resolved {
             Resolved::To(id) => return Ok(Some(Value::Integer(id))),
             Resolved::Instead(id) => {
@@ -127,8 +124,8 @@ impl Session<'_> {
             return Ok(Some(kept));
         }
         // The app itself removed the target and left this row behind: its integer stays as it is.
-        let is_left = target.is_some_and(|target| {
-            self.left_here.contains(&target) && !self.former_ids.contains_key(&target)
+        let is_left = target.zip(self.circumstances.departed).is_some_and(|(target, departed)| {
+            departed.left_here.contains(&target) && !departed.former_ids.contains_key(&target)
         });
         let is_ring = record
             .differs

@@ -11,12 +11,12 @@ use storysync_crdt::{
 
 use crate::app::schema::{Column, Table};
 use crate::decide::resolve::{Choice, Take, side};
-use crate::error::{EngineError, SessionError};
-use crate::project::Pass;
+use crate::error::{EngineError, TransactionError};
+use crate::project::Projection;
 use crate::store::clashes;
 use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 
 /// A circle of moves made on several devices.
 #[derive(Debug)]
@@ -31,13 +31,42 @@ pub(crate) struct Ring {
     others: Vec<EntityId>,
 }
 
-impl Session<'_> {
+impl Projection<'_, '_> {
+    /// A row came, went or moved: another one may have to give way now, or no longer.
+    pub(crate) fn project_rings(
+        &mut self,
+        table: &Table,
+        before: &RowRecord,
+        record: &RowRecord,
+    ) -> Result<(), TransactionError> {
+        let mut is_tree = false;
+        for column in table.columns.iter().filter(|column| table.is_tree(column)) {
+            is_tree = true;
+            if let Some(ring) = self.ring_around(before, column)?
+                && ring.yielding != record.id
+                && self.ringed.insert(ring.yielding)
+            {
+                self.waiting.insert(ring.yielding);
+            }
+        }
+        if is_tree && self.unringed.insert(record.table) {
+            self.waiting.extend(
+                clashes::open_in_table(self.connection, record.table, ConflictKind::Ring.as_str())?
+                    .into_iter()
+                    .filter(|row| *row != record.id),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Transaction<'_> {
     /// The circle a row is in, by what the documents say.
     pub(crate) fn ring_around(
         &mut self,
         record: &RowRecord,
         column: &Column,
-    ) -> Result<Option<Ring>, SessionError> {
+    ) -> Result<Option<Ring>, TransactionError> {
         let is_inner = moved(self.document(record.id)?, &column.name).is_some()
             || (!record.present && !references::referrers(self.connection, record.id)?.is_empty());
         if !is_inner || !stands(self.shown_deletion(record.id)?.as_ref()) {
@@ -68,7 +97,7 @@ impl Session<'_> {
     }
 
     /// The row a row leads to, when both stand.
-    fn up(&mut self, id: &EntityId, column: &Column) -> Result<Option<EntityId>, SessionError> {
+    fn up(&mut self, id: &EntityId, column: &Column) -> Result<Option<EntityId>, TransactionError> {
         let Some(row) = self.row_of(id)? else { return Ok(None) };
         let Some(target) =
             field(self.document(row)?, &column.name).and_then(|value| leads_to(&id.table, &value))
@@ -78,7 +107,7 @@ impl Session<'_> {
         Ok(self.is_standing(&target)?.then_some(target))
     }
 
-    fn is_standing(&mut self, id: &EntityId) -> Result<bool, SessionError> {
+    fn is_standing(&mut self, id: &EntityId) -> Result<bool, TransactionError> {
         let Some(row) = self.row_of(id)? else { return Ok(false) };
         Ok(!self.document(row)?.is_empty() && stands(self.shown_deletion(row)?.as_ref()))
     }
@@ -88,58 +117,30 @@ impl Session<'_> {
         entity: &EntityId,
         row: RowId,
         column: &Column,
-    ) -> Result<Option<Value>, SessionError> {
+    ) -> Result<Option<Value>, TransactionError> {
         let document = self.document(row)?.clone();
         // Both questions go to the same documents, one after the other.
-        let session = std::cell::RefCell::new(self);
+        let cell = std::cell::RefCell::new(self);
         way_back(
             entity,
             &document,
             &column.name,
             column.not_null,
-            |target| session.borrow_mut().is_standing(target),
-            |id| session.borrow_mut().up(id, column),
+            |target| cell.borrow_mut().is_standing(target),
+            |id| cell.borrow_mut().up(id, column),
         )
     }
 
-    fn row_of(&mut self, id: &EntityId) -> Result<Option<RowId>, SessionError> {
+    fn row_of(&mut self, id: &EntityId) -> Result<Option<RowId>, TransactionError> {
         let Some(table) = self.find_table(id.table.as_str())? else { return Ok(None) };
         Ok(rows::find(self.connection, table, &id.uuid)?.map(|record| record.id))
-    }
-
-    /// A row came, went or moved: another one may have to give way now, or no longer.
-    pub(crate) fn project_rings(
-        &mut self,
-        table: &Table,
-        before: &RowRecord,
-        record: &RowRecord,
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
-        let mut is_tree = false;
-        for column in table.columns.iter().filter(|column| table.is_tree(column)) {
-            is_tree = true;
-            if let Some(ring) = self.ring_around(before, column)?
-                && ring.yielding != record.id
-                && pass.ringed.insert(ring.yielding)
-            {
-                pass.waiting.insert(ring.yielding);
-            }
-        }
-        if is_tree && pass.unringed.insert(record.table) {
-            pass.waiting.extend(
-                clashes::open_in_table(self.connection, record.table, ConflictKind::Ring.as_str())?
-                    .into_iter()
-                    .filter(|row| *row != record.id),
-            );
-        }
-        Ok(())
     }
 
     /// What clashes in a row that gives way. `record` is as it was settled.
     pub(crate) fn ring_conflict(
         &mut self,
         record: &RowRecord,
-    ) -> Result<Option<Conflict>, SessionError> {
+    ) -> Result<Option<Conflict>, TransactionError> {
         let yielding: Vec<String> = record
             .differs
             .iter()
@@ -164,7 +165,11 @@ impl Session<'_> {
         Ok((!conflict.fields.is_empty()).then_some(conflict))
     }
 
-    fn ring_in(&mut self, record: &RowRecord, column: &str) -> Result<Option<Ring>, SessionError> {
+    fn ring_in(
+        &mut self,
+        record: &RowRecord,
+        column: &str,
+    ) -> Result<Option<Ring>, TransactionError> {
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let Some(column) = schema.table(name.as_str()).and_then(|table| table.column(column))
@@ -182,7 +187,7 @@ impl Session<'_> {
         conflict: &Conflict,
         choice: &Choice,
         own: &DeviceKey,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let now = self.now;
         let mut puts = BTreeMap::new();
         let mut settled = std::collections::BTreeSet::from([record.id]);

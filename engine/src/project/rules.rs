@@ -10,30 +10,79 @@ use storysync_crdt::{
     row, unique_clash,
 };
 
-use crate::error::SessionError;
-use crate::project::{REFUSED_BY_TABLE, WAITS_FOR_NAME};
+use crate::error::TransactionError;
+use crate::project::{Projection, REFUSED_BY_TABLE, WAITS_FOR_NAME};
 use crate::store::brakes;
 use crate::store::clashes::{self, Ending, NewClash, OpenClash};
 use crate::store::log;
 use crate::store::peers;
 use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use crate::translate::to_json;
 use crate::trust::identity::DeviceId;
 
 /// Stands in a report for a value that is too large to travel.
 const TOO_LARGE: &str = "(a value too large to travel; it stands in this device's table only)";
 
-impl Session<'_> {
+impl Projection<'_, '_> {
+    /// Counts a row's clashes and keeps their history. `record` is as it was settled.
+    pub(crate) fn note_clashes(
+        &mut self,
+        record: &mut RowRecord,
+        before: i64,
+    ) -> Result<(), TransactionError> {
+        let found = self.clashes(record)?;
+        record.conflicts = i64::try_from(found.len()).unwrap_or(i64::MAX);
+        if found.is_empty() && before == 0 {
+            return Ok(());
+        }
+        let open = clashes::open_of(self.connection, record.id)?;
+        let (now_ms, now) = (self.now.unix_ms(), self.now.to_table_text());
+        let entity = self.entity(record)?;
+        let own = self.actor.device();
+        for conflict in found
+            .iter()
+            .filter(|conflict| !open.iter().any(|clash| clash.kind == conflict.kind.as_str()))
+        {
+            let (mine, theirs) = sides(conflict, own.as_ref());
+            let clash = NewClash {
+                conflict_id: &ConflictId::of(&entity, conflict.kind).to_string(),
+                row: record.id,
+                kind: conflict.kind.as_str(),
+                table: entity.table.as_str(),
+                uuid: entity.uuid.as_str(),
+                mine: serde_json::Value::Object(mine).to_string(),
+                theirs: serde_json::Value::Object(theirs).to_string(),
+                version: record.version,
+                source: self.circumstances.source.as_str(),
+            };
+            clashes::note(self.connection, &clash, now_ms, &now)?;
+        }
+        for clash in open
+            .iter()
+            .filter(|clash| !found.iter().any(|conflict| conflict.kind.as_str() == clash.kind))
+        {
+            let (ending, by) = self.how_it_ended(record, clash)?;
+            let by = by.map(|key| DeviceId::of_key(&key).to_string());
+            clashes::end(self.connection, clash, ending, by.as_deref(), now_ms, &now)?;
+        }
+        Ok(())
+    }
+}
+
+impl Transaction<'_> {
     /// What the tables show of a row: its document, unless others require it or a brake holds it.
-    pub(crate) fn shown_row(&mut self, id: RowId) -> Result<Row, SessionError> {
+    pub(crate) fn shown_row(&mut self, id: RowId) -> Result<Row, TransactionError> {
         let deletion = self.shown_deletion(id)?;
         Ok(Row { deletion, ..row(self.document(id)?) })
     }
 
     /// The deletion the tables show of a row: [`Self::shown_row`] without its columns.
-    pub(crate) fn shown_deletion(&mut self, id: RowId) -> Result<Option<Deletion>, SessionError> {
+    pub(crate) fn shown_deletion(
+        &mut self,
+        id: RowId,
+    ) -> Result<Option<Deletion>, TransactionError> {
         let deleted = deletion(self.document(id)?);
         if deleted.is_some()
             && (brakes::is_held(self.connection, id)?
@@ -47,7 +96,7 @@ impl Session<'_> {
 
     /// Whether the row holds, here, a value that could not travel: others who deleted it never saw
     /// that.
-    fn holds_unsent(&mut self, id: RowId) -> Result<bool, SessionError> {
+    fn holds_unsent(&mut self, id: RowId) -> Result<bool, TransactionError> {
         let record = rows::get(self.connection, id)?;
         if !record.present || !has_unsent(&record) {
             return Ok(false);
@@ -67,7 +116,7 @@ impl Session<'_> {
 
     /// Whether a live row requires this deleted one, or one that requires it, unknown to whoever
     /// deleted it.
-    fn is_needed(&mut self, id: RowId) -> Result<bool, SessionError> {
+    fn is_needed(&mut self, id: RowId) -> Result<bool, TransactionError> {
         let mut seen = HashSet::from([id]);
         let mut looking = vec![id];
         while let Some(parent) = looking.pop() {
@@ -92,7 +141,7 @@ impl Session<'_> {
     }
 
     /// The rows that require a deleted one: live and not left behind knowingly, or kept themselves.
-    pub(crate) fn requirers(&mut self, id: RowId) -> Result<Vec<RowId>, SessionError> {
+    pub(crate) fn requirers(&mut self, id: RowId) -> Result<Vec<RowId>, TransactionError> {
         let mut found = Vec::new();
         let left = LeftBehind::of(self.document(id)?);
         for (child, column) in references::referrers_by_column(self.connection, id)? {
@@ -118,7 +167,7 @@ impl Session<'_> {
     }
 
     /// Whether a row can't stand without what its column refers to.
-    fn requires(&mut self, child: RowId, column: &str) -> Result<bool, SessionError> {
+    fn requires(&mut self, child: RowId, column: &str) -> Result<bool, TransactionError> {
         let record = rows::get(self.connection, child)?;
         let name = self.table_name(record.table)?;
         let required = self
@@ -130,7 +179,10 @@ impl Session<'_> {
     }
 
     /// Everything that clashes in a row.
-    pub(crate) fn clashes(&mut self, record: &RowRecord) -> Result<Vec<Conflict>, SessionError> {
+    pub(crate) fn clashes(
+        &mut self,
+        record: &RowRecord,
+    ) -> Result<Vec<Conflict>, TransactionError> {
         let mut found = conflicts(self.document(record.id)?);
         if deletion(self.document(record.id)?).is_some() {
             let requirers = self.requirers(record.id)?;
@@ -174,7 +226,7 @@ impl Session<'_> {
 
     /// Whose a value is that was there before storysync: no change says so, but the file it stood
     /// in is this device's, or that of the device which brought it.
-    fn brought_by(&mut self, change: &ChangeHash) -> Result<Option<DeviceKey>, SessionError> {
+    fn brought_by(&mut self, change: &ChangeHash) -> Result<Option<DeviceKey>, TransactionError> {
         if !log::contains(self.connection, change)? {
             return Ok(None);
         }
@@ -189,7 +241,7 @@ impl Session<'_> {
 
     /// What a row would show that its table refuses whole: the columns SQLite's reason names, else
     /// all that say something.
-    fn refused_fields(&mut self, record: &RowRecord) -> Result<Vec<FieldClash>, SessionError> {
+    fn refused_fields(&mut self, record: &RowRecord) -> Result<Vec<FieldClash>, TransactionError> {
         let reason = clashes::refusal(self.connection, record.id)?.unwrap_or_default();
         let names: HashSet<&str> =
             reason.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
@@ -222,7 +274,7 @@ impl Session<'_> {
         &mut self,
         waiting: RowId,
         winner: RowId,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let table = self.table_name(rows::get(self.connection, waiting)?.table)?;
         let references: Vec<(String, String)> = match self.schema.table(table.as_str()) {
             Some(table) => table
@@ -255,7 +307,7 @@ impl Session<'_> {
         }))
     }
 
-    fn schema_clash(&mut self, record: &RowRecord) -> Result<Option<Conflict>, SessionError> {
+    fn schema_clash(&mut self, record: &RowRecord) -> Result<Option<Conflict>, TransactionError> {
         let own = self.actor.device();
         let document = self.document(record.id)?;
         let fields: Vec<FieldClash> = record
@@ -298,56 +350,12 @@ impl Session<'_> {
         }))
     }
 
-    /// Counts a row's clashes and keeps their history. `record` is as it was settled.
-    pub(crate) fn note_clashes(
-        &mut self,
-        record: &mut RowRecord,
-        before: i64,
-    ) -> Result<(), SessionError> {
-        let found = self.clashes(record)?;
-        record.conflicts = i64::try_from(found.len()).unwrap_or(i64::MAX);
-        if found.is_empty() && before == 0 {
-            return Ok(());
-        }
-        let open = clashes::open_of(self.connection, record.id)?;
-        let (now_ms, now) = (self.now.unix_ms(), self.now.to_table_text());
-        let entity = self.entity(record)?;
-        let own = self.actor.device();
-        for conflict in found
-            .iter()
-            .filter(|conflict| !open.iter().any(|clash| clash.kind == conflict.kind.as_str()))
-        {
-            let (mine, theirs) = sides(conflict, own.as_ref());
-            let clash = NewClash {
-                conflict_id: &ConflictId::of(&entity, conflict.kind).to_string(),
-                row: record.id,
-                kind: conflict.kind.as_str(),
-                table: entity.table.as_str(),
-                uuid: entity.uuid.as_str(),
-                mine: serde_json::Value::Object(mine).to_string(),
-                theirs: serde_json::Value::Object(theirs).to_string(),
-                version: record.version,
-                source: self.source.as_str(),
-            };
-            clashes::note(self.connection, &clash, now_ms, &now)?;
-        }
-        for clash in open
-            .iter()
-            .filter(|clash| !found.iter().any(|conflict| conflict.kind.as_str() == clash.kind))
-        {
-            let (ending, by) = self.how_it_ended(record, clash)?;
-            let by = by.map(|key| DeviceId::of_key(&key).to_string());
-            clashes::end(self.connection, clash, ending, by.as_deref(), now_ms, &now)?;
-        }
-        Ok(())
-    }
-
     /// Whose change ended a clash: the newest that wrote what clashed.
     fn how_it_ended(
         &mut self,
         record: &RowRecord,
         clash: &OpenClash,
-    ) -> Result<(Ending, Option<DeviceKey>), SessionError> {
+    ) -> Result<(Ending, Option<DeviceKey>), TransactionError> {
         let mut children_left = false;
         for (child, column) in if clash.kind == ConflictKind::Orphan.as_str() {
             references::referrers_by_column(self.connection, record.id)?

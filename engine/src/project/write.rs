@@ -2,17 +2,17 @@
 //! it differs from its document.
 
 use super::plan::{Cell, RowPlan};
-use super::{Pass, REFUSED_BY_TABLE, WAITS_FOR_NAME, WAITS_FOR_PARENT, known_stamp, token};
+use super::{Projection, REFUSED_BY_TABLE, WAITS_FOR_NAME, WAITS_FOR_PARENT, known_stamp, token};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::project::contest::{Contest, nobodys_id, unique_keys};
 use crate::project::fitting::{Put, is_constraint, note_refused};
 use crate::project::rules::has_unsent;
 use crate::store::clashes;
 use crate::store::references;
 use crate::store::rows::{self, Difference, Differences, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::BTreeMap;
 use storysync_crdt::{Row, UNKNOWN_STAMP, Value};
 
@@ -23,18 +23,17 @@ enum Fate {
     Behind(RowId, Vec<String>),
 }
 
-impl Session<'_> {
+impl Projection<'_, '_> {
     pub(super) fn remove(
         &mut self,
         table: &Table,
         record: &mut RowRecord,
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         if record.present {
             if let Some(id) = record.local_id {
                 match self.delete_row(table, id) {
-                    Ok(()) => pass.has_moved = true,
-                    Err(SessionError::Sqlite(error))
+                    Ok(()) => self.has_moved = true,
+                    Err(TransactionError::Sqlite(error))
                         if is_constraint(&error) && !self.connection.is_autocommit() =>
                     {
                         // A trigger of the app's keeps it, perhaps until what refers to it is gone.
@@ -45,7 +44,7 @@ impl Session<'_> {
                             "a row that was deleted elsewhere is kept by the app's table"
                         );
                         record.parked = Some(REFUSED_BY_TABLE.to_owned());
-                        pass.refused_removals.insert(record.id);
+                        self.refused_removals.insert(record.id);
                         return Ok(());
                     }
                     Err(error) => return Err(error),
@@ -66,25 +65,23 @@ impl Session<'_> {
         table: &Table,
         record: &mut RowRecord,
         merged: &Row,
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
-        let Some(mut plan) = self.plan_row(table, record, merged, pass)? else {
+    ) -> Result<(), TransactionError> {
+        let Some(mut plan) = self.plan_row(table, record, merged)? else {
             record.parked = Some(WAITS_FOR_PARENT.to_owned());
             return Ok(());
         };
         if table.has_uniques()
-            && let Some((winner, columns)) =
-                self.hold_uniques(table, record, merged, &mut plan, pass)?
+            && let Some((winner, columns)) = self.hold_uniques(table, record, merged, &mut plan)?
         {
-            return self.wait_behind(table, record, plan, (winner, &columns), pass);
+            return self.wait_behind(table, record, plan, (winner, &columns));
         }
         record.parked = None;
         self.refusal = None;
-        let put = match self.put_by_rules(table, record, merged, &mut plan, pass)? {
+        let put = match self.put_by_rules(table, record, merged, &mut plan)? {
             Fate::Put(put) => put,
             Fate::Behind(winner, columns) => {
                 self.refusal = None;
-                return self.wait_behind(table, record, plan, (winner, &columns), pass);
+                return self.wait_behind(table, record, plan, (winner, &columns));
             }
         };
         match self.refusal.take() {
@@ -94,9 +91,9 @@ impl Session<'_> {
         }
         if put != Put::Done {
             record.parked = Some(REFUSED_BY_TABLE.to_owned());
-            return self.take_aside(table, record, plan, pass);
+            return self.take_aside(table, record, plan);
         }
-        self.note_standing(table, record, merged, plan, pass)
+        self.note_standing(table, record, merged, plan)
     }
 
     /// What each column of a row shows; `None` when the row must wait for one it refers to.
@@ -105,24 +102,23 @@ impl Session<'_> {
         table: &Table,
         record: &mut RowRecord,
         merged: &Row,
-        pass: &mut Pass,
-    ) -> Result<Option<RowPlan>, SessionError> {
+    ) -> Result<Option<RowPlan>, TransactionError> {
         let stored = match record.local_id {
             Some(id) if record.present => app_rows::by_local_id(self.connection, table, id)?,
             _ => None,
         };
         record.present = stored.is_some();
         // What the app had there, before we took its unique values out of the way.
-        let aside = pass.set_aside.get(&record.id).cloned();
+        let aside = self.set_aside.get(&record.id).cloned();
         let current = aside.as_ref().or(stored.as_ref());
-        let local_id = match (current, pass.promised.get(&record.id)) {
+        let local_id = match (current, self.promised.get(&record.id)) {
             (Some(current), _) if stored.is_some() => current.local_id,
             (_, Some((_, promised))) => *promised,
-            (_, None) => self.free_id(table, record, pass)?,
+            (_, None) => self.free_id(table, record)?,
         };
         // Promised before references are resolved, so that rows which need each other find each
         // other.
-        pass.promised.insert(record.id, (record.table, local_id));
+        self.promised.insert(record.id, (record.table, local_id));
         let mut differs = Differences::new();
         let mut desired: Vec<Value> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
@@ -140,7 +136,7 @@ impl Session<'_> {
                 Role::Local => local_shown(cell, merged, &mut differs),
                 Role::Field => self.field_shown(cell, merged, &mut differs)?,
                 Role::Reference { table: target } => {
-                    match self.reference_shown(cell, target, merged, pass, &mut differs)? {
+                    match self.reference_shown(cell, target, merged, &mut differs)? {
                         Some(value) => value,
                         None => return Ok(None),
                     }
@@ -158,10 +154,9 @@ impl Session<'_> {
         record: &RowRecord,
         merged: &Row,
         plan: &mut RowPlan,
-        pass: &mut Pass,
-    ) -> Result<Option<(RowId, Vec<String>)>, SessionError> {
+    ) -> Result<Option<(RowId, Vec<String>)>, TransactionError> {
         let contested = |column: &Column| table.is_contested(&column.name);
-        let contest = self.contest(table, record, plan, pass)?;
+        let contest = self.contest(table, record, plan)?;
         if let (Contest::Behind(..), Some(stored), true) =
             (&contest, &plan.stored, has_unsent(record))
         {
@@ -176,7 +171,7 @@ impl Session<'_> {
         } else if let Contest::Behind(winner, columns) = contest {
             return Ok(Some((winner, columns)));
         }
-        let current = pass.set_aside.get(&record.id).or(plan.stored.as_ref());
+        let current = self.set_aside.get(&record.id).or(plan.stored.as_ref());
         let frees = current.is_some_and(|current| {
             current
                 .columns(table)
@@ -184,9 +179,9 @@ impl Session<'_> {
                 .any(|((column, now), desired)| contested(column) && now != desired)
         });
         if frees {
-            self.retry_behind(record.id, pass)?;
+            self.retry_behind(record.id)?;
         }
-        self.retry_contesting(table, record.id, &plan.desired, pass)?;
+        self.retry_contesting(table, record.id, &plan.desired)?;
         Ok(None)
     }
 
@@ -198,8 +193,7 @@ impl Session<'_> {
         record: &RowRecord,
         merged: &Row,
         plan: &mut RowPlan,
-        pass: &mut Pass,
-    ) -> Result<Fate, SessionError> {
+    ) -> Result<Fate, TransactionError> {
         // A table that settles conflicts by itself says nothing when it does: its rules are asked
         // first.
         let asks_first = table.settles_conflicts && !table.rules.is_empty();
@@ -209,7 +203,7 @@ impl Session<'_> {
                 return Ok(Fate::Put(put));
             }
         }
-        match self.contest_by_rule(table, record, plan, pass)? {
+        match self.contest_by_rule(table, record, plan)? {
             Some(Contest::Behind(winner, columns)) => Ok(Fate::Behind(winner, columns)),
             None if !asks_first => Ok(Fate::Put(Put::Taken)),
             Some(Contest::Free) | None => {
@@ -226,12 +220,11 @@ impl Session<'_> {
         record: &mut RowRecord,
         merged: &Row,
         plan: RowPlan,
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let RowPlan { local_id, stored, desired, mut differs } = plan;
         if stored.as_ref().is_none_or(|stored| stored.values != desired) {
-            pass.has_moved = true;
-            self.retry_refused(record, pass)?;
+            self.has_moved = true;
+            self.retry_refused(record)?;
         }
         let is_converted = |(column, value): (&Column, &Value)| !is_natural(column.affinity, value);
         if table.columns.iter().zip(&desired).any(is_converted) {
@@ -252,11 +245,10 @@ impl Session<'_> {
         table: &Table,
         record: &mut RowRecord,
         plan: RowPlan,
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         if let Some(stored) = plan.stored {
             self.delete_row(table, plan.local_id)?;
-            pass.set_aside.entry(record.id).or_insert(stored);
+            self.set_aside.entry(record.id).or_insert(stored);
             record.local_id = Some(plan.local_id);
             record.present = false;
         }
@@ -270,13 +262,12 @@ impl Session<'_> {
         record: &mut RowRecord,
         plan: RowPlan,
         (winner, columns): (RowId, &[String]),
-        pass: &mut Pass,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let keys = unique_keys(table, &plan.desired);
         let stood = plan.stored.is_some();
-        self.take_aside(table, record, plan, pass)?;
+        self.take_aside(table, record, plan)?;
         if stood {
-            self.retry_behind(record.id, pass)?;
+            self.retry_behind(record.id)?;
         }
         record.present = false;
         record.parked = Some(WAITS_FOR_NAME.to_owned());
@@ -285,60 +276,29 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        table: &Table,
-        local_id: i64,
-        desired: &[Value],
-    ) -> Result<(), SessionError> {
-        let values: BTreeMap<String, Value> = table
-            .columns
-            .iter()
-            .zip(desired)
-            .map(|(column, value)| (column.name.clone(), value.clone()))
-            .collect();
-        self.insert_row(table, local_id, &values)
-    }
-
-    pub(crate) fn update(
-        &mut self,
-        table: &Table,
-        current: &StoredRow,
-        desired: &[Value],
-    ) -> Result<(), SessionError> {
-        let changed: BTreeMap<String, Value> = table
-            .columns
-            .iter()
-            .zip(desired.iter().zip(&current.values))
-            .filter(|(_, (desired, current))| desired != current)
-            .map(|(column, (desired, _))| (column.name.clone(), desired.clone()))
-            .collect();
-        self.update_columns(table, current.local_id, &changed)
-    }
-
     /// The id a row had, when nobody stands there; else one above every id ever seen in, or
     /// referred to, in its table: SQLite hands out the ids of deleted rows again, and we must not.
     pub(super) fn free_id(
         &mut self,
         table: &Table,
         record: &RowRecord,
-        pass: &Pass,
-    ) -> Result<i64, SessionError> {
+    ) -> Result<i64, TransactionError> {
         if let Some(id) = record.local_id
-            && !pass.promised.values().any(|promised| *promised == (record.table, id))
+            && !self.promised.values().any(|promised| *promised == (record.table, id))
             && app_rows::by_local_id(self.connection, table, id)?.is_none()
             && rows::at_local_id(self.connection, record.table, id)?.is_none()
             && !references::is_dangling(self.connection, record.table, id)?
         {
             return Ok(id);
         }
-        if let Some(id) = self.set_aside.remove(&(record.table, record.uuid.clone()))
+        if let Some(id) =
+            self.circumstances.set_aside_ids.remove(&(record.table, record.uuid.clone()))
             && record.local_id.is_none()
             && app_rows::by_local_id(self.connection, table, id)?.is_none()
         {
             return Ok(id);
         }
-        let promised = pass
+        let promised = self
             .promised
             .values()
             .filter(|(table, _)| *table == record.table)
@@ -358,11 +318,44 @@ impl Session<'_> {
             || rows::at_local_id(self.connection, record.table, id)?.is_some()
             || !rows::formerly_at(self.connection, record.table, id)?.is_empty()
             || references::is_dangling(self.connection, record.table, id)?
-            || pass.promised.values().any(|promised| *promised == (record.table, id))
+            || self.promised.values().any(|promised| *promised == (record.table, id))
         {
             id -= 1;
         }
         Ok(id)
+    }
+}
+
+impl Transaction<'_> {
+    pub(crate) fn insert(
+        &mut self,
+        table: &Table,
+        local_id: i64,
+        desired: &[Value],
+    ) -> Result<(), TransactionError> {
+        let values: BTreeMap<String, Value> = table
+            .columns
+            .iter()
+            .zip(desired)
+            .map(|(column, value)| (column.name.clone(), value.clone()))
+            .collect();
+        self.insert_row(table, local_id, &values)
+    }
+
+    pub(crate) fn update(
+        &mut self,
+        table: &Table,
+        current: &StoredRow,
+        desired: &[Value],
+    ) -> Result<(), TransactionError> {
+        let changed: BTreeMap<String, Value> = table
+            .columns
+            .iter()
+            .zip(desired.iter().zip(&current.values))
+            .filter(|(_, (desired, current))| desired != current)
+            .map(|(column, (desired, _))| (column.name.clone(), desired.clone()))
+            .collect();
+        self.update_columns(table, current.local_id, &changed)
     }
 }
 
@@ -430,7 +423,7 @@ pub(super) fn note_conversions(
     desired: &[Value],
     merged: &Row,
     differs: &mut Differences,
-) -> Result<(), SessionError> {
+) -> Result<(), TransactionError> {
     let Some(stored) = app_rows::by_local_id(connection, table, local_id)? else { return Ok(()) };
     for ((column, stored), desired) in stored.columns(table).zip(desired) {
         if column.role == Role::Field && stored != desired {

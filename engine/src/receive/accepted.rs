@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storysync_crdt::{Conflict, DeviceKey, EntityId, row, row_head};
 
 use crate::app::profile::table_of_entity_type;
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::exchange::pages;
 use crate::exchange::wire::{AcceptedState, PushConflict, RowChange};
 use crate::receive::{DecidedClash, Incoming, PushedClashes, Receipt};
 use crate::report::conflict_reports;
 use crate::store::rows::{self, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use crate::translate::to_json_of;
 use crate::trust::identity::DeviceId;
 
@@ -64,9 +64,9 @@ impl<'a> Telling<'a> {
     /// Reads off the rows of a slice, and those of earlier ones that it wrote once more.
     pub(crate) fn tell(
         &mut self,
-        session: &mut Session<'_>,
+        transaction: &mut Transaction<'_>,
         slice: &Receipt,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         for arrived in &slice.arrived {
             let state = AcceptedState {
                 entity_type: arrived.table.as_ref().to_owned(),
@@ -77,7 +77,7 @@ impl<'a> Telling<'a> {
             };
             self.replace(arrived.id, Told { state, conflicts: Vec::new(), conflicts_bytes: 0 });
         }
-        let again = session.projected.iter().filter(|id| self.rows.contains_key(id));
+        let again = transaction.projected.iter().filter(|id| self.rows.contains_key(id));
         let ids: BTreeSet<RowId> = slice
             .rows
             .iter()
@@ -87,9 +87,9 @@ impl<'a> Telling<'a> {
             .copied()
             .collect();
         for id in ids {
-            let record = rows::get(session.connection, id)?;
-            let entity = session.entity(&record)?;
-            let merged = row_head(session.document(id)?);
+            let record = rows::get(transaction.connection, id)?;
+            let entity = transaction.entity(&record)?;
+            let merged = row_head(transaction.document(id)?);
             let state = AcceptedState {
                 entity_type: entity.table.as_str().to_owned(),
                 sync_uuid: entity.uuid.as_str().to_owned(),
@@ -102,7 +102,7 @@ impl<'a> Telling<'a> {
             let listed = (record.conflicts > 0 || !decided.is_empty())
                 && self.conflicts_bytes < CONFLICTS_REPLIED_BYTES_MAX;
             let conflicts = if listed {
-                self.conflicts(session, &record, &entity, &decided)?
+                self.conflicts(transaction, &record, &entity, &decided)?
             } else {
                 Vec::new()
             };
@@ -125,19 +125,19 @@ impl<'a> Telling<'a> {
     /// The clashes of one row: those that were decided at once, and those that wait.
     fn conflicts(
         &self,
-        session: &mut Session<'_>,
+        transaction: &mut Transaction<'_>,
         record: &RowRecord,
         entity: &EntityId,
         decided: &[&DecidedClash],
-    ) -> Result<Vec<PushConflict>, SessionError> {
+    ) -> Result<Vec<PushConflict>, TransactionError> {
         let mut clashes: Vec<Conflict> =
             decided.iter().map(|decided| decided.clash.clone()).collect();
         let mut resolutions: Vec<&str> =
             decided.iter().map(|decided| decided.rule.resolution()).collect();
-        clashes.extend(session.clashes(record)?);
+        clashes.extend(transaction.clashes(record)?);
         resolutions.resize(clashes.len(), PushedClashes::StayOpen.resolution());
-        let schema = std::sync::Arc::clone(&session.schema);
-        let document = session.document(record.id)?;
+        let schema = std::sync::Arc::clone(&transaction.schema);
+        let document = transaction.document(record.id)?;
         let merged = row(document);
         let table = schema.table(entity.table.as_str());
         let is_pushed = |called: &str, uuid: &str| {

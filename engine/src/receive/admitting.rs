@@ -1,36 +1,33 @@
 //! Looks at what came before it joins a document: changes are decoded and checked, rows that came
 //! as columns are read by the table they belong to.
 
-use super::{Receipt, Sender};
-use crate::error::SessionError;
+use super::Reception;
+use crate::error::TransactionError;
 use crate::exchange::wire::RowChange;
 use crate::store::log::{self, pending};
 use crate::store::quarantine::{self, BytesHash};
 use crate::store::rows::{RowId, RowRecord};
-use crate::transaction::Session;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use storysync_crdt::{ApplyError, Change, EntityId, SyncUuid, TableName};
 
-impl Session<'_> {
+impl Reception<'_, '_> {
     /// A row that came as columns, not as changes.
     pub(super) fn receive_described(
         &mut self,
         known: Option<RowRecord>,
         entity: &EntityId,
         change: &RowChange,
-        sender: &Sender,
-        receipt: &mut Receipt,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let EntityId { table, uuid } = entity;
         if let Some(reason) = self.plain_refusal(table, uuid, known.as_ref(), change)? {
-            receipt.refuse(format!("{table}/{uuid} was refused: {reason}"));
+            self.receipt.refuse(format!("{table}/{uuid} was refused: {reason}"));
             return Ok(());
         }
         let record = match known {
             Some(record) => record,
             None if change.data.is_none() => {
-                receipt.refuse(format!(
+                self.receipt.refuse(format!(
                     "{table}/{uuid} is unknown here and came with neither data \
                     nor automerge changes"
                 ));
@@ -38,16 +35,15 @@ impl Session<'_> {
             }
             None => self.new_record(table, uuid)?,
         };
-        self.receive_plain_row(&record, change, sender, receipt)
+        self.receive_plain_row(&record, change)
     }
 
     /// Reads one change as it was sent. What is refused once is not looked at again.
     pub(super) fn decode(
         &mut self,
         text: &str,
-        sender: &Sender,
         row: Option<RowId>,
-    ) -> Result<Result<Change, String>, SessionError> {
+    ) -> Result<Result<Change, String>, TransactionError> {
         let Ok(bytes) = STANDARD.decode(text) else {
             return Ok(Err("it is not base64".to_owned()));
         };
@@ -63,7 +59,7 @@ impl Session<'_> {
                 quarantine::add(
                     self.connection,
                     &name,
-                    sender.peer,
+                    self.sender.peer,
                     row,
                     &error.to_string(),
                     self.now.unix_ms(),
@@ -79,29 +75,27 @@ impl Session<'_> {
         entity: &EntityId,
         row: RowId,
         change: Change,
-        sender: &Sender,
-        receipt: &mut Receipt,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let EntityId { table, uuid } = entity;
-        let origin = Some(sender.peer);
-        tracing::trace!(change = %change.hash().to_hex(), from = %sender.device_id,
+        let origin = Some(self.sender.peer);
+        tracing::trace!(change = %change.hash().to_hex(), from = %self.sender.device_id,
             "a change came");
         match self.admit(row, change.clone(), origin)? {
             Ok(new) => Ok(new),
             Err(ApplyError::MissingDependencies(_)) => {
                 if pending::add(self.connection, row, &change, origin, self.now.unix_ms())? {
-                    receipt.waiting += 1;
+                    self.receipt.waiting += 1;
                 } else {
-                    receipt.refuse(too_many_wait(table, uuid));
+                    self.receipt.refuse(too_many_wait(table, uuid));
                 }
                 Ok(false)
             }
             Err(error) => {
                 tracing::warn!(table = table.as_str(), row = uuid.as_str(),
                     hash = %change.hash().to_hex(), %error, "a change was refused");
-                receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
-                receipt.equivocated |=
-                    error == ApplyError::Equivocation && self.sent_both(row, &change, sender)?;
+                self.receipt.refuse(format!("a change of {table}/{uuid} was refused: {error}"));
+                self.receipt.equivocated |=
+                    error == ApplyError::Equivocation && self.sent_both(row, &change)?;
                 // Not quarantined: the bytes may be right elsewhere, or later.
                 Ok(false)
             }
@@ -114,9 +108,8 @@ impl Session<'_> {
         &mut self,
         row: RowId,
         change: &Change,
-        sender: &Sender,
-    ) -> Result<bool, SessionError> {
-        if sender.device.is_none() || change.actor().device() != sender.device {
+    ) -> Result<bool, TransactionError> {
+        if self.sender.device.is_none() || change.actor().device() != self.sender.device {
             return Ok(false);
         }
         let Some(other) =
@@ -124,15 +117,11 @@ impl Session<'_> {
         else {
             return Ok(false);
         };
-        Ok(log::sender(self.connection, &other)? == Some(sender.peer))
+        Ok(log::sender(self.connection, &other)? == Some(self.sender.peer))
     }
 
     /// Changes that waited for what has just come.
-    pub(super) fn retry_pending(
-        &mut self,
-        row: RowId,
-        receipt: &mut Receipt,
-    ) -> Result<(), SessionError> {
+    pub(super) fn retry_pending(&mut self, row: RowId) -> Result<(), TransactionError> {
         loop {
             let mut progress = false;
             for (change, origin) in pending::of_row(self.connection, row)? {
@@ -141,7 +130,8 @@ impl Session<'_> {
                     Err(ApplyError::MissingDependencies(_)) => {}
                     outcome => {
                         if let Err(error) = outcome {
-                            receipt.refuse(format!("a change that waited was refused: {error}"));
+                            self.receipt
+                                .refuse(format!("a change that waited was refused: {error}"));
                         }
                         pending::remove(self.connection, &hash)?;
                         progress = true;

@@ -7,7 +7,7 @@
 //! What comes out is what the long way would have written; a test holds the two against each other.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
@@ -16,14 +16,13 @@ use storysync_crdt::{Change, NOWHERE, RowHead, SyncUuid, Value, head_of_first, k
 use crate::app::profile::{self, table_of_entity_type};
 use crate::app::rows as app_rows;
 use crate::app::schema::{Role, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::project::{REFUSED_BY_TABLE, is_natural, known_stamp, unknown_time};
-use crate::receive::{Incoming, Sender};
+use crate::receive::{Incoming, Reception};
 use crate::store::log;
 use crate::store::references;
 use crate::store::rows::{self, Differences, RowId, RowRecord, TableId};
-use crate::transaction::Session;
-use crate::transaction::arrivals::Arrivals;
+use crate::transaction::Transaction;
 
 /// A row that may come the short way.
 #[derive(Debug)]
@@ -50,6 +49,19 @@ pub(crate) struct Arrived {
     pub(crate) updated_at: Value,
 }
 
+/// What is known of a table for the length of one transaction.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    table: TableId,
+    name: Arc<str>,
+    /// Whether rows may arrive the short way at all.
+    open: bool,
+    last_id: i64,
+}
+
+/// Tables rows arrive in, by name.
+pub(super) type ArrivalsByTable = HashMap<String, Arrivals>;
+
 const NULL: &Value = &Value::Null;
 
 /// What a row's columns show, in the table's order.
@@ -58,14 +70,13 @@ type Shown<'a> = Vec<Cow<'a, Value>>;
 /// References to rows that stand: which column leads to which row.
 type Targets = Vec<(RowId, String)>;
 
-impl Session<'_> {
+impl Reception<'_, '_> {
     /// Takes in, of `waiting`, the rows that stand by themselves, parents before their children;
     /// the others stay.
     pub(crate) fn take_arrivals(
         &mut self,
         waiting: &mut Vec<&Incoming>,
-        sender: &Sender,
-    ) -> Result<Vec<Arrived>, SessionError> {
+    ) -> Result<Vec<Arrived>, TransactionError> {
         let schema = Arc::clone(&self.schema);
         let mut candidates = Vec::with_capacity(waiting.len());
         let mut named = HashSet::with_capacity(waiting.len());
@@ -75,8 +86,7 @@ impl Session<'_> {
                 table_of_entity_type(&schema, &incoming.change.entity_type),
                 incoming.change.sync_uuid.as_str(),
             ));
-            candidates
-                .push((incoming, if is_first { self.candidate(incoming, sender)? } else { None }));
+            candidates.push((incoming, if is_first { self.candidate(incoming)? } else { None }));
         }
         let mut arrived = Vec::new();
         loop {
@@ -118,8 +128,7 @@ impl Session<'_> {
     fn candidate<'a>(
         &mut self,
         incoming: &'a Incoming,
-        sender: &Sender,
-    ) -> Result<Option<Candidate<'a>>, SessionError> {
+    ) -> Result<Option<Candidate<'a>>, TransactionError> {
         if !incoming.may_arrive() {
             return Ok(None);
         }
@@ -135,10 +144,11 @@ impl Session<'_> {
             return Ok(None);
         }
         let (first, head, origin) = match (&incoming.arrival, incoming.read.as_slice()) {
-            (Some(head), [Some(first)]) => (first.clone(), Cow::Borrowed(head), Some(sender.peer)),
+            (Some(head), [Some(first)]) => {
+                (first.clone(), Cow::Borrowed(head), Some(self.sender.peer))
+            }
             _ => {
-                let Some(first) = self.first_of_plain(table, &uuid, &incoming.change, sender)?
-                else {
+                let Some(first) = self.first_of_plain(table, &uuid, &incoming.change)? else {
                     return Ok(None);
                 };
                 let Some(head) = head_of_first(&first) else { return Ok(None) };
@@ -158,36 +168,8 @@ impl Session<'_> {
         }))
     }
 
-    fn arrive(
-        &mut self,
-        incoming: &Incoming,
-        candidate: &Candidate<'_>,
-    ) -> Result<Option<Arrived>, SessionError> {
-        let schema = Arc::clone(&self.schema);
-        let Some(table) = schema.table(&candidate.name) else { return Ok(None) };
-        let (table_id, uuid) = (candidate.table, candidate.uuid.clone());
-        let mut record = RowRecord {
-            id: RowId(0),
-            table: table_id,
-            uuid,
-            local_id: None,
-            present: true,
-            version: candidate.head.version,
-            differs: Differences::new(),
-            parked: None,
-            conflicts: 0,
-        };
-        if candidate.origin.is_some() {
-            crate::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
-        }
-        let Some((values, targets)) = self.values_shown(table, &record, candidate)? else {
-            return Ok(None);
-        };
-        self.write_arrival(table, record, candidate, &values, &targets)
-    }
-
     /// Whether rows may arrive in a table the short way, asked once.
-    fn arrivals_of(&mut self, table: &Table) -> Result<Option<TableId>, SessionError> {
+    fn arrivals_of(&mut self, table: &Table) -> Result<Option<TableId>, TransactionError> {
         if !self.arrivals.contains_key(table.name()) {
             let Some(id) = self.find_table(table.name())? else { return Ok(None) };
             let is_plain = !table.is_local
@@ -213,6 +195,36 @@ impl Session<'_> {
             .filter(|arrivals| arrivals.open)
             .map(|arrivals| arrivals.table))
     }
+}
+
+impl Transaction<'_> {
+    fn arrive(
+        &mut self,
+        incoming: &Incoming,
+        candidate: &Candidate<'_>,
+    ) -> Result<Option<Arrived>, TransactionError> {
+        let schema = Arc::clone(&self.schema);
+        let Some(table) = schema.table(&candidate.name) else { return Ok(None) };
+        let (table_id, uuid) = (candidate.table, candidate.uuid.clone());
+        let mut record = RowRecord {
+            id: RowId(0),
+            table: table_id,
+            uuid,
+            local_id: None,
+            present: true,
+            version: candidate.head.version,
+            differs: Differences::new(),
+            parked: None,
+            conflicts: 0,
+        };
+        if candidate.origin.is_some() {
+            crate::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
+        }
+        let Some((values, targets)) = self.values_shown(table, &record, candidate)? else {
+            return Ok(None);
+        };
+        self.write_arrival(table, record, candidate, &values, &targets)
+    }
 
     /// What the table's columns show, when each takes its value as it is.
     fn values_shown<'a>(
@@ -220,7 +232,7 @@ impl Session<'_> {
         table: &Table,
         record: &RowRecord,
         candidate: &'a Candidate<'_>,
-    ) -> Result<Option<(Shown<'a>, Targets)>, SessionError> {
+    ) -> Result<Option<(Shown<'a>, Targets)>, TransactionError> {
         let (first, head) = (&candidate.first, &candidate.head);
         let (mut values, mut targets) = (Vec::with_capacity(table.columns.len()), Vec::new());
         for column in &table.columns {
@@ -278,7 +290,7 @@ impl Session<'_> {
         &mut self,
         table: &str,
         uuid: &str,
-    ) -> Result<Option<(RowId, i64)>, SessionError> {
+    ) -> Result<Option<(RowId, i64)>, TransactionError> {
         let (Some(id), Some(uuid)) = (self.find_table(table)?, SyncUuid::parse(uuid)) else {
             return Ok(None);
         };
@@ -301,7 +313,7 @@ impl Session<'_> {
         candidate: &Candidate<'_>,
         values: &[Cow<'_, Value>],
         targets: &[(RowId, String)],
-    ) -> Result<Option<Arrived>, SessionError> {
+    ) -> Result<Option<Arrived>, TransactionError> {
         if log::contains(self.connection, &candidate.first.hash())? {
             return Ok(None);
         }

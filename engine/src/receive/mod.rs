@@ -6,7 +6,8 @@ mod admitting;
 pub(crate) mod fast_path;
 mod plain;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,15 +17,16 @@ use storysync_crdt::{
 };
 
 use crate::app::profile::table_of_entity_type;
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::exchange::wire::{RowChange, StoredTimes};
 use crate::migrate::renaming::TOLD_IN;
-use crate::receive::fast_path::Arrived;
+use crate::project::Circumstances;
+use crate::receive::fast_path::{ArrivalsByTable, Arrived};
 use crate::store::log::pending;
 use crate::store::peers::{self, LoggedOperation};
-use crate::store::quarantine::{self};
-use crate::store::rows::{self, Difference, RowId, RowRecord};
-use crate::transaction::{Session, Source};
+use crate::store::quarantine::{self, BytesHash};
+use crate::store::rows::{self, Difference, RowId, RowRecord, TableId};
+use crate::transaction::{Source, Transaction};
 use admitting::too_many_wait;
 
 /// Sentences about refusals that are kept of one push or pull.
@@ -197,62 +199,88 @@ impl Receipt {
     }
 }
 
-impl Session<'_> {
+/// Taking in one slice of what a peer sent.
+struct Reception<'t, 'a> {
+    transaction: &'t mut Transaction<'a>,
+    sender: &'t Sender,
+    receipt: Receipt,
+    /// Names of bytes that were refused.
+    quarantined: HashSet<BytesHash>,
+    /// Tables in which rows arrive by the fast path.
+    arrivals: ArrivalsByTable,
+    /// Ids set aside for rows that could have come so and go the long way.
+    set_aside: HashMap<(TableId, SyncUuid), i64>,
+}
+
+impl<'a> Deref for Reception<'_, 'a> {
+    type Target = Transaction<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        self.transaction
+    }
+}
+
+impl DerefMut for Reception<'_, '_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.transaction
+    }
+}
+
+impl Reception<'_, '_> {
     /// Takes in what a peer sent. Receiving the same again changes nothing.
-    pub(crate) fn receive(
-        &mut self,
+    fn run(
+        mut self,
         changes: &[Incoming],
-        sender: &Sender,
         announced: &BTreeMap<String, usize>,
-    ) -> Result<Receipt, SessionError> {
-        self.source = sender.source;
-        let mut receipt = Receipt::default();
+    ) -> Result<Receipt, TransactionError> {
         pending::expire(self.connection, self.now.unix_ms())?;
         self.quarantined = quarantine::all(self.connection)?;
         let mut waiting: Vec<&Incoming> = changes.iter().collect();
-        let arrived = self.take_arrivals(&mut waiting, sender)?;
+        let arrived = self.take_arrivals(&mut waiting)?;
         for incoming in waiting {
-            self.receive_row(incoming, sender, &mut receipt)?;
+            self.receive_row(incoming)?;
         }
+        let mut receipt = std::mem::take(&mut self.receipt);
         let stood = std::mem::take(&mut receipt.stood);
         let before: Vec<(RowId, bool)> =
             receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
-        let mut waiting = self.brake(&receipt.rows, announced, sender.peer)?;
+        let peer = self.sender.peer;
+        let mut waiting = self.brake(&receipt.rows, announced, peer)?;
         waiting.extend(receipt.rows.iter().copied());
-        self.project(waiting)?;
-        receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain), sender)?;
+        let circumstances = Circumstances {
+            source: self.sender.source,
+            set_aside_ids: std::mem::take(&mut self.set_aside),
+            ..Circumstances::default()
+        };
+        self.project_under(waiting, circumstances)?;
+        receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain))?;
         if changes.iter().any(|incoming| incoming.change.entity_type == TOLD_IN) {
             self.learn_renamings()?;
         }
         // What so many others follow would only be written to be deleted again.
-        let lasting =
-            if sender.remaining > peers::LOG_LINES_MAX { &[] } else { arrived.as_slice() };
-        self.note_in_log(&before, lasting, &sender.device_id)?;
+        let lasting = if self.sender.remaining > peers::LOG_LINES_MAX { &[] } else { &*arrived };
+        let device_id = &self.sender.device_id;
+        self.note_in_log(&before, lasting, device_id)?;
         receipt.rows.extend(arrived.iter().map(|arrived| arrived.id));
         receipt.arrived = arrived;
         Ok(receipt)
     }
 
-    fn receive_row(
-        &mut self,
-        incoming: &Incoming,
-        sender: &Sender,
-        receipt: &mut Receipt,
-    ) -> Result<(), SessionError> {
+    fn receive_row(&mut self, incoming: &Incoming) -> Result<(), TransactionError> {
         let change = &incoming.change;
-        let origin = Some(sender.peer);
+        let origin = Some(self.sender.peer);
         let table = TableName::parse(table_of_entity_type(&self.schema, &change.entity_type));
         let (Some(table), Some(uuid)) = (table, SyncUuid::parse(&change.sync_uuid)) else {
-            receipt.refuse("a row has no usable entity_type or sync_uuid".to_owned());
+            self.receipt.refuse("a row has no usable entity_type or sync_uuid".to_owned());
             return Ok(());
         };
         if table.as_str().starts_with("sync_") || table.as_str().starts_with("sqlite_") {
-            receipt.refuse(format!("{table} is no content table"));
+            self.receipt.refuse(format!("{table} is no content table"));
             return Ok(());
         }
         let known_table = self.find_table(table.as_str())?;
         if known_table.is_none() && rows::count_tables(self.connection)? >= TABLES_MAX {
-            receipt.refuse(format!(
+            self.receipt.refuse(format!(
                 "{table} is unknown here, and there are {TABLES_MAX} tables already"
             ));
             return Ok(());
@@ -261,11 +289,13 @@ impl Session<'_> {
             Some(table) => rows::find(self.connection, table, &uuid)?,
             None => None,
         };
-        receipt.stood.extend(known.as_ref().filter(|known| known.present).map(|known| known.id));
+        self.receipt
+            .stood
+            .extend(known.as_ref().filter(|known| known.present).map(|known| known.id));
         let entity = EntityId { table, uuid };
         let EntityId { table, uuid } = &entity;
         if change.automerge.is_empty() {
-            return self.receive_described(known, &entity, change, sender, receipt);
+            return self.receive_described(known, &entity, change);
         }
         // One after the other: what is refused shall not first be held in memory together.
         let mut record = known;
@@ -273,17 +303,18 @@ impl Session<'_> {
         for (text, read) in change.automerge.iter().zip(&incoming.read) {
             let decoded = match read {
                 Some(read) => Ok(read.clone()),
-                None => self.decode(text, sender, record.as_ref().map(|record| record.id))?,
+                None => self.decode(text, record.as_ref().map(|record| record.id))?,
             };
             let decoded = match decoded {
                 Ok(decoded) => decoded,
                 Err(reason) => {
-                    receipt.refuse(format!("a change of {table}/{uuid} was refused: {reason}"));
+                    self.receipt
+                        .refuse(format!("a change of {table}/{uuid} was refused: {reason}"));
                     continue;
                 }
             };
             if decoded.is_genesis() && !decoded.starts(&entity) {
-                receipt.refuse(format!(
+                self.receipt.refuse(format!(
                     "a change of {table}/{uuid} was refused: {}",
                     ApplyError::OtherRow
                 ));
@@ -295,15 +326,15 @@ impl Session<'_> {
                 None if !decoded.is_genesis()
                     && !pending::has_room(self.connection, origin, decoded.bytes().len())? =>
                 {
-                    receipt.refuse(too_many_wait(table, uuid));
+                    self.receipt.refuse(too_many_wait(table, uuid));
                     continue;
                 }
                 None => record.insert(self.new_record(table, uuid)?).id,
             };
-            admitted += usize::from(self.receive_change(&entity, id, decoded, sender, receipt)?);
+            admitted += usize::from(self.receive_change(&entity, id, decoded)?);
         }
         let Some(record) = record.filter(|_| admitted > 0) else { return Ok(()) };
-        self.retry_pending(record.id, receipt)?;
+        self.retry_pending(record.id)?;
         let schema = std::sync::Arc::clone(&self.schema);
         self.note_document(record.id, schema.table(table.as_str()))?;
         if change.stored_times.is_some() {
@@ -313,50 +344,69 @@ impl Session<'_> {
                 rows::save(self.connection, &record)?;
             }
         }
-        receipt.rows.insert(record.id);
+        self.receipt.rows.insert(record.id);
         Ok(())
-    }
-
-    fn new_record(
-        &mut self,
-        table: &TableName,
-        uuid: &SyncUuid,
-    ) -> Result<RowRecord, SessionError> {
-        let table_id = self.table_id(table)?;
-        let record = rows::find_or_create(self.connection, table_id, uuid)?;
-        self.is_new(record.id);
-        Ok(record)
     }
 
     fn receive_plain_row(
         &mut self,
         record: &RowRecord,
         change: &RowChange,
-        sender: &Sender,
-        receipt: &mut Receipt,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let name = self.entity(record)?;
         if change.data.is_none() && change.operation != "delete" {
-            receipt.refuse(format!("{name} came with neither data nor automerge changes"));
+            self.receipt.refuse(format!("{name} came with neither data nor automerge changes"));
             return Ok(());
         }
-        let Some(device) = sender.device else {
-            receipt.refuse(format!(
+        let Some(device) = self.sender.device else {
+            self.receipt.refuse(format!(
                 "{name} came without automerge changes from a device whose key is not known"
             ));
             return Ok(());
         };
-        match self.receive_plain(record, change, sender.peer, device)? {
+        let peer = self.sender.peer;
+        match self.receive_plain(record, change, peer, device)? {
             Ok(true) => {
-                receipt.rows.insert(record.id);
+                self.receipt.rows.insert(record.id);
                 if record.conflicts == 0 {
-                    receipt.plain.push(record.id);
+                    self.receipt.plain.push(record.id);
                 }
             }
-            Ok(false) => drop(receipt.unchanged.insert(record.id)),
-            Err(reason) => receipt.refuse(reason),
+            Ok(false) => drop(self.receipt.unchanged.insert(record.id)),
+            Err(reason) => self.receipt.refuse(reason),
         }
         Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// Takes in what a peer sent. Receiving the same again changes nothing.
+    pub(crate) fn receive(
+        &mut self,
+        changes: &[Incoming],
+        sender: &Sender,
+        announced: &BTreeMap<String, usize>,
+    ) -> Result<Receipt, TransactionError> {
+        let reception = Reception {
+            transaction: self,
+            sender,
+            receipt: Receipt::default(),
+            quarantined: HashSet::new(),
+            arrivals: ArrivalsByTable::new(),
+            set_aside: HashMap::new(),
+        };
+        reception.run(changes, announced)
+    }
+
+    fn new_record(
+        &mut self,
+        table: &TableName,
+        uuid: &SyncUuid,
+    ) -> Result<RowRecord, TransactionError> {
+        let table_id = self.table_id(table)?;
+        let record = rows::find_or_create(self.connection, table_id, uuid)?;
+        self.is_new(record.id);
+        Ok(record)
     }
 
     fn note_in_log(
@@ -364,7 +414,7 @@ impl Session<'_> {
         before: &[(RowId, bool)],
         arrived: &[Arrived],
         device_id: &str,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let now = self.now.to_table_text();
         for arrived in arrived {
             peers::note(

@@ -13,17 +13,86 @@ use storysync_crdt::{
 use crate::app::schema::{Role, Table};
 use crate::capture::is_sentinel;
 use crate::decide::resolve::{Choice, Take};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::exchange::pages::PLAIN_DELETED;
 use crate::exchange::wire::RowChange;
-use crate::receive::{DecidedClash, PushedClashes, Sender, uuid_in_data};
+use crate::receive::{DecidedClash, PushedClashes, Reception, uuid_in_data};
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::store::{log, peers};
-use crate::transaction::{PUTS_PER_EDIT_MAX, Session, acting_for, is_one_edit};
+use crate::transaction::{PUTS_PER_EDIT_MAX, Transaction, acting_for, is_one_edit};
 use crate::translate::from_json;
 use crate::trust::pairing::is_invisible;
 
-impl Session<'_> {
+impl Reception<'_, '_> {
+    /// Decides what clashes in rows a client has just pushed, where the settings say so; what two
+    /// values of a field do not settle (a name that is taken, a value this table refuses) waits for
+    /// a person all the same. The decision is an edit of this device's.
+    pub(crate) fn decide_pushed(
+        &mut self,
+        pushed: &[RowId],
+    ) -> Result<Vec<DecidedClash>, TransactionError> {
+        let (
+            PushedClashes::DesktopWins | PushedClashes::MobileWins | PushedClashes::LaterWins,
+            Some(device),
+        ) = (self.sender.clashes, self.sender.device)
+        else {
+            return Ok(Vec::new());
+        };
+        let mut decided = Vec::new();
+        for row in pushed {
+            let record = rows::get(self.connection, *row)?;
+            if record.conflicts == 0 {
+                continue;
+            }
+            for clash in self.clashes(&record)? {
+                let Some(choice) = choice_between(&clash, self.sender.clashes, device) else {
+                    continue;
+                };
+                let record = rows::get(self.connection, *row)?;
+                match self.decide(&record, &clash, &choice, &device) {
+                    Ok(()) => {
+                        decided.push(DecidedClash { row: *row, clash, rule: self.sender.clashes })
+                    }
+                    // It is told, and waits.
+                    Err(TransactionError::Engine(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    /// The first change of a new plain row, when it is no more than one and the row lives.
+    pub(crate) fn first_of_plain(
+        &mut self,
+        table: &Table,
+        uuid: &SyncUuid,
+        change: &RowChange,
+    ) -> Result<Option<Change>, TransactionError> {
+        let (Some(device), None) = (self.sender.device, wants_deleted(change)) else {
+            return Ok(None);
+        };
+        if self.plain_refusal(&table.name, uuid, None, change)?.is_some() {
+            return Ok(None);
+        }
+        let Ok(fields) = self.plain_fields(Some(table), change)? else { return Ok(None) };
+        let at = self.written_at(change);
+        let puts = self.first_puts(uuid, Some(table), fields, change, at);
+        Ok(if is_one_edit(&puts) {
+            Document::new().edit(
+                puts,
+                EditPurpose::Edit,
+                None,
+                &acting_for(&device, self.actor),
+                at.unix_ms(),
+            )
+        } else {
+            None
+        })
+    }
+}
+
+impl Transaction<'_> {
     /// Takes in a plain row of `device`. `Err` inside says, in words, why it was refused; otherwise
     /// whether anything was new.
     pub(crate) fn receive_plain(
@@ -32,7 +101,7 @@ impl Session<'_> {
         change: &RowChange,
         peer: i64,
         device: DeviceKey,
-    ) -> Result<Result<bool, String>, SessionError> {
+    ) -> Result<Result<bool, String>, TransactionError> {
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let table = schema.table(name.as_str());
@@ -91,47 +160,12 @@ impl Session<'_> {
         written.map(Ok)
     }
 
-    /// Decides what clashes in rows a client has just pushed, where the settings say so; what two
-    /// values of a field do not settle (a name that is taken, a value this table refuses) waits for
-    /// a person all the same. The decision is an edit of this device's.
-    pub(crate) fn decide_pushed(
-        &mut self,
-        pushed: &[RowId],
-        sender: &Sender,
-    ) -> Result<Vec<DecidedClash>, SessionError> {
-        let (
-            PushedClashes::DesktopWins | PushedClashes::MobileWins | PushedClashes::LaterWins,
-            Some(device),
-        ) = (sender.clashes, sender.device)
-        else {
-            return Ok(Vec::new());
-        };
-        let mut decided = Vec::new();
-        for row in pushed {
-            let record = rows::get(self.connection, *row)?;
-            if record.conflicts == 0 {
-                continue;
-            }
-            for clash in self.clashes(&record)? {
-                let Some(choice) = choice_between(&clash, sender.clashes, device) else { continue };
-                let record = rows::get(self.connection, *row)?;
-                match self.decide(&record, &clash, &choice, &device) {
-                    Ok(()) => decided.push(DecidedClash { row: *row, clash, rule: sender.clashes }),
-                    // It is told, and waits.
-                    Err(SessionError::Engine(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(decided)
-    }
-
     /// The columns of a plain row as documents hold them. Columns this app does not have are kept.
     fn plain_fields(
         &mut self,
         table: Option<&Table>,
         change: &RowChange,
-    ) -> Result<Result<BTreeMap<String, Value>, String>, SessionError> {
+    ) -> Result<Result<BTreeMap<String, Value>, String>, TransactionError> {
         let mut fields = BTreeMap::new();
         if change.data.as_ref().is_some_and(|data| data.len() > PUTS_PER_EDIT_MAX) {
             return Ok(Err(format!("a row has at most {PUTS_PER_EDIT_MAX} columns")));
@@ -196,34 +230,6 @@ impl Session<'_> {
         Ok(Ok(fields))
     }
 
-    /// The first change of a new plain row, when it is no more than one and the row lives.
-    pub(crate) fn first_of_plain(
-        &mut self,
-        table: &Table,
-        uuid: &SyncUuid,
-        change: &RowChange,
-        sender: &Sender,
-    ) -> Result<Option<Change>, SessionError> {
-        let (Some(device), None) = (sender.device, wants_deleted(change)) else { return Ok(None) };
-        if self.plain_refusal(&table.name, uuid, None, change)?.is_some() {
-            return Ok(None);
-        }
-        let Ok(fields) = self.plain_fields(Some(table), change)? else { return Ok(None) };
-        let at = self.written_at(change);
-        let puts = self.first_puts(uuid, Some(table), fields, change, at);
-        Ok(if is_one_edit(&puts) {
-            Document::new().edit(
-                puts,
-                EditPurpose::Edit,
-                None,
-                &acting_for(&device, self.actor),
-                at.unix_ms(),
-            )
-        } else {
-            None
-        })
-    }
-
     fn written_at(&self, change: &RowChange) -> Stamp {
         change.updated_at.as_deref().and_then(Stamp::parse).unwrap_or(self.now)
     }
@@ -274,7 +280,7 @@ impl Session<'_> {
         fields: BTreeMap<String, Value>,
         change: &RowChange,
         at: Stamp,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let puts = self.first_puts(&record.uuid, table, fields, change, at);
         self.edit(record.id, puts, EditPurpose::Edit, None, at)?;
         self.note_document(record.id, table)?;
@@ -289,7 +295,7 @@ impl Session<'_> {
         uuid: &SyncUuid,
         known: Option<&RowRecord>,
         change: &RowChange,
-    ) -> Result<Option<String>, SessionError> {
+    ) -> Result<Option<String>, TransactionError> {
         if !OPERATIONS.contains(&change.operation.as_str()) {
             let said: String = change
                 .operation
@@ -331,7 +337,7 @@ impl Session<'_> {
         change: &RowChange,
         peer: i64,
         device: &DeviceKey,
-    ) -> Result<PlainBase, SessionError> {
+    ) -> Result<PlainBase, TransactionError> {
         let served = peers::served(self.connection, peer, id)?;
         let places = log::places(self.connection, id)?;
         let document = self.document(id)?;

@@ -1,8 +1,8 @@
 //! The documents in hand: read when they are asked for, written to the log as they change.
 
-use super::Session;
+use super::Transaction;
 use crate::app::schema::Table;
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::store::log::{self, Appender};
 use crate::store::packs::{self, PACK_CHANGES, UNPACKED_CHANGES};
 use crate::store::references;
@@ -11,9 +11,9 @@ use storysync_crdt::{
     ApplyError, Change, Document, Heads, NOWHERE, SyncUuid, TableName, Value, field,
 };
 
-impl<'a> Session<'a> {
+impl<'a> Transaction<'a> {
     /// The row's document, from the log or as this transaction has it.
-    pub(crate) fn document(&mut self, row: RowId) -> Result<&Document, SessionError> {
+    pub(crate) fn document(&mut self, row: RowId) -> Result<&Document, TransactionError> {
         match self.documents.entry(row) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -27,7 +27,7 @@ impl<'a> Session<'a> {
         &mut self,
         row: RowId,
         heads: &Heads,
-    ) -> Result<Option<&Document>, SessionError> {
+    ) -> Result<Option<&Document>, TransactionError> {
         if self.earlier.as_ref().is_none_or(|(of, at, _)| (*of, at) != (row, heads)) {
             let state = self.document(row)?.at(heads);
             self.earlier = state.map(|state| (row, heads.clone(), state));
@@ -56,7 +56,7 @@ impl<'a> Session<'a> {
         row: RowId,
         change: Change,
         origin: Option<i64>,
-    ) -> Result<Result<bool, ApplyError>, SessionError> {
+    ) -> Result<Result<bool, ApplyError>, TransactionError> {
         if self.document(row)?.change(&change.hash()).is_none()
             && log::contains(self.connection, &change.hash())?
         {
@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
         row: RowId,
         change: Change,
         origin: Option<i64>,
-    ) -> Result<Result<bool, ApplyError>, SessionError> {
+    ) -> Result<Result<bool, ApplyError>, TransactionError> {
         self.document(row)?;
         let Some(document) = self.documents.get_mut(&row) else { return Ok(Ok(false)) };
         match document.apply(change.clone()) {
@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
         row: RowId,
         change: &Change,
         origin: Option<i64>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let appender = match &mut self.appender {
             Some(appender) => appender,
             None => self.appender.insert(Appender::new(self.connection)?),
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
     pub(crate) fn documents_of<const N: usize>(
         &mut self,
         ids: [RowId; N],
-    ) -> Result<[Option<&Document>; N], SessionError> {
+    ) -> Result<[Option<&Document>; N], TransactionError> {
         for id in ids {
             self.document(id)?;
         }
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
         &mut self,
         row: RowId,
         table: Option<&Table>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let document = self.document(row)?;
         let Some(table) = table else { return Ok(()) };
         let mut named = Vec::new();
@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
 
     /// Packs the older changes of rows whose history has grown long. What is in hand of them stays
     /// as it is.
-    pub(crate) fn pack_histories(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn pack_histories(&mut self) -> Result<(), TransactionError> {
         for row in std::mem::take(&mut self.long) {
             packs::pack(self.connection, row)?;
         }

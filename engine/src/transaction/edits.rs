@@ -1,7 +1,7 @@
 //! Writing changes of our own into documents and the log.
 
-use super::Session;
-use crate::error::SessionError;
+use super::Transaction;
+use crate::error::TransactionError;
 use crate::store::log::{self};
 use crate::store::rows::RowId;
 use sha2::{Digest as _, Sha256};
@@ -31,14 +31,14 @@ pub(super) struct Writing<'a> {
     pub(super) at: Stamp,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Transaction<'a> {
     /// A change of a row, on top of `base` or of everything known, that nobody was told of yet.
     pub(super) fn draft(
         &mut self,
         row: RowId,
         puts: BTreeMap<String, Value>,
         Writing { purpose, base, actor, at }: Writing<'_>,
-    ) -> Result<Option<Change>, SessionError> {
+    ) -> Result<Option<Change>, TransactionError> {
         let document = self.document(row)?;
         let Some(base) = base.filter(|base| base.heads != *document.heads()) else {
             let state = match base {
@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
         row: RowId,
         puts: &BTreeMap<String, Value>,
         mut writing: Writing<'_>,
-    ) -> Result<Option<Change>, SessionError> {
+    ) -> Result<Option<Change>, TransactionError> {
         loop {
             let change = self.draft(row, puts.clone(), writing)?;
             match &change {
@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
         purpose: EditPurpose,
         base: Option<&Base>,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let actor = match &self.on_behalf_of {
             Some(device) => acting_for(device, self.actor),
             None => self.actor.clone(),
@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
         purpose: EditPurpose,
         actor: &Actor,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let Some(change) = self.document(row)?.edit(puts, purpose, None, actor, at.unix_ms())
         else {
             return Ok(());

@@ -2,7 +2,6 @@
 //! has in hand. Nothing of it outlives the transaction, so nothing is cached that was not
 //! committed.
 
-pub(crate) mod arrivals;
 mod documents;
 mod edits;
 
@@ -11,30 +10,28 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use storysync_crdt::{
-    Actor, Base, DeviceKey, Document, EditPurpose, EntityId, Heads, Stamp, SyncUuid, TableName,
-    Value, deletion, key, stands, version,
+    Actor, Base, DeviceKey, Document, EditPurpose, EntityId, Heads, Stamp, TableName, Value,
+    deletion, key, stands, version,
 };
-
-use arrivals::ArrivalsByTable;
 
 use crate::app::profile::Prose;
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Schema, Table};
 use crate::epoch::NewEpoch;
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::store::log::{self, Appender};
 use crate::store::outbox::{self, Writer};
 use crate::store::peers;
-use crate::store::quarantine::BytesHash;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 pub(crate) use edits::{
     EDIT_BYTES_MAX, PUT_OVERHEAD_BYTES, PUTS_PER_EDIT_MAX, acting_for, is_one_edit,
 };
 
 /// How a change came here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The app wrote it, or somebody decided here.
+    #[default]
     Local,
     /// We asked a peer.
     Pull,
@@ -85,38 +82,14 @@ impl Spent {
     }
 }
 
-pub(crate) struct Session<'a> {
+pub(crate) struct Transaction<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) schema: Arc<Schema>,
     pub(crate) actor: &'a Actor,
     pub(crate) prose: &'a Prose,
     pub(crate) now: Stamp,
-    /// Rows whose deletion by the app was captured in this transaction.
-    pub(crate) left_here: HashSet<RowId>,
-    /// Ids that deleted rows had and other rows now have.
-    pub(crate) former_ids: HashMap<RowId, i64>,
-    /// Rows the app replaced in place by others (`INSERT OR REPLACE`): who referred to them refers
-    /// to those.
-    pub(crate) replaced: HashSet<RowId>,
-    /// Columns, as (table, column), that the app has gained since its tables were last looked at.
-    pub(crate) new_columns: HashSet<(String, String)>,
-    /// Tables of which the app has written most rows along with a column it gained: an upgrade
-    /// fills it in.
-    pub(crate) filled: HashSet<String>,
-    /// Tables that were dropped and made again.
-    pub(crate) came_back: HashSet<String>,
-    /// Those of them that were gone when they were last looked for: what they had is not there any
-    /// more.
-    pub(crate) dropped: HashSet<String>,
     /// Rows that something referred to until now: they may no longer be required.
     pub(crate) left_alone: HashSet<RowId>,
-    /// Names of bytes that were refused.
-    pub(crate) quarantined: HashSet<BytesHash>,
-    /// Why the app's table refused what was tried first for the row being written, in SQLite's
-    /// words.
-    pub(crate) refusal: Option<String>,
-    /// How what is being written came here.
-    pub(crate) source: Source,
     /// Who writes, when it is not this device itself.
     pub(crate) on_behalf_of: Option<DeviceKey>,
     /// Why the log begins another life with this transaction, if it does.
@@ -125,10 +98,6 @@ pub(crate) struct Session<'a> {
     pub(crate) projected: HashSet<RowId>,
     /// Rows whose history has become long enough for another pack.
     long: BTreeSet<RowId>,
-    /// Tables in which rows arrive the short way.
-    pub(crate) arrivals: ArrivalsByTable,
-    /// Ids set aside for rows that could have come so and go the long way.
-    pub(crate) set_aside: HashMap<(TableId, SyncUuid), i64>,
     /// Whom the changes came from that were added last: peers, or nobody but us. Whoever asks
     /// empties it first.
     pub(crate) origins: HashSet<Option<i64>>,
@@ -148,7 +117,7 @@ pub(crate) struct Session<'a> {
     pub(crate) holds_rows: Option<bool>,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Transaction<'a> {
     pub(crate) fn new(
         connection: &'a Connection,
         schema: Arc<Schema>,
@@ -161,23 +130,11 @@ impl<'a> Session<'a> {
             actor,
             prose,
             now,
-            left_here: HashSet::new(),
-            former_ids: HashMap::new(),
-            replaced: HashSet::new(),
-            new_columns: HashSet::new(),
-            filled: HashSet::new(),
-            came_back: HashSet::new(),
-            dropped: HashSet::new(),
             left_alone: HashSet::new(),
-            quarantined: HashSet::new(),
-            refusal: None,
-            source: Source::Local,
             on_behalf_of: None,
             new_epoch_cause: None,
             projected: HashSet::new(),
             long: BTreeSet::new(),
-            arrivals: ArrivalsByTable::new(),
-            set_aside: HashMap::new(),
             origins: HashSet::new(),
             appender: None,
             documents: HashMap::new(),
@@ -194,7 +151,7 @@ impl<'a> Session<'a> {
 
     /// Tells the triggers that what follows is ours. Lazy, so that a transaction with nothing to
     /// write writes nothing.
-    pub(crate) fn begin_own_writes(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn begin_own_writes(&mut self) -> Result<(), TransactionError> {
         if !self.own_writes {
             let writer = if self.schema.has_foreign_triggers {
                 Writer::OwnWithTriggers
@@ -209,14 +166,14 @@ impl<'a> Session<'a> {
 
     /// The same, before anybody has looked at what the app wrote: nothing of ours may stand among
     /// that.
-    pub(crate) fn begin_unnoted_writes(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn begin_unnoted_writes(&mut self) -> Result<(), TransactionError> {
         outbox::set_writer(self.connection, Writer::Own)?;
         self.own_writes = true;
         Ok(())
     }
 
     /// Must be called before the transaction commits.
-    pub(crate) fn end_own_writes(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn end_own_writes(&mut self) -> Result<(), TransactionError> {
         if self.own_writes {
             outbox::set_writer(self.connection, Writer::App)?;
             self.own_writes = false;
@@ -229,7 +186,7 @@ impl<'a> Session<'a> {
         self.own_writes
     }
 
-    pub(crate) fn table_id(&mut self, name: &TableName) -> Result<TableId, SessionError> {
+    pub(crate) fn table_id(&mut self, name: &TableName) -> Result<TableId, TransactionError> {
         if let Some(id) = self.tables.get(name.as_str()) {
             return Ok(*id);
         }
@@ -239,7 +196,7 @@ impl<'a> Session<'a> {
     }
 
     /// The short name of a table that is known.
-    pub(crate) fn find_table(&mut self, name: &str) -> Result<Option<TableId>, SessionError> {
+    pub(crate) fn find_table(&mut self, name: &str) -> Result<Option<TableId>, TransactionError> {
         if let Some(id) = self.tables.get(name) {
             return Ok(Some(*id));
         }
@@ -254,7 +211,7 @@ impl<'a> Session<'a> {
     }
 
     /// The name of a table.
-    pub(crate) fn table_name(&mut self, id: TableId) -> Result<TableName, SessionError> {
+    pub(crate) fn table_name(&mut self, id: TableId) -> Result<TableName, TransactionError> {
         if let Some(name) = self.table_names.get(&id) {
             return Ok(name.clone());
         }
@@ -264,12 +221,12 @@ impl<'a> Session<'a> {
     }
 
     /// The name of a row on every device.
-    pub(crate) fn entity(&mut self, record: &RowRecord) -> Result<EntityId, SessionError> {
+    pub(crate) fn entity(&mut self, record: &RowRecord) -> Result<EntityId, TransactionError> {
         Ok(EntityId { table: self.table_name(record.table)?, uuid: record.uuid.clone() })
     }
 
     /// Where the log ends now.
-    pub(crate) fn end(&self) -> Result<log::Position, SessionError> {
+    pub(crate) fn end(&self) -> Result<log::Position, TransactionError> {
         match self.log_end() {
             Some(end) => Ok(end),
             None => Ok(log::end(self.connection)?),
@@ -285,7 +242,7 @@ impl<'a> Session<'a> {
         puts: BTreeMap<String, Value>,
         base: Option<&Heads>,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let table = rows::get(self.connection, id)?.table;
         self.write_row_of(id, table, puts, base, at)
     }
@@ -298,7 +255,7 @@ impl<'a> Session<'a> {
         mut puts: BTreeMap<String, Value>,
         base: Option<&Heads>,
         at: Stamp,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         // A client writes what its user typed; what is written here beside the app, no form of the
         // app has read.
         let purpose =
@@ -341,7 +298,7 @@ impl<'a> Session<'a> {
         mark_of(self.prose, &self.schema, table, named)
     }
 
-    pub(crate) fn trim_log(&self) -> Result<(), SessionError> {
+    pub(crate) fn trim_log(&self) -> Result<(), TransactionError> {
         peers::trim_log(self.connection)?;
         Ok(())
     }

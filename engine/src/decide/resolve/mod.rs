@@ -12,11 +12,11 @@ use storysync_crdt::{
 
 use crate::app::profile;
 use crate::app::schema::Role;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::report::NOTICE_PREFIX;
 use crate::store::notices;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
 
 /// Which side of a clash is taken.
@@ -86,14 +86,14 @@ pub struct Choice {
 const CONFLICTS_SEARCHED_MAX: i64 = 100_000;
 /// Rows whose clashes are decided in one write transaction.
 const ROWS_DECIDED_AT_ONCE: i64 = 25;
-impl Session<'_> {
+impl Transaction<'_> {
     /// Decides one clash. `own` is the device that decides.
     pub(crate) fn resolve_conflict(
         &mut self,
         id: &str,
         choice: &Choice,
         own: &DeviceKey,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         if let Some(number) = id.strip_prefix(NOTICE_PREFIX).and_then(|number| number.parse().ok())
         {
             return self.resolve_notice(number, id, choice);
@@ -122,7 +122,7 @@ impl Session<'_> {
         &mut self,
         record: &RowRecord,
         choice: &Choice,
-    ) -> Result<Choice, SessionError> {
+    ) -> Result<Choice, TransactionError> {
         let name = self.table_name(record.table)?;
         let Some(table) = self.schema.table(name.as_str()) else { return Ok(choice.clone()) };
         let fields = choice
@@ -139,7 +139,7 @@ impl Session<'_> {
         number: i64,
         id: &str,
         choice: &Choice,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let notice = notices::find(self.connection, number)?
             .ok_or_else(|| EngineError::NoSuchConflict(id.to_owned()))?;
         let record = rows::get(self.connection, notice.row)?;
@@ -175,7 +175,7 @@ impl Session<'_> {
         own: &DeviceKey,
         after: RowId,
         which: Which,
-    ) -> Result<Option<Resolved>, SessionError> {
+    ) -> Result<Option<Resolved>, TransactionError> {
         let choice = Choice { take: Some(take.clone()), fields: BTreeMap::new() };
         let records = rows::with_conflicts_after(self.connection, after, ROWS_DECIDED_AT_ONCE)?;
         let Some(last) = records.last().map(|record| record.id) else { return Ok(None) };
@@ -203,7 +203,7 @@ impl Session<'_> {
                         resolved.left.push(EngineError::StillOpen.to_string())
                     }
                     Ok(()) => resolved.decided += 1,
-                    Err(SessionError::Engine(error)) => resolved.left.push(error.to_string()),
+                    Err(TransactionError::Engine(error)) => resolved.left.push(error.to_string()),
                     Err(error) => return Err(error),
                 }
             }
@@ -216,7 +216,7 @@ impl Session<'_> {
         &mut self,
         record: &RowRecord,
         conflict: &Conflict,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let names = |conflict: &Conflict| {
             conflict.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>()
         };
@@ -235,7 +235,7 @@ impl Session<'_> {
         record: &RowRecord,
         name: &str,
         value: &Value,
-    ) -> Result<Value, SessionError> {
+    ) -> Result<Value, TransactionError> {
         let table_name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);
         let Some(column) = schema.table(table_name.as_str()).and_then(|table| table.column(name))
@@ -278,7 +278,7 @@ impl Session<'_> {
         conflict: &Conflict,
         choice: &Choice,
         own: &DeviceKey,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let named = |name: &String| {
             conflict.kind == ConflictKind::Schema
                 || conflict.fields.iter().any(|field| field.name == *name)
@@ -333,7 +333,7 @@ impl Session<'_> {
         record: &RowRecord,
         conflict: &Conflict,
         choice: &Choice,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let mut puts = choice.fields.clone();
         let mut record = record.clone();
         for field in conflict.fields.iter().filter(|field| !choice.fields.contains_key(&field.name))
@@ -381,7 +381,7 @@ impl Session<'_> {
     pub(crate) fn deletion_of(
         &mut self,
         id: RowId,
-    ) -> Result<BTreeMap<String, Value>, SessionError> {
+    ) -> Result<BTreeMap<String, Value>, TransactionError> {
         let kind = self
             .document(id)?
             .register(key::DELETE_KIND)

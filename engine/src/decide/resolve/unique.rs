@@ -3,20 +3,20 @@
 use super::{Choice, Take};
 use crate::app::rows as app_rows;
 use crate::app::schema::{Role, Table};
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::project::WAITS_FOR_NAME;
 use crate::project::contest::nobodys_id;
 use crate::project::fitting::is_constraint;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 use storysync_crdt::{Conflict, DeletionKind, DeviceKey, FieldClash, SyncUuid, Value, key};
 
 /// Most numbers tried behind a name until one is free.
 pub(super) const NAMES_TRIED_MAX: u32 = 10_000;
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// Two rows with one name: one of them gets another, or the one that waits goes.
     pub(super) fn decide_unique(
         &mut self,
@@ -24,7 +24,7 @@ impl Session<'_> {
         conflict: &Conflict,
         choice: &Choice,
         own: &DeviceKey,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let now = self.now;
         let Some(winner) =
             crate::store::clashes::stand_in(self.connection, record.id)?.map(|(winner, _)| winner)
@@ -80,7 +80,11 @@ impl Session<'_> {
     }
 
     /// The row that waits goes; whoever referred to it refers to the one that stays.
-    pub(super) fn merge_into(&mut self, loser: RowId, winner: RowId) -> Result<(), SessionError> {
+    pub(super) fn merge_into(
+        &mut self,
+        loser: RowId,
+        winner: RowId,
+    ) -> Result<(), TransactionError> {
         let now = self.now;
         let uuid = rows::get(self.connection, winner)?.uuid;
         let mut touched = BTreeSet::from([loser, winner]);
@@ -108,7 +112,7 @@ impl Session<'_> {
         &mut self,
         record: &RowRecord,
         conflict: &Conflict,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let name = self.table_name(record.table)?;
         let Some(table) = self.schema.table(name.as_str()) else { return Ok(false) };
         Ok(conflict.fields.iter().all(|field| {
@@ -123,7 +127,7 @@ impl Session<'_> {
         record: &RowRecord,
         table: &Table,
         contested: &[String],
-    ) -> Result<Option<BTreeMap<String, Value>>, SessionError> {
+    ) -> Result<Option<BTreeMap<String, Value>>, TransactionError> {
         for column in contested
             .iter()
             .filter_map(|name| table.column(name))
@@ -163,7 +167,7 @@ impl Session<'_> {
         record: &RowRecord,
         table: &Table,
         puts: &BTreeMap<String, Value>,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let fields = storysync_crdt::row(self.document(record.id)?).fields;
         let mut values = BTreeMap::new();
         for column in &table.columns {
@@ -207,7 +211,7 @@ impl Session<'_> {
         &mut self,
         id: RowId,
         conflict: &Conflict,
-    ) -> Result<BTreeMap<String, Value>, SessionError> {
+    ) -> Result<BTreeMap<String, Value>, TransactionError> {
         let record = rows::get(self.connection, id)?;
         let name = self.table_name(record.table)?;
         let schema = std::sync::Arc::clone(&self.schema);

@@ -3,11 +3,11 @@
 use super::Contact;
 use crate::app::profile::{row_name, table_of_entity_type};
 use crate::app::schema::{Column, Schema, Table};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::exchange::wire::RowChange;
 use crate::project::known_stamp;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storysync_crdt::{Change, Document, SyncUuid, Value, row, says_nothing};
 
@@ -49,7 +49,10 @@ pub(super) struct Common {
 }
 
 impl Contact {
-    pub(super) fn common(&self, connection: &rusqlite::Connection) -> Result<Common, SessionError> {
+    pub(super) fn common(
+        &self,
+        connection: &rusqlite::Connection,
+    ) -> Result<Common, TransactionError> {
         // Which rows under one id agree, by table and id.
         let mut agree: HashMap<TableId, BTreeMap<i64, bool>> = HashMap::new();
         for id in self.same.iter().chain(&self.same_name) {
@@ -112,7 +115,7 @@ impl Contact {
         table: &str,
         ours: &str,
         theirs: &str,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<bool, TransactionError> {
         let Some(their_id) = self.their_ids.get(&(table.to_owned(), theirs.to_owned())) else {
             return Ok(false);
         };
@@ -140,13 +143,13 @@ pub(super) fn shared_up_to(ids: &BTreeMap<i64, bool>) -> i64 {
     last
 }
 
-impl Session<'_> {
+impl Transaction<'_> {
     pub(super) fn look_at_stranger(
         &mut self,
         schema: &Schema,
         change: &RowChange,
         contact: &mut Contact,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let name = table_of_entity_type(schema, &change.entity_type);
         let (Some(table), Some(theirs), Some(local_id)) =
             (schema.table(name), SyncUuid::parse(&change.sync_uuid), change.entity_id)

@@ -24,7 +24,7 @@ use storysync_crdt::{ChangeHash, Stamp, SyncUuid};
 
 use crate::app::profile::table_of_entity_type;
 use crate::engine::Engine;
-use crate::error::{EngineError, SessionError};
+use crate::error::{EngineError, TransactionError};
 use crate::exchange::wire::{Rename, RowChange};
 use crate::naming::name_of;
 use crate::store::log;
@@ -149,10 +149,10 @@ impl Engine {
         now: Stamp,
     ) -> Result<(), EngineError> {
         let (candidates, strangers) = (contact.candidates.len(), contact.strangers.len());
-        let looked = self.look(now, |session| {
-            let schema = std::sync::Arc::clone(&session.schema);
+        let looked = self.look(now, |transaction| {
+            let schema = std::sync::Arc::clone(&transaction.schema);
             for change in changes {
-                session.look_at_stranger(&schema, change, contact)?;
+                transaction.look_at_stranger(&schema, change, contact)?;
             }
             Ok(())
         });
@@ -193,7 +193,7 @@ impl Engine {
             let pair = |ours: RowId,
                         theirs: &SyncUuid,
                         there: Option<&String>|
-             -> Result<RowPair, SessionError> {
+             -> Result<RowPair, TransactionError> {
                 let entity = rows::entity(connection, &rows::get(connection, ours)?)?;
                 Ok(RowPair {
                     entity_type: entity.table.as_str().to_owned(),
@@ -255,22 +255,22 @@ impl Engine {
         now: Stamp,
     ) -> Result<usize, EngineError> {
         Ok(self
-            .write(now, |session| {
-                if has_told(session.connection)? {
+            .write(now, |transaction| {
+                if has_told(transaction.connection)? {
                     // Somebody asked meanwhile: the names are known by now.
                     return Ok(0);
                 }
                 let renames = match kind {
-                    Kinship::Copies => contact.common(session.connection)?.matched,
+                    Kinship::Copies => contact.common(transaction.connection)?.matched,
                     Kinship::Unrelated => {
-                        let colliding = colliding(session.connection, contact)?;
+                        let colliding = colliding(transaction.connection, contact)?;
                         colliding
                             .into_iter()
-                            .map(|id| Ok((id, session.random_uuid()?)))
-                            .collect::<Result<_, SessionError>>()?
+                            .map(|id| Ok((id, transaction.random_uuid()?)))
+                            .collect::<Result<_, TransactionError>>()?
                     }
                 };
-                session.rename(&renames)
+                transaction.rename(&renames)
             })?
             .0)
     }
@@ -287,7 +287,7 @@ impl Engine {
         kind: Kinship,
     ) -> Result<Vec<Rename>, EngineError> {
         self.read(|connection, _| {
-            let name = |id: RowId, from: Option<&SyncUuid>| -> Result<Rename, SessionError> {
+            let name = |id: RowId, from: Option<&SyncUuid>| -> Result<Rename, TransactionError> {
                 let entity = rows::entity(connection, &rows::get(connection, id)?)?;
                 let (entity_type, own) =
                     (entity.table.as_str().to_owned(), entity.uuid.as_str().to_owned());
@@ -319,32 +319,32 @@ impl Engine {
     /// See [`EngineError`].
     pub fn take_names(&mut self, names: &[Rename], now: Stamp) -> Result<usize, EngineError> {
         Ok(self
-            .write(now, |session| {
-                if has_told(session.connection)? {
+            .write(now, |transaction| {
+                if has_told(transaction.connection)? {
                     return Ok(0);
                 }
-                let schema = std::sync::Arc::clone(&session.schema);
+                let schema = std::sync::Arc::clone(&transaction.schema);
                 let mut renames = Vec::new();
                 for rename in names {
                     let (Some(table), Some(from)) = (
                         rows::find_table(
-                            session.connection,
+                            transaction.connection,
                             table_of_entity_type(&schema, &rename.entity_type),
                         )?,
                         SyncUuid::parse(&rename.from),
                     ) else {
                         continue;
                     };
-                    let Some(record) = rows::find(session.connection, table, &from)? else {
+                    let Some(record) = rows::find(transaction.connection, table, &from)? else {
                         continue;
                     };
                     let to = match &rename.to {
                         Some(to) => SyncUuid::parse(to),
-                        None => Some(session.random_uuid()?),
+                        None => Some(transaction.random_uuid()?),
                     };
                     renames.extend(to.map(|to| (record.id, to)));
                 }
-                session.rename(&renames)
+                transaction.rename(&renames)
             })?
             .0)
     }
@@ -367,7 +367,7 @@ fn varied<T, K: Ord>(all: &[T], group: impl Fn(&T) -> K) -> Vec<&T> {
 }
 
 /// Whether anybody was told of this file's rows.
-fn has_told(connection: &rusqlite::Connection) -> Result<bool, SessionError> {
+fn has_told(connection: &rusqlite::Connection) -> Result<bool, TransactionError> {
     Ok(connection
         .prepare_cached("SELECT sent_at IS NOT NULL FROM sync_state")?
         .query_row([], |row| row.get(0))?)
@@ -378,7 +378,7 @@ fn has_told(connection: &rusqlite::Connection) -> Result<bool, SessionError> {
 fn colliding(
     connection: &rusqlite::Connection,
     contact: &Contact,
-) -> Result<Vec<RowId>, SessionError> {
+) -> Result<Vec<RowId>, TransactionError> {
     let mut found = Vec::new();
     for id in contact.same.iter().chain(&contact.same_name).copied().collect::<BTreeSet<_>>() {
         if rows::get(connection, id)?.uuid.is_derived() {

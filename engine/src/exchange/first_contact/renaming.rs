@@ -2,18 +2,21 @@
 
 use crate::app::schema::Table;
 use crate::epoch::NewEpoch;
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::store::log;
 use crate::store::references;
 use crate::store::rows::{self, RowId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storysync_crdt::{Change, Document, EditPurpose, EntityId, SyncUuid, Value, genesis, key};
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// Gives rows other names: in the app's table, in the log, and wherever other rows refer to
     /// them. Only right while nobody was told of any of these rows. Returns how many were renamed.
-    pub(super) fn rename(&mut self, renames: &[(RowId, SyncUuid)]) -> Result<usize, SessionError> {
+    pub(super) fn rename(
+        &mut self,
+        renames: &[(RowId, SyncUuid)],
+    ) -> Result<usize, TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut names: HashMap<(String, String), SyncUuid> = HashMap::new();
         let mut rewritten: BTreeSet<RowId> = BTreeSet::new();
@@ -71,7 +74,7 @@ impl Session<'_> {
         entity: &EntityId,
         table: Option<&Table>,
         names: &HashMap<(String, String), SyncUuid>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TransactionError> {
         let renamed = |column: &str, value: &Value| {
             if let (key::LEFT_BEHIND, Some(left)) = (column, value.as_text()) {
                 let named = left.split(',').map(|name| {
@@ -140,7 +143,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(super) fn admit_own(&mut self, id: RowId, change: Change) -> Result<(), SessionError> {
+    pub(super) fn admit_own(&mut self, id: RowId, change: Change) -> Result<(), TransactionError> {
         // A change made from the document itself always fits it.
         self.admit(id, change, None)?.map_err(log::LogError::Gap)?;
         Ok(())

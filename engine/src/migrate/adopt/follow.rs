@@ -2,41 +2,43 @@
 
 use super::{Plan, add_columns, drop_triggers, finish_table};
 use crate::app::schema::Table;
-use crate::error::SessionError;
+use crate::capture::SchemaChange;
+use crate::error::TransactionError;
 use crate::migrate::renaming::schema_of;
 use crate::project::WAITS_FOR_PARENT;
 use crate::store::rows::{self, RowId};
-use crate::transaction::Session;
+use crate::transaction::Transaction;
 use std::collections::{BTreeSet, HashSet};
 
-impl Session<'_> {
+impl Transaction<'_> {
     /// The app changed its tables: take new ones in, put triggers back, and look at every row of
     /// tables that were rebuilt, because nothing noted what was written in between.
     pub(crate) fn follow_schema(
         &mut self,
         excluded: &[String],
-    ) -> Result<BTreeSet<String>, SessionError> {
+    ) -> Result<SchemaChange, TransactionError> {
         self.follow_renamings(excluded)?;
         let mut known = HashSet::new();
-        let mut came_back = HashSet::new();
+        let mut found = SchemaChange::default();
         for table in self.schema.tables() {
             let columns = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
             if !columns.is_empty() {
                 let new = table.columns.iter().filter(|column| !columns.contains(&column.name));
-                self.new_columns
+                found
+                    .new_columns
                     .extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
                 known.insert(table.name().to_owned());
                 if table.own_triggers.is_empty() {
                     // It was left alone for a while, and nothing was noted.
-                    came_back.insert(table.name().to_owned());
+                    found.came_back.insert(table.name().to_owned());
                 }
             } else if let Some(id) = rows::find_table(self.connection, table.name())?
                 && rows::once_stood_in(self.connection, id)?
             {
                 // Dropped, and made again: its rows are those of them that it has been given back.
                 known.insert(table.name().to_owned());
-                came_back.insert(table.name().to_owned());
-                self.dropped.insert(table.name().to_owned());
+                found.came_back.insert(table.name().to_owned());
+                found.dropped.insert(table.name().to_owned());
             }
         }
         for name in rows::tables_with_columns(self.connection)? {
@@ -62,13 +64,12 @@ impl Session<'_> {
         let mut touched: BTreeSet<RowId> =
             plan.apply(self.connection, self.now, false)?.into_iter().collect();
         self.has_triggers_on = false;
-        let mut rebuilt = BTreeSet::new();
         for table in std::sync::Arc::clone(&self.schema)
             .tables()
             .filter(|table| known.contains(table.name()))
         {
             if add_columns(self.connection, table)? {
-                rebuilt.insert(table.name().to_owned());
+                found.rebuilt.insert(table.name().to_owned());
             }
         }
         let schema = std::sync::Arc::new(schema_of(self.connection, excluded)?);
@@ -79,18 +80,18 @@ impl Session<'_> {
                 touched.extend(rows::absent_in(self.connection, id)?);
             } else if finish_table(self.connection, id, table, schema.has_foreign_triggers)?
                 || !table.natural_key.is_empty()
-                || came_back.contains(table.name())
+                || found.came_back.contains(table.name())
             {
-                rebuilt.insert(table.name().to_owned());
+                found.rebuilt.insert(table.name().to_owned());
             }
         }
         // What refers to a table that is in sync only now leads to its rows.
-        let is_new = |name: &str| !known.contains(name) || came_back.contains(name);
+        let is_new = |name: &str| !known.contains(name) || found.came_back.contains(name);
         let referring = schema.tables().filter(|table| {
             known.contains(table.name()) && table.references().any(|(_, target)| is_new(target))
         });
         let referring: Vec<&Table> = referring.collect();
-        rebuilt.extend(referring.iter().map(|table| table.name().to_owned()));
+        found.rebuilt.extend(referring.iter().map(|table| table.name().to_owned()));
         self.schema = std::sync::Arc::clone(&schema);
         for table in referring {
             let id = self.table_id(&table.name)?;
@@ -101,7 +102,6 @@ impl Session<'_> {
         }
         self.project(touched)?;
         self.end_own_writes()?;
-        self.came_back = came_back;
-        Ok(rebuilt)
+        Ok(found)
     }
 }

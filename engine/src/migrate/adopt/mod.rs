@@ -12,7 +12,7 @@ use storysync_crdt::{ChangeHash, Stamp, SyncUuid, Value};
 
 use crate::app::schema::{Table, missing_sync_columns};
 use crate::app::{quote, triggers};
-use crate::error::SessionError;
+use crate::error::TransactionError;
 use crate::migrate::renaming::schema_of;
 use crate::store::log::{self, Appender, Packed};
 use crate::store::references;
@@ -109,7 +109,7 @@ impl Plan {
         connection: &Connection,
         now: Stamp,
         fresh: bool,
-    ) -> Result<Vec<RowId>, SessionError> {
+    ) -> Result<Vec<RowId>, TransactionError> {
         // No trigger of the app's hears of columns that only we fill.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         let mut appender = Appender::new(connection)?;
@@ -180,7 +180,7 @@ fn note_references(
     connection: &Connection,
     tables: &[(TableId, TablePlan)],
     ids: &Ids<'_>,
-) -> Result<(), SessionError> {
+) -> Result<(), TransactionError> {
     let mut found = Vec::new();
     for (_, plan) in tables {
         let Some(own) = ids.get(plan.table.name()) else { continue };
@@ -261,7 +261,10 @@ impl<'a> Filler<'a> {
 type Names<'a> = HashMap<(&'a str, i64), SyncUuid>;
 
 /// Adds the sync columns a table lacks.
-pub(crate) fn add_columns(connection: &Connection, table: &Table) -> Result<bool, SessionError> {
+pub(crate) fn add_columns(
+    connection: &Connection,
+    table: &Table,
+) -> Result<bool, TransactionError> {
     let missing = missing_sync_columns(table);
     for column in &missing {
         connection.execute_batch(&column.sql)?;
@@ -276,7 +279,7 @@ fn finish_table(
     id: TableId,
     table: &Table,
     deriving: bool,
-) -> Result<bool, SessionError> {
+) -> Result<bool, TransactionError> {
     let name = table.name();
     let mut changed = false;
     if !table.uuid_is_unique {
@@ -297,7 +300,7 @@ fn finish_table(
 }
 
 /// Takes our triggers off a table; `false` when there is no such table.
-fn drop_triggers(connection: &Connection, table: &str) -> Result<bool, SessionError> {
+fn drop_triggers(connection: &Connection, table: &str) -> Result<bool, TransactionError> {
     let exists: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",
         [table],
@@ -320,7 +323,7 @@ fn install_triggers(
     connection: &Connection,
     table: &Table,
     deriving: bool,
-) -> Result<bool, SessionError> {
+) -> Result<bool, TransactionError> {
     let wanted = triggers::of_table(table, deriving);
     let mut changed = false;
     let names: BTreeSet<&String> = wanted.iter().map(|(name, _)| name).collect();
