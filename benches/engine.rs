@@ -218,7 +218,7 @@ fn push_of_1_000_updates(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
-fn push_of_1_000_clashes(bencher: Bencher<'_, '_>) {
+fn push_of_1_000_conflicts(bencher: Bencher<'_, '_>) {
     let start = || {
         let mut desktop = Desktop::with_pushed_rows();
         desktop.app("UPDATE note SET c2 = 'the desktop'");

@@ -429,9 +429,9 @@ async fn pushes(desktop: &Node, figures: &mut Figures) {
     desktop.app("UPDATE note SET c2 = 'the desktop' WHERE c1 = 'updated'");
     // The node has taken in what the app wrote before the phone comes home.
     std::thread::sleep(Duration::from_millis(500));
-    let clashes: Vec<Value> =
+    let conflicts: Vec<Value> =
         uuids.iter().map(|uuid| row(uuid, 2, "update", json!({ "c2": "the phone" }))).collect();
-    let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": clashes })).await;
+    let (answer, took) = phone.post("/api/sync/push", &json!({ "changes": conflicts })).await;
     // A reply lists some 2 MiB of them; all are open.
     assert!(
         answer["conflicts"].as_array().is_some_and(|listed| listed.len() > PUSHED / 2),
@@ -439,7 +439,7 @@ async fn pushes(desktop: &Node, figures: &mut Figures) {
         answer["message"]
     );
     assert_eq!(desktop.run(&["status"]).0["conflicts"].as_u64(), Some(PUSHED as u64));
-    figures.ms("push of 1,000 clashes, ms", took);
+    figures.ms("push of 1,000 conflicts, ms", took);
 }
 
 /// What a phone's app would run its one connection on.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use storysync_engine::{PAGE_ENTITIES_MAX, PushedClashes};
+use storysync_engine::{PAGE_ENTITIES_MAX, PushedConflicts};
 
 /// Default port of the LAN listener.
 pub const LAN_PORT: u16 = 8765;
@@ -78,7 +78,7 @@ pub struct Config {
     /// Most rows in one page, 1 to 1,000: 1,000 unless said otherwise.
     #[serde(default, deserialize_with = "rows_of_a_page")]
     pub batch_size: Option<usize>,
-    /// What becomes of clashes in rows that clients without automerge push.
+    /// What becomes of conflicts in rows that clients without automerge push.
     pub conflict_resolution: Option<ConflictResolution>,
     /// Whether devices are looked for on the network; unless said otherwise they are.
     pub discovery: Option<bool>,
@@ -89,7 +89,7 @@ pub struct Config {
     pub first_contact: Option<FirstContactSetting>,
 }
 
-/// What becomes of clashes in rows that clients without automerge push. Edits that do not clash
+/// What becomes of conflicts in rows that clients without automerge push. Edits that do not conflict
 /// merge, whatever is said here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,12 +112,12 @@ pub enum ConflictResolution {
 impl ConflictResolution {
     /// The setting as the Engine takes it.
     #[must_use]
-    pub fn of_pushes(self) -> PushedClashes {
+    pub fn of_pushes(self) -> PushedConflicts {
         match self {
-            Self::Merge | Self::Manual => PushedClashes::StayOpen,
-            Self::DesktopWins => PushedClashes::DesktopWins,
-            Self::MobileWins => PushedClashes::MobileWins,
-            Self::Timestamp => PushedClashes::LaterWins,
+            Self::Merge | Self::Manual => PushedConflicts::StayOpen,
+            Self::DesktopWins => PushedConflicts::DesktopWins,
+            Self::MobileWins => PushedConflicts::MobileWins,
+            Self::Timestamp => PushedConflicts::LaterWins,
         }
     }
 }

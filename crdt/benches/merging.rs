@@ -70,7 +70,7 @@ fn row_after_edits(bencher: Bencher<'_, '_>, edits: usize) {
     bencher.bench(|| row(divan::black_box(&document)));
 }
 
-/// What clashes in a row of which every column was written twice at once.
+/// What conflicts in a row of which every column was written twice at once.
 #[divan::bench(args = [1, 100, 1_000])]
 fn conflicts_after_edits(bencher: Bencher<'_, '_>, edits: usize) {
     let mut document = edited_row(edits);

@@ -1,4 +1,4 @@
-//! What clashed: found in a document, never written into it. A conflict ends when someone writes
+//! What conflicted: found in a document, never written into it. A conflict ends when someone writes
 //! the field, because that change replaces every value that was visible.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::row::{
 use crate::value::write_length_prefixed;
 use crate::{Change, ChangeHash, DeviceKey, Document, EntityId, Register, Stamp, Value, key};
 
-/// What kind of clash.
+/// What kind of conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConflictKind {
     /// One field, written differently on two devices.
@@ -66,7 +66,7 @@ impl fmt::Display for ConflictId {
     }
 }
 
-/// One of the values that clash.
+/// One of the values that conflict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConflictValue {
     /// The value; references as the target's `sync_uuid`.
@@ -81,7 +81,7 @@ pub struct ConflictValue {
 
 /// One field of a conflict.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FieldClash {
+pub struct FieldConflict {
     /// The column, or `deleted_at`.
     pub name: String,
     /// The value all sides had before; NULL when there was none.
@@ -92,19 +92,19 @@ pub struct FieldClash {
     pub shown: Value,
 }
 
-/// A clash in one row.
+/// A conflict in one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conflict {
-    /// What clashed.
+    /// What conflicted.
     pub kind: ConflictKind,
     /// In which fields.
-    pub fields: Vec<FieldClash>,
+    pub fields: Vec<FieldConflict>,
     /// The other rows it is about: those that require a deleted one, the one that has the name,
     /// those of a circle.
     pub others: Vec<EntityId>,
 }
 
-/// Finds the clashes of a document. Pure, and the same on every device that holds the same changes.
+/// Finds the conflicts of a document. Pure, and the same on every device that holds the same changes.
 #[must_use]
 pub fn conflicts(document: &Document) -> Vec<Conflict> {
     // A row whose deletion stands: values that whoever deleted it had seen need no decision any
@@ -123,26 +123,26 @@ pub fn conflicts(document: &Document) -> Vec<Conflict> {
             .get(put.change)
             .is_some_and(|change| seen.as_ref().is_some_and(|seen| seen.contains(&change.hash())))
     };
-    let clashing: Vec<FieldClash> = document
+    let conflicting: Vec<FieldConflict> = document
         .registers()
         .filter(|(name, register)| {
             !key::is_bookkeeping(name) && !register.visible().iter().all(is_seen)
         })
-        .filter_map(|(name, register)| field_clash(document, name, register))
+        .filter_map(|(name, register)| field_conflict(document, name, register))
         .collect();
     let mut found = Vec::new();
-    if !clashing.is_empty() {
-        found.push(Conflict { kind: ConflictKind::Field, fields: clashing, others: Vec::new() });
+    if !conflicting.is_empty() {
+        found.push(Conflict { kind: ConflictKind::Field, fields: conflicting, others: Vec::new() });
     }
-    found.extend(delete_edit_clash(document));
+    found.extend(delete_edit_conflict(document));
     found
 }
 
-fn field_clash(document: &Document, name: &str, register: &Register) -> Option<FieldClash> {
+fn field_conflict(document: &Document, name: &str, register: &Register) -> Option<FieldConflict> {
     if register.visible().len() < 2 {
         return None;
     }
-    if !reading(document, name, register)?.clashes {
+    if !reading(document, name, register)?.conflicts {
         return None;
     }
     let visible = contenders(document, register);
@@ -153,7 +153,7 @@ fn field_clash(document: &Document, name: &str, register: &Register) -> Option<F
         values.retain(|known| known.value != *put.value());
         values.push(attributed(document, put));
     }
-    Some(FieldClash {
+    Some(FieldConflict {
         name: name.to_owned(),
         base: common_base(document, name, &visible),
         values,
@@ -171,14 +171,14 @@ pub(crate) fn attributed(document: &Document, put: &Visible) -> ConflictValue {
     }
 }
 
-/// The visible deletion of a row as a clash lists it, and all of its deletes.
+/// The visible deletion of a row as a conflict lists it, and all of its deletes.
 pub(crate) fn deletion_values(document: &Document) -> Option<(Vec<ConflictValue>, Vec<&Visible>)> {
     let deletes = visible_deletes(document);
     let delete = deletes.last()?;
     Some((vec![attributed(document, delete)], deletes))
 }
 
-fn delete_edit_clash(document: &Document) -> Option<Conflict> {
+fn delete_edit_conflict(document: &Document) -> Option<Conflict> {
     let (mut values, deletes) = deletion_values(document)?;
     // The latest of them; the order of arrival differs from device to device and must not count.
     let edit: &Change =
@@ -191,7 +191,7 @@ fn delete_edit_clash(document: &Document) -> Option<Conflict> {
     });
     Some(Conflict {
         kind: ConflictKind::DeleteEdit,
-        fields: vec![FieldClash {
+        fields: vec![FieldConflict {
             name: key::DELETED_AT.to_owned(),
             base: Value::Null,
             values,

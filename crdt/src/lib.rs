@@ -8,9 +8,9 @@
 //!
 //! ```text
 //! changes ──▶ Document ──┬── row()        what the app's table should hold
-//!                        ├── conflicts()  what clashed, with every value and who wrote it
+//!                        ├── conflicts()  what conflicted, with every value and who wrote it
 //!                        └── history()    who wrote what, and when
-//! all documents ─────────── shown()       rows and clashes, with the rules that reach across rows
+//! all documents ─────────── shown()       rows and conflicts, with the rules that reach across rows
 //! ```
 //!
 //! Because these are functions of the set of changes alone, every device that holds the same
@@ -45,7 +45,7 @@ mod stamp;
 mod value;
 
 pub use change::{Change, FIRST_VERSION_MAX, VALUE_BYTES_MAX, VERSION_MAX};
-pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldClash, conflicts};
+pub use conflict::{Conflict, ConflictId, ConflictKind, ConflictValue, FieldConflict, conflicts};
 pub use document::{ApplyError, Base, Document, EditPurpose, EditedState, Heads, Register};
 pub use draft::{Op, OpId};
 pub use form::{Arrivals, Edits, Form, Written, edits};
@@ -61,7 +61,7 @@ pub use history::{
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use prose::{keeps_changes, merge_prose};
 pub use ring::{
-    Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_clash, way_back,
+    Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_conflict, way_back,
 };
 pub use row::{
     Deletion, DeletionKind, Row, RowHead, deletion, field, head_of_first, is_prose, row, row_head,
@@ -72,7 +72,7 @@ pub use save::{SaveError, save};
 pub use seen::{Seen, Unread};
 pub use shown::{
     LEFT_ALL, LeftBehind, Reference, Shape, Shown, Standing, TableShape, are_twins, left_name,
-    orphan_clash, shown, stands, target, unique_clash,
+    orphan_conflict, shown, stands, target, unique_conflict,
 };
 pub use stamp::{Stamp, UNKNOWN_STAMP};
 pub use value::{NOWHERE, Value};

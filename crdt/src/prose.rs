@@ -1,5 +1,5 @@
 //! Three-way merge of prose: two texts that grew from one. Deterministic, and never a mangled mix:
-//! edits that overlap or touch are a clash, and the caller shows one text whole.
+//! edits that overlap or touch are a conflict, and the caller shows one text whole.
 //!
 //! Texts are compared by words and the blanks and marks between them (UAX #29 word boundaries, so
 //! no grapheme, emoji sequence or CR LF is ever cut): words that both texts hold exactly once pin
@@ -13,7 +13,7 @@ use std::ops::Range;
 use imara_diff::{Algorithm, Diff, InternedInput};
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Longest text that is merged, in bytes; longer ones that differ on both sides clash.
+/// Longest text that is merged, in bytes; longer ones that differ on both sides conflict.
 const MERGED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most pairs of words compared for one side; about a nanosecond each. What lies beyond counts as
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_that_overlap_or_touch_clash() {
+    fn edits_that_overlap_or_touch_conflict() {
         for (base, ours, theirs) in [
             ("red apple", "green apple", "blue apple"),
             ("one two three", "one 2 three", "one 2 2 three"),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_rewritten_on_both_sides_clashes_soon() {
+    fn a_text_rewritten_on_both_sides_conflicts_soon() {
         let words = |seed: u64| {
             (0..10_000_u64).map(|n| format!("w{} ", (n * seed) % 4_999)).collect::<String>()
         };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_of_few_words_is_merged_or_clashes_but_never_stalls() {
+    fn a_long_text_of_few_words_is_merged_or_conflicts_but_never_stalls() {
         let words = |seed: u64| {
             (0..20_000_u64)
                 .map(|n| if (n * seed) % 7 < 3 { "la " } else { "lo " })

@@ -8,8 +8,8 @@
 use crate::conflict::attributed;
 use crate::row::{shown, written_at};
 use crate::{
-    Change, ChangeHash, ConflictValue, DeviceKey, Document, EntityId, FieldClash, NOWHERE, Stamp,
-    SyncUuid, TableName, Value,
+    Change, ChangeHash, ConflictValue, DeviceKey, Document, EntityId, FieldConflict, NOWHERE,
+    Stamp, SyncUuid, TableName, Value,
 };
 
 /// Most rows of a circle that is looked for, and most steps from a row up to its root.
@@ -152,15 +152,15 @@ fn reaches_root<E>(
     Ok(false)
 }
 
-/// The clash of a row that gives way in a circle: where it was put, and where it stands since the
+/// The conflict of a row that gives way in a circle: where it was put, and where it stands since the
 /// move of another row counts.
 #[must_use]
-pub fn ring_clash(
+pub fn ring_conflict(
     column: &str,
     yielding: &Document,
     way_back: &Value,
     counting: &Move,
-) -> FieldClash {
+) -> FieldConflict {
     let wanted = yielding.register(column).and_then(|register| shown(yielding, column, register));
     let wanted = wanted.map_or(
         ConflictValue { value: Value::Null, device: None, at: None, change: None },
@@ -172,7 +172,7 @@ pub fn ring_clash(
         at: counting.at,
         change: Some(counting.change),
     };
-    FieldClash {
+    FieldConflict {
         name: column.to_owned(),
         base: way_back.clone(),
         values: vec![wanted, stays],

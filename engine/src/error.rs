@@ -105,12 +105,12 @@ pub enum EngineError {
         /// Their tables and uuids.
         rows: Vec<String>,
     },
-    /// No such clash.
-    #[error("no open clash has the id {0}; `storysync conflicts` lists them")]
+    /// No such conflict.
+    #[error("no open conflict has the id {0}; `storysync conflicts` lists them")]
     NoSuchConflict(String),
-    /// No such brake.
+    /// No such hold.
     #[error("no deletions wait under the id {0}; `storysync status` lists those that do")]
-    NoSuchBrake(String),
+    NoSuchHold(String),
     /// No such change.
     #[error("this row has no change {0}; `storysync history` lists its changes")]
     NoSuchChange(String),
@@ -122,7 +122,7 @@ pub enum EngineError {
     CantRename(String),
     /// The decision decides nothing.
     #[error(
-        "that would not end this clash; give values with --field, or change the rows in the app"
+        "that would not end this conflict; give values with --field, or change the rows in the app"
     )]
     StillOpen,
     /// The value can't be taken.
@@ -136,8 +136,8 @@ pub enum EngineError {
     /// Another device says something that means nothing.
     #[error("{0} can't be understood; both devices should run the same version of storysync")]
     NotUnderstood(&'static str),
-    /// The clash is about something else.
-    #[error("{0} is not part of this clash; `storysync conflicts` shows what is")]
+    /// The conflict is about something else.
+    #[error("{0} is not part of this conflict; `storysync conflicts` shows what is")]
     NotInConflict(String),
     /// The file was never migrated.
     #[error("{} has not been prepared for syncing yet; run `storysync migrate`", .0.display())]

@@ -35,7 +35,7 @@ pub mod translate;
 pub mod trust;
 
 pub use decide::deletion_guard::{
-    BRAKE_ROWS_MAX, BRAKE_TABLE_PART, BRAKE_WINDOW_MS, BrakeDecision, BrakeReport,
+    GUARD_ROWS_MAX, GUARD_TABLE_PART, GUARD_WINDOW_MS, HoldDecision, HoldReport,
 };
 pub use decide::history::{EntryReport, FieldEntry, UndoReport};
 pub use decide::resolve::{Choice, Take};
@@ -44,13 +44,13 @@ pub use engine::{Engine, EngineOptions, Entropy, Noticed};
 pub use epoch::NewEpoch;
 pub use error::EngineError;
 pub use exchange::digest::{DigestRequest, Digests, ROWS_ASKED_MAX, TableDigest};
-pub use exchange::first_contact::{Contact, ContactQuestion, FirstContact, Kinship, RowPair};
+pub use exchange::first_contact::{Contact, ContactQuestion, FirstContact, Relation, RowPair};
 pub use exchange::pages::{Cursor, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX, PushPage, Reached};
 pub use exchange::reconcile::{NAMED_MAX, ReconcileError, Reconciling};
 pub use exchange::wire;
 pub use file_guard::{FileMoment, WriteSensor};
 pub use migrate::adopt::{MigrationReport, TableReport};
 pub use receive::accepted::Accepted;
-pub use receive::{Incoming, PushedClashes, Receipt};
+pub use receive::{Incoming, PushedConflicts, Receipt};
 pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, ValueReport};
 pub use transaction::Spent;

@@ -10,7 +10,7 @@ use crate::epoch::{NewEpoch, hex};
 use crate::error::{EngineError, TransactionError};
 use crate::naming::{name_of, name_of_uuid};
 use crate::store::rows::{self, RowRecord};
-use crate::store::{clashes, log, notices, quarantine};
+use crate::store::{conflicts, log, notices, quarantine};
 use crate::transaction::Transaction;
 use crate::translate::to_json_of;
 use crate::trust::identity::DeviceId;
@@ -21,10 +21,10 @@ const CONFLICTS_LISTED_MAX: i64 = 10_000;
 const NOTICES_LISTED_MAX: i64 = 1_000;
 /// Begins the id of a notice, which a conflict's, being hexadecimal, never does.
 pub(crate) const NOTICE_PREFIX: char = 'n';
-/// Most other rows named in one clash.
+/// Most other rows named in one conflict.
 const ROWS_LISTED_MAX: usize = 100;
 
-/// One clash.
+/// One conflict.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConflictReport {
     /// The same on all devices.
@@ -40,7 +40,7 @@ pub struct ConflictReport {
     /// Why this device's table refuses a value, in SQLite's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What clashes.
+    /// What conflicts.
     pub fields: Vec<FieldReport>,
     /// The other rows it is about: those that require a deleted one, the one that has the name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,7 +80,7 @@ pub struct RowName {
     pub row_name: Option<String>,
 }
 
-/// One clashing field.
+/// One conflicting field.
 #[derive(Debug, Clone, Serialize)]
 pub struct FieldReport {
     /// The column.
@@ -146,7 +146,7 @@ impl Engine {
         Ok(status)
     }
 
-    /// How many clashes are open.
+    /// How many conflicts are open.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -166,7 +166,7 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn life(&mut self) -> Result<Option<(NewEpoch, i64)>, EngineError> {
+    pub fn new_epoch(&mut self) -> Result<Option<(NewEpoch, i64)>, EngineError> {
         self.read(|connection, _| {
             let (by, at): (Option<String>, Option<i64>) = connection
                 .prepare_cached("SELECT began_by, began_at FROM sync_state")?
@@ -205,7 +205,7 @@ impl Transaction<'_> {
         Ok(reports)
     }
 
-    /// Every open clash.
+    /// Every open conflict.
     pub(crate) fn list_conflicts(&mut self) -> Result<Vec<ConflictReport>, TransactionError> {
         let mut reports = Vec::new();
         for record in rows::with_conflicts(self.connection, CONFLICTS_LISTED_MAX)? {
@@ -223,15 +223,16 @@ impl Transaction<'_> {
         self.schema.table(table).map_or(name, |table| table.told_name(name)).to_owned()
     }
 
-    /// The clashes of one row.
+    /// The conflicts of one row.
     pub(crate) fn conflicts_of(
         &mut self,
         record: &RowRecord,
     ) -> Result<Vec<ConflictReport>, TransactionError> {
         let entity = self.entity(record)?;
-        let clashes = self.clashes(record)?;
+        let conflicts = self.conflicts(record)?;
         let schema = std::sync::Arc::clone(&self.schema);
-        let mut reports = conflict_reports(schema.table(entity.table.as_str()), &entity, &clashes);
+        let mut reports =
+            conflict_reports(schema.table(entity.table.as_str()), &entity, &conflicts);
         let name = name_of(self.connection, &schema, record.id)?;
         for report in &mut reports {
             report.row_name.clone_from(&name);
@@ -252,18 +253,18 @@ impl Transaction<'_> {
                 field.name = self.told_name(entity.table.as_str(), &field.name);
             }
             if report.kind == ConflictKind::Schema.as_str() {
-                report.reason = clashes::refusal(self.connection, record.id)?;
+                report.reason = conflicts::refusal(self.connection, record.id)?;
             }
         }
         Ok(reports)
     }
 }
 
-/// Clashes of one row as every interface shows them.
+/// Conflicts of one row as every interface shows them.
 pub(crate) fn conflict_reports(
     table: Option<&Table>,
     entity: &EntityId,
-    clashes: &[Conflict],
+    conflicts: &[Conflict],
 ) -> Vec<ConflictReport> {
     let report = |conflict: &Conflict| ConflictReport {
         id: ConflictId::of(entity, conflict.kind).to_string(),
@@ -297,5 +298,5 @@ pub(crate) fn conflict_reports(
             })
             .collect(),
     };
-    clashes.iter().map(report).collect()
+    conflicts.iter().map(report).collect()
 }

@@ -514,28 +514,31 @@ impl<'a, M: Merge> World<'a, M> {
     }
 
     fn resolve(&mut self, who: usize) {
-        let clashes: Vec<(EntityId, Conflict)> = self
+        let conflicts: Vec<(EntityId, Conflict)> = self
             .shown(who)
             .conflicts
             .into_iter()
-            .flat_map(|(id, clashes)| clashes.into_iter().map(move |clash| (id.clone(), clash)))
+            .flat_map(|(id, conflicts)| {
+                conflicts.into_iter().map(move |conflict| (id.clone(), conflict))
+            })
             .collect();
-        let Some((entity, clash)) = self.choices.pick(&clashes).cloned() else { return };
+        let Some((entity, conflict)) = self.choices.pick(&conflicts).cloned() else { return };
         let mut puts = Puts::new();
         let mut tokens = Vec::new();
-        match clash.kind {
+        match conflict.kind {
             ConflictKind::Field => {
-                for field in &clash.fields {
+                for field in &conflict.fields {
                     let value = self
                         .choices
                         .pick(&field.values)
                         .map(|value| value.value.clone())
-                        .expect("a clash has values");
+                        .expect("a conflict has values");
                     puts.insert(field.name.clone(), value);
                 }
             }
-            ConflictKind::Ring => puts
-                .extend(clash.fields.iter().map(|field| (field.name.clone(), field.shown.clone()))),
+            ConflictKind::Ring => puts.extend(
+                conflict.fields.iter().map(|field| (field.name.clone(), field.shown.clone())),
+            ),
             ConflictKind::DeleteEdit | ConflictKind::Orphan => {
                 if self.choices.one_in(2) {
                     return self.delete_row(who, &entity);
@@ -543,7 +546,7 @@ impl<'a, M: Merge> World<'a, M> {
                 puts.insert(key::DELETED_AT.to_owned(), Value::Null);
             }
             ConflictKind::Unique => {
-                if clash.fields.iter().all(|field| field.name != "name") {
+                if conflict.fields.iter().all(|field| field.name != "name") {
                     return self.delete_row(who, &entity);
                 }
                 let name = Value::from(format!("renamed {}", self.step));
@@ -553,7 +556,7 @@ impl<'a, M: Merge> World<'a, M> {
             ConflictKind::Schema => return,
         }
         self.want(who, &entity, None, &mut puts);
-        self.story.push(format!("{who} resolves {:?} of {entity}: {puts:?}", clash.kind));
+        self.story.push(format!("{who} resolves {:?} of {entity}: {puts:?}", conflict.kind));
         self.write(who, &entity, puts, None, &tokens, EditPurpose::Edit);
     }
 
@@ -677,7 +680,7 @@ impl<'a, M: Merge> World<'a, M> {
             }
             if other != first {
                 return Err(format!(
-                    "replicas 0 and {who} differ in rows or clashes:\n{:?}\n{:?}",
+                    "replicas 0 and {who} differ in rows or conflicts:\n{:?}\n{:?}",
                     first.conflicts, other.conflicts
                 ));
             }
@@ -711,16 +714,16 @@ impl<'a, M: Merge> World<'a, M> {
                 *value == typed.token
                     || matches!((value.as_text(), typed.token.as_text()), (Some(text), Some(word)) if text.split(' ').any(|part| part == word))
             };
-            let clashes = shown.conflicts.get(&typed.entity).map_or(&[][..], Vec::as_slice);
-            let reported = clashes.iter().flat_map(|clash| &clash.fields).any(|field| {
+            let conflicts = shown.conflicts.get(&typed.entity).map_or(&[][..], Vec::as_slice);
+            let reported = conflicts.iter().flat_map(|conflict| &conflict.fields).any(|field| {
                 field.name == typed.field && field.values.iter().any(|value| holds(&value.value))
             });
             let visible = match shown.rows.get(&typed.entity) {
                 Some(Standing::Stands(row)) => row.fields.get(typed.field).is_some_and(holds),
                 // Not in the table, but told: its document says what it holds.
                 Some(Standing::Behind(_)) => {
-                    // Without a clash it says the same as the row that stands.
-                    (clashes.iter().any(|clash| clash.kind == ConflictKind::Unique)
+                    // Without a conflict it says the same as the row that stands.
+                    (conflicts.iter().any(|conflict| conflict.kind == ConflictKind::Unique)
                         || self.says_what_stands(&typed.entity, shown))
                         && row(&self.replicas[0].documents[&typed.entity])
                             .fields
@@ -836,8 +839,8 @@ pub mod broken {
     impl Merge for Silent {
         fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
             let mut shown = storysync_crdt::shown(documents, shape);
-            for clashes in shown.conflicts.values_mut() {
-                clashes.retain(|clash| clash.kind != ConflictKind::Field);
+            for conflicts in shown.conflicts.values_mut() {
+                conflicts.retain(|conflict| conflict.kind != ConflictKind::Field);
             }
             shown
         }

@@ -1,6 +1,6 @@
 //! Merging under any script on real SQLite files: the app writes through a connection of its own,
 //! Engines capture, sync partially, restart, resolve, undo, and have their files restored from
-//! backups. Once everyone has everything, tables and clashes are equal everywhere, and equal to
+//! backups. Once everyone has everything, tables and conflicts are equal everywhere, and equal to
 //! what the pure rules say of the documents.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,18 +148,18 @@ fn two(replicas: &mut [Replica], a: usize, b: usize) -> (&mut Replica, &mut Repl
     if a < b { (&mut low[a], &mut high[0]) } else { (&mut high[0], &mut low[b]) }
 }
 
-/// A person decides some clash, somehow.
+/// A person decides some conflict, somehow.
 fn resolve(choices: &mut Choices<'_>, replica: &mut Replica) -> Option<String> {
-    let clashes = replica.engine().conflicts(now()).unwrap();
-    let clash = choices.pick(&clashes)?;
+    let conflicts = replica.engine().conflicts(now()).unwrap();
+    let conflict = choices.pick(&conflicts)?;
     let take =
         [Take::Mine, Take::Theirs, Take::Keep, Take::Delete, Take::Rename][choices.roll(5)].clone();
     let choice = Choice { take: Some(take.clone()), fields: BTreeMap::new() };
-    // Not every side fits every clash.
-    let done = replica.engine().resolve(&clash.id, &choice, None, now()).is_ok();
+    // Not every side fits every conflict.
+    let done = replica.engine().resolve(&conflict.id, &choice, None, now()).is_ok();
     Some(format!(
         "resolves {} of {}/{} by {take:?}: {done}",
-        clash.kind, clash.entity_type, clash.sync_uuid
+        conflict.kind, conflict.entity_type, conflict.sync_uuid
     ))
 }
 
@@ -234,16 +234,21 @@ fn assert_follows_the_rules(replica: &mut Replica) {
             standing.keys()
         );
     }
-    let told: BTreeSet<String> =
-        replica.engine().conflicts(now()).unwrap().into_iter().map(|clash| clash.id).collect();
+    let told: BTreeSet<String> = replica
+        .engine()
+        .conflicts(now())
+        .unwrap()
+        .into_iter()
+        .map(|conflict| conflict.id)
+        .collect();
     let ruled: BTreeSet<String> = shown
         .conflicts
         .iter()
-        .flat_map(|(entity, clashes)| {
-            clashes.iter().map(move |clash| ConflictId::of(entity, clash.kind).to_string())
+        .flat_map(|(entity, conflicts)| {
+            conflicts.iter().map(move |conflict| ConflictId::of(entity, conflict.kind).to_string())
         })
         .collect();
-    assert_eq!(told, ruled, "clashes told, and clashes by the rules");
+    assert_eq!(told, ruled, "conflicts told, and conflicts by the rules");
     let standing: i64 = replica.value("SELECT count(*) FROM sync_row WHERE present = 1");
     assert_eq!(
         replica.engine().status().unwrap().entities,
@@ -338,11 +343,11 @@ pub fn play(mut choices: Choices<'_>) -> Result<(), String> {
         }
         for a in 1..count {
             assert_same_content(&replicas[0].database, &replicas[a].database, true);
-            let clashes = |replica: &mut Replica| -> BTreeSet<String> {
+            let conflicts = |replica: &mut Replica| -> BTreeSet<String> {
                 let told: Vec<ConflictReport> = replica.engine().conflicts(now()).unwrap();
-                told.iter().map(|clash| serde_json::to_string(clash).unwrap()).collect()
+                told.iter().map(|conflict| serde_json::to_string(conflict).unwrap()).collect()
             };
-            assert_eq!(clashes(&mut replicas[0]), clashes(&mut replicas[a]));
+            assert_eq!(conflicts(&mut replicas[0]), conflicts(&mut replicas[a]));
             let (one, other) = two(&mut replicas, 0, a);
             assert_eq!(one.sync(other), (0, 0), "quiet once everyone has everything");
         }

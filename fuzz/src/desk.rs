@@ -497,15 +497,16 @@ impl<'a, C: Capture> World<'a, C> {
         for who in 0..self.desks.len() {
             self.capture(who)?;
         }
-        let (first, clashes) = (shown(&self.desks[0].document), conflicts(&self.desks[0].document));
+        let (first, first_conflicts) =
+            (shown(&self.desks[0].document), conflicts(&self.desks[0].document));
         for (who, desk) in self.desks.iter().enumerate() {
-            if shown(&desk.document) != first || conflicts(&desk.document) != clashes {
+            if shown(&desk.document) != first || conflicts(&desk.document) != first_conflicts {
                 return Err(format!("0 and {who} show different rows or conflicts"));
             }
         }
         for (column, word) in &self.typed {
             let holds = |value: &Value| words_of(value).contains(word);
-            let told = clashes.iter().flat_map(|clash| &clash.fields).any(|field| {
+            let told = first_conflicts.iter().flat_map(|conflict| &conflict.fields).any(|field| {
                 field.name == *column && field.values.iter().any(|value| holds(&value.value))
             });
             let noticed = self.desks.iter().any(|desk| {

@@ -235,8 +235,9 @@ impl Context {
         bar.finish_and_clear();
         let (mut engine, report) = opened?;
         engine.limit_pages(self.config.batch_size.unwrap_or(PAGE_ENTITIES_MAX));
-        engine
-            .decide_pushed_clashes(self.config.conflict_resolution.unwrap_or_default().of_pushes());
+        engine.decide_pushed_conflicts(
+            self.config.conflict_resolution.unwrap_or_default().of_pushes(),
+        );
         if let Some(backup) = &report.backup {
             tracing::info!(backup = %backup.display(), "the database \
                 was prepared for syncing");

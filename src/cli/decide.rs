@@ -1,4 +1,4 @@
-//! Commands by which a person decides: clashes, the history of a row, taking changes back, brakes.
+//! Commands by which a person decides: conflicts, the history of a row, taking changes back, holds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use storysync_engine::store::trust::TrustStore;
 use storysync_engine::trust::identity::{DeviceId, Identity};
 use storysync_engine::trust::pairing::name_without_number;
 use storysync_engine::{
-    BrakeDecision, Choice, ConflictReport, EntryReport, NoticeReport, Take, UndoReport,
+    Choice, ConflictReport, EntryReport, HoldDecision, NoticeReport, Take, UndoReport,
 };
 
 /// Characters of a device's id that tell it from another of its name: the first say that it is an
@@ -122,7 +122,7 @@ impl Names {
     }
 }
 
-/// The clashes that are over, and how they ended.
+/// The conflicts that are over, and how they ended.
 pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
     let (identity, trust, mut engine) = context.reading()?;
     let names = Names::of(&identity, &trust)?;
@@ -130,19 +130,19 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
     let ended = ended_json(&engine.ended_conflicts(ENDED_SHOWN)?);
     context.print(&json!({ "ended": ended }), |text| {
         if ended.is_empty() {
-            text.push_str("No clash has ended yet.\n");
+            text.push_str("No conflict has ended yet.\n");
         }
-        for clash in &ended {
-            let word = |key: &str| clash[key].as_str().unwrap_or_default().to_owned();
-            let by = clash["ended_by"]
+        for conflict in &ended {
+            let word = |key: &str| conflict[key].as_str().unwrap_or_default().to_owned();
+            let by = conflict["ended_by"]
                 .as_str()
                 .map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
             let _ = writeln!(
                 text,
-                "{}  {} clash in {}: {}{by}",
+                "{}  {} conflict in {}: {}{by}",
                 word("ended_at"),
                 word("kind").replace('_', "/"),
-                row_words(&word("entity_type"), clash["row_name"].as_str(), &word("sync_uuid")),
+                row_words(&word("entity_type"), conflict["row_name"].as_str(), &word("sync_uuid")),
                 word("ending")
             );
         }
@@ -152,22 +152,22 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
 pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
     let (identity, trust, mut engine) = context.reading()?;
     let conflicts = engine.conflicts(now())?;
-    let brakes = engine.brakes(now())?;
+    let holds = engine.holds(now())?;
     let notices = engine.notices(now())?;
     let names = Names::of(&identity, &trust)?;
     context.print(&json!({ "conflicts": conflicts, "notices": notices }), |text| {
         if conflicts.is_empty() {
-            text.push_str("Nothing clashes.\n");
+            text.push_str("Nothing conflicts.\n");
         }
-        for brake in &brakes {
-            let by = names.name(Some(&brake.device_id));
+        for hold in &holds {
+            let by = names.name(Some(&hold.device_id));
             let _ = writeln!(
                 text,
                 "{0} in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, \
                     `storysync approve {2} --refuse` takes them back everywhere",
-                brake.what(),
-                brake.entity_type,
-                brake.id
+                hold.what(),
+                hold.entity_type,
+                hold.id
             );
         }
         for conflict in &conflicts {
@@ -197,11 +197,11 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
     if let Some(all) = &args.all {
         let take = if all == "mine" { Take::Mine } else { Take::Theirs };
         let (decided, left) = engine.resolve_all(&take, None, now())?;
-        context.note_decision(&identity, &format!("{decided} clashes were decided: {all}"))?;
+        context.note_decision(&identity, &format!("{decided} conflicts were decided: {all}"))?;
         context.print(&json!({ "resolved": decided, "left": left }), |text| {
             let _ = writeln!(
                 text,
-                "{decided} clashes decided; the decision travels with the next sync."
+                "{decided} conflicts decided; the decision travels with the next sync."
             );
             for reason in &left {
                 let _ = writeln!(text, "one is left: {reason}");
@@ -209,13 +209,15 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
         })?;
         if !left.is_empty() {
             bail!(
-                "{} clashes could not be decided so; `storysync conflicts` lists them",
+                "{} conflicts could not be decided so; `storysync conflicts` lists them",
                 left.len()
             );
         }
         return Ok(());
     }
-    let Some(id) = &args.id else { bail!("name the clash, or decide all with --all mine|theirs") };
+    let Some(id) = &args.id else {
+        bail!("name the conflict, or decide all with --all mine|theirs")
+    };
     let take = match args.take.as_deref() {
         None => None,
         Some(words) => Some(match Take::parse(words) {
@@ -234,7 +236,7 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
         );
     }
     engine.resolve(id, &Choice { take, fields }, None, now())?;
-    context.note_decision(&identity, &format!("clash {id} was decided"))?;
+    context.note_decision(&identity, &format!("conflict {id} was decided"))?;
     context.print(&json!({ "resolved": 1 }), |text| {
         text.push_str("Decided; the decision travels with the next sync.\n")
     })
@@ -242,7 +244,8 @@ pub(super) fn resolve(context: &Context, args: &ResolveArgs) -> anyhow::Result<(
 
 pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut String) {
     let row = row_words(&conflict.entity_type, conflict.row_name.as_deref(), &conflict.sync_uuid);
-    let _ = writeln!(text, "{}  {} clash in {row}", conflict.id, conflict.kind.replace('_', "/"));
+    let _ =
+        writeln!(text, "{}  {} conflict in {row}", conflict.id, conflict.kind.replace('_', "/"));
     if let Some(reason) = &conflict.reason {
         let _ = writeln!(
             text,
@@ -383,8 +386,8 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
 pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Result<()> {
     let identity = context.identity()?;
     let (mut engine, _) = context.engine(&identity)?;
-    let decision = if refuse { BrakeDecision::Refuse } else { BrakeDecision::Approve };
-    let rows = engine.decide_brake(id, decision, now())?;
+    let decision = if refuse { HoldDecision::Refuse } else { HoldDecision::Approve };
+    let rows = engine.decide_hold(id, decision, now())?;
     context.note_decision(
         &identity,
         &format!(

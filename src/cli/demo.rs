@@ -219,23 +219,23 @@ async fn play(
     tell(&format!("   desktop {}", desktop.row()?))?;
     tell(&format!("   phone   {}", phone.row()?))?;
 
-    tell("\n── Together again: what does not clash is merged, what does is told")?;
+    tell("\n── Together again: what does not conflict is merged, what does is told")?;
     sync().await?;
     tell(&format!("   desktop {}", desktop.row()?))?;
     tell(&format!("   phone   {}", phone.row()?))?;
     let merged = phone.row()?;
-    let clashes = phone_engine.call(|engine| engine.conflicts(now())).await??;
+    let conflicts = phone_engine.call(|engine| engine.conflicts(now())).await??;
     let named = |device: &Device| (device.identity.device_id().to_string(), device.name.to_owned());
     let names = Names::new(String::new(), vec![named(&desktop), named(&phone)]);
-    for clash in &clashes {
-        tell(&described(|text| describe(clash, &names, text)))?;
+    for conflict in &conflicts {
+        tell(&described(|text| describe(conflict, &names, text)))?;
     }
 
     tell("── The writer decides, on the phone; the decision travels like any edit")?;
     phone.app("UPDATE actor SET title = 'Admiral Queen'")?;
     sync().await?;
     let open = state.engine.call(|engine| engine.conflicts(now())).await??;
-    tell(&format!("   desktop {}, {} clashes open", desktop.row()?, open.len()))?;
+    tell(&format!("   desktop {}, {} conflicts open", desktop.row()?, open.len()))?;
     let decided = desktop.row()?;
     tell("\n── And who wrote what stays known, on both")?;
     let history =
@@ -247,6 +247,6 @@ async fn play(
     tell(&format!("   one more sync: {} rows pushed, {} pulled", quiet.pushed, quiet.pulled))?;
     stop.send_replace(true);
     serving.await?;
-    Ok(json!({ "merged": merged, "conflicts": clashes, "resolved": decided,
+    Ok(json!({ "merged": merged, "conflicts": conflicts, "resolved": decided,
             "open_conflicts": open.len(), "history": history }))
 }

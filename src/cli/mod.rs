@@ -80,7 +80,7 @@ enum Command {
         #[command(subcommand)]
         command: Option<DevicesCommand>,
     },
-    /// Clashes that wait for a decision.
+    /// Conflicts that wait for a decision.
     #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
         /// Those that are over instead, and how they ended.
@@ -180,13 +180,13 @@ enum PairCommand {
 
 #[derive(Debug, Subcommand)]
 enum ConflictsCommand {
-    /// Decide a clash, or all of them.
+    /// Decide a conflict, or all of them.
     Resolve(ResolveArgs),
 }
 
 #[derive(Debug, Args)]
 struct ResolveArgs {
-    /// The clash, as `storysync conflicts` names it.
+    /// The conflict, as `storysync conflicts` names it.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     id: Option<String>,
     /// mine, theirs, a device (id, start of an id, or name), keep, delete or rename.
@@ -195,7 +195,7 @@ struct ResolveArgs {
     /// NAME=VALUE; the value is JSON, or text when it is not.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     field: Vec<(String, String)>,
-    /// Decide every open clash: mine or theirs.
+    /// Decide every open conflict: mine or theirs.
     #[arg(long, value_parser = ["mine", "theirs"], conflicts_with_all = ["take", "field"])]
     all: Option<String>,
 }

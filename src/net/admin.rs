@@ -22,7 +22,7 @@ use super::lock;
 use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::{addresses, lan};
-use storysync_engine::BrakeDecision;
+use storysync_engine::HoldDecision;
 use storysync_engine::store::trust::{EventKind, RevokedBy};
 use storysync_engine::trust::from_base64url;
 use storysync_engine::trust::identity::DeviceId;
@@ -51,7 +51,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/conflicts/{id}/resolve", post(resolve_one))
         .route("/api/history/{table}/{uuid}", get(history))
         .route("/api/undo", post(undo))
-        .route("/api/brakes", get(brakes))
+        .route("/api/brakes", get(holds))
         .route("/api/brakes/{id}/approve", post(approve))
         .route("/api/brakes/{id}/refuse", post(refuse))
         .route("/api/live", get(live))
@@ -329,16 +329,16 @@ async fn undo(State(node): Shared, body: Bytes) -> Response {
     }
 }
 
-async fn brakes(State(node): Shared) -> Response {
-    answer(decisions::brakes(&node).await)
+async fn holds(State(node): Shared) -> Response {
+    answer(decisions::holds(&node).await)
 }
 
 async fn approve(State(node): Shared, Path(id): Path<String>) -> Response {
-    answer(decisions::decide_brake(&node, id, BrakeDecision::Approve).await)
+    answer(decisions::decide_hold(&node, id, HoldDecision::Approve).await)
 }
 
 async fn refuse(State(node): Shared, Path(id): Path<String>) -> Response {
-    answer(decisions::decide_brake(&node, id, BrakeDecision::Refuse).await)
+    answer(decisions::decide_hold(&node, id, HoldDecision::Refuse).await)
 }
 
 /// How exchanges with paired devices stand, and who was found on the network.

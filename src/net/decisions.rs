@@ -1,4 +1,4 @@
-//! Deciding over HTTP: clashes, taking changes back, brakes. The same bodies on the loopback
+//! Deciding over HTTP: conflicts, taking changes back, holds. The same bodies on the loopback
 //! listener, where the person at this machine decides, and sealed on the LAN, where a paired device
 //! does.
 
@@ -11,12 +11,12 @@ use storysync_crdt::{DeviceKey, Stamp};
 
 use super::node_state::{NodeState, now};
 use super::reply::Refusal;
-use storysync_engine::store::clashes::EndedClash;
+use storysync_engine::store::conflicts::EndedConflict;
 use storysync_engine::translate::from_json;
 use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::{BrakeDecision, Choice, EngineError, Take};
+use storysync_engine::{Choice, EngineError, HoldDecision, Take};
 
-/// Clashes that are over, shown at once.
+/// Conflicts that are over, shown at once.
 pub const ENDED_SHOWN: i64 = 100;
 
 /// Reads a JSON body.
@@ -25,10 +25,10 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Re
         .map_err(|error| unprocessable(format!("the body is not what is documented: {error}")))
 }
 
-/// Which clash, and how it is decided.
+/// Which conflict, and how it is decided.
 #[derive(Debug, Default, Deserialize)]
 pub struct ResolveBody {
-    /// The clash; in the path where there is one.
+    /// The conflict; in the path where there is one.
     #[serde(default)]
     pub id: Option<String>,
     /// mine, theirs, a device's id, keep, delete, rename.
@@ -37,7 +37,7 @@ pub struct ResolveBody {
     /// Values by field; they win over the side.
     #[serde(default)]
     pub fields: BTreeMap<String, Json>,
-    /// Every open clash: mine or theirs.
+    /// Every open conflict: mine or theirs.
     #[serde(default)]
     pub all: Option<String>,
 }
@@ -46,7 +46,7 @@ fn unprocessable(detail: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
-/// Decides a clash, or all. `by` is the device that decides, when it is not this one.
+/// Decides a conflict, or all. `by` is the device that decides, when it is not this one.
 pub(super) async fn resolve(
     node: &NodeState,
     body: ResolveBody,
@@ -58,12 +58,12 @@ pub(super) async fn resolve(
             .ok_or_else(|| unprocessable("all is mine or theirs"))?;
         let (resolved, left) =
             node.engine.call(move |engine| engine.resolve_all(&take, by, now())).await??;
-        node.note_decision(by, &format!("{resolved} clashes were decided: {all}"));
+        node.note_decision(by, &format!("{resolved} conflicts were decided: {all}"));
         return Ok(json!({ "resolved": resolved, "left": left }));
     }
     let id = body
         .id
-        .ok_or_else(|| unprocessable("name the clash in id, or decide every one with all"))?;
+        .ok_or_else(|| unprocessable("name the conflict in id, or decide every one with all"))?;
     if body.take.is_none() && body.fields.is_empty() {
         return Err(unprocessable("say what to take in take, or give values in fields"));
     }
@@ -82,14 +82,14 @@ pub(super) async fn resolve(
         })?;
         fields.insert(name, value);
     }
-    let words = format!("clash {id} was decided");
+    let words = format!("conflict {id} was decided");
     let choice = Choice { take, fields };
     node.engine.call(move |engine| engine.resolve(&id, &choice, by, now())).await??;
     node.note_decision(by, &words);
     Ok(json!({ "resolved": 1 }))
 }
 
-/// The open clashes.
+/// The open conflicts.
 pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
     let (open, notices) = node
         .engine
@@ -98,29 +98,29 @@ pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
     Ok(json!({ "conflicts": open, "notices": notices }))
 }
 
-/// The clashes that ended last.
+/// The conflicts that ended last.
 pub(super) async fn ended(node: &NodeState) -> Result<Json, Refusal> {
     let ended = node.engine.call(|engine| engine.ended_conflicts(ENDED_SHOWN)).await??;
     Ok(json!({ "ended": ended_json(&ended) }))
 }
 
-/// Clashes that are over, as every interface shows them.
+/// Conflicts that are over, as every interface shows them.
 #[must_use]
-pub fn ended_json(ended: &[EndedClash]) -> Vec<Json> {
+pub fn ended_json(ended: &[EndedConflict]) -> Vec<Json> {
     let time = |ms: i64| Stamp::from_unix_ms(ms).to_rfc3339();
     ended
         .iter()
-        .map(|clash| {
+        .map(|conflict| {
             json!({
-                "id": clash.conflict_id,
-                "kind": clash.kind,
-                "entity_type": clash.table,
-                "sync_uuid": clash.uuid,
-                "row_name": clash.row_name,
-                "detected_at": time(clash.detected_at),
-                "ended_at": time(clash.ended_at),
-                "ending": clash.ending,
-                "ended_by": clash.ended_by,
+                "id": conflict.conflict_id,
+                "kind": conflict.kind,
+                "entity_type": conflict.table,
+                "sync_uuid": conflict.uuid,
+                "row_name": conflict.row_name,
+                "detected_at": time(conflict.detected_at),
+                "ended_at": time(conflict.ended_at),
+                "ending": conflict.ending,
+                "ended_by": conflict.ended_by,
             })
         })
         .collect()
@@ -214,20 +214,20 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
 }
 
 /// Deletions that wait for a yes.
-pub(super) async fn brakes(node: &NodeState) -> Result<Json, Refusal> {
-    let brakes = node.engine.call(|engine| engine.brakes(now())).await??;
-    Ok(json!({ "brakes": brakes }))
+pub(super) async fn holds(node: &NodeState) -> Result<Json, Refusal> {
+    let holds = node.engine.call(|engine| engine.holds(now())).await??;
+    Ok(json!({ "brakes": holds }))
 }
 
 /// Lets deletions through, or takes them back.
-pub(super) async fn decide_brake(
+pub(super) async fn decide_hold(
     node: &NodeState,
     id: String,
-    decision: BrakeDecision,
+    decision: HoldDecision,
 ) -> Result<Json, Refusal> {
-    let words = if decision == BrakeDecision::Approve { "approved" } else { "refused" };
+    let words = if decision == HoldDecision::Approve { "approved" } else { "refused" };
     let words = format!("deletions that waited ({id}) were {words}");
-    let rows = node.engine.call(move |engine| engine.decide_brake(&id, decision, now())).await??;
+    let rows = node.engine.call(move |engine| engine.decide_hold(&id, decision, now())).await??;
     node.note_decision(None, &words);
     Ok(json!({ "rows": rows }))
 }

@@ -49,7 +49,7 @@ impl From<EngineError> for Refusal {
             EngineError::NoSuchRow { .. }
             | EngineError::NoRowCalled(_)
             | EngineError::NoSuchConflict(_)
-            | EngineError::NoSuchBrake(_)
+            | EngineError::NoSuchHold(_)
             | EngineError::NoSuchChange(_) => StatusCode::NOT_FOUND,
             EngineError::NotInConflict(_)
             | EngineError::CantRename(_)

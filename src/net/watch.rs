@@ -102,7 +102,7 @@ fn look(
         return Ok((version, false, None));
     }
     let noticed = engine.capture(now())?;
-    let life = if noticed.new_epoch { engine.life()?.map(|(life, _)| life) } else { None };
+    let life = if noticed.new_epoch { engine.new_epoch()?.map(|(life, _)| life) } else { None };
     Ok((version, true, life))
 }
 

@@ -102,9 +102,9 @@ def unmixed(desk: Desk):
 def without_cause(desk: Desk, record: Record):
     """No conflict without two people."""
     for conflict in desk.json("conflicts")["conflicts"]:
-        clashing = {mark for one in conflict["fields"] for value in one["values"] for mark in marks(value["value"])}
-        rows = {row_of(mark) for mark in clashing}
-        if conflict["kind"] == "field" and clashing and rows & {typed.row for typed in record.typed}:
+        conflicting = {mark for one in conflict["fields"] for value in one["values"] for mark in marks(value["value"])}
+        rows = {row_of(mark) for mark in conflicting}
+        if conflict["kind"] == "field" and conflicting and rows & {typed.row for typed in record.typed}:
             for one in conflict["fields"]:
                 devices = {value["device"] for value in one["values"]}
                 if len(devices) < 2 and not record.restored:
@@ -115,10 +115,10 @@ def without_cause(desk: Desk, record: Record):
 
 
 def told(desk: Desk) -> set[str]:
-    """The marks a desk tells of as clashing, or as having given way."""
+    """The marks a desk tells of as conflicting, or as having given way."""
     report = desk.json("conflicts")
-    clashing = {mark for conflict in report["conflicts"] for one in conflict["fields"] for value in one["values"] for mark in marks(value["value"])}
-    return clashing | {mark for notice in report.get("notices", []) for mark in marks(notice["value"])}
+    conflicting = {mark for conflict in report["conflicts"] for one in conflict["fields"] for value in one["values"] for mark in marks(value["value"])}
+    return conflicting | {mark for notice in report.get("notices", []) for mark in marks(notice["value"])}
 
 
 def own_words_stand(desk: Desk, record: Record):

@@ -179,7 +179,7 @@ class Script:
                     return
             session.delete(found)
             session.commit()
-        # Who deletes a row in which something clashes has decided that as well.
+        # Who deletes a row in which something conflicts has decided that as well.
         self.record.deleted.append((desk.name, row, seen | told, self.step))
         self.record.desks.add(desk.name)
         self.say(f"{desk.name} deletes {row}")
@@ -200,7 +200,7 @@ class Script:
         self.open_pages[desk.name].clear()
         self.say(f"{desk.name} imports the story{' into new tables' if drop else ''}")
         self.record.imported = True
-        # What arrived after the export was read, and what clashes, is thrown out with the rest, by this desk and before its eyes.
+        # What arrived after the export was read, and what conflicts, is thrown out with the rest, by this desk and before its eyes.
         kept = {mark for rows in exported.values() for values in rows for value in values.values() for mark in marks(value)}
         for mark in (self.marks_in(desk) | checks.told(desk)) - kept:
             self.record.deleted.append((desk.name, checks.row_of(mark), {mark}, self.step))

@@ -334,7 +334,7 @@ fn a_stale_form_merges_as_a_concurrent_edit() {
     assert_eq!(pair.desktop.value::<i64>("SELECT version FROM race WHERE id = 1"), version + 2);
     assert!(pair.desktop.engine().conflicts(now()).unwrap().is_empty());
 
-    // A stale form that changes what was changed meanwhile clashes.
+    // A stale form that changes what was changed meanwhile conflicts.
     pair.desktop.write(&format!(
         "UPDATE race SET name = 'Typed in the form', version = {version} WHERE id = 1"
     ));

@@ -27,7 +27,7 @@ fn sealed_post(node: &TestNode, target: &str, body: &Value) -> Result<Value, Str
     answer.map(|bytes| serde_json::from_slice(&bytes).unwrap()).map_err(|error| error.to_string())
 }
 
-fn clashing() -> (TestNode, TestNode, String) {
+fn conflicting() -> (TestNode, TestNode, String) {
     let (desktop, phone) = paired();
     let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
     desktop.app("UPDATE actor SET title = 'Queen' WHERE id = 1");
@@ -41,8 +41,8 @@ fn open(node: &TestNode) -> Vec<Value> {
 }
 
 #[test]
-fn a_phone_decides_a_clash_over_the_sealed_lan() {
-    let (desktop, phone, uuid) = clashing();
+fn a_phone_decides_a_conflict_over_the_sealed_lan() {
+    let (desktop, phone, uuid) = conflicting();
     let id = open(&desktop)[0]["id"].clone();
     assert!(
         sealed_post(&phone, "/api/sync/resolve", &json!({ "id": id }))
@@ -52,7 +52,7 @@ fn a_phone_decides_a_clash_over_the_sealed_lan() {
     assert!(
         sealed_post(&phone, "/api/sync/resolve", &json!({ "id": "0000", "take": "mine" }))
             .unwrap_err()
-            .contains("no open clash")
+            .contains("no open conflict")
     );
     assert_eq!(
         sealed_post(&phone, "/api/sync/resolve", &json!({ "id": id, "take": "mine" })).unwrap()["resolved"],
@@ -78,7 +78,7 @@ fn a_phone_decides_a_clash_over_the_sealed_lan() {
 
 #[test]
 fn the_loopback_listener_lists_decides_tells_history_and_undoes() {
-    let (desktop, phone, uuid) = clashing();
+    let (desktop, phone, uuid) = conflicting();
     let (address, token) = admin(&desktop);
     let (status, body) = http_get(&address, "/api/conflicts", &token);
     let told: Value = serde_json::from_slice(&body).unwrap();
@@ -139,7 +139,7 @@ fn the_loopback_listener_lists_decides_tells_history_and_undoes() {
 }
 
 #[test]
-fn three_devices_in_a_chain_see_a_clash_and_its_end() {
+fn three_devices_in_a_chain_see_a_conflict_and_its_end() {
     // The desktop and the laptop never meet: the phone serves both.
     let desktop = TestNode::with_fixture(Dialect::Newer);
     let mut phone = TestNode::empty();
@@ -156,9 +156,9 @@ fn three_devices_in_a_chain_see_a_clash_and_its_end() {
         node.sync();
     }
     for node in [&desktop, &phone, &laptop] {
-        let clashes = open(node);
+        let conflicts = open(node);
         assert_eq!(
-            (clashes.len(), clashes[0]["fields"][0]["values"].as_array().unwrap().len()),
+            (conflicts.len(), conflicts[0]["fields"][0]["values"].as_array().unwrap().len()),
             (1, 2)
         );
     }
@@ -273,12 +273,12 @@ fn a_phone_without_automerge_pushes_rows_over_the_sealed_lan() {
     row["entity_data"] = data;
     let reply = sealed_post(&phone, "/api/sync/push", &json!({ "changes": [row] })).unwrap();
     assert_eq!((&reply["accepted"], &reply["rejected"]), (&json!(1), &json!(0)), "{reply}");
-    let clash = &reply["conflicts"][0];
+    let conflict = &reply["conflicts"][0];
     assert_eq!(
         (
-            &clash["mobile_data"]["title"],
-            &clash["desktop_data"]["title"],
-            &clash["fields"][0]["name"]
+            &conflict["mobile_data"]["title"],
+            &conflict["desktop_data"]["title"],
+            &conflict["fields"][0]["name"]
         ),
         (&json!("Queen"), &json!("Empress"), &json!("title"))
     );

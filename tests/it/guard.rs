@@ -371,11 +371,11 @@ fn a_row_too_large_for_its_first_change_is_migrated_and_travels_once_edited() {
     node.capture();
     peer.sync(&mut node);
     assert_eq!(count(&peer, "SELECT length(one) FROM page"), 1_500_001, "edited, it travels");
-    let clashes = peer.engine().conflicts(now()).unwrap();
+    let conflicts = peer.engine().conflicts(now()).unwrap();
     assert_eq!(
-        clashes
+        conflicts
             .iter()
-            .map(|clash| (clash.kind.as_str(), clash.fields[0].name.as_str()))
+            .map(|conflict| (conflict.kind.as_str(), conflict.fields[0].name.as_str()))
             .collect::<Vec<_>>(),
         [("schema", "two")]
     );

@@ -16,7 +16,7 @@ mod attacks;
 mod capture;
 #[path = "../../fuzz/src/choices.rs"]
 mod choices;
-mod clashes;
+mod conflicts;
 mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
 mod convergence_sqlite;

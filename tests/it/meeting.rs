@@ -141,10 +141,10 @@ fn diverged_copies_of_one_old_file_are_matched_by_id_and_told_as_copies() {
         "no row is doubled, and the new one is there"
     );
     assert_eq!(other.sync(), (0, 0));
-    // Nothing typed is lost: it is in the row, or in a clash with both values.
-    let clashes = other.run_json(&["conflicts"]);
-    assert_eq!(clashes, one.run_json(&["conflicts"]));
-    let everything = format!("{clashes}{:?}", canonical(&one.database, false));
+    // Nothing typed is lost: it is in the row, or in a conflict with both values.
+    let conflicts = other.run_json(&["conflicts"]);
+    assert_eq!(conflicts, one.run_json(&["conflicts"]));
+    let everything = format!("{conflicts}{:?}", canonical(&one.database, false));
     for typed in
         ["Desk", "Lap", "Desk world", "Lap world", "Lap faction", "typed after", "Only desk"]
     {

@@ -3,7 +3,7 @@
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
 use serde_json::{Map, Value as Json, json};
-use storysync_engine::PushedClashes;
+use storysync_engine::PushedConflicts;
 use storysync_engine::wire::{PullRequest, PushConflict, RowChange};
 
 /// A phone that keeps rows as JSON and knows nothing of changes.
@@ -99,7 +99,7 @@ fn a_pushed_row_merges_with_what_was_written_meanwhile() {
 }
 
 #[test]
-fn a_pushed_row_clashes_where_both_wrote_and_the_reply_has_the_documented_shape() {
+fn a_pushed_row_conflicts_where_both_wrote_and_the_reply_has_the_documented_shape() {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
     let ada = actor_uuid(&desktop);
     let before: String = desktop.value("SELECT title FROM actor WHERE id = 1");
@@ -694,7 +694,7 @@ fn booleans_are_told_and_taken_as_true_and_false_and_other_numbers_stay_numbers(
         || is_done FROM diary WHERE title = 'One'",
     );
     assert_eq!(stored, "integer0integer1", "the app finds what it writes itself");
-    // A clash tells them alike.
+    // A conflict tells them alike.
     let mut other = PlainPhone::new(10);
     other.pull(&mut desktop);
     desktop.write("UPDATE diary SET is_secret = 5 WHERE title = 'One'");
@@ -758,11 +758,11 @@ fn dates_and_json_are_the_texts_the_app_wrote_and_bytes_are_base64_both_ways() {
     }
 }
 
-/// What the row shows, which resolutions were told, and how many clashes are open after phone and
+/// What the row shows, which resolutions were told, and how many conflicts are open after phone and
 /// desktop wrote the same column.
-fn clash_under(rule: PushedClashes, phone_writes_later: bool) -> (String, Vec<String>, usize) {
+fn conflict_under(rule: PushedConflicts, phone_writes_later: bool) -> (String, Vec<String>, usize) {
     let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
-    desktop.engine().decide_pushed_clashes(rule);
+    desktop.engine().decide_pushed_conflicts(rule);
     let ada = actor_uuid(&desktop);
     phone.pull(&mut desktop);
     desktop.write("UPDATE actor SET title = 'Empress', job = 'captain' WHERE id = 1");
@@ -774,7 +774,7 @@ fn clash_under(rule: PushedClashes, phone_writes_later: bool) -> (String, Vec<St
     assert_eq!(
         desktop.value::<String>("SELECT job FROM actor WHERE id = 1"),
         "captain",
-        "what does not clash is merged, whatever the rule"
+        "what does not conflict is merged, whatever the rule"
     );
     let told: Vec<Json> =
         conflicts.iter().map(|conflict| serde_json::to_value(conflict).unwrap()).collect();
@@ -803,31 +803,31 @@ fn clash_under(rule: PushedClashes, phone_writes_later: bool) -> (String, Vec<St
 }
 
 #[test]
-fn the_documented_strategies_decide_clashes_with_what_a_phone_pushed() {
+fn the_documented_strategies_decide_conflicts_with_what_a_phone_pushed() {
     let is = |rule, later, title: &str, resolution: &str| {
         assert_eq!(
-            clash_under(rule, later),
+            conflict_under(rule, later),
             (title.to_owned(), vec![resolution.to_owned()], 0),
             "{rule:?} {later}"
         );
     };
     for later in [false, true] {
-        is(PushedClashes::DesktopWins, later, "Empress", "desktop_wins");
-        is(PushedClashes::MobileWins, later, "Queen", "mobile_wins");
-        let (_, told, open) = clash_under(PushedClashes::StayOpen, later);
+        is(PushedConflicts::DesktopWins, later, "Empress", "desktop_wins");
+        is(PushedConflicts::MobileWins, later, "Queen", "mobile_wins");
+        let (_, told, open) = conflict_under(PushedConflicts::StayOpen, later);
         assert_eq!((told, open), (vec!["manual".to_owned()], 1));
     }
-    is(PushedClashes::LaterWins, true, "Queen", "timestamp");
-    is(PushedClashes::LaterWins, false, "Empress", "timestamp");
+    is(PushedConflicts::LaterWins, true, "Queen", "timestamp");
+    is(PushedConflicts::LaterWins, false, "Empress", "timestamp");
 }
 
 #[test]
 fn a_strategy_decides_whether_a_row_deleted_on_one_side_and_edited_on_the_other_lives() {
     for (rule, desktop_deletes, lives) in [
-        (PushedClashes::DesktopWins, true, false),
-        (PushedClashes::DesktopWins, false, true),
-        (PushedClashes::MobileWins, true, true),
-        (PushedClashes::MobileWins, false, false),
+        (PushedConflicts::DesktopWins, true, false),
+        (PushedConflicts::DesktopWins, false, true),
+        (PushedConflicts::MobileWins, true, true),
+        (PushedConflicts::MobileWins, false, false),
     ] {
         let (mut desktop, mut phone) = (desktop(), PlainPhone::new(9));
         desktop.write(
@@ -835,7 +835,7 @@ fn a_strategy_decides_whether_a_row_deleted_on_one_side_and_edited_on_the_other_
             (title) VALUES ('Sea')",
         );
         desktop.capture();
-        desktop.engine().decide_pushed_clashes(rule);
+        desktop.engine().decide_pushed_conflicts(rule);
         phone.pull(&mut desktop);
         let poem: String = desktop.value("SELECT sync_uuid FROM poem");
         if desktop_deletes {
@@ -862,7 +862,7 @@ fn a_strategy_for_phones_decides_nothing_between_desktops() {
     let (mut one, mut other) = (Replica::of_copy(&file, 1), Replica::of_copy(&file, 2));
     one.sync(&mut other);
     for (replica, title) in [(&mut one, "Empress"), (&mut other, "Queen")] {
-        replica.engine().decide_pushed_clashes(PushedClashes::DesktopWins);
+        replica.engine().decide_pushed_conflicts(PushedConflicts::DesktopWins);
         replica.write(&format!("UPDATE actor SET title = '{title}' WHERE id = 1"));
     }
     one.sync(&mut other);
@@ -908,12 +908,12 @@ fn a_setting_that_means_nothing_is_refused_by_name() {
         assert!(refused.contains(words) && refused.contains("config.toml"), "{refused}");
     }
     for (word, rule) in [
-        ("merge", PushedClashes::StayOpen),
-        ("manual", PushedClashes::StayOpen),
-        ("version", PushedClashes::StayOpen),
-        ("desktop_wins", PushedClashes::DesktopWins),
-        ("mobile_wins", PushedClashes::MobileWins),
-        ("timestamp", PushedClashes::LaterWins),
+        ("merge", PushedConflicts::StayOpen),
+        ("manual", PushedConflicts::StayOpen),
+        ("version", PushedConflicts::StayOpen),
+        ("desktop_wins", PushedConflicts::DesktopWins),
+        ("mobile_wins", PushedConflicts::MobileWins),
+        ("timestamp", PushedConflicts::LaterWins),
     ] {
         let config = load(&format!("batch_size = 250\nconflict_resolution = \"{word}\"")).unwrap();
         assert_eq!(
@@ -960,7 +960,7 @@ fn storymasters_documented_names_of_tables_mean_its_own() {
         !page.changes.is_empty()
             && page.changes.iter().all(|change| change.entity_type == "location_")
     );
-    // A clash is answered with the version the phone named, whatever it calls the table.
+    // A conflict is answered with the version the phone named, whatever it calls the table.
     desktop.write("UPDATE location_ SET name = 'Harbour' WHERE sync_uuid = 'the-port'");
     let row = phone.rows.get_mut("the-port").unwrap();
     (row.entity_type, row.operation) = ("location".to_owned(), "update".to_owned());

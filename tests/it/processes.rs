@@ -64,7 +64,7 @@ fn offline_edits_meet_whichever_side_serves() {
 }
 
 #[test]
-fn a_clash_is_listed_with_both_values_on_both_devices() {
+fn a_conflict_is_listed_with_both_values_on_both_devices() {
     let (desktop, phone) = paired();
     let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
     desktop.app("UPDATE actor SET title = 'Queen' WHERE id = 1");
@@ -90,9 +90,9 @@ fn a_clash_is_listed_with_both_values_on_both_devices() {
 }
 
 #[test]
-fn a_clash_decided_on_one_device_is_over_on_both() {
+fn a_conflict_decided_on_one_device_is_over_on_both() {
     let (desktop, phone) = paired();
-    let clash = |round: usize| {
+    let conflict = |round: usize| {
         let uuid: String = desktop.value("SELECT sync_uuid FROM actor WHERE id = 1");
         desktop.app(&format!(
             "UPDATE actor SET title = 'Queen {round}', job = 'd{round}' WHERE id = 1"
@@ -112,7 +112,7 @@ fn a_clash_decided_on_one_device_is_over_on_both() {
             ))
         })
     };
-    let id = clash(1);
+    let id = conflict(1);
     for usage in [
         &["conflicts", "resolve", &id][..],
         &["conflicts", "resolve", &id, "--field", "x"],
@@ -123,7 +123,7 @@ fn a_clash_decided_on_one_device_is_over_on_both() {
     assert!(
         phone
             .fails(&["conflicts", "resolve", &id, "--field", "nonsense=1"])
-            .contains("not part of this clash")
+            .contains("not part of this conflict")
     );
     assert!(
         phone
@@ -133,7 +133,7 @@ fn a_clash_decided_on_one_device_is_over_on_both() {
     phone.run_json(&["conflicts", "resolve", &id, "--take", "mine"]);
     phone.sync();
     assert_eq!(both("title || job"), ["Empress 1p1", "Empress 1p1"]);
-    let id = clash(2);
+    let id = conflict(2);
     phone.run_json(&[
         "conflicts",
         "resolve",
@@ -145,7 +145,7 @@ fn a_clash_decided_on_one_device_is_over_on_both() {
     ]);
     phone.sync();
     assert_eq!(both("title || job"), ["Both of usd2", "Both of usd2"]);
-    clash(3);
+    conflict(3);
     assert_eq!(desktop.run_json(&["conflicts", "resolve", "--all", "theirs"])["resolved"], 1);
     phone.sync();
     assert_eq!(both("title"), ["Empress 3", "Empress 3"]);
@@ -551,7 +551,7 @@ fn javascript_opens_the_document_with_equal_heads_on_both_devices() {
 }
 
 #[test]
-fn the_demo_shows_a_merge_a_clash_and_its_resolution() {
+fn the_demo_shows_a_merge_a_conflict_and_its_resolution() {
     let output = Command::new(BINARY).args(["demo", "--json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -52,8 +52,8 @@ fn changes(replica: &Replica) -> i64 {
     replica.value("SELECT count(*) FROM sync_change")
 }
 
-fn clash_kinds(replica: &mut Replica) -> Vec<String> {
-    replica.engine().conflicts(now()).unwrap().into_iter().map(|clash| clash.kind).collect()
+fn conflict_kinds(replica: &mut Replica) -> Vec<String> {
+    replica.engine().conflicts(now()).unwrap().into_iter().map(|conflict| conflict.kind).collect()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn columns_that_stood_there_before_us_are_the_apps_and_travel_as_it_wrote_them()
         a.value::<i64>("SELECT updated_at FROM doc"),
         b.value::<i64>("SELECT updated_at FROM doc")
     );
-    assert!(clash_kinds(&mut a).is_empty() && clash_kinds(&mut b).is_empty());
+    assert!(conflict_kinds(&mut a).is_empty() && conflict_kinds(&mut b).is_empty());
     // Deleted and brought back, in a table that has no mark for it.
     a.write("DELETE FROM doc");
     meet(&mut a, &mut b);
@@ -110,7 +110,11 @@ fn a_version_somebody_types_is_neither_counted_nor_filled() {
     a.write("UPDATE song SET version = 4");
     b.write("UPDATE song SET version = 5");
     meet(&mut a, &mut b);
-    assert_eq!(clash_kinds(&mut a), ["field"], "typed on two devices, it is a clash like any");
+    assert_eq!(
+        conflict_kinds(&mut a),
+        ["field"],
+        "typed on two devices, it is a conflict like any"
+    );
 }
 
 #[test]
@@ -163,7 +167,7 @@ fn what_triggers_derive_elsewhere_is_shown_and_is_no_edit() {
     assert_eq!((changes(&a), changes(&b)), before);
     assert_eq!(a.value::<i64>("SELECT count(DISTINCT what) FROM audit"), 3);
     assert_eq!(b.value::<i64>("SELECT count(DISTINCT what) FROM audit"), 3);
-    assert!(clash_kinds(&mut a).is_empty() && clash_kinds(&mut b).is_empty());
+    assert!(conflict_kinds(&mut a).is_empty() && conflict_kinds(&mut b).is_empty());
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn a_row_that_a_trigger_made_for_another_gives_way_to_the_one_that_comes() {
     a.write("INSERT INTO project (name) VALUES ('P'); UPDATE settings SET colour = 'red'");
     meet(&mut a, &mut b);
     assert_eq!(b.texts("SELECT colour FROM settings"), ["red"]);
-    assert!(clash_kinds(&mut b).is_empty());
+    assert!(conflict_kinds(&mut b).is_empty());
     b.write("UPDATE settings SET colour = 'blue'");
     meet(&mut b, &mut a);
     assert_eq!(a.texts("SELECT colour FROM settings"), ["blue"]);
@@ -220,7 +224,7 @@ fn a_trigger_that_keeps_a_parent_while_it_has_children_stops_nothing() {
 }
 
 #[test]
-fn a_row_that_a_trigger_never_lets_go_is_a_schema_clash_and_goes_once_the_trigger_does() {
+fn a_row_that_a_trigger_never_lets_go_is_a_schema_conflict_and_goes_once_the_trigger_does() {
     let (mut a, mut b) = two("CREATE TABLE line (id INTEGER PRIMARY KEY, what TEXT);");
     b.write("CREATE TRIGGER line_stays BEFORE DELETE ON line BEGIN SELECT RAISE(IGNORE); END");
     a.write("INSERT INTO line (what) VALUES ('one'), ('two')");
@@ -228,12 +232,12 @@ fn a_row_that_a_trigger_never_lets_go_is_a_schema_clash_and_goes_once_the_trigge
     a.write("DELETE FROM line WHERE what = 'one'; UPDATE line SET what = 'two!'");
     meet(&mut a, &mut b);
     assert_eq!(b.texts("SELECT what FROM line ORDER BY what"), ["one", "two!"]);
-    assert_eq!(clash_kinds(&mut b), ["schema"]);
+    assert_eq!(conflict_kinds(&mut b), ["schema"]);
     b.write("DROP TRIGGER line_stays");
     a.write("UPDATE line SET what = 'two again'");
     meet(&mut a, &mut b);
     assert_eq!(b.texts("SELECT what FROM line"), ["two again"]);
-    assert!(clash_kinds(&mut b).is_empty());
+    assert!(conflict_kinds(&mut b).is_empty());
 }
 
 #[test]
@@ -274,7 +278,7 @@ fn an_app_whose_lines_are_never_changed_goes_on_writing_them() {
             ["before us", "typed"],
             "{guard}"
         );
-        assert_eq!(clash_kinds(&mut a), ["schema"], "{guard}");
+        assert_eq!(conflict_kinds(&mut a), ["schema"], "{guard}");
     }
 }
 
@@ -524,7 +528,7 @@ fn a_table_left_alone_for_a_while_loses_nothing_of_either_side() {
             ),
             ["new of a", "new of b", "one of anote of b"]
         );
-        assert_eq!(clash_kinds(replica), ["field"], "the title both wrote");
+        assert_eq!(conflict_kinds(replica), ["field"], "the title both wrote");
     }
 }
 

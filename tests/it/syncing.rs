@@ -136,7 +136,7 @@ fn the_same_field_edited_on_both_sides_shows_one_winner_and_both_values() {
     assert_eq!(field.shown, shown);
     assert!(field.values.iter().all(|value| value.at.as_ref().is_some_and(|at| at.ends_with('Z'))));
 
-    // Somebody decides: the clash is over everywhere, and stays over.
+    // Somebody decides: the conflict is over everywhere, and stays over.
     phone.write(&format!("UPDATE actor SET title = 'Both' WHERE sync_uuid = '{shared}'"));
     phone.sync(&mut desktop);
     assert!(desktop.engine().conflicts(now()).unwrap().is_empty());
@@ -187,7 +187,7 @@ fn prose_edited_in_different_places_keeps_both_edits() {
 }
 
 #[test]
-fn editing_another_field_of_a_clashing_row_leaves_the_clash_open() {
+fn editing_another_field_of_a_conflicting_row_leaves_the_conflict_open() {
     let (mut desktop, mut phone) = pair_of_small();
     let shared = uuid(&desktop, "actor", 1);
     desktop.write("UPDATE actor SET title = 'Queen' WHERE id = 1");

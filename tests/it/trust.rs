@@ -593,7 +593,7 @@ fn the_log_tells_pairings_revocations_refusals_and_decisions_and_is_bounded() {
     assert!(
         text.contains("it was paired")
             && text.contains("were refused")
-            && text.contains("clashes were decided"),
+            && text.contains("conflicts were decided"),
         "{text}"
     );
 

@@ -92,7 +92,7 @@ fn conflicts(desk: &mut Replica) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn a_page_that_is_merged_again_and_again_never_clashes_with_itself() {
+fn a_page_that_is_merged_again_and_again_never_conflicts_with_itself() {
     for serving in [true, false] {
         let (mut one, mut other) = desks();
         let page = Page::open(&one, 1);
@@ -372,7 +372,7 @@ fn a_word_of_our_own_is_a_word_like_any_other_when_somebody_types_it() {
 }
 
 #[test]
-fn what_an_app_keeps_by_itself_never_clashes_and_keeps_no_row_alive() {
+fn what_an_app_keeps_by_itself_never_conflicts_and_keeps_no_row_alive() {
     let schema =
         "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT, modified TEXT, \
         lastOpened INTEGER, word_count INTEGER);

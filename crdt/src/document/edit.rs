@@ -34,7 +34,7 @@ impl<'a> EditedState<'a> {
 pub enum EditPurpose {
     /// Somebody wrote something.
     Edit,
-    /// The app gained columns and filled them: no edit in the sense of a delete/edit clash.
+    /// The app gained columns and filled them: no edit in the sense of a delete/edit conflict.
     NewColumns,
     /// The app wrote the row once more and changed nothing in it: it counts in `version`.
     Rewrite,

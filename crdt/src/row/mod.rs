@@ -105,15 +105,15 @@ pub fn head_of_first(change: &Change) -> Option<RowHead> {
 /// What a register reads as, and whether somebody must decide.
 pub(crate) struct Reading {
     pub(crate) value: Value,
-    pub(crate) clashes: bool,
+    pub(crate) conflicts: bool,
 }
 
 /// Reads a register: one value, equal values, prose that merges, or a winner among values that
-/// clash.
+/// conflict.
 pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> Option<Reading> {
     let winner = shown(document, name, register)?;
     if register.visible().len() == 1 {
-        return Some(Reading { value: winner.value().clone(), clashes: false });
+        return Some(Reading { value: winner.value().clone(), conflicts: false });
     }
     let contenders = contenders(document, register);
     // What apps filled in by themselves when they gained a column was typed by nobody, whatever it
@@ -128,11 +128,11 @@ pub(crate) fn reading(document: &Document, name: &str, register: &Register) -> O
         || contenders.iter().all(filled)
         || contenders.iter().all(|put| says_the_same(put.value(), winner.value()))
     {
-        return Some(Reading { value: winner.value().clone(), clashes: false });
+        return Some(Reading { value: winner.value().clone(), conflicts: false });
     }
     match merged_prose(document, name, &contenders) {
-        Some(merged) => Some(Reading { value: Value::Text(merged), clashes: false }),
-        None => Some(Reading { value: winner.value().clone(), clashes: true }),
+        Some(merged) => Some(Reading { value: Value::Text(merged), conflicts: false }),
+        None => Some(Reading { value: winner.value().clone(), conflicts: true }),
     }
 }
 

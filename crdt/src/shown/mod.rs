@@ -13,12 +13,12 @@ use std::convert::Infallible;
 use crate::conflict::deletion_values;
 use crate::row::{shown as shown_put, visible_deletes, written_at};
 use crate::{
-    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldClash, Move, Row,
+    Conflict, ConflictKind, ConflictValue, DeviceKey, Document, EntityId, FieldConflict, Move, Row,
     Stamp, TableName, Value, conflicts, gives_way, is_tree_column, key, leads_to, moved, ring,
-    ring_clash, row, way_back,
+    ring_conflict, row, way_back,
 };
-pub use unique::{are_twins, unique_clash};
-use unique::{contests, led_to_winners, unique_clashes};
+pub use unique::{are_twins, unique_conflict};
+use unique::{contests, led_to_winners, unique_conflicts};
 
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
 pub const LEFT_ALL: &str = "*";
@@ -79,7 +79,7 @@ pub enum Standing {
 pub struct Shown {
     /// Every row.
     pub rows: BTreeMap<EntityId, Standing>,
-    /// Every clash, by the row it is in.
+    /// Every conflict, by the row it is in.
     pub conflicts: BTreeMap<EntityId, Vec<Conflict>>,
 }
 
@@ -93,9 +93,9 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
         documents.iter().map(|(id, document)| (*id, row(document))).collect();
     let mut found = Shown::default();
     for (id, document) in &documents {
-        let clashes = conflicts(document);
-        if !clashes.is_empty() {
-            found.conflicts.insert((*id).clone(), clashes);
+        let conflicts = conflicts(document);
+        if !conflicts.is_empty() {
+            found.conflicts.insert((*id).clone(), conflicts);
         }
     }
     let needed = needed_parents(&documents, &rows, shape);
@@ -110,24 +110,24 @@ pub fn shown(documents: &BTreeMap<EntityId, Document>, shape: &Shape) -> Shown {
                 .conflicts
                 .entry(parent.clone())
                 .or_default()
-                .extend(orphan_clash(document, &children));
+                .extend(orphan_conflict(document, &children));
         }
     }
     let mut standing: BTreeSet<&EntityId> =
         rows.iter().filter(|(_, row)| row.stands()).map(|(id, _)| *id).collect();
     let yielding = rings(&standing, &documents, &rows, shape);
-    for (id, clashes) in &yielding {
-        for clash in &clashes.fields {
+    for (id, conflicts) in &yielding {
+        for conflict in &conflicts.fields {
             if let Some(row) = rows.get_mut(id) {
-                row.fields.insert(clash.name.clone(), clash.shown.clone());
+                row.fields.insert(conflict.name.clone(), conflict.shown.clone());
             }
         }
     }
     let waiting = without_parents(&standing, &rows, shape);
     standing.retain(|id| !waiting.contains(id));
     let behind = contests(&standing, &rows, shape);
-    for (loser, clash) in unique_clashes(&behind, &documents, &rows, shape) {
-        found.conflicts.entry(loser.clone()).or_default().push(clash);
+    for (loser, conflict) in unique_conflicts(&behind, &documents, &rows, shape) {
+        found.conflicts.entry(loser.clone()).or_default().push(conflict);
     }
     for (id, conflict) in yielding {
         if !waiting.contains(id) && !behind.contains_key(id) {
@@ -265,7 +265,7 @@ fn needed_parents<'a>(
     needed
 }
 
-/// The rows that give way in a circle of moves, each with what clashes there.
+/// The rows that give way in a circle of moves, each with what conflicts there.
 fn rings<'a>(
     standing: &BTreeSet<&'a EntityId>,
     documents: &BTreeMap<&'a EntityId, &Document>,
@@ -317,7 +317,7 @@ fn rings<'a>(
                 fields: Vec::new(),
                 others: Vec::new(),
             });
-            conflict.fields.push(ring_clash(&tree.column, document, &back, &counting));
+            conflict.fields.push(ring_conflict(&tree.column, document, &back, &counting));
             conflict.others.extend(members.into_iter().skip(1));
         }
     }
@@ -390,10 +390,10 @@ fn tables_in_order(shape: &Shape) -> Vec<&TableName> {
     order
 }
 
-/// The clash of a deleted row that others still require: the deletion, and who writes in what
+/// The conflict of a deleted row that others still require: the deletion, and who writes in what
 /// requires it.
 #[must_use]
-pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> Option<Conflict> {
+pub fn orphan_conflict(parent: &Document, children: &[(&EntityId, &Document)]) -> Option<Conflict> {
     let (mut values, _) = deletion_values(parent)?;
     let latest = children
         .iter()
@@ -408,7 +408,7 @@ pub fn orphan_clash(parent: &Document, children: &[(&EntityId, &Document)]) -> O
     });
     Some(Conflict {
         kind: ConflictKind::Orphan,
-        fields: vec![FieldClash {
+        fields: vec![FieldConflict {
             name: key::DELETED_AT.to_owned(),
             base: Value::Null,
             values,

@@ -5,7 +5,7 @@ use crate::conflict::attributed;
 use crate::document::Visible;
 use crate::row::shown as shown_put;
 use crate::{
-    Conflict, ConflictKind, ConflictValue, Document, EntityId, FieldClash, Row, SyncUuid, Value,
+    Conflict, ConflictKind, ConflictValue, Document, EntityId, FieldConflict, Row, SyncUuid, Value,
     is_kept_by_app, says_the_same,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +63,7 @@ pub(super) fn contests<'a>(
 }
 
 /// What is told of rows that stand behind others; of two that say the same, nothing.
-pub(super) fn unique_clashes<'a>(
+pub(super) fn unique_conflicts<'a>(
     behind: &Behind<'a>,
     documents: &BTreeMap<&EntityId, &Document>,
     rows: &BTreeMap<&EntityId, Row>,
@@ -84,7 +84,7 @@ pub(super) fn unique_clashes<'a>(
             continue;
         }
         if let (Some(losing), Some(winning)) = (documents.get(loser), documents.get(winner)) {
-            found.push((*loser, unique_clash(losing, winner, winning, columns)));
+            found.push((*loser, unique_conflict(losing, winner, winning, columns)));
         }
     }
     found
@@ -132,7 +132,7 @@ pub fn are_twins(
 /// One column of a unique key, comparable.
 pub(super) type KeyPart = Vec<u8>;
 
-/// The values a row holds under a unique constraint; `None` when one is NULL, which clashes with
+/// The values a row holds under a unique constraint; `None` when one is NULL, which conflicts with
 /// nothing.
 pub(super) fn unique_key(
     id: &EntityId,
@@ -169,10 +169,10 @@ pub(super) fn unique_key(
     Some(parts)
 }
 
-/// The clash of a row that waits behind another with the same unique values. Its own value comes
+/// The conflict of a row that waits behind another with the same unique values. Its own value comes
 /// first, the value of the row that stays last.
 #[must_use]
-pub fn unique_clash(
+pub fn unique_conflict(
     waiting: &Document,
     winner: &EntityId,
     winning: &Document,
@@ -190,7 +190,7 @@ pub fn unique_clash(
         .iter()
         .map(|column| {
             let (waits, stays) = (value_of(waiting, column), value_of(winning, column));
-            FieldClash {
+            FieldConflict {
                 name: column.clone(),
                 base: Value::Null,
                 shown: stays.value.clone(),

@@ -5,7 +5,7 @@ use crate::app::rows::StoredRow;
 use crate::app::schema::{Role, Table};
 use crate::error::TransactionError;
 use crate::project::stands_in;
-use crate::store::clashes;
+use crate::store::conflicts;
 use crate::store::references;
 use crate::store::rows::{self, RowId};
 use crate::transaction::Transaction;
@@ -38,7 +38,7 @@ impl Capture<'_, '_> {
         rows::save(self.connection, &record)?;
         // A row made alike on another device is this one to whoever deleted it: it must not come
         // out of its shadow.
-        for twin in clashes::stands_in_for(self.connection, id)? {
+        for twin in conflicts::stands_in_for(self.connection, id)? {
             if self.are_twins(twin, id)? {
                 self.capture_delete(twin, at)?;
             }

@@ -1,4 +1,4 @@
-//! The brake: when one device's changes of an hour would delete very many rows of a table, or of
+//! The deletion guard: when one device's changes of an hour would delete very many rows of a table, or of
 //! the file, or empty their texts, their projection (only that) waits for a yes. The documents are
 //! kept and forwarded all the same.
 
@@ -12,21 +12,21 @@ use crate::app::rows as app_rows;
 use crate::app::schema::Role;
 use crate::error::{EngineError, TransactionError};
 use crate::receive::Incoming;
-use crate::store::brakes::{self, Brake};
+use crate::store::holds::{self, Hold};
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, TableId};
 use crate::transaction::Transaction;
 
 /// Deletions of one device, and rows whose texts it emptied, in one table or in all, within the
-/// window that are never braked.
-pub const BRAKE_ROWS_MAX: usize = 100;
+/// window that are never held back.
+pub const GUARD_ROWS_MAX: usize = 100;
 /// One part in so many of a table, and of the file, may be deleted within the window.
-pub const BRAKE_TABLE_PART: usize = 5;
+pub const GUARD_TABLE_PART: usize = 5;
 /// Length of the window, in milliseconds.
-pub const BRAKE_WINDOW_MS: i64 = 60 * 60 * 1000;
+pub const GUARD_WINDOW_MS: i64 = 60 * 60 * 1000;
 
-/// A brake, as every interface tells of it.
+/// A hold, as every interface tells of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct BrakeReport {
+pub struct HoldReport {
     /// What `storysync approve` is given.
     pub id: String,
     /// PeerId of the device the deletions came from.
@@ -41,7 +41,7 @@ pub struct BrakeReport {
     pub at: String,
 }
 
-impl BrakeReport {
+impl HoldReport {
     /// What waits, in words: `300 deletions`, `120 rows whose texts were emptied`, or both.
     #[must_use]
     pub fn what(&self) -> String {
@@ -54,21 +54,21 @@ impl BrakeReport {
         }
     }
 
-    pub(crate) fn of(brake: Brake) -> Self {
+    pub(crate) fn of(hold: Hold) -> Self {
         Self {
-            id: brake.id.to_string(),
-            device_id: brake.device_id,
-            entity_type: brake.tables,
-            rows: brake.rows,
-            emptied: brake.emptied,
-            at: Stamp::from_unix_ms(brake.at).to_rfc3339(),
+            id: hold.id.to_string(),
+            device_id: hold.device_id,
+            entity_type: hold.tables,
+            rows: hold.rows,
+            emptied: hold.emptied,
+            at: Stamp::from_unix_ms(hold.at).to_rfc3339(),
         }
     }
 }
 
-/// How a brake is decided.
+/// How a hold is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BrakeDecision {
+pub enum HoldDecision {
     /// The rows are deleted here, too, and the texts emptied.
     Approve,
     /// The rows live, and the texts are back, on all devices.
@@ -95,7 +95,7 @@ type Texts = BTreeMap<String, Value>;
 /// Whether so many deletions wait for a yes where so many rows stand, those deleted of late
 /// included.
 fn is_too_many(deleted: usize, standing: usize) -> bool {
-    deleted > BRAKE_ROWS_MAX && deleted.saturating_mul(BRAKE_TABLE_PART) > standing
+    deleted > GUARD_ROWS_MAX && deleted.saturating_mul(GUARD_TABLE_PART) > standing
 }
 
 fn is_text(value: &Value) -> bool {
@@ -142,7 +142,7 @@ impl Transaction<'_> {
     /// Holds the deletions and the emptied texts among `received` rows when there are too many of
     /// them, those carried out within the last hour included. Returns rows that are to be settled
     /// besides.
-    pub(crate) fn brake(
+    pub(crate) fn guard_deletions(
         &mut self,
         received: &BTreeSet<RowId>,
         announced: &BTreeMap<String, usize>,
@@ -155,7 +155,7 @@ impl Transaction<'_> {
             if deletion(self.document(*id)?).is_none() {
                 let texts = self.emptied(*id)?;
                 if texts.is_empty() {
-                    self.take_brake_off(*id, &BTreeMap::new())?;
+                    self.lift_hold(*id, &BTreeMap::new())?;
                 } else {
                     deletions.entry(rows::get(self.connection, *id)?.table).or_default().push(*id);
                     emptied.insert(*id, texts);
@@ -171,23 +171,23 @@ impl Transaction<'_> {
         if deletions.is_empty() {
             return Ok(touched);
         }
-        let since = now_ms.saturating_sub(BRAKE_WINDOW_MS);
-        let earlier = brakes::deleted_since(self.connection, peer, since)?;
+        let since = now_ms.saturating_sub(GUARD_WINDOW_MS);
+        let earlier = holds::deleted_since(self.connection, peer, since)?;
         let (too_many, in_all) = self.find_too_many(&deletions, &earlier, announced)?;
-        let brake = match (brakes::find(self.connection, peer)?, too_many) {
-            (Some(brake), _) => brake,
+        let hold = match (holds::find(self.connection, peer)?, too_many) {
+            (Some(hold), _) => hold,
             (None, Some(table)) => {
                 tracing::warn!(
                     rows = in_all,
                     "one device deletes or empties very many rows; they wait for `storysync \
                         approve`"
                 );
-                brakes::engage(self.connection, peer, table, now_ms)?
+                holds::engage(self.connection, peer, table, now_ms)?
             }
             (None, None) => {
                 for (table, deleted) in deletions {
                     for id in deleted {
-                        brakes::note_deletion(self.connection, peer, table, id, now_ms)?;
+                        holds::note_deletion(self.connection, peer, table, id, now_ms)?;
                     }
                 }
                 return Ok(touched);
@@ -195,21 +195,21 @@ impl Transaction<'_> {
         };
         // All of it together, in whatever table: a row whose children are gone is not as it was.
         for id in deletions.into_values().flatten() {
-            self.hold(brake, id)?;
+            self.hold(hold, id)?;
             if let Some(texts) = emptied.remove(&id) {
                 self.hold_texts(id, texts)?;
             }
         }
-        // What was deleted or emptied before the brake was on comes back until it is decided.
+        // What was deleted or emptied before the deletion guard was on comes back until it is decided.
         for (_, id) in earlier {
             if deletion(self.document(id)?).is_some() {
-                self.hold(brake, id)?;
+                self.hold(hold, id)?;
                 touched.insert(id);
                 continue;
             }
             let texts = self.emptied_since(id, since)?;
             if !texts.is_empty() {
-                self.hold(brake, id)?;
+                self.hold(hold, id)?;
                 self.hold_texts(id, texts)?;
                 touched.insert(id);
             }
@@ -313,14 +313,14 @@ impl Transaction<'_> {
     }
 
     /// Holds a row back from being deleted.
-    fn hold(&mut self, brake: i64, row: RowId) -> Result<(), TransactionError> {
+    fn hold(&mut self, hold: i64, row: RowId) -> Result<(), TransactionError> {
         self.holds_rows = Some(true);
-        Ok(brakes::hold(self.connection, brake, row, self.now.unix_ms())?)
+        Ok(holds::hold(self.connection, hold, row, self.now.unix_ms())?)
     }
 
     /// Lets a row go that lives by somebody's word, unless texts of it are held that `puts` does
     /// not write.
-    pub(crate) fn take_brake_off(
+    pub(crate) fn lift_hold(
         &mut self,
         row: RowId,
         puts: &BTreeMap<String, Value>,
@@ -340,14 +340,14 @@ impl Transaction<'_> {
         self.release_held(row)
     }
 
-    /// Lets a row go that a brake may hold. Nearly always none does, and then it costs nothing.
+    /// Lets a row go that a hold may hold. Nearly always none does, and then it costs nothing.
     pub(crate) fn release_held(&mut self, row: RowId) -> Result<(), TransactionError> {
         let holds = match self.holds_rows {
             Some(holds) => holds,
-            None => *self.holds_rows.insert(brakes::hold_any(self.connection)?),
+            None => *self.holds_rows.insert(holds::hold_any(self.connection)?),
         };
         if holds {
-            brakes::release(self.connection, row, self.now.unix_ms())?;
+            holds::release(self.connection, row, self.now.unix_ms())?;
         }
         Ok(())
     }
@@ -365,18 +365,18 @@ impl Transaction<'_> {
     }
 
     /// Lets held deletions through, or takes them back. Returns how many rows there were.
-    pub(crate) fn decide_brake(
+    pub(crate) fn decide_hold(
         &mut self,
         id: &str,
-        decision: BrakeDecision,
+        decision: HoldDecision,
     ) -> Result<usize, TransactionError> {
-        let no_such = || EngineError::NoSuchBrake(id.to_owned());
-        let brake: i64 = id.parse().map_err(|_| no_such())?;
+        let no_such = || EngineError::NoSuchHold(id.to_owned());
+        let hold: i64 = id.parse().map_err(|_| no_such())?;
         let now = self.now;
-        let held = brakes::decide(self.connection, brake, now.unix_ms())?.ok_or_else(no_such)?;
+        let held = holds::decide(self.connection, hold, now.unix_ms())?.ok_or_else(no_such)?;
         for id in &held {
             let mut puts = self.let_texts_go(*id)?;
-            if decision == BrakeDecision::Refuse {
+            if decision == HoldDecision::Refuse {
                 if deletion(self.document(*id)?).is_some() {
                     puts.insert(key::DELETED_AT.to_owned(), Value::Null);
                 }
@@ -391,7 +391,7 @@ impl Transaction<'_> {
     }
 
     /// What waits for a yes.
-    pub(crate) fn brakes(&mut self) -> Result<Vec<BrakeReport>, TransactionError> {
-        Ok(brakes::waiting(self.connection)?.into_iter().map(BrakeReport::of).collect())
+    pub(crate) fn holds(&mut self) -> Result<Vec<HoldReport>, TransactionError> {
+        Ok(holds::waiting(self.connection)?.into_iter().map(HoldReport::of).collect())
     }
 }

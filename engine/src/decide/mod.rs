@@ -1,4 +1,4 @@
-//! The Engine as a person meets it: open clashes and how they are decided, held deletions, the
+//! The Engine as a person meets it: open conflicts and how they are decided, held deletions, the
 //! history of a row, taking changes back, a row's document.
 
 pub(crate) mod deletion_guard;
@@ -8,18 +8,18 @@ pub(crate) mod resolve;
 use storysync_crdt::{DeviceKey, Stamp, SyncUuid};
 
 use crate::app::profile::table_of_entity_type;
-use crate::decide::deletion_guard::{BrakeDecision, BrakeReport};
+use crate::decide::deletion_guard::{HoldDecision, HoldReport};
 use crate::decide::history::{EntryReport, UndoReport};
 use crate::decide::resolve::{Choice, Take, Which};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::naming::name_of_uuid;
 use crate::report::{ConflictReport, NoticeReport};
-use crate::store::clashes::{self, EndedClash};
+use crate::store::conflicts::{self, EndedConflict};
 use crate::store::{log, rows};
 
 impl Engine {
-    /// All open clashes.
+    /// All open conflicts.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -37,24 +37,25 @@ impl Engine {
         self.look(now, |transaction| transaction.list_notices())
     }
 
-    /// The clashes that are over, newest first.
+    /// The conflicts that are over, newest first.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn ended_conflicts(&mut self, limit: i64) -> Result<Vec<EndedClash>, EngineError> {
+    pub fn ended_conflicts(&mut self, limit: i64) -> Result<Vec<EndedConflict>, EngineError> {
         self.read(|connection, schema| {
-            let mut ended = clashes::ended(connection, limit)?;
-            for clash in &mut ended {
-                clash.row_name = name_of_uuid(connection, schema, &clash.table, &clash.uuid)?;
+            let mut ended = conflicts::ended(connection, limit)?;
+            for conflict in &mut ended {
+                conflict.row_name =
+                    name_of_uuid(connection, schema, &conflict.table, &conflict.uuid)?;
             }
             Ok(ended)
         })
     }
 
-    /// Decides one clash, for the device `by`; `None` for this one.
+    /// Decides one conflict, for the device `by`; `None` for this one.
     ///
     /// # Errors
-    /// When there is no such clash, or the choice does not fit it.
+    /// When there is no such conflict, or the choice does not fit it.
     pub fn resolve(
         &mut self,
         id: &str,
@@ -70,7 +71,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides all open clashes alike, for the device `by`: how many were decided, and why others
+    /// Decides all open conflicts alike, for the device `by`: how many were decided, and why others
     /// were not.
     ///
     /// # Errors
@@ -104,8 +105,8 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn brakes(&mut self, now: Stamp) -> Result<Vec<BrakeReport>, EngineError> {
-        self.look(now, |transaction| transaction.brakes())
+    pub fn holds(&mut self, now: Stamp) -> Result<Vec<HoldReport>, EngineError> {
+        self.look(now, |transaction| transaction.holds())
     }
 
     /// Lets deletions through that wait, or takes them back everywhere; returns how many rows there
@@ -113,13 +114,13 @@ impl Engine {
     ///
     /// # Errors
     /// When no such deletions wait.
-    pub fn decide_brake(
+    pub fn decide_hold(
         &mut self,
         id: &str,
-        decision: BrakeDecision,
+        decision: HoldDecision,
         now: Stamp,
     ) -> Result<usize, EngineError> {
-        Ok(self.write(now, |transaction| transaction.decide_brake(id, decision))?.0)
+        Ok(self.write(now, |transaction| transaction.decide_hold(id, decision))?.0)
     }
 
     /// Who wrote what in a row, and when.

@@ -19,7 +19,7 @@ use crate::epoch::{hex, read_state};
 use crate::error::EngineError;
 use crate::exchange::pages::PAGE_ENTITIES_MAX;
 use crate::file_guard::data_version;
-use crate::receive::PushedClashes;
+use crate::receive::PushedConflicts;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::outbox;
@@ -71,8 +71,8 @@ pub struct Engine {
     pub(crate) options: EngineOptions,
     /// Most rows in one page told to others, and asked of them.
     pub(crate) page_rows: usize,
-    /// What becomes of clashes in rows that clients without automerge push.
-    pub(crate) pushed_clashes: PushedClashes,
+    /// What becomes of conflicts in rows that clients without automerge push.
+    pub(crate) pushed_conflicts: PushedConflicts,
     device_id: DeviceId,
     prose: Prose,
     schema: Arc<Schema>,
@@ -246,9 +246,9 @@ impl Engine {
         self.page_rows = rows.clamp(1, PAGE_ENTITIES_MAX);
     }
 
-    /// What becomes, from now on, of clashes in rows that clients without automerge push.
-    pub fn decide_pushed_clashes(&mut self, rule: PushedClashes) {
-        self.pushed_clashes = rule;
+    /// What becomes, from now on, of conflicts in rows that clients without automerge push.
+    pub fn decide_pushed_conflicts(&mut self, rule: PushedConflicts) {
+        self.pushed_conflicts = rule;
     }
 
     /// The device this Engine works for.

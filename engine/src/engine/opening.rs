@@ -11,7 +11,7 @@ use crate::file_guard::inode;
 use crate::migrate::adopt::{MigrationReport, Plan};
 use crate::migrate::renaming::schema_of;
 use crate::migrate::{install, is_migrated, migrate, read_schema, upgrade};
-use crate::receive::PushedClashes;
+use crate::receive::PushedConflicts;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self};
 use crate::store::migrations;
@@ -252,7 +252,7 @@ impl Engine {
             device_id: DeviceId::of_key(&options.device_key),
             prose: Prose { configured: options.prose_columns.clone() },
             page_rows: PAGE_ENTITIES_MAX,
-            pushed_clashes: PushedClashes::StayOpen,
+            pushed_conflicts: PushedConflicts::StayOpen,
             options,
             schema,
             actor,

@@ -9,7 +9,7 @@ pub struct Status {
     pub entities: i64,
     /// Rows that wait for something.
     pub parked: i64,
-    /// Open clashes.
+    /// Open conflicts.
     pub conflicts: i64,
     /// Changes of others that were refused and are remembered by name.
     pub quarantined: i64,

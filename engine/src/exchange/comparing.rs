@@ -86,7 +86,8 @@ impl Caller {
                 let is_needed = engine.needs_reconciling(peer.as_str())?;
                 let (is_provisional, has_met) =
                     (engine.is_provisional()?, engine.has_met(peer.as_str())?);
-                let life = engine.life()?.map(|(life, _)| life).filter(|_| has_met && is_needed);
+                let life =
+                    engine.new_epoch()?.map(|(life, _)| life).filter(|_| has_met && is_needed);
                 let own_id = engine.device_id().to_string();
                 Ok((Before { is_needed, is_provisional, own_id }, life))
             })

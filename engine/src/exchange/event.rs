@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::first_contact::{ContactQuestion, FirstContact, Kinship};
+use super::first_contact::{ContactQuestion, FirstContact, Relation};
 use crate::epoch::NewEpoch;
 use crate::error::EngineError;
 use crate::store::trust::Revocation;
@@ -15,7 +15,7 @@ pub enum ContactChoice {
     #[default]
     Judge,
     /// As a person said.
-    Is(Kinship),
+    Is(Relation),
     /// Only after a person said.
     Ask,
 }

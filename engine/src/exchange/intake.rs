@@ -143,7 +143,7 @@ impl Engine {
         self.receive_from(incoming, Origin::pushed(device_id), now, |_, _, _| Ok(()))
     }
 
-    /// The same, and tells how the rows stand then and what clashes in them, as the documentation
+    /// The same, and tells how the rows stand then and what conflicts in them, as the documentation
     /// has it.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Engine {
         let mut receipt = Receipt::default();
         let announced = deletion_guard::announced(changes);
         let device = DeviceId::parse(device_id).and_then(|id| id.key());
-        let clashes = self.pushed_clashes;
+        let conflicts = self.pushed_conflicts;
         let mut rest = changes;
         while !rest.is_empty() {
             let (slice, after) = next_slice(rest);
@@ -190,7 +190,7 @@ impl Engine {
                     device,
                     source,
                     remaining,
-                    clashes,
+                    conflicts,
                 };
                 let part = transaction.receive(slice, &sender, &announced)?;
                 if knew_everything

@@ -332,7 +332,7 @@ pub struct PushRequest {
     /// The epoch of the pushing device's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
-    /// Whether the answer shall tell how the rows stand and what clashes in them; replicas see that
+    /// Whether the answer shall tell how the rows stand and what conflicts in them; replicas see that
     /// for themselves.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub states: bool,
@@ -349,7 +349,7 @@ pub struct PushResponse {
     pub accepted: usize,
     /// How these rows stand here now.
     pub accepted_states: Vec<AcceptedState>,
-    /// Clashes in these rows.
+    /// Conflicts in these rows.
     pub conflicts: Vec<PushConflict>,
     /// Rows of which something was refused.
     pub rejected: usize,
@@ -375,7 +375,7 @@ pub struct AcceptedState {
     pub updated_at: Option<String>,
 }
 
-/// A clash in a pushed row, in the documented shape; "mobile" is the device that pushes, "desktop"
+/// A conflict in a pushed row, in the documented shape; "mobile" is the device that pushes, "desktop"
 /// this one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PushConflict {
@@ -406,6 +406,6 @@ pub struct PushConflict {
     /// The documented strategy: what could be merged is, what is listed waits for a decision:
     /// `manual`.
     pub resolution: String,
-    /// What clashes, field by field: base, values with device and time, and what is shown.
+    /// What conflicts, field by field: base, values with device and time, and what is shown.
     pub fields: serde_json::Value,
 }

@@ -15,7 +15,7 @@ use crate::project::fitting::is_constraint;
 use crate::project::plan::RowPlan;
 use crate::project::rules::has_unsent;
 use crate::project::{Projection, Resolved, WAITS_FOR_NAME};
-use crate::store::clashes;
+use crate::store::conflicts;
 use crate::store::rows::{self, RowId, RowRecord};
 
 /// Bytes of the hash that stands for a row's values under a unique constraint.
@@ -49,7 +49,7 @@ impl Projection<'_, '_> {
     /// A row has left its table, or holds other unique values now: those that wait behind it have
     /// their turn.
     pub(crate) fn retry_behind(&mut self, id: RowId) -> Result<(), TransactionError> {
-        self.waiting.extend(clashes::stands_in_for(self.connection, id)?);
+        self.waiting.extend(conflicts::stands_in_for(self.connection, id)?);
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl Projection<'_, '_> {
         if self.retried.insert(id) {
             for key in unique_keys(table, desired) {
                 self.waiting.extend(
-                    clashes::waiting_for(self.connection, &key)?
+                    conflicts::waiting_for(self.connection, &key)?
                         .into_iter()
                         .filter(|waiting| *waiting != id),
                 );
@@ -206,7 +206,7 @@ impl Projection<'_, '_> {
                         ..holder.clone()
                     },
                 )?;
-                clashes::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
+                conflicts::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
                 self.waiting.insert(holder.id);
                 self.project_referrers(holder.id)?;
                 self.retry_behind(holder.id)?;

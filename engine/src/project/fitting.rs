@@ -1,5 +1,5 @@
 //! Values a table does not take: an earlier value, or the column's default, takes their place, as
-//! few as will do, and the difference is a clash to be told.
+//! few as will do, and the difference is a conflict to be told.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
@@ -42,7 +42,7 @@ impl Projection<'_, '_> {
         let (local_id, stored) = (*local_id, stored.as_ref());
         match self.try_put(table, local_id, stored, desired)? {
             Put::Done => return Ok(Put::Done),
-            // No other value is better than one that clashes.
+            // No other value is better than one that conflicts.
             Put::Taken if stored.is_none() || !has_unsent(record) => return Ok(Put::Taken),
             Put::Taken | Put::Refused => {}
         }
@@ -164,7 +164,7 @@ impl Transaction<'_> {
     }
 
     /// What a field shows: the document's value; where this table can't take it, an earlier one it
-    /// can, or the column's default, and that is a clash.
+    /// can, or the column's default, and that is a conflict.
     pub(crate) fn field_shown(
         &mut self,
         cell: Cell<'_>,
@@ -213,7 +213,7 @@ impl Transaction<'_> {
             self.milder_values(table, column, record, standing)?
         };
         let shown = milder.into_iter().find(takes).unwrap_or_else(|| empty_value(table, column));
-        // A column the document never had is no clash: the other app does not have it.
+        // A column the document never had is no conflict: the other app does not have it.
         let kind = if told { DifferenceKind::Refused } else { DifferenceKind::Quiet };
         differs.insert(column.name.clone(), Difference::of_kind(document, token(&shown), kind));
         Ok(shown)

@@ -6,7 +6,7 @@ use crate::app::profile;
 use crate::app::rows::{self as app_rows};
 use crate::error::TransactionError;
 use crate::project::contest::nobodys_id;
-use crate::store::clashes;
+use crate::store::conflicts;
 use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId};
 use storysync_crdt::{NOWHERE, Row, SyncUuid, Value};
 
@@ -26,7 +26,7 @@ impl Projection<'_, '_> {
             return Ok((Resolved::NotYet, None));
         };
         if target.parked.as_deref() == Some(WAITS_FOR_NAME)
-            && let Some((winner, _)) = clashes::stand_in(self.connection, target.id)?
+            && let Some((winner, _)) = conflicts::stand_in(self.connection, target.id)?
         {
             // Until it is decided which of the two it shall be, the one that stays is shown.
             let winner = rows::get(self.connection, winner)?;

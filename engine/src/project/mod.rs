@@ -19,7 +19,7 @@ use storysync_crdt::{Row, Stamp, SyncUuid, UNKNOWN_STAMP, VALUE_BYTES_MAX, Value
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Table};
 use crate::error::TransactionError;
-use crate::store::clashes;
+use crate::store::conflicts;
 use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord, TableId};
 use crate::transaction::{Source, Transaction};
@@ -288,7 +288,7 @@ impl Projection<'_, '_> {
         let schema = std::sync::Arc::clone(&self.schema);
         let mut record = before.clone();
         record.version = merged.version;
-        let stand_in = clashes::stand_in(self.connection, id)?;
+        let stand_in = conflicts::stand_in(self.connection, id)?;
         match schema.table(name.as_str()) {
             // Of a table that is left alone, what it showed last is remembered.
             None if record.present => record.version = before.version,
@@ -300,8 +300,8 @@ impl Projection<'_, '_> {
             Some(table) => self.write(table, &mut record, &merged)?,
         }
         if record.parked.as_deref() != Some(WAITS_FOR_NAME) && stand_in.is_some() {
-            clashes::set_stand_in(self.connection, id, None)?;
-            clashes::set_waiting_keys(self.connection, id, &[])?;
+            conflicts::set_stand_in(self.connection, id, None)?;
+            conflicts::set_waiting_keys(self.connection, id, &[])?;
         }
         self.promised.remove(&id);
         if record.present {
@@ -310,7 +310,7 @@ impl Projection<'_, '_> {
         let moved = record.present != before.present || record.local_id != before.local_id;
         // Only a row that waits for its name has another in its place.
         let waits = record.parked.as_deref() == Some(WAITS_FOR_NAME);
-        let stands_in_now = if waits { clashes::stand_in(self.connection, id)? } else { None };
+        let stands_in_now = if waits { conflicts::stand_in(self.connection, id)? } else { None };
         if moved
             || record.parked != before.parked
             || self.circumstances.departed.is_some_and(|departed| departed.left_here.contains(&id))
@@ -318,7 +318,7 @@ impl Projection<'_, '_> {
         {
             self.project_referrers(id)?;
             if moved {
-                for parked in clashes::stands_in_for(self.connection, id)? {
+                for parked in conflicts::stands_in_for(self.connection, id)? {
                     self.project_referrers(parked)?;
                 }
             }
@@ -336,7 +336,7 @@ impl Projection<'_, '_> {
         {
             self.retry_refused(&record)?;
         }
-        self.note_clashes(&mut record, before.conflicts)?;
+        self.note_conflicts(&mut record, before.conflicts)?;
         if record.is_but_for_version(&before) {
             // The many: what rows are found by is not touched for them.
             if record.version != before.version {

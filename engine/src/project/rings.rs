@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 
 use storysync_crdt::{
     Conflict, ConflictKind, DeviceKey, EntityId, Move, Value, field, gives_way, leads_to, moved,
-    ring, ring_clash, stands, way_back,
+    ring, ring_conflict, stands, way_back,
 };
 
 use crate::app::schema::{Column, Table};
 use crate::decide::resolve::{Choice, Take, side};
 use crate::error::{EngineError, TransactionError};
 use crate::project::Projection;
-use crate::store::clashes;
+use crate::store::conflicts;
 use crate::store::references;
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::transaction::Transaction;
@@ -51,9 +51,13 @@ impl Projection<'_, '_> {
         }
         if is_tree && self.unringed.insert(record.table) {
             self.waiting.extend(
-                clashes::open_in_table(self.connection, record.table, ConflictKind::Ring.as_str())?
-                    .into_iter()
-                    .filter(|row| *row != record.id),
+                conflicts::open_in_table(
+                    self.connection,
+                    record.table,
+                    ConflictKind::Ring.as_str(),
+                )?
+                .into_iter()
+                .filter(|row| *row != record.id),
             );
         }
         Ok(())
@@ -136,7 +140,7 @@ impl Transaction<'_> {
         Ok(rows::find(self.connection, table, &id.uuid)?.map(|record| record.id))
     }
 
-    /// What clashes in a row that gives way. `record` is as it was settled.
+    /// What conflicts in a row that gives way. `record` is as it was settled.
     pub(crate) fn ring_conflict(
         &mut self,
         record: &RowRecord,
@@ -154,7 +158,7 @@ impl Transaction<'_> {
             Conflict { kind: ConflictKind::Ring, fields: Vec::new(), others: Vec::new() };
         for name in yielding {
             let Some(ring) = self.ring_in(record, &name)? else { continue };
-            conflict.fields.push(ring_clash(
+            conflict.fields.push(ring_conflict(
                 &name,
                 self.document(record.id)?,
                 &ring.way_back,
@@ -191,10 +195,10 @@ impl Transaction<'_> {
         let now = self.now;
         let mut puts = BTreeMap::new();
         let mut settled = std::collections::BTreeSet::from([record.id]);
-        for clash in &conflict.fields {
-            let chosen = match (choice.fields.get(&clash.name), &choice.take) {
+        for field in &conflict.fields {
+            let chosen = match (choice.fields.get(&field.name), &choice.take) {
                 (Some(given), _) => given.clone(),
-                (None, None | Some(Take::Keep)) => clash.shown.clone(),
+                (None, None | Some(Take::Keep)) => field.shown.clone(),
                 (None, Some(Take::Delete | Take::Rename)) => {
                     return Err(EngineError::NotInConflict(
                         "what was asked (a circle takes mine, \
@@ -203,17 +207,17 @@ impl Transaction<'_> {
                     )
                     .into());
                 }
-                (None, take) => side(clash, take.as_ref(), own)?,
+                (None, take) => side(field, take.as_ref(), own)?,
             };
-            let wanted = clash.values.first().map(|value| &value.value);
+            let wanted = field.values.first().map(|value| &value.value);
             if Some(&chosen) == wanted
-                && let Some(ring) = self.ring_in(record, &clash.name)?
+                && let Some(ring) = self.ring_in(record, &field.name)?
                 && let Some(rival) = self.row_of(&ring.counting.0)?
             {
                 let name = self.table_name(record.table)?;
                 let schema = std::sync::Arc::clone(&self.schema);
                 let Some(column) =
-                    schema.table(name.as_str()).and_then(|table| table.column(&clash.name))
+                    schema.table(name.as_str()).and_then(|table| table.column(&field.name))
                 else {
                     continue;
                 };
@@ -221,12 +225,12 @@ impl Transaction<'_> {
                     let reason =
                         "the other row has no other place to go to; move one of them in the app"
                             .to_owned();
-                    return Err(EngineError::Unfit { name: clash.name.clone(), reason }.into());
+                    return Err(EngineError::Unfit { name: field.name.clone(), reason }.into());
                 };
-                self.write_row(rival, BTreeMap::from([(clash.name.clone(), back)]), None, now)?;
+                self.write_row(rival, BTreeMap::from([(field.name.clone(), back)]), None, now)?;
                 settled.insert(rival);
             }
-            puts.insert(clash.name.clone(), chosen);
+            puts.insert(field.name.clone(), chosen);
         }
         self.write_row(record.id, puts, None, now)?;
         self.project(settled)

@@ -1,19 +1,19 @@
 //! The rules that reach across rows, applied to the rows at hand: the same as
-//! [`storysync_crdt::shown`] defines over all documents. And what clashes in a row, with the
+//! [`storysync_crdt::shown`] defines over all documents. And what conflicts in a row, with the
 //! history of it.
 
 use std::collections::{BTreeMap, HashSet};
 
 use storysync_crdt::{
     ChangeHash, Conflict, ConflictId, ConflictKind, ConflictValue, Deletion, DeviceKey, Document,
-    EntityId, FieldClash, LeftBehind, Row, SyncUuid, Value, conflicts, deletion, key, orphan_clash,
-    row, unique_clash,
+    EntityId, FieldConflict, LeftBehind, Row, SyncUuid, Value, conflicts, deletion, key,
+    orphan_conflict, row, unique_conflict,
 };
 
 use crate::error::TransactionError;
 use crate::project::{Projection, REFUSED_BY_TABLE, WAITS_FOR_NAME};
-use crate::store::brakes;
-use crate::store::clashes::{self, Ending, NewClash, OpenClash};
+use crate::store::conflicts::{self, Ending, NewConflict, OpenConflict};
+use crate::store::holds;
 use crate::store::log;
 use crate::store::peers;
 use crate::store::references;
@@ -26,27 +26,27 @@ use crate::trust::identity::DeviceId;
 const TOO_LARGE: &str = "(a value too large to travel; it stands in this device's table only)";
 
 impl Projection<'_, '_> {
-    /// Counts a row's clashes and keeps their history. `record` is as it was settled.
-    pub(crate) fn note_clashes(
+    /// Counts a row's conflicts and keeps their history. `record` is as it was settled.
+    pub(crate) fn note_conflicts(
         &mut self,
         record: &mut RowRecord,
         before: i64,
     ) -> Result<(), TransactionError> {
-        let found = self.clashes(record)?;
+        let found = self.conflicts(record)?;
         record.conflicts = i64::try_from(found.len()).unwrap_or(i64::MAX);
         if found.is_empty() && before == 0 {
             return Ok(());
         }
-        let open = clashes::open_of(self.connection, record.id)?;
+        let open = conflicts::open_of(self.connection, record.id)?;
         let (now_ms, now) = (self.now.unix_ms(), self.now.to_table_text());
         let entity = self.entity(record)?;
         let own = self.actor.device();
         for conflict in found
             .iter()
-            .filter(|conflict| !open.iter().any(|clash| clash.kind == conflict.kind.as_str()))
+            .filter(|conflict| !open.iter().any(|noted| noted.kind == conflict.kind.as_str()))
         {
             let (mine, theirs) = sides(conflict, own.as_ref());
-            let clash = NewClash {
+            let new = NewConflict {
                 conflict_id: &ConflictId::of(&entity, conflict.kind).to_string(),
                 row: record.id,
                 kind: conflict.kind.as_str(),
@@ -57,22 +57,22 @@ impl Projection<'_, '_> {
                 version: record.version,
                 source: self.circumstances.source.as_str(),
             };
-            clashes::note(self.connection, &clash, now_ms, &now)?;
+            conflicts::note(self.connection, &new, now_ms, &now)?;
         }
-        for clash in open
+        for noted in open
             .iter()
-            .filter(|clash| !found.iter().any(|conflict| conflict.kind.as_str() == clash.kind))
+            .filter(|noted| !found.iter().any(|conflict| conflict.kind.as_str() == noted.kind))
         {
-            let (ending, by) = self.how_it_ended(record, clash)?;
+            let (ending, by) = self.how_it_ended(record, noted)?;
             let by = by.map(|key| DeviceId::of_key(&key).to_string());
-            clashes::end(self.connection, clash, ending, by.as_deref(), now_ms, &now)?;
+            conflicts::end(self.connection, noted, ending, by.as_deref(), now_ms, &now)?;
         }
         Ok(())
     }
 }
 
 impl Transaction<'_> {
-    /// What the tables show of a row: its document, unless others require it or a brake holds it.
+    /// What the tables show of a row: its document, unless others require it or the deletion guard holds it.
     pub(crate) fn shown_row(&mut self, id: RowId) -> Result<Row, TransactionError> {
         let deletion = self.shown_deletion(id)?;
         Ok(Row { deletion, ..row(self.document(id)?) })
@@ -85,7 +85,7 @@ impl Transaction<'_> {
     ) -> Result<Option<Deletion>, TransactionError> {
         let deleted = deletion(self.document(id)?);
         if deleted.is_some()
-            && (brakes::is_held(self.connection, id)?
+            && (holds::is_held(self.connection, id)?
                 || self.holds_unsent(id)?
                 || self.is_needed(id)?)
         {
@@ -178,8 +178,8 @@ impl Transaction<'_> {
         Ok(required && !self.document(child)?.is_empty())
     }
 
-    /// Everything that clashes in a row.
-    pub(crate) fn clashes(
+    /// Everything that conflicts in a row.
+    pub(crate) fn conflicts(
         &mut self,
         record: &RowRecord,
     ) -> Result<Vec<Conflict>, TransactionError> {
@@ -197,21 +197,21 @@ impl Transaction<'_> {
                 children.sort_by(|(a, _), (b, _)| a.cmp(b));
                 let children: Vec<(&EntityId, &Document)> =
                     children.iter().map(|(id, document)| (id, document)).collect();
-                found.extend(orphan_clash(self.document(record.id)?, &children));
+                found.extend(orphan_conflict(self.document(record.id)?, &children));
             }
         }
         if record.parked.as_deref() == Some(WAITS_FOR_NAME)
-            && let Some((winner, columns)) = clashes::stand_in(self.connection, record.id)?
+            && let Some((winner, columns)) = conflicts::stand_in(self.connection, record.id)?
         {
             let entity = self.entity(&rows::get(self.connection, winner)?)?;
             if self.are_twins(record.id, winner)? {
                 // Made alike on two devices: nobody need be asked.
             } else if let [Some(waiting), Some(winning)] = self.documents_of([record.id, winner])? {
-                found.push(unique_clash(waiting, &entity, winning, &columns));
+                found.push(unique_conflict(waiting, &entity, winning, &columns));
             }
         }
         found.extend(self.ring_conflict(record)?);
-        found.extend(self.schema_clash(record)?);
+        found.extend(self.schema_conflict(record)?);
         for value in found
             .iter_mut()
             .flat_map(|conflict| &mut conflict.fields)
@@ -241,8 +241,11 @@ impl Transaction<'_> {
 
     /// What a row would show that its table refuses whole: the columns SQLite's reason names, else
     /// all that say something.
-    fn refused_fields(&mut self, record: &RowRecord) -> Result<Vec<FieldClash>, TransactionError> {
-        let reason = clashes::refusal(self.connection, record.id)?.unwrap_or_default();
+    fn refused_fields(
+        &mut self,
+        record: &RowRecord,
+    ) -> Result<Vec<FieldConflict>, TransactionError> {
+        let reason = conflicts::refusal(self.connection, record.id)?.unwrap_or_default();
         let names: HashSet<&str> =
             reason.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         let document = self.document(record.id)?;
@@ -264,7 +267,7 @@ impl Transaction<'_> {
                         .and_then(storysync_crdt::Stamp::parse),
                     change: change.map(storysync_crdt::Change::hash),
                 };
-                FieldClash { name, base: Value::Null, values: vec![told], shown: Value::Null }
+                FieldConflict { name, base: Value::Null, values: vec![told], shown: Value::Null }
             })
             .collect())
     }
@@ -297,7 +300,7 @@ impl Transaction<'_> {
                 else {
                     continue;
                 };
-                if let Some((winner, _)) = clashes::stand_in(self.connection, referred.id)? {
+                if let Some((winner, _)) = conflicts::stand_in(self.connection, referred.id)? {
                     stands.insert((column.clone(), uuid), rows::get(self.connection, winner)?.uuid);
                 }
             }
@@ -307,13 +310,16 @@ impl Transaction<'_> {
         }))
     }
 
-    fn schema_clash(&mut self, record: &RowRecord) -> Result<Option<Conflict>, TransactionError> {
+    fn schema_conflict(
+        &mut self,
+        record: &RowRecord,
+    ) -> Result<Option<Conflict>, TransactionError> {
         let own = self.actor.device();
         let document = self.document(record.id)?;
-        let fields: Vec<FieldClash> = record
+        let fields: Vec<FieldConflict> = record
             .differs
             .iter()
-            .filter(|(_, difference)| difference.is_clash())
+            .filter(|(_, difference)| difference.is_conflict())
             .map(|(name, difference)| {
                 let written = document.register(name).and_then(|register| register.winner());
                 let change = written.and_then(|put| document.changes().get(put.change));
@@ -332,7 +338,7 @@ impl Transaction<'_> {
                 };
                 let shown =
                     ConflictValue { value: value.clone(), device: own, at: None, change: None };
-                FieldClash {
+                FieldConflict {
                     name: name.clone(),
                     base: Value::Null,
                     values: vec![told, shown],
@@ -350,14 +356,14 @@ impl Transaction<'_> {
         }))
     }
 
-    /// Whose change ended a clash: the newest that wrote what clashed.
+    /// Whose change ended a conflict: the newest that wrote what conflicted.
     fn how_it_ended(
         &mut self,
         record: &RowRecord,
-        clash: &OpenClash,
+        conflict: &OpenConflict,
     ) -> Result<(Ending, Option<DeviceKey>), TransactionError> {
         let mut children_left = false;
-        for (child, column) in if clash.kind == ConflictKind::Orphan.as_str() {
+        for (child, column) in if conflict.kind == ConflictKind::Orphan.as_str() {
             references::referrers_by_column(self.connection, record.id)?
         } else {
             Vec::new()
@@ -375,7 +381,7 @@ impl Transaction<'_> {
                 .and_then(|change| change.actor().device())
         };
         let newest = || document.changes().last().and_then(|change| change.actor().device());
-        Ok(match clash.kind.as_str() {
+        Ok(match conflict.kind.as_str() {
             "field" if deleted => (Ending::Superseded, writer(key::DELETED_AT)),
             "delete_edit" => (Ending::Resolved, writer(key::DELETED_AT)),
             // Nobody decided: what required the row went, or refers to another.
@@ -397,7 +403,7 @@ pub(crate) fn has_unsent(record: &RowRecord) -> bool {
     record.differs.values().any(|difference| difference.kind == DifferenceKind::Unsent)
 }
 
-/// A clash as the documented line has it: what this device wrote, or is shown, and what others
+/// A conflict as the documented line has it: what this device wrote, or is shown, and what others
 /// wrote.
 fn sides(
     conflict: &Conflict,

@@ -9,7 +9,7 @@ use crate::error::TransactionError;
 use crate::project::contest::{Contest, nobodys_id, unique_keys};
 use crate::project::fitting::{Put, is_constraint, note_refused};
 use crate::project::rules::has_unsent;
-use crate::store::clashes;
+use crate::store::conflicts;
 use crate::store::references;
 use crate::store::rows::{self, Difference, Differences, RowId, RowRecord};
 use crate::transaction::Transaction;
@@ -85,8 +85,10 @@ impl Projection<'_, '_> {
             }
         };
         match self.refusal.take() {
-            Some(reason) => clashes::set_refusal(self.connection, record.id, Some(&reason))?,
-            None if record.conflicts > 0 => clashes::set_refusal(self.connection, record.id, None)?,
+            Some(reason) => conflicts::set_refusal(self.connection, record.id, Some(&reason))?,
+            None if record.conflicts > 0 => {
+                conflicts::set_refusal(self.connection, record.id, None)?
+            }
             None => {}
         }
         if put != Put::Done {
@@ -271,8 +273,8 @@ impl Projection<'_, '_> {
         }
         record.present = false;
         record.parked = Some(WAITS_FOR_NAME.to_owned());
-        clashes::set_stand_in(self.connection, record.id, Some((winner, columns)))?;
-        clashes::set_waiting_keys(self.connection, record.id, &keys)?;
+        conflicts::set_stand_in(self.connection, record.id, Some((winner, columns)))?;
+        conflicts::set_waiting_keys(self.connection, record.id, &keys)?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What became of a push, as its sender is told: how the rows stand now, and what clashes in them,
+//! What became of a push, as its sender is told: how the rows stand now, and what conflicts in them,
 //! in the documented shape. Read off in the transaction that took the rows in, whose documents are
 //! at hand.
 
@@ -10,14 +10,14 @@ use crate::app::profile::table_of_entity_type;
 use crate::error::TransactionError;
 use crate::exchange::pages;
 use crate::exchange::wire::{AcceptedState, PushConflict, RowChange};
-use crate::receive::{DecidedClash, Incoming, PushedClashes, Receipt};
+use crate::receive::{DecidedConflict, Incoming, PushedConflicts, Receipt};
 use crate::report::conflict_reports;
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::transaction::Transaction;
 use crate::translate::to_json_of;
 use crate::trust::identity::DeviceId;
 
-/// Bytes of clashes, as JSON, after which a reply lists no more: they can be asked for.
+/// Bytes of conflicts, as JSON, after which a reply lists no more: they can be asked for.
 const CONFLICTS_REPLIED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How the rows of a push stand.
@@ -25,7 +25,7 @@ const CONFLICTS_REPLIED_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub struct Accepted {
     /// Every row that was taken in, or said nothing new.
     pub states: Vec<AcceptedState>,
-    /// What clashes in them, up to 2 MiB of it.
+    /// What conflicts in them, up to 2 MiB of it.
     pub conflicts: Vec<PushConflict>,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Telling<'a> {
                 version: merged.version,
                 updated_at: pages::rfc3339(&merged.updated_at),
             };
-            let decided: Vec<&DecidedClash> =
+            let decided: Vec<&DecidedConflict> =
                 slice.decided.iter().filter(|decided| decided.row == id).collect();
             let listed = (record.conflicts > 0 || !decided.is_empty())
                 && self.conflicts_bytes < CONFLICTS_REPLIED_BYTES_MAX;
@@ -108,7 +108,7 @@ impl<'a> Telling<'a> {
             };
             let conflicts_bytes = conflicts
                 .iter()
-                .map(|clash| serde_json::to_vec(clash).map_or(0, |json| json.len()))
+                .map(|conflict| serde_json::to_vec(conflict).map_or(0, |json| json.len()))
                 .sum();
             self.replace(id, Told { state, conflicts, conflicts_bytes });
         }
@@ -122,20 +122,20 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// The clashes of one row: those that were decided at once, and those that wait.
+    /// The conflicts of one row: those that were decided at once, and those that wait.
     fn conflicts(
         &self,
         transaction: &mut Transaction<'_>,
         record: &RowRecord,
         entity: &EntityId,
-        decided: &[&DecidedClash],
+        decided: &[&DecidedConflict],
     ) -> Result<Vec<PushConflict>, TransactionError> {
-        let mut clashes: Vec<Conflict> =
-            decided.iter().map(|decided| decided.clash.clone()).collect();
+        let mut conflicts: Vec<Conflict> =
+            decided.iter().map(|decided| decided.conflict.clone()).collect();
         let mut resolutions: Vec<&str> =
             decided.iter().map(|decided| decided.rule.resolution()).collect();
-        clashes.extend(transaction.clashes(record)?);
-        resolutions.resize(clashes.len(), PushedClashes::StayOpen.resolution());
+        conflicts.extend(transaction.conflicts(record)?);
+        resolutions.resize(conflicts.len(), PushedConflicts::StayOpen.resolution());
         let schema = std::sync::Arc::clone(&transaction.schema);
         let document = transaction.document(record.id)?;
         let merged = row(document);
@@ -167,7 +167,7 @@ impl<'a> Telling<'a> {
             data
         };
         let found =
-            clashes.iter().zip(conflict_reports(table, entity, &clashes)).zip(resolutions).map(
+            conflicts.iter().zip(conflict_reports(table, entity, &conflicts)).zip(resolutions).map(
                 |((conflict, report), resolution)| PushConflict {
                     id: report.id,
                     kind: report.kind,

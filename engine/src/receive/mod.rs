@@ -47,14 +47,14 @@ pub(crate) struct Sender {
     pub(crate) source: Source,
     /// How many more changes follow, as far as is known.
     pub(crate) remaining: i64,
-    /// What becomes of clashes in the rows it sends without automerge changes.
-    pub(crate) clashes: PushedClashes,
+    /// What becomes of conflicts in the rows it sends without automerge changes.
+    pub(crate) conflicts: PushedConflicts,
 }
 
-/// What becomes of clashes in rows that clients without automerge push. Only such: of two replicas,
+/// What becomes of conflicts in rows that clients without automerge push. Only such: of two replicas,
 /// each would decide for itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PushedClashes {
+pub enum PushedConflicts {
     /// They wait for a decision.
     #[default]
     StayOpen,
@@ -66,7 +66,7 @@ pub enum PushedClashes {
     LaterWins,
 }
 
-impl PushedClashes {
+impl PushedConflicts {
     /// The documented word for what was done.
     pub(crate) fn resolution(self) -> &'static str {
         match self {
@@ -78,14 +78,14 @@ impl PushedClashes {
     }
 }
 
-/// A clash a push led to that was decided at once.
+/// A conflict a push led to that was decided at once.
 #[derive(Debug, Clone)]
-pub(crate) struct DecidedClash {
+pub(crate) struct DecidedConflict {
     pub(crate) row: RowId,
     /// As it was before.
-    pub(crate) clash: Conflict,
+    pub(crate) conflict: Conflict,
     /// By which rule.
-    pub(crate) rule: PushedClashes,
+    pub(crate) rule: PushedConflicts,
 }
 
 /// A row's changes as they came, read as far as that needs no look at what is here.
@@ -164,10 +164,10 @@ pub struct Receipt {
     stood: HashSet<RowId>,
     /// Rows that came the short way in the last slice.
     pub(crate) arrived: Vec<Arrived>,
-    /// Rows without a clash that a client without automerge has written.
+    /// Rows without a conflict that a client without automerge has written.
     plain: Vec<RowId>,
     /// What was decided at once in the last slice.
-    pub(crate) decided: Vec<DecidedClash>,
+    pub(crate) decided: Vec<DecidedConflict>,
     /// Whether the sender wrote two different changes under one name: its keys are in use twice, or
     /// it lies.
     pub equivocated: bool,
@@ -245,7 +245,7 @@ impl Reception<'_, '_> {
         let before: Vec<(RowId, bool)> =
             receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
         let peer = self.sender.peer;
-        let mut waiting = self.brake(&receipt.rows, announced, peer)?;
+        let mut waiting = self.guard_deletions(&receipt.rows, announced, peer)?;
         waiting.extend(receipt.rows.iter().copied());
         let circumstances = Circumstances {
             source: self.sender.source,

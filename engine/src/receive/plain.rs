@@ -1,13 +1,13 @@
 //! Rows pushed by clients without automerge: a whole row, and the version it was last seen at. The
-//! edit is made on top of what that client had before it, so it merges, or clashes, like any
+//! edit is made on top of what that client had before it, so it merges, or conflicts, like any
 //! concurrent edit.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
     Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document,
-    EditPurpose, FIRST_VERSION_MAX, FieldClash, Heads, Stamp, SyncUuid, TableName, Value, deletion,
-    field, key, stands,
+    EditPurpose, FIRST_VERSION_MAX, FieldConflict, Heads, Stamp, SyncUuid, TableName, Value,
+    deletion, field, key, stands,
 };
 
 use crate::app::schema::{Role, Table};
@@ -16,7 +16,7 @@ use crate::decide::resolve::{Choice, Take};
 use crate::error::TransactionError;
 use crate::exchange::pages::PLAIN_DELETED;
 use crate::exchange::wire::RowChange;
-use crate::receive::{DecidedClash, PushedClashes, Reception, uuid_in_data};
+use crate::receive::{DecidedConflict, PushedConflicts, Reception, uuid_in_data};
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::store::{log, peers};
 use crate::transaction::{PUTS_PER_EDIT_MAX, Transaction, acting_for, is_one_edit};
@@ -24,17 +24,17 @@ use crate::translate::from_json;
 use crate::trust::pairing::is_invisible;
 
 impl Reception<'_, '_> {
-    /// Decides what clashes in rows a client has just pushed, where the settings say so; what two
+    /// Decides what conflicts in rows a client has just pushed, where the settings say so; what two
     /// values of a field do not settle (a name that is taken, a value this table refuses) waits for
     /// a person all the same. The decision is an edit of this device's.
     pub(crate) fn decide_pushed(
         &mut self,
         pushed: &[RowId],
-    ) -> Result<Vec<DecidedClash>, TransactionError> {
+    ) -> Result<Vec<DecidedConflict>, TransactionError> {
         let (
-            PushedClashes::DesktopWins | PushedClashes::MobileWins | PushedClashes::LaterWins,
+            PushedConflicts::DesktopWins | PushedConflicts::MobileWins | PushedConflicts::LaterWins,
             Some(device),
-        ) = (self.sender.clashes, self.sender.device)
+        ) = (self.sender.conflicts, self.sender.device)
         else {
             return Ok(Vec::new());
         };
@@ -44,15 +44,17 @@ impl Reception<'_, '_> {
             if record.conflicts == 0 {
                 continue;
             }
-            for clash in self.clashes(&record)? {
-                let Some(choice) = choice_between(&clash, self.sender.clashes, device) else {
+            for conflict in self.conflicts(&record)? {
+                let Some(choice) = choice_between(&conflict, self.sender.conflicts, device) else {
                     continue;
                 };
                 let record = rows::get(self.connection, *row)?;
-                match self.decide(&record, &clash, &choice, &device) {
-                    Ok(()) => {
-                        decided.push(DecidedClash { row: *row, clash, rule: self.sender.clashes })
-                    }
+                match self.decide(&record, &conflict, &choice, &device) {
+                    Ok(()) => decided.push(DecidedConflict {
+                        row: *row,
+                        conflict,
+                        rule: self.sender.conflicts,
+                    }),
                     // It is told, and waits.
                     Err(TransactionError::Engine(_)) => {}
                     Err(error) => return Err(error),
@@ -396,20 +398,22 @@ enum PlainBase {
     Repeated,
 }
 
-/// What a rule takes of a clash with what `device` pushed; `None` for what it does not settle.
-fn choice_between(clash: &Conflict, rule: PushedClashes, device: DeviceKey) -> Option<Choice> {
+/// What a rule takes of a conflict with what `device` pushed; `None` for what it does not settle.
+fn choice_between(conflict: &Conflict, rule: PushedConflicts, device: DeviceKey) -> Option<Choice> {
     let is_mobile = |value: &ConflictValue| value.device == Some(device);
-    let taken = |field: &FieldClash| match rule {
-        PushedClashes::StayOpen => None,
-        PushedClashes::DesktopWins => field.values.iter().rfind(|value| !is_mobile(value)).cloned(),
-        PushedClashes::MobileWins => field.values.iter().rfind(|value| is_mobile(value)).cloned(),
-        PushedClashes::LaterWins => {
+    let taken = |field: &FieldConflict| match rule {
+        PushedConflicts::StayOpen => None,
+        PushedConflicts::DesktopWins => {
+            field.values.iter().rfind(|value| !is_mobile(value)).cloned()
+        }
+        PushedConflicts::MobileWins => field.values.iter().rfind(|value| is_mobile(value)).cloned(),
+        PushedConflicts::LaterWins => {
             field.values.iter().max_by_key(|value| value.at.map(Stamp::unix_ms)).cloned()
         }
     };
-    match clash.kind {
+    match conflict.kind {
         ConflictKind::Field => {
-            let fields = clash
+            let fields = conflict
                 .fields
                 .iter()
                 .map(|field| Some((field.name.clone(), taken(field)?.value)))
@@ -418,7 +422,7 @@ fn choice_between(clash: &Conflict, rule: PushedClashes, device: DeviceKey) -> O
         }
         // Whoever deletes comes first, whoever edits after them.
         ConflictKind::DeleteEdit => {
-            let field = clash.fields.first()?;
+            let field = conflict.fields.first()?;
             let is_deletion = taken(field)? == *field.values.first()?;
             Some(Choice {
                 take: Some(if is_deletion { Take::Delete } else { Take::Keep }),

@@ -1,15 +1,15 @@
 //! The node's own tables: in the app's file the change log, rows, references and peers (`log`,
-//! `packs`, `rows`, `references`, `peers`, `outbox`), clashes, brakes and notices (`clashes`,
-//! `brakes`, `notices`), renamed columns (`renamed`); in the data directory the devices we trust
+//! `packs`, `rows`, `references`, `peers`, `outbox`), conflicts, holds and notices (`conflicts`,
+//! `holds`, `notices`), renamed columns (`renamed`); in the data directory the devices we trust
 //! (`trust`), our keys (`key_file`), whose file is served (`file_lock`) and how far logs had come
 //! (`anchor`).
 //!
 //! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
 
 pub mod anchor;
-pub mod brakes;
-pub mod clashes;
+pub mod conflicts;
 pub mod file_lock;
+pub mod holds;
 pub mod key_file;
 pub mod log;
 pub mod migrations;

@@ -97,10 +97,10 @@ impl<'a> Transaction<'a> {
         for puts in portions(puts) {
             let writing = Writing { purpose, base: base.as_ref(), actor: &actor, at };
             let Some(change) = self.draft_new(row, &puts, writing)? else { continue };
-            // Whoever writes a row here has decided about it: a brake that holds it has no say any
+            // Whoever writes a row here has decided about it: a hold that holds it has no say any
             // more.
             if purpose.is_edit() {
-                self.take_brake_off(row, &puts)?;
+                self.lift_hold(row, &puts)?;
             }
             // What follows builds on this, and on nothing the base did not know.
             let then = base.as_ref().map(|base| Base {

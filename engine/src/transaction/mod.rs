@@ -113,7 +113,7 @@ pub(crate) struct Transaction<'a> {
     pub(crate) written: HashMap<(String, i64), BTreeMap<String, Value>>,
     tables: HashMap<String, TableId>,
     table_names: HashMap<TableId, TableName>,
-    /// Whether a brake holds any row; `None` before anybody asked.
+    /// Whether the deletion guard holds any row; `None` before anybody asked.
     pub(crate) holds_rows: Option<bool>,
 }
 

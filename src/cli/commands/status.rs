@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 use storysync_crdt::Stamp;
 use storysync_engine::store::trust::TrustedDevice;
-use storysync_engine::{BrakeReport, NewEpoch};
+use storysync_engine::{HoldReport, NewEpoch};
 
 /// How long `status` waits for the serving node.
 pub(super) const LIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ struct StatusReport<'a> {
     last_sync_at: Option<String>,
     quarantined: i64,
     serving_on_port: Option<u16>,
-    brakes: Vec<BrakeReport>,
+    holds: Vec<HoldReport>,
     /// By device, what the serving node is doing with it; null when none serves.
     live: &'a Value,
     /// Devices the serving node finds on the network.
@@ -79,11 +79,11 @@ pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
         last_sync_at: last_sync_at.map(rfc3339),
         quarantined: status.quarantined,
         serving_on_port: serving,
-        brakes: engine.brakes(now())?,
+        holds: engine.holds(now())?,
         live: &live["devices"],
         nearby: &live["nearby"],
         log_began_anew: engine
-            .life()?
+            .new_epoch()?
             .map(|(because, at)| LogBeganAnew { because, at: rfc3339(at) }),
         trusted: &devices,
     };
@@ -99,7 +99,7 @@ impl StatusReport<'_> {
         writeln!(text, "database   {}", self.db.display())?;
         writeln!(text, "rows       {} ({} waiting for others)", self.entities, self.parked)?;
         writeln!(text, "to send    {} changes", self.pending)?;
-        writeln!(text, "clashes    {}", self.conflicts)?;
+        writeln!(text, "conflicts    {}", self.conflicts)?;
         if self.quarantined > 0 {
             writeln!(
                 text,
@@ -119,17 +119,17 @@ impl StatusReport<'_> {
         if let Some(anew) = &self.log_began_anew {
             writeln!(text, "note       {}", anew.because.sentence())?;
         }
-        for brake in &self.brakes {
+        for hold in &self.holds {
             writeln!(
                 text,
                 "waiting    {} in {} by {} since {}: `storysync approve {}`, or `storysync approve \
                     {} --refuse`",
-                brake.what(),
-                brake.entity_type,
-                brake.device_id,
-                brake.at,
-                brake.id,
-                brake.id
+                hold.what(),
+                hold.entity_type,
+                hold.device_id,
+                hold.at,
+                hold.id,
+                hold.id
             )?;
         }
         Ok(())

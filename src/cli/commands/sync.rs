@@ -13,14 +13,14 @@ use std::io::IsTerminal as _;
 use storysync_engine::exchange::{ContactChoice, Progress};
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::TrustedDevice;
-use storysync_engine::{ContactQuestion, Kinship};
+use storysync_engine::{ContactQuestion, Relation};
 
 /// The setting as the client takes it.
 pub(in crate::cli) fn contact_choice(setting: Option<FirstContactSetting>) -> ContactChoice {
     match setting.unwrap_or_default() {
         FirstContactSetting::Judge => ContactChoice::Judge,
-        FirstContactSetting::Copies => ContactChoice::Is(Kinship::Copies),
-        FirstContactSetting::Unrelated => ContactChoice::Is(Kinship::Unrelated),
+        FirstContactSetting::Copies => ContactChoice::Is(Relation::Copies),
+        FirstContactSetting::Unrelated => ContactChoice::Is(Relation::Unrelated),
         FirstContactSetting::Ask => ContactChoice::Ask,
     }
 }
@@ -115,7 +115,7 @@ fn describe_report(peer: &PeerReport, text: &mut String) {
         .and_then(|()| writeln!(text, "  {error}")),
         None => writeln!(
             text,
-            "{}: {} rows pulled, {} pushed, {} clashes open.",
+            "{}: {} rows pulled, {} pushed, {} conflicts open.",
             peer.name, peer.pulled, peer.pushed, peer.conflicts
         ),
     };

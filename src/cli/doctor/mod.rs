@@ -188,20 +188,20 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
         }
         Err(error) => findings.add(Level::Problem, code_of(&error), error.to_string()),
     }
-    if let Ok(brakes) = engine.brakes(now()) {
-        for brake in brakes {
+    if let Ok(holds) = engine.holds(now()) {
+        for hold in holds {
             let sentence = format!(
                 "{} in {} wait for a yes: `storysync approve {}`, or `storysync approve {} \
                     --refuse`",
-                brake.what(),
-                brake.entity_type,
-                brake.id,
-                brake.id
+                hold.what(),
+                hold.entity_type,
+                hold.id,
+                hold.id
             );
             findings.add(Level::Note, "brake", sentence);
         }
     }
-    if let Ok(Some((life, _))) = engine.life() {
+    if let Ok(Some((life, _))) = engine.new_epoch() {
         findings.add(Level::Note, "log_began_anew", life.sentence());
     }
     Some(engine)

@@ -33,7 +33,7 @@ pub struct PeerReport {
     pub pushed: usize,
     /// Rows new here.
     pub pulled: usize,
-    /// Clashes open here afterwards.
+    /// Conflicts open here afterwards.
     pub conflicts: i64,
     /// Bytes sent over TCP.
     pub bytes_sent: u64,

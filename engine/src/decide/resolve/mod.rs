@@ -1,4 +1,4 @@
-//! Deciding a clash: an ordinary edit on top of everything known, which therefore ends it
+//! Deciding a conflict: an ordinary edit on top of everything known, which therefore ends it
 //! everywhere.
 
 mod unique;
@@ -6,7 +6,7 @@ mod unique;
 use std::collections::{BTreeMap, BTreeSet};
 
 use storysync_crdt::{
-    Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldClash, Stamp, SyncUuid,
+    Conflict, ConflictId, ConflictKind, DeletionKind, DeviceKey, FieldConflict, Stamp, SyncUuid,
     VALUE_BYTES_MAX, Value, key,
 };
 
@@ -19,7 +19,7 @@ use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
 
-/// Which side of a clash is taken.
+/// Which side of a conflict is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Take {
     /// What this device wrote; the shown value where it wrote none.
@@ -36,7 +36,7 @@ pub enum Take {
     Rename,
 }
 
-/// Which clashes are decided in one go. Two links may clash only because what they link does: that
+/// Which conflicts are decided in one go. Two links may conflict only because what they link does: that
 /// comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -46,12 +46,12 @@ pub(crate) enum Which {
     Links,
 }
 
-/// What deciding some clashes came to.
+/// What deciding some conflicts came to.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     /// The last row looked at.
     pub(crate) last: RowId,
-    /// Clashes decided.
+    /// Conflicts decided.
     pub(crate) decided: usize,
     /// Why others were not.
     pub(crate) left: Vec<String>,
@@ -73,7 +73,7 @@ impl Take {
     }
 }
 
-/// How a clash is decided: a side, values for single fields, or both (fields win).
+/// How a conflict is decided: a side, values for single fields, or both (fields win).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The side; what is shown stays where no side is named.
@@ -82,12 +82,12 @@ pub struct Choice {
     pub fields: BTreeMap<String, Value>,
 }
 
-/// Most rows looked through for a clash.
+/// Most rows looked through for a conflict.
 const CONFLICTS_SEARCHED_MAX: i64 = 100_000;
-/// Rows whose clashes are decided in one write transaction.
+/// Rows whose conflicts are decided in one write transaction.
 const ROWS_DECIDED_AT_ONCE: i64 = 25;
 impl Transaction<'_> {
-    /// Decides one clash. `own` is the device that decides.
+    /// Decides one conflict. `own` is the device that decides.
     pub(crate) fn resolve_conflict(
         &mut self,
         id: &str,
@@ -101,7 +101,7 @@ impl Transaction<'_> {
         for record in rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)? {
             let entity = self.entity(&record)?;
             let found = self
-                .clashes(&record)?
+                .conflicts(&record)?
                 .into_iter()
                 .find(|conflict| ConflictId::of(&entity, conflict.kind).to_string() == id);
             if let Some(conflict) = found {
@@ -168,7 +168,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Decides the open clashes of the next rows after `after` alike; none when there are no more.
+    /// Decides the open conflicts of the next rows after `after` alike; none when there are no more.
     pub(crate) fn resolve_some(
         &mut self,
         take: &Take,
@@ -181,7 +181,7 @@ impl Transaction<'_> {
         let Some(last) = records.last().map(|record| record.id) else { return Ok(None) };
         let mut resolved = Resolved { last, decided: 0, left: Vec::new() };
         for record in records {
-            for conflict in self.clashes(&record)? {
+            for conflict in self.conflicts(&record)? {
                 // An earlier decision may have ended it. A value this table refuses is no matter
                 // between devices: it wants a value of its own.
                 let record = rows::get(self.connection, record.id)?;
@@ -189,7 +189,7 @@ impl Transaction<'_> {
                     conflict.kind == ConflictKind::Unique && self.is_link(&record, &conflict)?;
                 if is_link != (which == Which::Links)
                     || conflict.kind == ConflictKind::Schema
-                    || !self.clashes(&record)?.iter().any(|open| open.kind == conflict.kind)
+                    || !self.conflicts(&record)?.iter().any(|open| open.kind == conflict.kind)
                 {
                     continue;
                 }
@@ -211,7 +211,7 @@ impl Transaction<'_> {
         Ok(Some(resolved))
     }
 
-    /// Whether the very same clash is open still.
+    /// Whether the very same conflict is open still.
     fn is_still_open(
         &mut self,
         record: &RowRecord,
@@ -225,7 +225,7 @@ impl Transaction<'_> {
                 && open.others == conflict.others
                 && names(open) == names(conflict)
         };
-        Ok(self.clashes(record)?.iter().any(same))
+        Ok(self.conflicts(record)?.iter().any(same))
     }
 
     /// A value somebody gave for a column, as documents hold it; references by uuid or by the id
@@ -401,7 +401,7 @@ impl Transaction<'_> {
 
 /// The value of the side that is taken.
 pub(crate) fn side(
-    field: &FieldClash,
+    field: &FieldConflict,
     take: Option<&Take>,
     own: &DeviceKey,
 ) -> Result<Value, EngineError> {
@@ -427,7 +427,7 @@ pub(crate) fn side(
     }
 }
 
-/// Whether the row of a delete/edit or orphan clash is to go. The delete is the first of its
+/// Whether the row of a delete/edit or orphan conflict is to go. The delete is the first of its
 /// values.
 fn deletes(conflict: &Conflict, choice: &Choice, own: &DeviceKey) -> Result<bool, EngineError> {
     if let Some(value) = choice.fields.get(key::DELETED_AT) {

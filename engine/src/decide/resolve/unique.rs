@@ -1,4 +1,4 @@
-//! Decides clashes over unique values: who keeps the value, what becomes of the other row.
+//! Decides conflicts over unique values: who keeps the value, what becomes of the other row.
 
 use super::{Choice, Take};
 use crate::app::rows as app_rows;
@@ -11,7 +11,7 @@ use crate::store::references;
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
-use storysync_crdt::{Conflict, DeletionKind, DeviceKey, FieldClash, SyncUuid, Value, key};
+use storysync_crdt::{Conflict, DeletionKind, DeviceKey, FieldConflict, SyncUuid, Value, key};
 
 /// Most numbers tried behind a name until one is free.
 pub(super) const NAMES_TRIED_MAX: u32 = 10_000;
@@ -26,8 +26,8 @@ impl Transaction<'_> {
         own: &DeviceKey,
     ) -> Result<(), TransactionError> {
         let now = self.now;
-        let Some(winner) =
-            crate::store::clashes::stand_in(self.connection, record.id)?.map(|(winner, _)| winner)
+        let Some(winner) = crate::store::conflicts::stand_in(self.connection, record.id)?
+            .map(|(winner, _)| winner)
         else {
             return Err(EngineError::NoSuchConflict(record.uuid.to_string()).into());
         };
@@ -47,7 +47,7 @@ impl Transaction<'_> {
         // The waiting row's values come first, those of the one that stays last.
         let writer = |waiting: bool| {
             let both = || conflict.fields.iter().rev().filter(|field| field.values.len() == 2);
-            let differ = |field: &&FieldClash| {
+            let differ = |field: &&FieldConflict| {
                 field.values.first().map(|value| value.device)
                     != field.values.last().map(|value| value.device)
             };

@@ -34,14 +34,14 @@ use looking::{Candidate, Common};
 /// What two files are to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kinship {
+pub enum Relation {
     /// Copies of one file that went apart: rows under the same id are one row.
     Copies,
     /// Other worlds: every row stays a row of its own.
     Unrelated,
 }
 
-impl Kinship {
+impl Relation {
     /// Reads the word; `None` for any other.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -57,7 +57,7 @@ impl Kinship {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FirstContact {
     /// What the files were taken for.
-    pub kind: Kinship,
+    pub kind: Relation,
     /// Rows both files had under one table and id.
     pub common: usize,
     /// How many of those were the same, or mostly equal.
@@ -85,7 +85,7 @@ pub struct RowPair {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContactQuestion {
     /// What the files look like.
-    pub kind: Kinship,
+    pub kind: Relation,
     /// Rows both have under one table and id.
     pub common: usize,
     /// How many of those are the same, or mostly equal.
@@ -170,10 +170,10 @@ impl Engine {
     pub fn judge_contact(&mut self, contact: &Contact) -> Result<FirstContact, EngineError> {
         self.read(|connection, _| {
             let Common { matched, rows: common, agreeing } = contact.common(connection)?;
-            let kind = if agreeing * 2 >= common { Kinship::Copies } else { Kinship::Unrelated };
+            let kind = if agreeing * 2 >= common { Relation::Copies } else { Relation::Unrelated };
             let renamed = match kind {
-                Kinship::Copies => matched.len(),
-                Kinship::Unrelated => colliding(connection, contact)?.len(),
+                Relation::Copies => matched.len(),
+                Relation::Unrelated => colliding(connection, contact)?.len(),
             };
             Ok(FirstContact { kind, common, agreeing, renamed })
         })
@@ -204,14 +204,14 @@ impl Engine {
                 })
             };
             let matched: HashSet<RowId> = match verdict.kind {
-                Kinship::Copies => {
+                Relation::Copies => {
                     contact.common(connection)?.matched.into_iter().map(|(ours, _)| ours).collect()
                 }
-                Kinship::Unrelated => HashSet::new(),
+                Relation::Unrelated => HashSet::new(),
             };
             let renamed: HashSet<RowId> = match verdict.kind {
-                Kinship::Copies => HashSet::new(),
-                Kinship::Unrelated => colliding(connection, contact)?.into_iter().collect(),
+                Relation::Copies => HashSet::new(),
+                Relation::Unrelated => colliding(connection, contact)?.into_iter().collect(),
             };
             let (mut one, mut apart) = (Vec::new(), Vec::new());
             for candidate in varied(&contact.candidates, |candidate| candidate.table) {
@@ -251,7 +251,7 @@ impl Engine {
     pub fn settle_contact(
         &mut self,
         contact: &Contact,
-        kind: Kinship,
+        kind: Relation,
         now: Stamp,
     ) -> Result<usize, EngineError> {
         Ok(self
@@ -261,8 +261,8 @@ impl Engine {
                     return Ok(0);
                 }
                 let renames = match kind {
-                    Kinship::Copies => contact.common(transaction.connection)?.matched,
-                    Kinship::Unrelated => {
+                    Relation::Copies => contact.common(transaction.connection)?.matched,
+                    Relation::Unrelated => {
                         let colliding = colliding(transaction.connection, contact)?;
                         colliding
                             .into_iter()
@@ -284,7 +284,7 @@ impl Engine {
     pub fn names_for_contact(
         &mut self,
         contact: &Contact,
-        kind: Kinship,
+        kind: Relation,
     ) -> Result<Vec<Rename>, EngineError> {
         self.read(|connection, _| {
             let name = |id: RowId, from: Option<&SyncUuid>| -> Result<Rename, TransactionError> {
@@ -299,13 +299,13 @@ impl Engine {
                 })
             };
             match kind {
-                Kinship::Copies => contact
+                Relation::Copies => contact
                     .common(connection)?
                     .matched
                     .iter()
                     .map(|(ours, theirs)| name(*ours, Some(theirs)))
                     .collect(),
-                Kinship::Unrelated => {
+                Relation::Unrelated => {
                     colliding(connection, contact)?.into_iter().map(|id| name(id, None)).collect()
                 }
             }

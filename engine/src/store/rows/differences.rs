@@ -21,14 +21,14 @@ pub struct Difference {
 pub enum DifferenceKind {
     /// It means the same, or nothing: a reference that leads nowhere, a converted number.
     Quiet,
-    /// The table refuses the document's value: a clash to be told.
+    /// The table refuses the document's value: a conflict to be told.
     Refused,
-    /// The table's value can't travel and is nowhere else: a clash to be told, and nothing may
+    /// The table's value can't travel and is nowhere else: a conflict to be told, and nothing may
     /// replace it.
     Unsent,
     /// The row referred to waits, and this one stands in its place.
     StandIn,
-    /// A brake holds the text back from being emptied.
+    /// The deletion guard holds the text back from being emptied.
     Held,
     /// The row would stand in a circle, and is where it was before.
     Ring,
@@ -73,7 +73,7 @@ impl Difference {
 
     /// Whether somebody must be told.
     #[must_use]
-    pub fn is_clash(&self) -> bool {
+    pub fn is_conflict(&self) -> bool {
         matches!(self.kind, DifferenceKind::Refused | DifferenceKind::Unsent)
     }
 }

@@ -41,7 +41,7 @@ pub struct RowRecord {
     pub differs: Differences,
     /// Why it can't be written into the app's table.
     pub parked: Option<String>,
-    /// Number of open clashes.
+    /// Number of open conflicts.
     pub conflicts: i64,
 }
 
@@ -335,7 +335,7 @@ pub fn parked_by_reason(connection: &Connection) -> rusqlite::Result<Vec<(String
         .collect()
 }
 
-/// The rows with open clashes, at most `limit`.
+/// The rows with open conflicts, at most `limit`.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -343,7 +343,7 @@ pub fn with_conflicts(connection: &Connection, limit: i64) -> rusqlite::Result<V
     select(connection, "conflicts > 0 ORDER BY id LIMIT ?1", limit)
 }
 
-/// The rows with open clashes after another, at most `limit`.
+/// The rows with open conflicts after another, at most `limit`.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -367,7 +367,7 @@ pub struct Counts {
     pub entities: i64,
     /// Rows that wait for something.
     pub parked: i64,
-    /// Open clashes.
+    /// Open conflicts.
     pub conflicts: i64,
 }
 
@@ -381,7 +381,7 @@ pub fn count_present(connection: &Connection, table: TableId) -> rusqlite::Resul
         .query_row([table.0], |row| row.get(0))
 }
 
-/// Counts rows, parked rows and clashes.
+/// Counts rows, parked rows and conflicts.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -394,7 +394,7 @@ pub fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
     })
 }
 
-/// How many clashes are open. Reads an index of those rows only.
+/// How many conflicts are open. Reads an index of those rows only.
 ///
 /// # Errors
 /// When SQLite fails.

@@ -25,7 +25,7 @@ pub enum EventKind {
     Refuse,
     /// Nothing is taken from a device any more.
     Freeze,
-    /// A clash was decided, a deletion approved, an edit taken back.
+    /// A conflict was decided, a deletion approved, an edit taken back.
     Resolve,
     /// Somebody else knew a pairing code.
     Alarm,

@@ -3,8 +3,8 @@
 
 mod events;
 mod naming;
+mod revocation;
 mod tokens;
-mod vigilance;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use storysync_crdt::DeviceKey;
 
 pub use events::{EVENTS_MAX, Event, EventKind};
+pub use revocation::{Installation, LostIdentity, Revocation};
 pub use tokens::{FoundByToken, TOKEN_LIFETIME_MS};
-pub use vigilance::{Installation, LostIdentity, Revocation};
 
 use super::migrations;
 use crate::trust::envelope::PairSecret;
@@ -271,7 +271,7 @@ impl TrustStore {
         let now = Arc::new(Known {
             written,
             devices: devices.collect::<Result<_, _>>()?,
-            revocations: vigilance::read_revocations(&connection)?,
+            revocations: revocation::read_revocations(&connection)?,
         });
         *known = Some(Arc::clone(&now));
         Ok(now)

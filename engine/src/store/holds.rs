@@ -1,13 +1,13 @@
-//! The brake: deletions of other devices that wait for a yes, and how many were carried out of
+//! The deletion guard: deletions of other devices that wait for a yes, and how many were carried out of
 //! late.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{RowId, TableId};
 
-/// A brake that waits for a decision.
+/// A hold that waits for a decision.
 #[derive(Debug, Clone)]
-pub struct Brake {
+pub struct Hold {
     /// What `storysync approve` is given.
     pub id: i64,
     /// PeerId of the device the deletions came from.
@@ -22,11 +22,11 @@ pub struct Brake {
     pub at: i64,
 }
 
-/// The brakes that wait for a decision.
+/// The holds that wait for a decision.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
+pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
     connection
         .prepare_cached(
             "SELECT b.id, p.device_id, \
@@ -40,7 +40,7 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
              JOIN sync_peer AS p ON p.id = b.peer_id WHERE b.decided_at IS NULL ORDER BY b.id",
         )?
         .query_map([], |row| {
-            Ok(Brake {
+            Ok(Hold {
                 id: row.get(0)?,
                 device_id: row.get(1)?,
                 tables: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
@@ -52,7 +52,7 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Brake>> {
         .collect()
 }
 
-/// The brake that waits for a peer's deletions.
+/// The deletion guard that waits for a peer's deletions.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -66,7 +66,7 @@ pub fn find(connection: &Connection, peer: i64) -> rusqlite::Result<Option<i64>>
         .optional()
 }
 
-/// Puts the brake on.
+/// Puts the deletion guard on.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -86,11 +86,11 @@ pub fn engage(
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn hold(connection: &Connection, brake: i64, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
+pub fn hold(connection: &Connection, hold: i64, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
     release(connection, row, now_ms)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO sync_held (row_id, brake_id) VALUES (?1, ?2)")?
-        .execute([row.0, brake])?;
+        .execute([row.0, hold])?;
     Ok(())
 }
 
@@ -114,55 +114,55 @@ pub fn is_held(connection: &Connection, row: RowId) -> rusqlite::Result<bool> {
         .query_row([row.0], |row| row.get(0))
 }
 
-/// Lets a row go; a brake that holds nothing any more is decided.
+/// Lets a row go; a hold that holds nothing any more is decided.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn release(connection: &Connection, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
-    let brake: Option<i64> = connection
+    let hold: Option<i64> = connection
         .prepare_cached("DELETE FROM sync_held WHERE row_id = ?1 RETURNING brake_id")?
         .query_row([row.0], |row| row.get(0))
         .optional()?;
-    if let Some(brake) = brake {
+    if let Some(hold) = hold {
         connection
             .prepare_cached(
                 "UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND NOT EXISTS \
                 (SELECT 1 FROM sync_held WHERE brake_id = ?1)",
             )?
-            .execute([brake, now_ms])?;
+            .execute([hold, now_ms])?;
     }
     Ok(())
 }
 
-/// Takes a brake off: its rows, which are held no longer. `None` when no such brake waits.
+/// Takes a hold off: its rows, which are held no longer. `None` when no such hold waits.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn decide(
     connection: &Connection,
-    brake: i64,
+    hold: i64,
     now_ms: i64,
 ) -> rusqlite::Result<Option<Vec<RowId>>> {
     let decided = connection
         .prepare_cached(
             "UPDATE sync_brake SET decided_at = ?2 WHERE id = ?1 AND decided_at IS NULL",
         )?
-        .execute([brake, now_ms])?;
+        .execute([hold, now_ms])?;
     if decided == 0 {
         return Ok(None);
     }
     let rows = connection
         .prepare_cached("SELECT row_id FROM sync_held WHERE brake_id = ?1 ORDER BY row_id")?
-        .query_map([brake], |row| row.get(0).map(RowId))?
+        .query_map([hold], |row| row.get(0).map(RowId))?
         .collect::<Result<_, _>>()?;
-    connection.prepare_cached("DELETE FROM sync_held WHERE brake_id = ?1")?.execute([brake])?;
+    connection.prepare_cached("DELETE FROM sync_held WHERE brake_id = ?1")?.execute([hold])?;
     // What was approved does not count against the next deletions.
     connection
         .prepare_cached(
             "DELETE FROM sync_deletion WHERE peer_id = (SELECT peer_id FROM \
         sync_brake WHERE id = ?1)",
         )?
-        .execute([brake])?;
+        .execute([hold])?;
     Ok(Some(rows))
 }
 

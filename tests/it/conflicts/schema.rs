@@ -1,7 +1,7 @@
 //! Values a table refuses, and values too large to travel: what is shown instead, and that nothing
 //! typed is lost.
 
-use super::{SCHEMA, clashes, kinds, meet, two, two_with, value};
+use super::{SCHEMA, conflicts, kinds, meet, two, two_with, value};
 use crate::fixtures::{self, Dialect};
 use crate::support::{Replica, now};
 use storysync_crdt::Value;
@@ -20,7 +20,7 @@ fn a_value_this_table_refuses_shows_an_earlier_one_and_is_told_here_only() {
         (3, "loud".to_owned())
     );
     assert_eq!(b.value::<i64>("SELECT level FROM dial"), 11, "what was typed stays");
-    let found = clashes(&mut a);
+    let found = conflicts(&mut a);
     assert_eq!(
         (found.len(), found[0].kind.as_str(), found[0].fields[0].name.as_str()),
         (1, "schema", "level")
@@ -184,8 +184,8 @@ fn a_value_too_large_to_travel_is_replaced_by_nothing_unseen() {
             (3_000_000, vec!["schema".to_owned()]),
             "still there, still told"
         );
-        let id = clashes(&mut a)[0].id.clone();
-        let shown = clashes(&mut a)[0].fields[0].shown.clone();
+        let id = conflicts(&mut a)[0].id.clone();
+        let shown = conflicts(&mut a)[0].fields[0].shown.clone();
         assert!(shown.as_str().unwrap().contains("too large"), "{shown}");
         let mut decide = |take: Take| {
             a.engine().resolve(&id, &Choice { take: Some(take), ..Choice::default() }, None, now())

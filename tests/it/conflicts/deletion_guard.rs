@@ -1,4 +1,4 @@
-//! The brake: deletions of many rows wait for a yes.
+//! The deletion guard: deletions of many rows wait for a yes.
 
 use super::{SCHEMA, meet, with_many_rows};
 use crate::support::{Replica, now};
@@ -13,7 +13,7 @@ fn a_mass_deletion_waits_for_a_yes() {
         400,
         "none of them, the first hundred included"
     );
-    let brakes = a.engine().brakes(now()).unwrap();
+    let brakes = a.engine().holds(now()).unwrap();
     assert_eq!(
         (brakes.len(), brakes[0].rows, brakes[0].device_id.clone(), brakes[0].entity_type.as_str()),
         (1, 300, b.id(), "place")
@@ -26,7 +26,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     a.write("UPDATE place SET note = 'I want this one' WHERE id = 1");
     let id = brakes[0].id.clone();
     assert_eq!(
-        a.engine().decide_brake(&id, storysync_engine::BrakeDecision::Approve, now()).unwrap(),
+        a.engine().decide_hold(&id, storysync_engine::HoldDecision::Approve, now()).unwrap(),
         299
     );
     assert_eq!(
@@ -37,7 +37,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     meet(&mut a, &mut b);
     assert!(
         a.engine()
-            .decide_brake(&id, storysync_engine::BrakeDecision::Approve, now())
+            .decide_hold(&id, storysync_engine::HoldDecision::Approve, now())
             .unwrap_err()
             .to_string()
             .contains("no deletions wait")
@@ -53,7 +53,7 @@ fn whoever_writes_a_held_row_has_decided_about_it() {
     a.write("DELETE FROM place WHERE id = 2; UPDATE place SET note = 'mine' WHERE id = 3");
     a.capture();
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 2"), 0);
-    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 298);
+    assert_eq!(a.engine().holds(now()).unwrap()[0].rows, 298);
     a.write("DELETE FROM place WHERE id = 3");
     a.capture();
     assert_eq!(
@@ -63,7 +63,7 @@ fn whoever_writes_a_held_row_has_decided_about_it() {
     );
     let b_key = storysync_engine::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
     a.engine().undo_device(&b_key, storysync_crdt::Stamp::from_unix_ms(1), now()).unwrap();
-    assert!(a.engine().brakes(now()).unwrap().is_empty(), "nothing is held any more");
+    assert!(a.engine().holds(now()).unwrap().is_empty(), "nothing is held any more");
     a.write("DELETE FROM place WHERE id = 7");
     meet(&mut a, &mut b);
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 7"), 0);
@@ -84,7 +84,7 @@ fn a_brake_whose_rows_another_holds_is_gone() {
     c.write("DELETE FROM place WHERE id <= 200");
     b.sync(&mut a);
     c.sync(&mut a);
-    let brakes = a.engine().brakes(now()).unwrap();
+    let brakes = a.engine().holds(now()).unwrap();
     assert_eq!(brakes.iter().map(|brake| brake.rows).sum::<i64>(), 200);
     assert!(brakes.iter().all(|brake| brake.rows > 0));
 }
@@ -94,8 +94,8 @@ fn a_mass_deletion_refused_lives_everywhere() {
     let (mut a, mut b) = with_many_rows();
     b.write("DELETE FROM place WHERE id <= 300");
     b.sync(&mut a);
-    let id = a.engine().brakes(now()).unwrap()[0].id.clone();
-    a.engine().decide_brake(&id, storysync_engine::BrakeDecision::Refuse, now()).unwrap();
+    let id = a.engine().holds(now()).unwrap()[0].id.clone();
+    a.engine().decide_hold(&id, storysync_engine::HoldDecision::Refuse, now()).unwrap();
     meet(&mut a, &mut b);
     assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 400);
 }
@@ -108,7 +108,7 @@ fn a_mass_deletion_in_small_pushes_is_braked_and_what_went_before_comes_back() {
         b.sync(&mut a);
     }
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 400);
-    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 180);
+    assert_eq!(a.engine().holds(now()).unwrap()[0].rows, 180);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn deletions_within_measure_are_not_braked() {
     let (mut a, mut b) = with_many_rows();
     b.write("DELETE FROM place WHERE id <= 80");
     meet(&mut a, &mut b);
-    assert!(a.engine().brakes(now()).unwrap().is_empty());
+    assert!(a.engine().holds(now()).unwrap().is_empty());
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place"), 320);
 }
 
@@ -137,12 +137,12 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
     b.write("DELETE FROM visit; DELETE FROM person; DELETE FROM place WHERE id <= 90");
     b.sync(&mut a);
     assert_eq!(counts(&a), before);
-    let brakes = a.engine().brakes(now()).unwrap();
+    let brakes = a.engine().holds(now()).unwrap();
     assert_eq!(
         (brakes.len(), brakes[0].rows, brakes[0].entity_type.as_str()),
         (1, 270, "person, place, visit")
     );
-    a.engine().decide_brake(&brakes[0].id, storysync_engine::BrakeDecision::Refuse, now()).unwrap();
+    a.engine().decide_hold(&brakes[0].id, storysync_engine::HoldDecision::Refuse, now()).unwrap();
     meet(&mut a, &mut b);
     assert_eq!((counts(&a), counts(&b)), (before, before));
     assert_eq!(
@@ -156,7 +156,7 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
 #[test]
 fn texts_emptied_in_very_many_rows_wait_like_deletions() {
     for decision in
-        [storysync_engine::BrakeDecision::Approve, storysync_engine::BrakeDecision::Refuse]
+        [storysync_engine::HoldDecision::Approve, storysync_engine::HoldDecision::Refuse]
     {
         let (mut a, mut b) = with_many_rows();
         a.write("UPDATE place SET note = 'a page about ' || name");
@@ -170,7 +170,7 @@ fn texts_emptied_in_very_many_rows_wait_like_deletions() {
             replica.value::<i64>("SELECT count(*) FROM place WHERE note = 'a page about ' || name")
         };
         assert_eq!(kept(&a), 400);
-        let brakes = a.engine().brakes(now()).unwrap();
+        let brakes = a.engine().holds(now()).unwrap();
         assert_eq!(
             (brakes.len(), brakes[0].rows, brakes[0].emptied, brakes[0].what()),
             (1, 300, 300, "300 rows whose texts were emptied".to_owned())
@@ -183,10 +183,10 @@ fn texts_emptied_in_very_many_rows_wait_like_deletions() {
             WHERE id = 2",
         );
         a.capture();
-        assert_eq!((kept(&a), a.engine().brakes(now()).unwrap()[0].rows), (399, 299));
-        a.engine().decide_brake(&brakes[0].id, decision, now()).unwrap();
+        assert_eq!((kept(&a), a.engine().holds(now()).unwrap()[0].rows), (399, 299));
+        a.engine().decide_hold(&brakes[0].id, decision, now()).unwrap();
         meet(&mut a, &mut b);
-        let expected = if decision == storysync_engine::BrakeDecision::Approve { 100 } else { 399 };
+        let expected = if decision == storysync_engine::HoldDecision::Approve { 100 } else { 399 };
         assert_eq!((kept(&a), kept(&b)), (expected, expected));
         assert_eq!(
             b.value::<String>("SELECT note FROM place WHERE name = 'place 1'"),
@@ -209,7 +209,7 @@ fn texts_emptied_a_few_at_a_time_are_counted_together_and_come_back() {
         b.sync(&mut a);
     }
     assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE note <> ''"), 400);
-    assert_eq!(a.engine().brakes(now()).unwrap()[0].emptied, 150);
+    assert_eq!(a.engine().holds(now()).unwrap()[0].emptied, 150);
     // Fewer than that are nobody's concern.
     let (mut a, mut b) = with_many_rows();
     a.write("UPDATE place SET note = 'a page about ' || name");

@@ -1,6 +1,6 @@
 //! One field, written on both devices: which value is shown, and what is told.
 
-use super::{clashes, meet, two, two_with};
+use super::{conflicts, meet, two, two_with};
 
 #[test]
 fn of_two_times_of_one_row_the_earliest_creation_and_the_latest_update_are_shown() {
@@ -43,7 +43,7 @@ fn of_a_row_both_had_before_storysync_the_later_update_is_shown_and_both_values_
             if number % 2 == 0 { two_with(&early, &late) } else { two_with(&late, &early) };
         meet(&mut a, &mut b);
         assert_eq!(a.value::<String>("SELECT text FROM note"), format!("late {number}"));
-        let found = clashes(&mut a);
+        let found = conflicts(&mut a);
         assert_eq!((found[0].kind.as_str(), found[0].fields[0].values.len()), ("field", 2));
     }
 }

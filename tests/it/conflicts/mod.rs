@@ -1,11 +1,11 @@
-//! What clashes and how it is decided: every row of the table of merging that `syncing` does not
+//! What conflicts and how it is decided: every row of the table of merging that `syncing` does not
 //! cover, on real files.
 //!
 //! Here is what all of them stand on: two devices with a small app, what several tests begin with,
-//! and bringing them in step, reading and deciding their clashes.
+//! and bringing them in step, reading and deciding their conflicts.
 
-mod brake;
 mod deciding;
+mod deletion_guard;
 mod field;
 mod history;
 mod orphan;
@@ -42,25 +42,25 @@ fn two_with(schema: &str, other_schema: &str) -> (Replica, Replica) {
     (make(1, schema), make(2, if other_schema.is_empty() { schema } else { other_schema }))
 }
 
-fn clashes(replica: &mut Replica) -> Vec<ConflictReport> {
+fn conflicts(replica: &mut Replica) -> Vec<ConflictReport> {
     replica.engine().conflicts(now()).unwrap()
 }
 
 fn kinds(replica: &mut Replica) -> Vec<String> {
-    clashes(replica).into_iter().map(|clash| clash.kind).collect()
+    conflicts(replica).into_iter().map(|conflict| conflict.kind).collect()
 }
 
 fn meet(a: &mut Replica, b: &mut Replica) {
     a.sync(b);
     b.sync(a);
     assert_same_content(&a.database, &b.database, true);
-    let told = |replica: &mut Replica| serde_json::to_value(clashes(replica)).unwrap();
+    let told = |replica: &mut Replica| serde_json::to_value(conflicts(replica)).unwrap();
     assert_eq!(told(a), told(b));
     assert_eq!(a.sync(b), (0, 0));
 }
 
 fn take(replica: &mut Replica, take: Take) {
-    let id = clashes(replica)[0].id.clone();
+    let id = conflicts(replica)[0].id.clone();
     replica
         .engine()
         .resolve(&id, &Choice { take: Some(take), ..Choice::default() }, None, now())
@@ -68,7 +68,7 @@ fn take(replica: &mut Replica, take: Take) {
 }
 
 fn value(replica: &mut Replica, name: &str, value: Value) {
-    let id = clashes(replica)[0].id.clone();
+    let id = conflicts(replica)[0].id.clone();
     let choice = Choice { take: None, fields: [(name.to_owned(), value)].into() };
     replica.engine().resolve(&id, &choice, None, now()).unwrap();
 }

@@ -1,7 +1,7 @@
 //! Two moves that lead in a circle: nothing is cut off from its root, both devices show the same,
 //! and somebody decides.
 
-use super::{clashes, kinds, meet, take, two_with, value};
+use super::{conflicts, kinds, meet, take, two_with, value};
 use crate::support::{Replica, now};
 use storysync_crdt::Value;
 use storysync_engine::Take;
@@ -49,7 +49,7 @@ fn of_two_moves_that_make_a_circle_the_last_stands_and_the_first_is_told() {
     meet(&mut a, &mut b);
     assert_eq!(tree(&a), tree(&b));
     assert_eq!(kinds(&mut a), ["ring"]);
-    let told = clashes(&mut a);
+    let told = conflicts(&mut a);
     let reachable: i64 = b.value(
         "WITH RECURSIVE r (id) AS (SELECT id FROM folder WHERE parent_id IS NULL UNION SELECT f.id \
             FROM folder f JOIN r ON f.parent_id = r.id) SELECT count(*) FROM r",
@@ -98,7 +98,7 @@ fn three_moves_on_three_devices_make_one_circle_and_one_conflict() {
     meet(&mut a, &mut c);
     meet(&mut a, &mut b);
     assert_eq!(kinds(&mut c), ["ring"]);
-    assert_eq!(clashes(&mut a)[0].rows.len(), 2, "both others are named");
+    assert_eq!(conflicts(&mut a)[0].rows.len(), 2, "both others are named");
     // Any of them moved away by the app ends it.
     let (name, _) =
         tree(&c).split_once('>').map(|(name, rest)| (name.to_owned(), rest.to_owned())).unwrap();
@@ -116,7 +116,7 @@ fn a_circle_ends_when_a_row_of_it_is_deleted_and_when_its_move_is_taken_back() {
         a.engine().capture(now()).unwrap();
         moves(&b, "Y", "X");
         meet(&mut a, &mut b);
-        let waiting = clashes(&mut a)[0].sync_uuid.clone();
+        let waiting = conflicts(&mut a)[0].sync_uuid.clone();
         let other = if waiting == "x" { "Y" } else { "X" };
         if way == 0 {
             a.write(&format!(
@@ -127,7 +127,7 @@ fn a_circle_ends_when_a_row_of_it_is_deleted_and_when_its_move_is_taken_back() {
             moves(&a, other, "Z");
         }
         meet(&mut a, &mut b);
-        assert!(kinds(&mut b).is_empty(), "way {way}: {:?}", clashes(&mut b));
+        assert!(kinds(&mut b).is_empty(), "way {way}: {:?}", conflicts(&mut b));
     }
 }
 

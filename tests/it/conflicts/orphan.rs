@@ -1,6 +1,6 @@
 //! Parents deleted on one device that a row of another requires.
 
-use super::{clashes, kinds, meet, orphaned, take, two, two_with};
+use super::{conflicts, kinds, meet, orphaned, take, two, two_with};
 use storysync_engine::Take;
 
 #[test]
@@ -11,7 +11,7 @@ fn a_parent_deleted_here_and_required_there_lives_until_decided() {
             "SELECT p.name FROM person JOIN place p ON p.id = home WHERE person.sync_uuid = 'bea'",
         );
         assert_eq!(home, "Harbour");
-        let found = clashes(replica);
+        let found = conflicts(replica);
         assert_eq!(
             (found.len(), found[0].kind.as_str(), found[0].sync_uuid.as_str()),
             (1, "orphan", "harbour")
@@ -26,7 +26,7 @@ fn a_parent_deleted_here_and_required_there_lives_until_decided() {
 }
 
 #[test]
-fn an_orphan_clash_decided_by_deleting_leaves_the_child_without_its_parent() {
+fn an_orphan_conflict_decided_by_deleting_leaves_the_child_without_its_parent() {
     let (mut a, mut b) = orphaned();
     take(&mut a, Take::Delete);
     meet(&mut a, &mut b);
@@ -75,7 +75,11 @@ fn a_kept_parent_keeps_its_own_parent() {
         0
     );
     assert!(
-        a.engine().ended_conflicts(10).unwrap().iter().all(|clash| clash.ending == "superseded")
+        a.engine()
+            .ended_conflicts(10)
+            .unwrap()
+            .iter()
+            .all(|conflict| conflict.ending == "superseded")
     );
 }
 
@@ -89,7 +93,7 @@ fn writing_into_a_kept_parent_decides_to_keep_it() {
 }
 
 #[test]
-fn children_the_app_leaves_behind_are_no_clash() {
+fn children_the_app_leaves_behind_are_no_conflict() {
     let (mut a, mut b) = two();
     a.write(
         "INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'harbour'); INSERT INTO person \

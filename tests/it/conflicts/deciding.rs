@@ -1,12 +1,12 @@
-//! Deciding clashes: whose value it is, one by one and all at once, what is refused, and what
+//! Deciding conflicts: whose value it is, one by one and all at once, what is refused, and what
 //! decides nothing.
 
-use super::{SCHEMA, clashes, kinds, meet, orphaned, take, two, two_with, value, with_many_rows};
+use super::{SCHEMA, conflicts, kinds, meet, orphaned, take, two, two_with, value, with_many_rows};
 use crate::support::{Replica, now};
 use storysync_crdt::Value;
 use storysync_engine::{Choice, Take};
 
-fn clashing() -> (Replica, Replica) {
+fn conflicting() -> (Replica, Replica) {
     let (mut a, mut b) = two();
     a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'before', 'p')");
     meet(&mut a, &mut b);
@@ -19,7 +19,7 @@ fn clashing() -> (Replica, Replica) {
 #[test]
 fn mine_and_theirs_are_what_they_say_on_each_device() {
     for (mine, wanted) in [(true, "by b"), (false, "by a")] {
-        let (mut a, mut b) = clashing();
+        let (mut a, mut b) = conflicting();
         take(&mut b, if mine { Take::Mine } else { Take::Theirs });
         meet(&mut a, &mut b);
         assert_eq!(a.value::<String>("SELECT note FROM place"), wanted);
@@ -38,8 +38,8 @@ fn mine_and_theirs_are_what_they_say_on_each_device() {
 
 #[test]
 fn deciding_twice_says_that_nothing_is_open() {
-    let (mut a, mut b) = clashing();
-    let id = clashes(&mut a)[0].id.clone();
+    let (mut a, mut b) = conflicting();
+    let id = conflicts(&mut a)[0].id.clone();
     take(&mut a, Take::Mine);
     let again = a.engine().resolve(
         &id,
@@ -47,18 +47,18 @@ fn deciding_twice_says_that_nothing_is_open() {
         None,
         now(),
     );
-    assert!(again.unwrap_err().to_string().contains("no open clash"));
+    assert!(again.unwrap_err().to_string().contains("no open conflict"));
     meet(&mut a, &mut b);
 }
 
 #[test]
-fn two_devices_that_decide_differently_have_a_new_clash() {
-    let (mut a, mut b) = clashing();
+fn two_devices_that_decide_differently_have_a_new_conflict() {
+    let (mut a, mut b) = conflicting();
     take(&mut a, Take::Mine);
     take(&mut b, Take::Mine);
     meet(&mut a, &mut b);
     assert_eq!(kinds(&mut a), ["field"]);
-    assert_eq!(clashes(&mut b)[0].fields[0].values.len(), 2);
+    assert_eq!(conflicts(&mut b)[0].fields[0].values.len(), 2);
     // And two that decide alike have none.
     value(&mut a, "note", Value::from("both"));
     value(&mut b, "note", Value::from("both"));
@@ -67,8 +67,8 @@ fn two_devices_that_decide_differently_have_a_new_clash() {
 }
 
 #[test]
-fn all_clashes_are_decided_at_once() {
-    let (mut a, mut b) = clashing();
+fn all_conflicts_are_decided_at_once() {
+    let (mut a, mut b) = conflicting();
     a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Same', 'of a', 'zz')");
     b.write("INSERT INTO place (name, sync_uuid) VALUES ('Same', 'aa')");
     meet(&mut a, &mut b);
@@ -80,7 +80,7 @@ fn all_clashes_are_decided_at_once() {
 }
 
 #[test]
-fn a_clash_between_devices_that_never_meet_is_decided_on_the_phone_between_them() {
+fn a_conflict_between_devices_that_never_meet_is_decided_on_the_phone_between_them() {
     let (mut a, mut b) = two();
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("app.db");
@@ -96,7 +96,7 @@ fn a_clash_between_devices_that_never_meet_is_decided_on_the_phone_between_them(
     phone.sync(&mut a);
     for replica in [&mut a, &mut b, &mut phone] {
         assert_eq!(kinds(replica), ["field"]);
-        assert_eq!(clashes(replica)[0].fields[0].values.len(), 2);
+        assert_eq!(conflicts(replica)[0].fields[0].values.len(), 2);
     }
     value(&mut phone, "note", Value::from("decided on the phone"));
     phone.sync(&mut a);
@@ -113,7 +113,7 @@ fn a_name_given_for_a_waiting_row_must_be_free_and_a_reference_must_lead_somewhe
     a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'of a', 'zz')");
     b.write("INSERT INTO place (name, sync_uuid) VALUES ('Harbour', 'aa')");
     meet(&mut a, &mut b);
-    let id = clashes(&mut a)[0].id.clone();
+    let id = conflicts(&mut a)[0].id.clone();
     let mut give = |name: &str, value: Value| {
         let choice = Choice { take: None, fields: [(name.to_owned(), value)].into() };
         a.engine().resolve(&id, &choice, None, now()).unwrap_err().to_string()
@@ -128,7 +128,7 @@ fn a_name_given_for_a_waiting_row_must_be_free_and_a_reference_must_lead_somewhe
     a.write("UPDATE person SET home = 2");
     b.write("UPDATE person SET home = (SELECT id FROM place WHERE sync_uuid = 'p3')");
     meet(&mut a, &mut b);
-    let id = clashes(&mut a)[0].id.clone();
+    let id = conflicts(&mut a)[0].id.clone();
     let mut give = |value: Value| {
         a.engine().resolve(
             &id,
@@ -167,12 +167,12 @@ fn a_column_the_app_gains_decides_nothing() {
     b.sync(&mut a);
     a.write("ALTER TABLE place ADD COLUMN z TEXT DEFAULT 'q'");
     a.sync(&mut b);
-    assert_eq!(a.engine().brakes(now()).unwrap()[0].rows, 300);
+    assert_eq!(a.engine().holds(now()).unwrap()[0].rows, 300);
     assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 100);
 }
 
 #[test]
-fn deciding_all_at_once_deletes_no_link_that_would_not_clash_then() {
+fn deciding_all_at_once_deletes_no_link_that_would_not_conflict_then() {
     for (first, second) in [("aa", "zz"), ("zz", "aa")] {
         let (mut a, mut b) = two();
         a.write(
@@ -202,7 +202,7 @@ fn a_decision_that_would_end_nothing_is_refused() {
     a.write("INSERT INTO step (place, sync_uuid) VALUES (9223372036854775807, 'aa')");
     b.write("INSERT INTO step (place, note, sync_uuid) VALUES (9223372036854775807, 'of b', 'zz')");
     meet(&mut a, &mut b);
-    let id = clashes(&mut a)[0].id.clone();
+    let id = conflicts(&mut a)[0].id.clone();
     let error = a
         .engine()
         .resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now())

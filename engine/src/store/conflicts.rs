@@ -1,4 +1,4 @@
-//! What clashes: which row stays in place of another, and the history of every clash that was
+//! What conflicts: which row stays in place of another, and the history of every conflict that was
 //! noticed.
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -121,31 +121,31 @@ pub fn refusal(connection: &Connection, row: RowId) -> rusqlite::Result<Option<S
         .optional()
 }
 
-/// An open clash of a row.
+/// An open conflict of a row.
 #[derive(Debug, Clone)]
-pub struct OpenClash {
+pub struct OpenConflict {
     id: i64,
     line: i64,
     /// Its kind's word.
     pub kind: String,
 }
 
-/// The open clashes of a row.
+/// The open conflicts of a row.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn open_of(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<OpenClash>> {
+pub fn open_of(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<OpenConflict>> {
     connection
         .prepare_cached(
             "SELECT id, line, kind FROM sync_clash WHERE row_id = ?1 AND ended_at IS NULL",
         )?
         .query_map([row.0], |row| {
-            Ok(OpenClash { id: row.get(0)?, line: row.get(1)?, kind: row.get(2)? })
+            Ok(OpenConflict { id: row.get(0)?, line: row.get(1)?, kind: row.get(2)? })
         })?
         .collect()
 }
 
-/// The rows of a table with an open clash of a kind.
+/// The rows of a table with an open conflict of a kind.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -163,9 +163,9 @@ pub fn open_in_table(
         .collect()
 }
 
-/// A clash as it is first noticed.
+/// A conflict as it is first noticed.
 #[derive(Debug)]
-pub struct NewClash<'a> {
+pub struct NewConflict<'a> {
     /// Its name on every device.
     pub conflict_id: &'a str,
     /// The row it is in.
@@ -186,13 +186,13 @@ pub struct NewClash<'a> {
     pub source: &'a str,
 }
 
-/// Notes a clash, in our table and in the documented one.
+/// Notes a conflict, in our table and in the documented one.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn note(
     connection: &Connection,
-    clash: &NewClash<'_>,
+    conflict: &NewConflict<'_>,
     now_ms: i64,
     now: &str,
 ) -> rusqlite::Result<()> {
@@ -204,12 +204,12 @@ pub fn note(
              VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, lower(hex(randomblob(16))), ?7, ?7, 1)",
         )?
         .execute(params![
-            clash.table,
-            clash.uuid,
-            clash.mine,
-            clash.theirs,
-            clash.version,
-            clash.source,
+            conflict.table,
+            conflict.uuid,
+            conflict.mine,
+            conflict.theirs,
+            conflict.version,
+            conflict.source,
             now
         ])?;
     let line = connection.last_insert_rowid();
@@ -218,16 +218,16 @@ pub fn note(
             "INSERT INTO sync_clash (conflict_id, row_id, kind, line, \
         detected_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![clash.conflict_id, clash.row.0, clash.kind, line, now_ms])?;
+        .execute(params![conflict.conflict_id, conflict.row.0, conflict.kind, line, now_ms])?;
     Ok(())
 }
 
-/// How a clash ended.
+/// How a conflict ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Somebody wrote what clashed.
+    /// Somebody wrote what conflicted.
     Resolved,
-    /// It went with something else: a deletion, another clash.
+    /// It went with something else: a deletion, another conflict.
     Superseded,
 }
 
@@ -242,13 +242,13 @@ impl Ending {
     }
 }
 
-/// Notes that a clash is over, and through whom.
+/// Notes that a conflict is over, and through whom.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn end(
     connection: &Connection,
-    clash: &OpenClash,
+    conflict: &OpenConflict,
     ending: Ending,
     by: Option<&str>,
     now_ms: i64,
@@ -258,19 +258,19 @@ pub fn end(
         .prepare_cached(
             "UPDATE sync_clash SET ended_at = ?2, ending = ?3, ended_by = ?4 WHERE id = ?1",
         )?
-        .execute(params![clash.id, now_ms, ending.as_str(), by])?;
+        .execute(params![conflict.id, now_ms, ending.as_str(), by])?;
     connection
         .prepare_cached(
             "UPDATE sync_conflict SET resolved_at = ?2, resolution = ?3, \
         updated_at = ?2 WHERE id = ?1",
         )?
-        .execute(params![clash.line, now, ending.as_str()])?;
+        .execute(params![conflict.line, now, ending.as_str()])?;
     Ok(())
 }
 
-/// A clash that is over.
+/// A conflict that is over.
 #[derive(Debug, Clone)]
-pub struct EndedClash {
+pub struct EndedConflict {
     /// Its name on every device.
     pub conflict_id: String,
     /// Its kind's word.
@@ -287,15 +287,15 @@ pub struct EndedClash {
     pub ending: String,
     /// PeerId of the device whose change ended it.
     pub ended_by: Option<String>,
-    /// What people call the row. Never stored with the clash.
+    /// What people call the row. Never stored with the conflict.
     pub row_name: Option<String>,
 }
 
-/// The clashes that ended last, newest first.
+/// The conflicts that ended last, newest first.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn ended(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<EndedClash>> {
+pub fn ended(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<EndedConflict>> {
     connection
         .prepare_cached(
             "SELECT c.conflict_id, c.kind, t.name, r.sync_uuid, c.detected_at, c.ended_at, \
@@ -304,7 +304,7 @@ pub fn ended(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<EndedC
              c.ended_at IS NOT NULL ORDER BY c.ended_at DESC, c.id DESC LIMIT ?1",
         )?
         .query_map([limit], |row| {
-            Ok(EndedClash {
+            Ok(EndedConflict {
                 conflict_id: row.get(0)?,
                 kind: row.get(1)?,
                 table: row.get(2)?,

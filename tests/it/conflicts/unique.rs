@@ -1,6 +1,6 @@
 //! Unique values given on both devices: which row stays, which waits, and when it gets its turn.
 
-use super::{clashes, kinds, meet, take, two, two_with, value};
+use super::{conflicts, kinds, meet, take, two, two_with, value};
 use crate::support::{Replica, now};
 use storysync_crdt::Value;
 use storysync_engine::Take;
@@ -21,7 +21,7 @@ fn one_name_given_on_both_sides_keeps_the_smaller_uuid_and_tells_both() {
             "SELECT count(*) FROM person JOIN place p ON p.id = home WHERE p.sync_uuid = 'aa-of-b'",
         );
         assert_eq!(at_home, 2, "references show the one that stays");
-        let found = clashes(replica);
+        let found = conflicts(replica);
         assert_eq!(
             (found.len(), found[0].kind.as_str(), found[0].sync_uuid.as_str()),
             (1, "unique", "zz-of-a")
@@ -48,7 +48,7 @@ fn one_name_given_on_both_sides_keeps_the_smaller_uuid_and_tells_both() {
 }
 
 #[test]
-fn a_unique_clash_is_decided_by_value_by_deleting_and_by_whose_name_it_is() {
+fn a_unique_conflict_is_decided_by_value_by_deleting_and_by_whose_name_it_is() {
     for way in 0..3 {
         let (mut a, mut b) = two();
         a.write(
@@ -83,7 +83,7 @@ fn a_unique_clash_is_decided_by_value_by_deleting_and_by_whose_name_it_is() {
 }
 
 #[test]
-fn a_swap_of_names_is_no_clash() {
+fn a_swap_of_names_is_no_conflict() {
     let (mut a, mut b) = two();
     a.write(
         "INSERT INTO place (name, sync_uuid) VALUES ('Left', 'one'), ('Right', 'two'), \
@@ -206,7 +206,7 @@ fn hundreds_of_waiting_rows_keep_nobody_waiting() {
 }
 
 #[test]
-fn numbers_and_links_that_clash_are_decided_like_names() {
+fn numbers_and_links_that_conflict_are_decided_like_names() {
     let (mut a, mut b) = two_with(
         "CREATE TABLE step (id INTEGER PRIMARY KEY, place INTEGER UNIQUE, note TEXT);
          CREATE TABLE link (id INTEGER PRIMARY KEY, step INTEGER REFERENCES step (id) UNIQUE, note \
@@ -239,7 +239,7 @@ fn numbers_and_links_that_clash_are_decided_like_names() {
 }
 
 #[test]
-fn deleting_the_waiting_row_ends_the_clash_even_if_it_was_marked_as_deleted_once() {
+fn deleting_the_waiting_row_ends_the_conflict_even_if_it_was_marked_as_deleted_once() {
     let (mut a, mut b) = two();
     a.write("INSERT INTO place (name, note, sync_uuid) VALUES ('Harbour', 'by a', 'zz')");
     a.capture();
@@ -344,7 +344,7 @@ const RULES: [&str; 4] = [
 ];
 
 #[test]
-fn names_alike_by_a_rule_of_the_tables_are_one_clash_on_both_devices() {
+fn names_alike_by_a_rule_of_the_tables_are_one_conflict_on_both_devices() {
     for rule in RULES {
         for order in [false, true] {
             let (mut a, mut b) = ruled(rule);
@@ -374,7 +374,7 @@ fn names_alike_by_a_rule_of_the_tables_are_one_clash_on_both_devices() {
                     2,
                     "what mentions the other is shown"
                 );
-                let found = clashes(replica);
+                let found = conflicts(replica);
                 assert_eq!(
                     (found.len(), found[0].kind.as_str(), found[0].sync_uuid.as_str()),
                     (1, "unique", "zz-of-b"),
@@ -393,7 +393,7 @@ fn names_alike_by_a_rule_of_the_tables_are_one_clash_on_both_devices() {
 }
 
 #[test]
-fn a_clash_by_a_rule_can_be_decided_in_every_way() {
+fn a_conflict_by_a_rule_can_be_decided_in_every_way() {
     for rule in RULES {
         for way in 0..5 {
             let (mut a, mut b) = ruled(rule);
