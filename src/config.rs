@@ -89,8 +89,8 @@ pub struct Config {
     pub first_contact: Option<FirstContactSetting>,
 }
 
-/// What becomes of conflicts in rows that clients without automerge push. Edits that do not conflict
-/// merge, whatever is said here.
+/// What becomes of conflicts in rows that clients without automerge push. Edits that do not
+/// conflict merge, whatever is said here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConflictResolution {

@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match storysync::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let sentence = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            let sentence = storysync::cli::sentence(&error);
             // Nothing is left to tell when stderr is gone, too.
             let _ = std::io::Write::write_all(
                 &mut std::io::stderr(),

@@ -104,7 +104,8 @@ pub struct Conflict {
     pub others: Vec<EntityId>,
 }
 
-/// Finds the conflicts of a document. Pure, and the same on every device that holds the same changes.
+/// Finds the conflicts of a document. Pure, and the same on every device that holds the same
+/// changes.
 #[must_use]
 pub fn conflicts(document: &Document) -> Vec<Conflict> {
     // A row whose deletion stands: values that whoever deleted it had seen need no decision any

@@ -10,7 +10,7 @@
 //! changes ──▶ Document ──┬── row()        what the app's table should hold
 //!                        ├── conflicts()  what conflicted, with every value and who wrote it
 //!                        └── history()    who wrote what, and when
-//! all documents ─────────── shown()       rows and conflicts, with the rules that reach across rows
+//! all documents ─────────── shown()       rows and conflicts, with the rules across rows
 //! ```
 //!
 //! Because these are functions of the set of changes alone, every device that holds the same

@@ -152,8 +152,8 @@ fn reaches_root<E>(
     Ok(false)
 }
 
-/// The conflict of a row that gives way in a circle: where it was put, and where it stands since the
-/// move of another row counts.
+/// The conflict of a row that gives way in a circle: where it was put, and where it stands since
+/// the move of another row counts.
 #[must_use]
 pub fn ring_conflict(
     column: &str,

@@ -7,7 +7,7 @@ use storysync_crdt::Stamp;
 
 use crate::store::log::Epoch;
 
-/// Why a log begins another life: what was told of it before says nothing of what follows.
+/// Why a log begins another epoch: what was told of it before says nothing of what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NewEpoch {
@@ -34,7 +34,7 @@ impl NewEpoch {
     pub(crate) fn of_word(word: &str) -> Option<Self> {
         [Self::Restored, Self::Copied, Self::Replaced, Self::Renamed]
             .into_iter()
-            .find(|life| life.word() == word)
+            .find(|cause| cause.word() == word)
     }
 
     /// What happened, for a person.
@@ -78,12 +78,12 @@ pub(crate) fn read_state(connection: &Connection) -> rusqlite::Result<Option<Sta
 pub(crate) fn begin_epoch(
     connection: &Connection,
     epoch: &Epoch,
-    life: NewEpoch,
+    cause: NewEpoch,
     now: Stamp,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE sync_state SET epoch = ?1, began_by = ?2, began_at = ?3")?
-        .execute(params![epoch.as_slice(), life.word(), now.unix_ms()])?;
+        .execute(params![epoch.as_slice(), cause.word(), now.unix_ms()])?;
     Ok(())
 }
 

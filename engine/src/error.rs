@@ -1,4 +1,5 @@
-//! What can go wrong with the app's file, each as a sentence that says what to do.
+//! What can go wrong with the app's file, each as a fact. What to do about it in their own terms,
+//! the command line and the network say to their readers.
 
 use std::path::{Path, PathBuf};
 
@@ -14,16 +15,13 @@ use crate::store::migrations::MigrationsError;
 #[non_exhaustive]
 pub enum EngineError {
     /// There is no such file.
-    #[error("there is no database at {}; give the right path with --db, or create one with \
-        `storysync init`", .0.display())]
+    #[error("there is no database at {}", .0.display())]
     NoSuchFile(PathBuf),
     /// `init` would overwrite something.
-    #[error("{} exists already; `storysync init` only makes new files, `storysync migrate` \
-        prepares existing ones", .0.display())]
+    #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     /// Some other file.
-    #[error("{} is not an SQLite database; give the path of the app's database with --db",
-        .0.display())]
+    #[error("{} is not an SQLite database", .0.display())]
     NotADatabase(PathBuf),
     /// A node of an earlier version could not read what this one writes.
     #[error("{} is served by a node of an earlier version: stop it, then run this again",
@@ -54,8 +52,7 @@ pub enum EngineError {
         complaint: String,
     },
     /// Tables that can't be synced.
-    #[error("these tables can't be synced: {}; name them under excluded_tables in the \
-        configuration to leave them out", list(.0))]
+    #[error("these tables can't be synced: {}", list(.0))]
     Refused(Vec<Refused>),
     /// After migrating, something was not as it was before; the file was put back.
     #[error("the migration changed what it must not change ({complaint}); the database was put \
@@ -106,24 +103,22 @@ pub enum EngineError {
         rows: Vec<String>,
     },
     /// No such conflict.
-    #[error("no open conflict has the id {0}; `storysync conflicts` lists them")]
+    #[error("no open conflict has the id {0}")]
     NoSuchConflict(String),
     /// No such hold.
-    #[error("no deletions wait under the id {0}; `storysync status` lists those that do")]
+    #[error("no deletions wait under the id {0}")]
     NoSuchHold(String),
     /// No such change.
-    #[error("this row has no change {0}; `storysync history` lists its changes")]
+    #[error("this row has no change {0}")]
     NoSuchChange(String),
     /// There is nothing to take back.
     #[error("there is nothing to undo: {0}")]
     NothingToUndo(String),
     /// A row can't get another name by itself.
-    #[error("no other value can be found for {0} by itself; give one with --field, or take delete")]
+    #[error("no other value can be found for {0} by itself")]
     CantRename(String),
     /// The decision decides nothing.
-    #[error(
-        "that would not end this conflict; give values with --field, or change the rows in the app"
-    )]
+    #[error("that would not end this conflict")]
     StillOpen,
     /// The value can't be taken.
     #[error("{name} can't be that: {reason}")]
@@ -137,10 +132,10 @@ pub enum EngineError {
     #[error("{0} can't be understood; both devices should run the same version of storysync")]
     NotUnderstood(&'static str),
     /// The conflict is about something else.
-    #[error("{0} is not part of this conflict; `storysync conflicts` shows what is")]
+    #[error("{0} is not part of this conflict")]
     NotInConflict(String),
     /// The file was never migrated.
-    #[error("{} has not been prepared for syncing yet; run `storysync migrate`", .0.display())]
+    #[error("{} has not been prepared for syncing yet", .0.display())]
     NotMigrated(PathBuf),
     /// The backup failed.
     #[error(transparent)]

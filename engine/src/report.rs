@@ -9,7 +9,7 @@ use crate::engine::status::Status;
 use crate::epoch::{NewEpoch, hex};
 use crate::error::{EngineError, TransactionError};
 use crate::naming::{name_of, name_of_uuid};
-use crate::store::rows::{self, RowRecord};
+use crate::store::rows::{self, Parked, RowRecord};
 use crate::store::{conflicts, log, notices, quarantine};
 use crate::transaction::Transaction;
 use crate::translate::to_json_of;
@@ -158,11 +158,11 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn parked(&mut self) -> Result<Vec<(String, String, i64)>, EngineError> {
+    pub fn parked(&mut self) -> Result<Vec<(String, Parked, i64)>, EngineError> {
         self.read(|connection, _| Ok(rows::parked_by_reason(connection)?))
     }
 
-    /// Why this log is not in its first life, and since when (Unix time in ms); `None` while it is.
+    /// Why this log is not in its first epoch, and since when (Unix time in ms); `None` while it is.
     ///
     /// # Errors
     /// See [`EngineError`].

@@ -136,7 +136,10 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
             "{differing} rows differ from {}; run `storysync sync`, then verify again",
             device.device_name
         ),
-        (complaints, ..) => bail!("{complaints} things are wrong with this database; see above"),
+        (complaints, ..) => bail!(
+            "{complaints} things are wrong with this database; see above \
+            (`storysync migrate` puts missing triggers back)"
+        ),
     }
 }
 

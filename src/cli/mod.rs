@@ -1,5 +1,6 @@
 //! The command line: words in, words or JSON out, exit codes 0 done, 1 failed, 2 wrong usage.
 
+mod advice;
 mod check;
 mod commands;
 mod context;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use storysync_crdt::Stamp;
 
 use crate::config::{FirstContactSetting, PairingApproval};
+pub use advice::sentence;
 
 /// Keeps the story worlds of several devices in step: beside the app, without a cloud, losing
 /// nothing.

@@ -117,7 +117,7 @@ impl Telling {
                 .await
                 .ok()?
             {
-                // A log that ends earlier than it did begins another life: that is news to
+                // A log that ends earlier than it did begins another epoch: that is news to
                 // everybody.
                 let is_news = news || end < seen;
                 self.seen = end;

@@ -371,15 +371,15 @@ impl<'a> Talk<'a> {
 
     async fn push_news(&mut self, line: &mut Line<'a>) -> Result<(), ClientError> {
         let id = self.device.device_id.to_string();
-        // A log in another life must be compared first.
-        let (is_other_life, news) = self
+        // A log in another epoch must be compared first.
+        let (is_other_epoch, news) = self
             .node
             .engine
             .call(move |engine| Ok((engine.needs_reconciling(&id)?, engine.news_for(&id, None)?.0)))
             .await??;
-        if is_other_life || news {
+        if is_other_epoch || news {
             let mut progress = self.progress();
-            if is_other_life {
+            if is_other_epoch {
                 self.lookout(line)
                     .over(self.caller.exchange(line, &mut self.report, &mut progress))
                     .await?;

@@ -33,7 +33,7 @@ use tokio::sync::watch::Receiver;
 use storysync_engine::store::peers::{LogLine, MirroredDevice};
 use storysync_engine::store::trust::{Event, TrustedDevice};
 
-/// Time without a sign of life after which the system asks the other end of a connection whether it
+/// Time without a sign of epoch after which the system asks the other end of a connection whether it
 /// is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 /// Pause between such questions.

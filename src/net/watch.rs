@@ -67,10 +67,10 @@ pub async fn run(
                 return;
             };
             match looked {
-                Ok((version, changed, life)) => {
-                    if let Some(life) = life {
-                        tracing::warn!("{}", life.sentence());
-                        node.note(LoggedEvent::Compare, None, life.sentence());
+                Ok((version, changed, cause)) => {
+                    if let Some(cause) = cause {
+                        tracing::warn!("{}", cause.sentence());
+                        node.note(LoggedEvent::Compare, None, cause.sentence());
                     }
                     node.database_connected.store(true, Ordering::Relaxed);
                     failures = 0;
@@ -102,8 +102,8 @@ fn look(
         return Ok((version, false, None));
     }
     let noticed = engine.capture(now())?;
-    let life = if noticed.new_epoch { engine.new_epoch()?.map(|(life, _)| life) } else { None };
-    Ok((version, true, life))
+    let cause = if noticed.new_epoch { engine.new_epoch()?.map(|(cause, _)| cause) } else { None };
+    Ok((version, true, cause))
 }
 
 fn start_watcher(database: &Path, wake: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {

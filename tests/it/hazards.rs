@@ -215,7 +215,7 @@ fn a_backup_restored_twice_gets_back_what_others_have() {
     );
     a.sync(&mut b);
     for _ in 0..2 {
-        // The second time, the log ends where it did after the first: only the life of the log
+        // The second time, the log ends where it did after the first: only the epoch of the log
         // tells.
         std::fs::write(&a.database, &backup).unwrap();
         a.capture();

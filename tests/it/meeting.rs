@@ -695,7 +695,7 @@ fn doctor_names_what_keeps_devices_apart() {
     has(&laptop, "database_locked");
     lock.execute_batch("ROLLBACK").unwrap();
     // Rows that wait, and why.
-    laptop.app("UPDATE sync_row SET parked = 'waits for the row it belongs to' WHERE id = 7");
+    laptop.app("UPDATE sync_row SET parked = 'parent' WHERE id = 7");
     has(&laptop, "parked");
     laptop.app("UPDATE sync_row SET parked = NULL WHERE id = 7");
     // The other side sent this device away.

@@ -66,6 +66,13 @@ fn a_file_of_the_first_release_opens_and_goes_on() {
     assert_eq!(desk.value::<String>("PRAGMA integrity_check"), "ok");
     let conflicts = desk.engine().conflicts(now()).unwrap();
     assert_eq!(conflicts.iter().map(|one| one.kind.as_str()).collect::<Vec<_>>(), ["field"]);
+    assert_eq!(
+        desk.texts("SELECT parked FROM sync_row WHERE parked IS NOT NULL"),
+        ["name"],
+        "0.1.0 wrote a sentence there"
+    );
+    let waiting = desk.engine().parked().unwrap();
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
     let uuid: String = desk.value("SELECT sync_uuid FROM note WHERE title = 'Arrival'");
     let history = desk.engine().history("note", &uuid, now()).unwrap();
     assert_eq!(history.len(), EDITS + 2, "every edit, the packed ones too");

@@ -21,8 +21,7 @@ const BUSY_WAITS_MAX: u32 = 400;
 #[non_exhaustive]
 pub enum BackupError {
     /// The disk is too full.
-    #[error("a backup needs {needed} bytes in {}, and {available} are free: make room there, or \
-        choose another place with --data-dir", folder.display())]
+    #[error("a backup needs {needed} bytes in {}, and {available} are free", folder.display())]
     NoRoom {
         /// Bytes needed.
         needed: u64,

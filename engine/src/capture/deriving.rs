@@ -10,9 +10,9 @@ use storysync_crdt::Value;
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Role, Table};
 use crate::error::TransactionError;
-use crate::project::{Departed, REFUSED_BY_TABLE, stands_in, token};
+use crate::project::{Departed, stands_in, token};
 use crate::store::outbox;
-use crate::store::rows::{self, Difference, RowId};
+use crate::store::rows::{self, Difference, Parked, RowId};
 use crate::transaction::Transaction;
 
 /// How often rows that triggers take away again are put back within one transaction.
@@ -222,7 +222,7 @@ impl Transaction<'_> {
             let merged = self.shown_row(*id)?;
             let stands = schema.table(name.as_str()).is_some_and(|table| stands_in(table, &merged));
             // Should the trigger take it away once more, it waits, and is told.
-            record.parked = stands.then(|| REFUSED_BY_TABLE.to_owned());
+            record.parked = stands.then_some(Parked::Refused);
             rows::save(self.connection, &record)?;
         }
         self.project(taken_away.clone())

@@ -287,7 +287,7 @@ impl Transaction<'_> {
             row.columns(table).filter(|(column, _)| table.natural_key.contains(&column.name))
         {
             // The row has no name yet, so nothing can be noted about it.
-            key.push((column, self.travelling(column, value, RowId(0))?));
+            key.push((column, self.travelling(column, value, None)?));
         }
         if key.is_empty() || key.iter().any(|(column, value)| leads_nowhere(column, value)) {
             return Ok(None);

@@ -299,7 +299,7 @@ impl Capture<'_, '_> {
                     .insert(column.name.clone(), too_large(table, column, captured, Value::Null));
                 continue;
             }
-            let travelling = self.travelling(column, captured, record.id)?;
+            let travelling = self.travelling(column, captured, Some(record.id))?;
             if travelling.as_text() == Some(NOWHERE) && column.role != Role::Field {
                 record.differs.insert(
                     column.name.clone(),

@@ -6,11 +6,11 @@ use super::{Capture, IdHint, PANEL_OPEN_MS_MAX, Reason, is_sentinel};
 use crate::app::rows::StoredRow;
 use crate::app::schema::{Column, Role, Table};
 use crate::error::TransactionError;
-use crate::project::{Departed, REFUSED_BY_TABLE, known_stamp, token, unknown_time};
+use crate::project::{Departed, known_stamp, token, unknown_time};
 use crate::store::log;
 use crate::store::notices;
 use crate::store::references;
-use crate::store::rows::{self, Difference, DifferenceKind, RowId, RowRecord};
+use crate::store::rows::{self, Difference, DifferenceKind, Parked, RowId, RowRecord};
 use crate::transaction::Transaction;
 use std::collections::BTreeMap;
 use storysync_crdt::{
@@ -139,7 +139,7 @@ impl Capture<'_, '_> {
                 record.differs.insert(column.name.clone(), unsent);
                 continue;
             }
-            let travelling = self.travelling(column, captured, id)?;
+            let travelling = self.travelling(column, captured, Some(id))?;
             only_new_columns &= self.document(id)?.register(&column.name).is_none()
                 && (reason == Reason::Rebuilt || self.is_new_column(table, column));
             let before = record.differs.remove(&column.name);
@@ -172,7 +172,7 @@ impl Transaction<'_> {
         &mut self,
         column: &Column,
         value: &Value,
-        referrer: RowId,
+        referrer: Option<RowId>,
     ) -> Result<Value, TransactionError> {
         let Role::Reference { table } = &column.role else { return Ok(value.clone()) };
         let Value::Integer(id) = value else {
@@ -189,7 +189,9 @@ impl Transaction<'_> {
             None if is_sentinel(*id) => Ok(value.clone()),
             None => {
                 rows::raise_high_id(self.connection, target, *id)?;
-                references::add_dangling(self.connection, target, *id, referrer)?;
+                if let Some(referrer) = referrer {
+                    references::add_dangling(self.connection, target, *id, referrer)?;
+                }
                 Ok(Value::from(NOWHERE))
             }
         }
@@ -261,7 +263,7 @@ impl Transaction<'_> {
             edits.puts.insert(key::DELETED_AT.to_owned(), Value::Null);
         }
         // One that only a trigger of the app's keeps is not wanted for that.
-        let is_kept = record.parked.as_deref() == Some(REFUSED_BY_TABLE) && edits.is_empty();
+        let is_kept = record.parked == Some(Parked::Refused) && edits.is_empty();
         if !is_kept {
             edits.puts.extend(deletion_puts(table, stored, merged, seen));
         }
@@ -365,7 +367,7 @@ impl Transaction<'_> {
             [(Role::CreatedAt, &merged.created_at), (Role::UpdatedAt, &merged.updated_at)]
         {
             if let (Some(column), None) = (table.with_role(&role), known_stamp(document)) {
-                let time = unknown_time(column, record);
+                let time = unknown_time(column, &record.differs);
                 if *stored.by_role(table, &role) != time {
                     unknown.insert(column.name.clone(), time);
                 }

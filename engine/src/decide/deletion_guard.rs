@@ -1,6 +1,6 @@
-//! The deletion guard: when one device's changes of an hour would delete very many rows of a table, or of
-//! the file, or empty their texts, their projection (only that) waits for a yes. The documents are
-//! kept and forwarded all the same.
+//! The deletion guard: when one device's changes of an hour would delete very many rows of a table,
+//! or of the file, or empty their texts, their projection (only that) waits for a yes. The
+//! documents are kept and forwarded all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -179,8 +179,7 @@ impl Transaction<'_> {
             (None, Some(table)) => {
                 tracing::warn!(
                     rows = in_all,
-                    "one device deletes or empties very many rows; they wait for `storysync \
-                        approve`"
+                    "one device deletes or empties very many rows; they wait for a yes"
                 );
                 holds::engage(self.connection, peer, table, now_ms)?
             }
@@ -200,7 +199,8 @@ impl Transaction<'_> {
                 self.hold_texts(id, texts)?;
             }
         }
-        // What was deleted or emptied before the deletion guard was on comes back until it is decided.
+        // What was deleted or emptied before the deletion guard was on comes back until it is
+        // decided.
         for (_, id) in earlier {
             if deletion(self.document(id)?).is_some() {
                 self.hold(hold, id)?;

@@ -303,9 +303,9 @@ impl Caller {
     }
 
     /// Tells how our own log began anew, where it did since we met the peer.
-    pub(super) fn tell_new_epoch(&self, life: Option<NewEpoch>) {
-        if let Some(life) = life {
-            self.desk.tell(Event::Notice(Notice::OwnEpochBegan(life)));
+    pub(super) fn tell_new_epoch(&self, cause: Option<NewEpoch>) {
+        if let Some(cause) = cause {
+            self.desk.tell(Event::Notice(Notice::OwnEpochBegan(cause)));
         }
     }
 }

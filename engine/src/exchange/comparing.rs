@@ -80,19 +80,19 @@ impl Caller {
 
     async fn look_before_comparing(&self) -> Result<Before, ExchangeError> {
         let peer = self.peer.clone();
-        let (before, life) = self
+        let (before, cause) = self
             .desk
             .work(move |engine, _| {
                 let is_needed = engine.needs_reconciling(peer.as_str())?;
                 let (is_provisional, has_met) =
                     (engine.is_provisional()?, engine.has_met(peer.as_str())?);
-                let life =
-                    engine.new_epoch()?.map(|(life, _)| life).filter(|_| has_met && is_needed);
+                let cause =
+                    engine.new_epoch()?.map(|(cause, _)| cause).filter(|_| has_met && is_needed);
                 let own_id = engine.device_id().to_string();
-                Ok((Before { is_needed, is_provisional, own_id }, life))
+                Ok((Before { is_needed, is_provisional, own_id }, cause))
             })
             .await?;
-        self.tell_new_epoch(life);
+        self.tell_new_epoch(cause);
         Ok(before)
     }
 

@@ -201,9 +201,7 @@ impl Engine {
             for table in schema.tables() {
                 for (name, _) in triggers::of_table(table, schema.has_foreign_triggers) {
                     if !table.own_triggers.contains(&name) {
-                        complaints.push(format!(
-                            "the trigger {name} is missing; run `storysync migrate`"
-                        ));
+                        complaints.push(format!("the trigger {name} is missing"));
                     }
                 }
             }

@@ -39,6 +39,9 @@ impl<'a> Origin<'a> {
     }
 }
 
+/// Whether what is done beside a slice succeeded.
+type Beside = Result<(), TransactionError>;
+
 impl Engine {
     /// Takes in a peer's answer to a pull, and remembers where it ended. Returns how many rows were
     /// new.
@@ -170,7 +173,7 @@ impl Engine {
         changes: &[Incoming],
         Origin { device_id, source, remaining }: Origin<'_>,
         now: Stamp,
-        mut beside: impl FnMut(&mut Transaction<'_>, &Receipt, bool) -> Result<(), TransactionError>,
+        mut beside: impl FnMut(&mut Transaction<'_>, &Receipt, bool) -> Beside,
     ) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
         let announced = deletion_guard::announced(changes);

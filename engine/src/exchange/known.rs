@@ -136,7 +136,7 @@ impl Engine {
     pub fn pending_for(&mut self, device_id: &str) -> Result<i64, EngineError> {
         self.read(|connection, _| {
             let (id, seq) = peers::find(connection, device_id)?
-                .map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
+                .map_or((None, 0), |peer| (Some(peer.id), peer.pushed_seq));
             Ok(log::count_after(connection, seq, id)?)
         })
     }
@@ -174,13 +174,13 @@ impl Engine {
 
     /// Checks what another device says it knows of this log. Where the log does not hold that any
     /// more, an earlier state of the file stands in its place, whatever this device remembers: the
-    /// log begins another life. Returns whether it does.
+    /// log begins another epoch. Returns whether it does.
     ///
     /// # Errors
     /// See [`EngineError`].
     pub fn check_known(&mut self, known: &str, now: Stamp) -> Result<bool, EngineError> {
         let Some(known) = Cursor::parse(known).filter(|known| known.epoch == self.epoch) else {
-            // Of another life: that it ended is known.
+            // Of another epoch: that it ended is known.
             return Ok(false);
         };
         if self.read(|connection, _| Ok(log::passes_through(connection, known.position)?))? {

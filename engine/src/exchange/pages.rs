@@ -32,7 +32,7 @@ const FILTER_BYTES: usize = 8;
 /// Where a peer stands in this log. Opaque to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Which life of the log.
+    /// Which epoch of the log.
     pub epoch: Epoch,
     /// How far.
     pub position: Position,
@@ -112,7 +112,7 @@ pub(crate) struct Page {
     pub(crate) served: Vec<(RowId, i64)>,
 }
 
-/// How far a device knows our log: in one life of it, another has other changes under the same
+/// How far a device knows our log: in one epoch of it, another has other changes under the same
 /// numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
@@ -199,8 +199,7 @@ pub(crate) fn answer(
         }
     };
     let served = told.into_iter().map(|row| (row, newest)).collect();
-    let remaining =
-        if has_more { log::count_after(connection, end.seq, peer.unwrap_or(-1))? } else { 0 };
+    let remaining = if has_more { log::count_after(connection, end.seq, peer)? } else { 0 };
     Ok(Page {
         served,
         changes,
@@ -259,11 +258,10 @@ pub(crate) fn push_page(
     schema: &Schema,
     epoch: Epoch,
     seq: i64,
-    peer: i64,
+    peer: Option<i64>,
     rows_max: usize,
 ) -> Result<PushPage, TransactionError> {
-    let (logged, has_more, end) =
-        log::after(connection, seq, Some(peer), rows_max, PAGE_BYTES_MAX)?;
+    let (logged, has_more, end) = log::after(connection, seq, peer, rows_max, PAGE_BYTES_MAX)?;
     let cursor = |position| Cursor::everything(epoch, position).to_text();
     // A log that does not reach so far says nothing about what was told of it.
     let span =

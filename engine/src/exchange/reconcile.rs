@@ -95,7 +95,7 @@ impl Reconciling {
 
 impl Engine {
     /// Whether cursors can't tell what a device and we lack of each other: nothing was ever told,
-    /// or our log has begun another life. An empty log is told everything, which needs no
+    /// or our log has begun another epoch. An empty log is told everything, which needs no
     /// comparison.
     ///
     /// # Errors
@@ -256,7 +256,7 @@ impl Engine {
             let mut peer = peers::find_or_create(transaction.connection, device_id)?;
             peer.pull_cursor = Some(answer.cursor.clone());
             peer.peer_epoch = Some(answer.epoch.clone());
-            // Should the log have begun another life meanwhile, this one's end says nothing of it.
+            // Should the log have begun another epoch meanwhile, this one's end says nothing of it.
             peer.told_epoch =
                 log::passes_through(transaction.connection, end)?.then_some(own_epoch);
             peer.pushed_seq = if peer.told_epoch.is_some() { end.seq } else { 0 };
@@ -278,7 +278,7 @@ impl Engine {
     ) -> Result<(bool, i64), EngineError> {
         self.read(|connection, _| {
             let peer = peers::find(connection, device_id)?;
-            let (id, pushed) = peer.map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
+            let (id, pushed) = peer.map_or((None, 0), |peer| (Some(peer.id), peer.pushed_seq));
             Ok(log::has_news(connection, seq.unwrap_or(pushed), id)?)
         })
     }

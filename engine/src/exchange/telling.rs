@@ -123,7 +123,7 @@ impl Engine {
         let (epoch, rows_max) = (self.epoch, self.page_rows);
         let page = self.read(|connection, schema| {
             let (id, seq) = peers::find(connection, device_id)?
-                .map_or((-1, 0), |peer| (peer.id, peer.pushed_seq));
+                .map_or((None, 0), |peer| (Some(peer.id), peer.pushed_seq));
             pages::push_page(connection, schema, epoch, seq, id, rows_max)
         })?;
         if page.changes.is_empty() && !page.has_more {

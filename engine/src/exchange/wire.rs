@@ -332,8 +332,8 @@ pub struct PushRequest {
     /// The epoch of the pushing device's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
-    /// Whether the answer shall tell how the rows stand and what conflicts in them; replicas see that
-    /// for themselves.
+    /// Whether the answer shall tell how the rows stand and what conflicts in them; replicas see
+    /// that for themselves.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub states: bool,
     /// The part of the pushing device's log this is, as cursors: whoever has pulled up to the first
@@ -375,8 +375,8 @@ pub struct AcceptedState {
     pub updated_at: Option<String>,
 }
 
-/// A conflict in a pushed row, in the documented shape; "mobile" is the device that pushes, "desktop"
-/// this one.
+/// A conflict in a pushed row, in the documented shape; "mobile" is the device that pushes,
+/// "desktop" this one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PushConflict {
     /// The same on all devices.

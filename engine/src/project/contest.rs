@@ -14,9 +14,9 @@ use crate::error::TransactionError;
 use crate::project::fitting::is_constraint;
 use crate::project::plan::RowPlan;
 use crate::project::rules::has_unsent;
-use crate::project::{Projection, Resolved, WAITS_FOR_NAME};
+use crate::project::{Projection, Resolved};
 use crate::store::conflicts;
-use crate::store::rows::{self, RowId, RowRecord};
+use crate::store::rows::{self, Parked, RowId, RowRecord};
 
 /// Bytes of the hash that stands for a row's values under a unique constraint.
 const UNIQUE_KEY_BYTES: usize = 16;
@@ -200,11 +200,7 @@ impl Projection<'_, '_> {
                 // It is settled again, and then finds this row in its place.
                 rows::save(
                     self.connection,
-                    &RowRecord {
-                        present: false,
-                        parked: Some(WAITS_FOR_NAME.to_owned()),
-                        ..holder.clone()
-                    },
+                    &RowRecord { present: false, parked: Some(Parked::Name), ..holder.clone() },
                 )?;
                 conflicts::set_stand_in(self.connection, holder.id, Some((record.id, &[])))?;
                 self.waiting.insert(holder.id);

@@ -1,13 +1,13 @@
 //! References between uuids in documents and local ids in the app's tables.
 
 use super::plan::{Cell, keep_difference};
-use super::{Projection, Resolved, WAITS_FOR_NAME, token};
+use super::{Projection, Resolved, token};
 use crate::app::profile;
 use crate::app::rows::{self as app_rows};
 use crate::error::TransactionError;
 use crate::project::contest::nobodys_id;
 use crate::store::conflicts;
-use crate::store::rows::{self, Difference, DifferenceKind, Differences, RowId};
+use crate::store::rows::{self, Difference, DifferenceKind, Differences, Parked, RowId};
 use storysync_crdt::{NOWHERE, Row, SyncUuid, Value};
 
 impl Projection<'_, '_> {
@@ -25,7 +25,7 @@ impl Projection<'_, '_> {
         let Some(target) = rows::find(self.connection, table, &uuid)? else {
             return Ok((Resolved::NotYet, None));
         };
-        if target.parked.as_deref() == Some(WAITS_FOR_NAME)
+        if target.parked == Some(Parked::Name)
             && let Some((winner, _)) = conflicts::stand_in(self.connection, target.id)?
         {
             // Until it is decided which of the two it shall be, the one that stays is shown.

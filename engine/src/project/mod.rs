@@ -21,16 +21,9 @@ use crate::app::schema::{Role, Table};
 use crate::error::TransactionError;
 use crate::store::conflicts;
 use crate::store::references;
-use crate::store::rows::{self, RowId, RowRecord, TableId};
+use crate::store::rows::{self, Parked, RowId, RowRecord, TableId};
 use crate::transaction::{Source, Transaction};
 pub(crate) use write::{is_natural, unknown_time};
-
-/// Why a row waits: what it needs has not come.
-pub(crate) const WAITS_FOR_PARENT: &str = "waits for the row it belongs to";
-/// Why a row waits: its name is taken.
-pub(crate) const WAITS_FOR_NAME: &str = "another row has the same unique values";
-/// Why a row waits: the table refuses it, whatever its values.
-pub(crate) const REFUSED_BY_TABLE: &str = "the app's table refuses it";
 
 /// A value as [`crate::store::rows::Difference`] remembers it: large ones by their hash.
 pub(crate) fn token(value: &Value) -> Value {
@@ -177,7 +170,7 @@ impl<'t, 'a> Projection<'t, 'a> {
         for parent in std::mem::take(&mut self.left_alone) {
             self.check_parent(parent)?;
         }
-        let refused = rows::not_let_go(self.connection, REFUSED_BY_TABLE)?;
+        let refused = rows::not_let_go(self.connection)?;
         self.refused_removals.extend(refused);
         while let Some(next) = self.next_waiting() {
             // Depth first over what a row refers to, on a stack of our own: chains may be long.
@@ -299,7 +292,7 @@ impl Projection<'_, '_> {
             Some(table) if !stands_in(table, &merged) => self.remove(table, &mut record)?,
             Some(table) => self.write(table, &mut record, &merged)?,
         }
-        if record.parked.as_deref() != Some(WAITS_FOR_NAME) && stand_in.is_some() {
+        if record.parked != Some(Parked::Name) && stand_in.is_some() {
             conflicts::set_stand_in(self.connection, id, None)?;
             conflicts::set_waiting_keys(self.connection, id, &[])?;
         }
@@ -309,7 +302,7 @@ impl Projection<'_, '_> {
         }
         let moved = record.present != before.present || record.local_id != before.local_id;
         // Only a row that waits for its name has another in its place.
-        let waits = record.parked.as_deref() == Some(WAITS_FOR_NAME);
+        let waits = record.parked == Some(Parked::Name);
         let stands_in_now = if waits { conflicts::stand_in(self.connection, id)? } else { None };
         if moved
             || record.parked != before.parked
@@ -350,7 +343,7 @@ impl Projection<'_, '_> {
 
     /// What a row of its table, or an index of it, kept out may have its turn.
     fn retry_refused(&mut self, record: &RowRecord) -> Result<(), TransactionError> {
-        let waiting = rows::parked_because(self.connection, record.table, REFUSED_BY_TABLE)?;
+        let waiting = rows::parked_because(self.connection, record.table, Parked::Refused)?;
         self.waiting.extend(waiting.into_iter().filter(|parked| *parked != record.id));
         Ok(())
     }

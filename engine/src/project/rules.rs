@@ -11,13 +11,13 @@ use storysync_crdt::{
 };
 
 use crate::error::TransactionError;
-use crate::project::{Projection, REFUSED_BY_TABLE, WAITS_FOR_NAME};
+use crate::project::Projection;
 use crate::store::conflicts::{self, Ending, NewConflict, OpenConflict};
 use crate::store::holds;
 use crate::store::log;
 use crate::store::peers;
 use crate::store::references;
-use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
+use crate::store::rows::{self, DifferenceKind, Parked, RowId, RowRecord};
 use crate::transaction::Transaction;
 use crate::translate::to_json;
 use crate::trust::identity::DeviceId;
@@ -72,7 +72,8 @@ impl Projection<'_, '_> {
 }
 
 impl Transaction<'_> {
-    /// What the tables show of a row: its document, unless others require it or the deletion guard holds it.
+    /// What the tables show of a row: its document, unless others require it or the deletion guard
+    /// holds it.
     pub(crate) fn shown_row(&mut self, id: RowId) -> Result<Row, TransactionError> {
         let deletion = self.shown_deletion(id)?;
         Ok(Row { deletion, ..row(self.document(id)?) })
@@ -200,7 +201,7 @@ impl Transaction<'_> {
                 found.extend(orphan_conflict(self.document(record.id)?, &children));
             }
         }
-        if record.parked.as_deref() == Some(WAITS_FOR_NAME)
+        if record.parked == Some(Parked::Name)
             && let Some((winner, columns)) = conflicts::stand_in(self.connection, record.id)?
         {
             let entity = self.entity(&rows::get(self.connection, winner)?)?;
@@ -296,7 +297,7 @@ impl Transaction<'_> {
                 .filter_map(|value| value.as_text().and_then(SyncUuid::parse))
             {
                 let Some(referred) = rows::find(self.connection, target, &uuid)?
-                    .filter(|referred| referred.parked.as_deref() == Some(WAITS_FOR_NAME))
+                    .filter(|referred| referred.parked == Some(Parked::Name))
                 else {
                     continue;
                 };
@@ -346,7 +347,7 @@ impl Transaction<'_> {
                 }
             })
             .collect();
-        let refused = record.parked.as_deref() == Some(REFUSED_BY_TABLE);
+        let refused = record.parked == Some(Parked::Refused);
         let fields =
             if refused && fields.is_empty() { self.refused_fields(record)? } else { fields };
         Ok((refused || !fields.is_empty()).then_some(Conflict {

@@ -2,7 +2,7 @@
 //! it differs from its document.
 
 use super::plan::{Cell, RowPlan};
-use super::{Projection, REFUSED_BY_TABLE, WAITS_FOR_NAME, WAITS_FOR_PARENT, known_stamp, token};
+use super::{Projection, known_stamp, token};
 use crate::app::rows::{self as app_rows, StoredRow};
 use crate::app::schema::{Affinity, Column, Role, Table};
 use crate::error::TransactionError;
@@ -11,7 +11,7 @@ use crate::project::fitting::{Put, is_constraint, note_refused};
 use crate::project::rules::has_unsent;
 use crate::store::conflicts;
 use crate::store::references;
-use crate::store::rows::{self, Difference, Differences, RowId, RowRecord};
+use crate::store::rows::{self, Difference, Differences, Parked, RowId, RowRecord};
 use crate::transaction::Transaction;
 use std::collections::BTreeMap;
 use storysync_crdt::{Row, UNKNOWN_STAMP, Value};
@@ -43,7 +43,7 @@ impl Projection<'_, '_> {
                             table = table.name(),
                             "a row that was deleted elsewhere is kept by the app's table"
                         );
-                        record.parked = Some(REFUSED_BY_TABLE.to_owned());
+                        record.parked = Some(Parked::Refused);
                         self.refused_removals.insert(record.id);
                         return Ok(());
                     }
@@ -67,7 +67,7 @@ impl Projection<'_, '_> {
         merged: &Row,
     ) -> Result<(), TransactionError> {
         let Some(mut plan) = self.plan_row(table, record, merged)? else {
-            record.parked = Some(WAITS_FOR_PARENT.to_owned());
+            record.parked = Some(Parked::Parent);
             return Ok(());
         };
         if table.has_uniques()
@@ -92,7 +92,7 @@ impl Projection<'_, '_> {
             None => {}
         }
         if put != Put::Done {
-            record.parked = Some(REFUSED_BY_TABLE.to_owned());
+            record.parked = Some(Parked::Refused);
             return self.take_aside(table, record, plan);
         }
         self.note_standing(table, record, merged, plan)
@@ -272,7 +272,7 @@ impl Projection<'_, '_> {
             self.retry_behind(record.id)?;
         }
         record.present = false;
-        record.parked = Some(WAITS_FOR_NAME.to_owned());
+        record.parked = Some(Parked::Name);
         conflicts::set_stand_in(self.connection, record.id, Some((winner, columns)))?;
         conflicts::set_waiting_keys(self.connection, record.id, &keys)?;
         Ok(())
@@ -373,14 +373,14 @@ fn time_shown(cell: Cell<'_>, document: &Value, differs: &mut Differences) -> Va
     }
     match now.filter(|now| !now.is_null()) {
         Some(now) => now.clone(),
-        None => unknown_time(column, record),
+        None => unknown_time(column, &record.differs),
     }
 }
 
 /// What a table shows for a time no document knows: what the sender's table said, the time the old
 /// scripts gave every row of a file (which says as little), or the epoch.
-pub(crate) fn unknown_time(column: &Column, record: &RowRecord) -> Value {
-    match record.differs.get(&column.name) {
+pub(crate) fn unknown_time(column: &Column, differs: &Differences) -> Value {
+    match differs.get(&column.name) {
         Some(told) => told.shown.clone(),
         None => column.baked_default().map_or_else(|| Value::from(UNKNOWN_STAMP), Value::from),
     }

@@ -1,6 +1,6 @@
-//! What became of a push, as its sender is told: how the rows stand now, and what conflicts in them,
-//! in the documented shape. Read off in the transaction that took the rows in, whose documents are
-//! at hand.
+//! What became of a push, as its sender is told: how the rows stand now, and what conflicts in
+//! them, in the documented shape. Read off in the transaction that took the rows in, whose
+//! documents are at hand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -17,11 +17,11 @@ use crate::app::profile::{self, table_of_entity_type};
 use crate::app::rows as app_rows;
 use crate::app::schema::{Role, Table};
 use crate::error::TransactionError;
-use crate::project::{REFUSED_BY_TABLE, is_natural, known_stamp, unknown_time};
+use crate::project::{is_natural, known_stamp, unknown_time};
 use crate::receive::{Incoming, Reception};
 use crate::store::log;
 use crate::store::references;
-use crate::store::rows::{self, Differences, RowId, RowRecord, TableId};
+use crate::store::rows::{self, Differences, Parked, RowId, TableId};
 use crate::transaction::Transaction;
 
 /// A row that may come the short way.
@@ -177,7 +177,7 @@ impl Reception<'_, '_> {
                 && table.natural_key.is_empty()
                 && table.columns.iter().all(|column| column.role != Role::LocalId);
             let open =
-                is_plain && rows::parked_because(self.connection, id, REFUSED_BY_TABLE)?.is_empty();
+                is_plain && rows::parked_because(self.connection, id, Parked::Refused)?.is_empty();
             let last_id = if open {
                 rows::high_id(self.connection, id)?
                     .max(app_rows::highest_local_id(self.connection, table)?)
@@ -205,32 +205,21 @@ impl Transaction<'_> {
     ) -> Result<Option<Arrived>, TransactionError> {
         let schema = Arc::clone(&self.schema);
         let Some(table) = schema.table(&candidate.name) else { return Ok(None) };
-        let (table_id, uuid) = (candidate.table, candidate.uuid.clone());
-        let mut record = RowRecord {
-            id: RowId(0),
-            table: table_id,
-            uuid,
-            local_id: None,
-            present: true,
-            version: candidate.head.version,
-            differs: Differences::new(),
-            parked: None,
-            conflicts: 0,
-        };
+        let mut differs = Differences::new();
         if candidate.origin.is_some() {
-            crate::receive::remember_times(&mut record, incoming.change.stored_times.as_ref());
+            crate::receive::remember_times(&mut differs, incoming.change.stored_times.as_ref());
         }
-        let Some((values, targets)) = self.values_shown(table, &record, candidate)? else {
+        let Some((values, targets)) = self.values_shown(table, &differs, candidate)? else {
             return Ok(None);
         };
-        self.write_arrival(table, record, candidate, &values, &targets)
+        self.write_arrival(table, &differs, candidate, &values, &targets)
     }
 
     /// What the table's columns show, when each takes its value as it is.
     fn values_shown<'a>(
         &mut self,
         table: &Table,
-        record: &RowRecord,
+        differs: &Differences,
         candidate: &'a Candidate<'_>,
     ) -> Result<Option<(Shown<'a>, Targets)>, TransactionError> {
         let (first, head) = (&candidate.first, &candidate.head);
@@ -240,12 +229,12 @@ impl Transaction<'_> {
                 if known_stamp(document).is_some() {
                     Cow::Borrowed(document)
                 } else {
-                    Cow::Owned(unknown_time(column, record))
+                    Cow::Owned(unknown_time(column, differs))
                 }
             };
             let value = match &column.role {
                 Role::LocalId | Role::Local => return Ok(None),
-                Role::SyncUuid => Cow::Owned(Value::from(record.uuid.as_str())),
+                Role::SyncUuid => Cow::Owned(Value::from(candidate.uuid.as_str())),
                 Role::Version => Cow::Owned(Value::Integer(head.version)),
                 Role::DeletedAt => Cow::Borrowed(NULL),
                 Role::CreatedAt => time(&head.created_at),
@@ -309,7 +298,7 @@ impl Transaction<'_> {
     fn write_arrival(
         &mut self,
         table: &Table,
-        record: RowRecord,
+        differs: &Differences,
         candidate: &Candidate<'_>,
         values: &[Cow<'_, Value>],
         targets: &[(RowId, String)],
@@ -329,24 +318,23 @@ impl Transaction<'_> {
         }
         let id = rows::insert_present(
             self.connection,
-            record.table,
-            &record.uuid,
+            candidate.table,
+            &candidate.uuid,
             local_id,
-            record.version,
-            &record.differs,
+            candidate.head.version,
+            differs,
         )?;
         self.append(id, &candidate.first, candidate.origin)?;
         for (target, column) in targets {
             references::add(self.connection, *target, id, column)?;
         }
-        let (version, updated_at) = (record.version, candidate.head.updated_at.clone());
         Ok(Some(Arrived {
             id,
             table: Arc::clone(&candidate.name),
-            uuid: record.uuid,
+            uuid: candidate.uuid.clone(),
             local_id,
-            version,
-            updated_at,
+            version: candidate.head.version,
+            updated_at: candidate.head.updated_at.clone(),
         }))
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod accepted;
 mod admitting;
 pub(crate) mod fast_path;
 mod plain;
+mod pushed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
@@ -12,8 +13,8 @@ use std::ops::{Deref, DerefMut};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use storysync_crdt::{
-    ApplyError, Change, Conflict, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName,
-    UNKNOWN_STAMP, Value, head_of_first, key,
+    ApplyError, Change, DeviceKey, EntityId, RowHead, Stamp, SyncUuid, TableName, UNKNOWN_STAMP,
+    Value, head_of_first, key,
 };
 
 use crate::app::profile::table_of_entity_type;
@@ -25,9 +26,11 @@ use crate::receive::fast_path::{ArrivalsByTable, Arrived};
 use crate::store::log::pending;
 use crate::store::peers::{self, LoggedOperation};
 use crate::store::quarantine::{self, BytesHash};
-use crate::store::rows::{self, Difference, RowId, RowRecord, TableId};
+use crate::store::rows::{self, Difference, Differences, RowId, RowRecord, TableId};
 use crate::transaction::{Source, Transaction};
 use admitting::too_many_wait;
+pub(crate) use pushed::DecidedConflict;
+pub use pushed::PushedConflicts;
 
 /// Sentences about refusals that are kept of one push or pull.
 const SENTENCES_MAX: usize = 1_000;
@@ -49,43 +52,6 @@ pub(crate) struct Sender {
     pub(crate) remaining: i64,
     /// What becomes of conflicts in the rows it sends without automerge changes.
     pub(crate) conflicts: PushedConflicts,
-}
-
-/// What becomes of conflicts in rows that clients without automerge push. Only such: of two replicas,
-/// each would decide for itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PushedConflicts {
-    /// They wait for a decision.
-    #[default]
-    StayOpen,
-    /// What stands here is taken.
-    DesktopWins,
-    /// What the client sent is taken.
-    MobileWins,
-    /// What was written later is taken.
-    LaterWins,
-}
-
-impl PushedConflicts {
-    /// The documented word for what was done.
-    pub(crate) fn resolution(self) -> &'static str {
-        match self {
-            Self::StayOpen => "manual",
-            Self::DesktopWins => "desktop_wins",
-            Self::MobileWins => "mobile_wins",
-            Self::LaterWins => "timestamp",
-        }
-    }
-}
-
-/// A conflict a push led to that was decided at once.
-#[derive(Debug, Clone)]
-pub(crate) struct DecidedConflict {
-    pub(crate) row: RowId,
-    /// As it was before.
-    pub(crate) conflict: Conflict,
-    /// By which rule.
-    pub(crate) rule: PushedConflicts,
 }
 
 /// A row's changes as they came, read as far as that needs no look at what is here.
@@ -340,7 +306,7 @@ impl Reception<'_, '_> {
         if change.stored_times.is_some() {
             let mut record = rows::get(self.connection, record.id)?;
             if !record.present {
-                remember_times(&mut record, change.stored_times.as_ref());
+                remember_times(&mut record.differs, change.stored_times.as_ref());
                 rows::save(self.connection, &record)?;
             }
         }
@@ -451,12 +417,12 @@ impl Transaction<'_> {
 }
 
 /// Times no document knows: what the sender's table says is kept until the row is written.
-pub(crate) fn remember_times(record: &mut RowRecord, told: Option<&StoredTimes>) {
+pub(crate) fn remember_times(differs: &mut Differences, told: Option<&StoredTimes>) {
     let Some(told) = told else { return };
     for (name, text) in [(key::CREATED_AT, &told.created_at), (key::UPDATED_AT, &told.updated_at)] {
         if let Some(text) = text.as_deref().filter(|text| Stamp::parse(text).is_some()) {
             let difference = Difference::new(Value::from(UNKNOWN_STAMP), Value::from(text));
-            record.differs.insert(name.to_owned(), difference);
+            differs.insert(name.to_owned(), difference);
         }
     }
 }

@@ -5,18 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use storysync_crdt::{
-    Change, ChangeHash, Conflict, ConflictKind, ConflictValue, DeletionKind, DeviceKey, Document,
-    EditPurpose, FIRST_VERSION_MAX, FieldConflict, Heads, Stamp, SyncUuid, TableName, Value,
-    deletion, field, key, stands,
+    Change, ChangeHash, DeletionKind, DeviceKey, Document, EditPurpose, FIRST_VERSION_MAX, Heads,
+    Stamp, SyncUuid, TableName, Value, deletion, field, key, stands,
 };
 
 use crate::app::schema::{Role, Table};
 use crate::capture::is_sentinel;
-use crate::decide::resolve::{Choice, Take};
 use crate::error::TransactionError;
 use crate::exchange::pages::PLAIN_DELETED;
 use crate::exchange::wire::RowChange;
-use crate::receive::{DecidedConflict, PushedConflicts, Reception, uuid_in_data};
+use crate::receive::{Reception, uuid_in_data};
 use crate::store::rows::{self, RowId, RowRecord};
 use crate::store::{log, peers};
 use crate::transaction::{PUTS_PER_EDIT_MAX, Transaction, acting_for, is_one_edit};
@@ -24,46 +22,6 @@ use crate::translate::from_json;
 use crate::trust::pairing::is_invisible;
 
 impl Reception<'_, '_> {
-    /// Decides what conflicts in rows a client has just pushed, where the settings say so; what two
-    /// values of a field do not settle (a name that is taken, a value this table refuses) waits for
-    /// a person all the same. The decision is an edit of this device's.
-    pub(crate) fn decide_pushed(
-        &mut self,
-        pushed: &[RowId],
-    ) -> Result<Vec<DecidedConflict>, TransactionError> {
-        let (
-            PushedConflicts::DesktopWins | PushedConflicts::MobileWins | PushedConflicts::LaterWins,
-            Some(device),
-        ) = (self.sender.conflicts, self.sender.device)
-        else {
-            return Ok(Vec::new());
-        };
-        let mut decided = Vec::new();
-        for row in pushed {
-            let record = rows::get(self.connection, *row)?;
-            if record.conflicts == 0 {
-                continue;
-            }
-            for conflict in self.conflicts(&record)? {
-                let Some(choice) = choice_between(&conflict, self.sender.conflicts, device) else {
-                    continue;
-                };
-                let record = rows::get(self.connection, *row)?;
-                match self.decide(&record, &conflict, &choice, &device) {
-                    Ok(()) => decided.push(DecidedConflict {
-                        row: *row,
-                        conflict,
-                        rule: self.sender.conflicts,
-                    }),
-                    // It is told, and waits.
-                    Err(TransactionError::Engine(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(decided)
-    }
-
     /// The first change of a new plain row, when it is no more than one and the row lives.
     pub(crate) fn first_of_plain(
         &mut self,
@@ -396,43 +354,6 @@ enum PlainBase {
     At(Heads),
     /// It is here: its answer was lost.
     Repeated,
-}
-
-/// What a rule takes of a conflict with what `device` pushed; `None` for what it does not settle.
-fn choice_between(conflict: &Conflict, rule: PushedConflicts, device: DeviceKey) -> Option<Choice> {
-    let is_mobile = |value: &ConflictValue| value.device == Some(device);
-    let taken = |field: &FieldConflict| match rule {
-        PushedConflicts::StayOpen => None,
-        PushedConflicts::DesktopWins => {
-            field.values.iter().rfind(|value| !is_mobile(value)).cloned()
-        }
-        PushedConflicts::MobileWins => field.values.iter().rfind(|value| is_mobile(value)).cloned(),
-        PushedConflicts::LaterWins => {
-            field.values.iter().max_by_key(|value| value.at.map(Stamp::unix_ms)).cloned()
-        }
-    };
-    match conflict.kind {
-        ConflictKind::Field => {
-            let fields = conflict
-                .fields
-                .iter()
-                .map(|field| Some((field.name.clone(), taken(field)?.value)))
-                .collect::<Option<BTreeMap<_, _>>>()?;
-            Some(Choice { take: None, fields })
-        }
-        // Whoever deletes comes first, whoever edits after them.
-        ConflictKind::DeleteEdit => {
-            let field = conflict.fields.first()?;
-            let is_deletion = taken(field)? == *field.values.first()?;
-            Some(Choice {
-                take: Some(if is_deletion { Take::Delete } else { Take::Keep }),
-                fields: BTreeMap::new(),
-            })
-        }
-        ConflictKind::Orphan | ConflictKind::Unique | ConflictKind::Ring | ConflictKind::Schema => {
-            None
-        }
-    }
 }
 
 /// The columns a new row must have and does not bring.

@@ -1,6 +1,6 @@
-//! Where the log of a file ended when we last wrote to it, and in which life, remembered in the
+//! Where the log of a file ended when we last wrote to it, and in which epoch, remembered in the
 //! data directory: a file that was replaced by an older copy while no node ran does not reach there
-//! any more, or lives the life before.
+//! any more, or is still in the epoch before.
 //!
 //! Written after each commit and never flushed: behind the truth it is still right, ahead of it it
 //! can't be.
@@ -19,7 +19,7 @@ const NAME_BYTES: usize = 8;
 pub struct Remembered {
     /// Where its log ended.
     pub end: Position,
-    /// Which life of the log it was; `None` as remembered by versions that did not note it.
+    /// Which epoch of the log it was; `None` as remembered by versions that did not note it.
     pub epoch: Option<Epoch>,
 }
 
@@ -40,7 +40,7 @@ impl Anchor {
         Self { path: folder.join(name) }
     }
 
-    /// That of whatever file lives a life of the log, kept in `folder`: a backup that is opened
+    /// That of whatever file lives a epoch of the log, kept in `folder`: a backup that is opened
     /// under another path is known by it.
     #[must_use]
     pub fn of_epoch(folder: &Path, epoch: &Epoch) -> Self {

@@ -1,5 +1,5 @@
-//! The deletion guard: deletions of other devices that wait for a yes, and how many were carried out of
-//! late.
+//! The deletion guard: deletions of other devices that wait for a yes, and how many were carried
+//! out of late.
 
 use rusqlite::{Connection, OptionalExtension, params};
 

@@ -9,8 +9,10 @@ use rusqlite::Connection;
 const BOOKKEEPING_TABLE: &str = "sync_migrations";
 
 /// Migrations of our tables in the app's file.
-const NODE: &[(&str, &str)] =
-    &[("V1__node", include_str!("../../../migrations/node/V1__node.sql"))];
+const NODE: &[(&str, &str)] = &[
+    ("V1__node", include_str!("../../../migrations/node/V1__node.sql")),
+    ("V2__parked_is_a_word", include_str!("../../../migrations/node/V2__parked_is_a_word.sql")),
+];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] =
     &[("V1__trust", include_str!("../../../migrations/trust/V1__trust.sql"))];

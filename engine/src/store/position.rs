@@ -5,12 +5,12 @@ use storysync_crdt::ChangeHash;
 
 /// Bytes of the running hash kept beside each change.
 pub const CHAIN_BYTES: usize = 16;
-/// Bytes that name one life of a log.
+/// Bytes that name one epoch of a log.
 pub const EPOCH_BYTES: usize = 16;
 
 /// The running hash of a log.
 pub type Chain = [u8; CHAIN_BYTES];
-/// The name of one life of a log.
+/// The name of one epoch of a log.
 pub type Epoch = [u8; EPOCH_BYTES];
 
 /// How far a log has come.

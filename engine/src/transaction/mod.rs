@@ -92,7 +92,7 @@ pub(crate) struct Transaction<'a> {
     pub(crate) left_alone: HashSet<RowId>,
     /// Who writes, when it is not this device itself.
     pub(crate) on_behalf_of: Option<DeviceKey>,
-    /// Why the log begins another life with this transaction, if it does.
+    /// Why the log begins another epoch with this transaction, if it does.
     pub(crate) new_epoch_cause: Option<NewEpoch>,
     /// Rows that were projected in this transaction.
     pub(crate) projected: HashSet<RowId>,

@@ -31,6 +31,7 @@ struct StatusReport<'a> {
     last_sync_at: Option<String>,
     quarantined: i64,
     serving_on_port: Option<u16>,
+    #[serde(rename = "brakes")]
     holds: Vec<HoldReport>,
     /// By device, what the serving node is doing with it; null when none serves.
     live: &'a Value,

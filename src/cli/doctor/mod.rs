@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::context::{Context, entropy, runtime};
 use super::pair::admin_call_within;
+use crate::cli::advice::engine_sentence;
 use crate::config::{ADMIN_PORT, LAN_PORT};
 use crate::net::addresses;
 use crate::net::handle::EngineHandle;
@@ -25,6 +26,7 @@ use crate::net::port_holder::who_holds;
 use crate::node::AdminFile;
 use reaching::{ANSWER_WITHIN, Call};
 use storysync_engine::store::key_file;
+use storysync_engine::store::rows::Parked;
 use storysync_engine::store::trust::{TrustStore, TrustedDevice};
 use storysync_engine::trust::identity::Identity;
 use storysync_engine::{Engine, EngineError};
@@ -163,12 +165,12 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     let mut engine = match Engine::open(options, entropy()) {
         Ok(engine) => engine,
         Err(error) => {
-            findings.add(Level::Problem, code_of(&error), error.to_string());
+            findings.add(Level::Problem, code_of(&error), engine_sentence(&error));
             return None;
         }
     };
     if let Err(error) = engine.check_writable() {
-        findings.add(Level::Problem, code_of(&error), error.to_string());
+        findings.add(Level::Problem, code_of(&error), engine_sentence(&error));
     } else {
         findings.add(
             Level::Fine,
@@ -179,14 +181,16 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     match engine.parked() {
         Ok(parked) => {
             for (table, reason, rows) in parked {
-                findings.add(
-                    Level::Note,
-                    "parked",
-                    format!("{rows} rows of table {table} are not shown: {reason}"),
-                );
+                let why = match reason {
+                    Parked::Parent => "they wait for the rows they belong to",
+                    Parked::Name => "other rows have the same unique values",
+                    Parked::Refused => "the app's table refuses them",
+                };
+                let sentence = format!("{rows} rows of table {table} are not shown: {why}");
+                findings.add(Level::Note, "parked", sentence);
             }
         }
-        Err(error) => findings.add(Level::Problem, code_of(&error), error.to_string()),
+        Err(error) => findings.add(Level::Problem, code_of(&error), engine_sentence(&error)),
     }
     if let Ok(holds) = engine.holds(now()) {
         for hold in holds {
@@ -201,8 +205,8 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
             findings.add(Level::Note, "brake", sentence);
         }
     }
-    if let Ok(Some((life, _))) = engine.new_epoch() {
-        findings.add(Level::Note, "log_began_anew", life.sentence());
+    if let Ok(Some((cause, _))) = engine.new_epoch() {
+        findings.add(Level::Note, "log_began_anew", cause.sentence());
     }
     Some(engine)
 }

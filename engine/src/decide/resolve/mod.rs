@@ -36,8 +36,8 @@ pub enum Take {
     Rename,
 }
 
-/// Which conflicts are decided in one go. Two links may conflict only because what they link does: that
-/// comes first.
+/// Which conflicts are decided in one go. Two links may conflict only because what they link does:
+/// that comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
     /// All but links.
@@ -168,7 +168,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Decides the open conflicts of the next rows after `after` alike; none when there are no more.
+    /// Decides the open conflicts of the next rows after `after` alike; none when there are no
+    /// more.
     pub(crate) fn resolve_some(
         &mut self,
         take: &Take,
@@ -349,7 +350,7 @@ impl Transaction<'_> {
                     return Err(EngineError::Unfit {
                         name: field.name.clone(),
                         reason: "it is too large to travel; shorten it in the app, give another \
-                            with --field, or take theirs"
+                            value, or take theirs"
                             .to_owned(),
                     }
                     .into());

@@ -4,11 +4,10 @@ use super::{Choice, Take};
 use crate::app::rows as app_rows;
 use crate::app::schema::{Role, Table};
 use crate::error::{EngineError, TransactionError};
-use crate::project::WAITS_FOR_NAME;
 use crate::project::contest::nobodys_id;
 use crate::project::fitting::is_constraint;
 use crate::store::references;
-use crate::store::rows::{self, RowId, RowRecord};
+use crate::store::rows::{self, Parked, RowId, RowRecord};
 use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 use storysync_crdt::{Conflict, DeletionKind, DeviceKey, FieldConflict, SyncUuid, Value, key};
@@ -34,7 +33,7 @@ impl Transaction<'_> {
         if !choice.fields.is_empty() {
             self.write_row(record.id, choice.fields.clone(), None, now)?;
             self.project([record.id, winner].into())?;
-            if rows::get(self.connection, record.id)?.parked.as_deref() == Some(WAITS_FOR_NAME) {
+            if rows::get(self.connection, record.id)?.parked == Some(Parked::Name) {
                 let name = choice.fields.keys().cloned().collect::<Vec<_>>().join(", ");
                 return Err(EngineError::Unfit {
                     name,

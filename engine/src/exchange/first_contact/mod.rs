@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// Gives rows of this file the names that follow from what the two files are to each other. The
-    /// log begins another life when there are any. Returns how many rows were renamed.
+    /// log begins another epoch when there are any. Returns how many rows were renamed.
     ///
     /// # Errors
     /// See [`EngineError`].

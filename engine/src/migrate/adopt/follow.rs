@@ -5,8 +5,7 @@ use crate::app::schema::Table;
 use crate::capture::SchemaChange;
 use crate::error::TransactionError;
 use crate::migrate::renaming::schema_of;
-use crate::project::WAITS_FOR_PARENT;
-use crate::store::rows::{self, RowId};
+use crate::store::rows::{self, Parked, RowId};
 use crate::transaction::Transaction;
 use std::collections::{BTreeSet, HashSet};
 
@@ -95,7 +94,7 @@ impl Transaction<'_> {
         self.schema = std::sync::Arc::clone(&schema);
         for table in referring {
             let id = self.table_id(&table.name)?;
-            for waiting in rows::parked_because(self.connection, id, WAITS_FOR_PARENT)? {
+            for waiting in rows::parked_because(self.connection, id, Parked::Parent)? {
                 self.note_document(waiting, Some(table))?;
                 touched.insert(waiting);
             }

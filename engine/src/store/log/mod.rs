@@ -12,6 +12,9 @@ pub use super::position::{CHAIN_BYTES, Chain, EPOCH_BYTES, Epoch, Position};
 use super::rows::RowId;
 pub use named::{named, names, order_of, rows_of};
 
+/// An origin no change has: SQLite numbers peers from 1.
+const NOBODYS_ORIGIN: i64 = -1;
+
 /// A row's changes can't be read back.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,16 +23,10 @@ pub enum LogError {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// A stored change is no longer readable.
-    #[error(
-        "a change in the log is damaged: {0}; run `storysync verify`, and restore a backup if it \
-            says so"
-    )]
+    #[error("a change in the log is damaged: {0}")]
     Damaged(#[from] DecodeError),
     /// Stored changes don't follow from each other.
-    #[error(
-        "the log of a row has a gap: {0}; run `storysync verify`, and restore a backup if it says \
-            so"
-    )]
+    #[error("the log of a row has a gap: {0}")]
     Gap(#[from] storysync_crdt::ApplyError),
 }
 
@@ -262,8 +259,8 @@ pub fn after(
         "SELECT seq, chain, row_id, admitted_at, bytes, pack, seq FROM sync_change \
             WHERE seq > ?1 AND origin IS NOT ?2 ORDER BY seq",
     )?;
-    // Own changes have a NULL origin; a peer id never is NULL, so -1 stands for "from nobody".
-    let mut rows = select.query(params![seq, peer.unwrap_or(-1)])?;
+    // Own changes have a NULL origin, and are not left out for the lack of a peer.
+    let mut rows = select.query(params![seq, peer.unwrap_or(NOBODYS_ORIGIN)])?;
     let mut page = Page::new(entities, bytes);
     let mut reader = packs::Reader::new(connection);
     while let Some(row) = rows.next()? {
@@ -344,14 +341,24 @@ pub fn forget_row(connection: &Connection, row: RowId) -> rusqlite::Result<()> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn has_news(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Result<(bool, i64)> {
+pub fn has_news(
+    connection: &Connection,
+    seq: i64,
+    peer: Option<i64>,
+) -> rusqlite::Result<(bool, i64)> {
     let end = end(connection)?.seq;
     Ok((count_between(connection, seq, end, peer)? > 0, end))
 }
 
 /// At most how many changes after `seq` up to `end` did not come from `peer`: exact, but for
 /// numbers that were given up when rows took other names. Reads no change.
-fn count_between(connection: &Connection, seq: i64, end: i64, peer: i64) -> rusqlite::Result<i64> {
+fn count_between(
+    connection: &Connection,
+    seq: i64,
+    end: i64,
+    peer: Option<i64>,
+) -> rusqlite::Result<i64> {
+    let Some(peer) = peer else { return Ok((end - seq).max(0)) };
     let own: i64 = connection
         .prepare_cached("SELECT count(*) FROM sync_change WHERE origin = ?1 AND seq > ?2")?
         .query_row([peer, seq], |row| row.get(0))?;
@@ -374,7 +381,7 @@ pub fn forget_origin(connection: &Connection, peer: i64, seq: i64) -> rusqlite::
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn count_after(connection: &Connection, seq: i64, peer: i64) -> rusqlite::Result<i64> {
+pub fn count_after(connection: &Connection, seq: i64, peer: Option<i64>) -> rusqlite::Result<i64> {
     count_between(connection, seq, end(connection)?.seq, peer)
 }
 

@@ -4,6 +4,7 @@
 mod differences;
 mod tables;
 
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use storysync_crdt::{EntityId, SyncUuid};
 
@@ -21,6 +22,46 @@ pub struct RowId(pub i64);
 /// Short name of a table in our tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub i64);
+
+/// Why a row can't be written into the app's table: the words of `sync_row.parked`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Parked {
+    /// A row it needs has not come.
+    Parent,
+    /// Another row has the same unique values, and stays.
+    Name,
+    /// The table refuses it, whatever its values, or a trigger does not let it go.
+    Refused,
+}
+
+impl Parked {
+    /// The word our table holds.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parent => "parent",
+            Self::Name => "name",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl ToSql for Parked {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for Parked {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_str()? {
+            "parent" => Ok(Self::Parent),
+            "name" => Ok(Self::Name),
+            "refused" => Ok(Self::Refused),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
 
 /// One line of `sync_row`.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +81,7 @@ pub struct RowRecord {
     /// Where the table shows something else than the document says.
     pub differs: Differences,
     /// Why it can't be written into the app's table.
-    pub parked: Option<String>,
+    pub parked: Option<Parked>,
     /// Number of open conflicts.
     pub conflicts: i64,
 }
@@ -297,7 +338,7 @@ pub fn present_in(connection: &Connection, table: TableId) -> rusqlite::Result<V
 pub fn parked_because(
     connection: &Connection,
     table: TableId,
-    reason: &str,
+    reason: Parked,
 ) -> rusqlite::Result<Vec<RowId>> {
     connection
         .prepare_cached(
@@ -307,16 +348,16 @@ pub fn parked_because(
         .collect()
 }
 
-/// The rows that stand in the app's tables though they are deleted, for a reason.
+/// The rows that stand in the app's tables though they are deleted: a trigger keeps them.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn not_let_go(connection: &Connection, reason: &str) -> rusqlite::Result<Vec<RowId>> {
+pub fn not_let_go(connection: &Connection) -> rusqlite::Result<Vec<RowId>> {
     connection
         .prepare_cached(
             "SELECT id FROM sync_row WHERE parked = ?1 AND parked IS NOT NULL AND present = 1",
         )?
-        .query_map([reason], |row| row.get(0).map(RowId))?
+        .query_map([Parked::Refused], |row| row.get(0).map(RowId))?
         .collect()
 }
 
@@ -324,7 +365,7 @@ pub fn not_let_go(connection: &Connection, reason: &str) -> rusqlite::Result<Vec
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn parked_by_reason(connection: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
+pub fn parked_by_reason(connection: &Connection) -> rusqlite::Result<Vec<(String, Parked, i64)>> {
     connection
         .prepare_cached(
             "SELECT t.name, r.parked, count(*) FROM sync_row AS r JOIN sync_table AS t ON t.id = \

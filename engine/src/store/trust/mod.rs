@@ -41,7 +41,7 @@ pub enum TrustError {
     #[error(transparent)]
     Migrations(#[from] migrations::MigrationsError),
     /// No such device.
-    #[error("no paired device is called {0}; `storysync devices` lists them")]
+    #[error("no paired device is called {0}")]
     NoSuchDevice(String),
     /// More than one device is called so.
     #[error("more than one paired device is called {words}: name one by its id, {}",

@@ -72,10 +72,7 @@ struct OfferText {
 #[non_exhaustive]
 pub enum OfferError {
     /// Some other text.
-    #[error(
-        "this is not a storysync pairing code; show a new one with `storysync pair show` and copy \
-            all of it"
-    )]
+    #[error("this is not a storysync pairing code")]
     NotAnOffer,
     /// Made by a newer storysync.
     #[error("this pairing code is of version {0}, which this storysync does not know; update it")]
