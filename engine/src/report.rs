@@ -121,6 +121,17 @@ impl ValueReport {
 impl Engine {
     /// How this node stands. Counted anew only after somebody has written to the file.
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let mut desk = desk(1);
+    /// desk.app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+    /// desk.engine.capture(now())?;
+    /// let status = desk.engine.status()?;
+    /// assert_eq!((status.entities, status.conflicts, status.parked), (1, 0, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`EngineError`].
     pub fn status(&mut self) -> Result<Status, EngineError> {

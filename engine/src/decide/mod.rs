@@ -21,6 +21,18 @@ use crate::store::{log, rows};
 impl Engine {
     /// All open conflicts.
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let (mut one, mut other) = titled_apart();
+    /// // Two devices have written one title.
+    /// let conflicts = one.engine.conflicts(now())?;
+    /// assert_eq!(conflicts[0].kind, "field");
+    /// let values = &conflicts[0].fields[0].values;
+    /// assert_eq!(values.len(), 2, "both are kept, with who wrote them and when");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`EngineError`].
     pub fn conflicts(&mut self, now: Stamp) -> Result<Vec<ConflictReport>, EngineError> {
@@ -53,6 +65,21 @@ impl Engine {
     }
 
     /// Decides one conflict, for the device `by`; `None` for this one.
+    ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # use storysync_engine::{Choice, Take};
+    /// # let (mut one, mut other) = titled_apart();
+    /// let id = one.engine.conflicts(now())?[0].id.clone();
+    /// let theirs = Choice { take: Some(Take::Theirs), ..Choice::default() };
+    /// one.engine.resolve(&id, &theirs, None, now())?;
+    /// sync(&mut one, &mut other);
+    /// assert!(other.engine.conflicts(now())?.is_empty(), "decided on one device, over on both");
+    /// let title = one.app.query_row("SELECT title FROM note", [], |row| row.get::<_, String>(0))?;
+    /// assert_eq!(title, "Harbour at night");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When there is no such conflict, or the choice does not fit it.
@@ -125,6 +152,17 @@ impl Engine {
 
     /// Who wrote what in a row, and when.
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let (mut one, mut other) = titled_apart();
+    /// let uuid: String = one.app.query_row("SELECT sync_uuid FROM note", [], |row| row.get(0))?;
+    /// let history = one.engine.history("note", &uuid, now())?;
+    /// let actions: Vec<&str> = history.iter().map(|entry| entry.action.as_str()).collect();
+    /// assert_eq!(actions, ["created", "edited", "edited"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// When there is no such row.
     pub fn history(
@@ -138,6 +176,21 @@ impl Engine {
     }
 
     /// Takes one change of a row back: the named one, or the newest.
+    ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let mut desk = desk(1);
+    /// desk.app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+    /// desk.engine.capture(now())?;
+    /// desk.app.execute("UPDATE note SET title = 'The end'", [])?;
+    /// desk.engine.capture(now())?;
+    /// let uuid: String = desk.app.query_row("SELECT sync_uuid FROM note", [], |row| row.get(0))?;
+    /// desk.engine.undo_change("note", &uuid, None, now())?;
+    /// let title = desk.app.query_row("SELECT title FROM note", [], |row| row.get::<_, String>(0))?;
+    /// assert_eq!(title, "Harbour", "an edit like any other: the app reads it in its table");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When there is no such row or change, or nothing of it is left to take back.
@@ -179,6 +232,17 @@ impl Engine {
     }
 
     /// A row's document as an automerge file.
+    ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let mut desk = desk(1);
+    /// desk.app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+    /// let uuid: String = desk.app.query_row("SELECT sync_uuid FROM note", [], |row| row.get(0))?;
+    /// let bytes = desk.engine.document("note", &uuid, now())?;
+    /// assert_eq!(bytes[..4], [0x85, 0x6f, 0x4a, 0x83], "automerge's own magic");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When there is no such row, or automerge refuses its changes.

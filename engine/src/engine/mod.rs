@@ -153,6 +153,16 @@ impl Engine {
 
     /// Turns what the app wrote into changes. Writes nothing when it wrote nothing.
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let mut desk = desk(1);
+    /// desk.app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+    /// assert_eq!(desk.engine.capture(now())?.rows, 1);
+    /// assert_eq!(desk.engine.capture(now())?.rows, 0, "nothing was written since");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`EngineError`].
     pub fn capture(&mut self, now: Stamp) -> Result<Noticed, EngineError> {

@@ -154,6 +154,30 @@ impl Engine {
 
     /// Opens a file, preparing it first when needed. `progress` is told (rows done, rows in all).
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let folder = tempfile::TempDir::new()?;
+    /// # let app = rusqlite::Connection::open(folder.path().join("app.db"))?;
+    /// # app.execute_batch("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT)")?;
+    /// # app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+    /// let options = EngineOptions {
+    ///     database: folder.path().join("app.db"),
+    ///     backups: folder.path().join("backups"),
+    ///     anchors: folder.path().join("anchors"),
+    ///     excluded_tables: Vec::new(),
+    ///     prose_columns: Vec::new(),
+    ///     device_key: [1; 32],
+    ///     busy_timeout: Duration::from_secs(1),
+    ///     rebuilding_within: Duration::from_secs(4),
+    /// };
+    /// let entropy = Box::new(|bytes: &mut [u8]| bytes.fill(7)); // A real host asks the system.
+    /// let (engine, report) = Engine::open_or_migrate(options, entropy, now(), &mut |_, _| {})?;
+    /// assert_eq!((report.tables[0].table.as_str(), report.tables[0].rows), ("note", 1));
+    /// assert!(report.backup.is_some_and(|backup| backup.exists()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`EngineError`]; on any failure the file is as it was.
     pub fn open_or_migrate(

@@ -164,6 +164,20 @@ pub enum AnswerError {
 impl Engine {
     /// Answers what a paired device asks.
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # use storysync_engine::exchange::{Reply, Request};
+    /// # let (mut phone, mut desktop) = (desk(1), desk(2));
+    /// # let mut exchange = Exchange::with(desktop.engine.device_id(), ExchangeOptions::default());
+    /// # let request = exchange.next(&mut phone.engine, now())?.ok_or("nothing is asked")?;
+    /// // What the transport opened, and whose it is.
+    /// let asker = Asker::trusted(phone.engine.device_id());
+    /// let answer = desktop.engine.answer(&asker, &Prepared::of(request), now())?;
+    /// exchange.handle(answer.reply);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`AnswerError`]. What fails because the file is locked may be tried again.
     pub fn answer(

@@ -188,6 +188,18 @@ impl Engine {
     /// What is wrong with this file, as sentences; none when it is sound: SQLite's own check, the
     /// running hash over the log, every document readable and shown, every trigger in place.
     ///
+    /// ```
+    /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+    /// # use desks::*;
+    /// # let mut desk = desk(1);
+    /// assert!(desk.engine.verify(now())?.is_empty());
+    /// desk.app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+    /// desk.engine.capture(now())?;
+    /// desk.app.execute("UPDATE sync_change SET bytes = zeroblob(9)", [])?;
+    /// assert!(!desk.engine.verify(now())?.is_empty(), "somebody wrote into our log");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`EngineError`].
     pub fn verify(&mut self, now: Stamp) -> Result<Vec<String>, EngineError> {

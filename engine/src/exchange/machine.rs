@@ -44,29 +44,19 @@ type Story = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 /// One exchange with one peer, from the caller's side.
 ///
 /// ```
-/// # use std::time::Duration;
-/// # use storysync_engine::exchange::{Asker, Exchange, ExchangeOptions, Prepared};
-/// # use storysync_engine::{Engine, EngineOptions};
-/// # use storysync_engine::trust::identity::DeviceId;
-/// # fn engine(folder: &std::path::Path, device: u8) -> Engine {
-/// #     let options = EngineOptions {
-/// #         database: folder.join(format!("{device}.db")), backups: folder.into(),
-/// #         anchors: folder.join("anchors"),
-/// #         excluded_tables: vec![], prose_columns: vec![], device_key: [device; 32],
-/// #         busy_timeout: Duration::from_secs(1), rebuilding_within: Duration::ZERO,
-/// #     };
-/// #     Engine::init(options, Box::new(move |bytes| bytes.fill(device)), now()).unwrap()
-/// # }
-/// # fn now() -> storysync_crdt::Stamp { storysync_crdt::Stamp::from_unix_ms(1_800_000_000_000) }
-/// # let folder = tempfile::TempDir::new().unwrap();
-/// # let (mut phone, mut desktop) = (engine(folder.path(), 1), engine(folder.path(), 2));
-/// let (phone_id, desktop_id) = (DeviceId::of_key(&[1; 32]), DeviceId::of_key(&[2; 32]));
-/// let mut exchange = Exchange::with(&desktop_id, ExchangeOptions::default());
-/// while let Some(request) = exchange.next(&mut phone, now())? {
+/// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
+/// # use desks::*;
+/// # let (mut phone, mut desktop) = (desk(1), desk(2));
+/// phone.app.execute("INSERT INTO note (title) VALUES ('Harbour')", [])?;
+/// let asker = Asker::trusted(phone.engine.device_id());
+/// let mut exchange = Exchange::with(desktop.engine.device_id(), ExchangeOptions::default());
+/// while let Some(request) = exchange.next(&mut phone.engine, now())? {
 ///     // What a transport does: seal, send, open, answer, seal, send, open.
-///     let answer = desktop.answer(&Asker::trusted(&phone_id), &Prepared::of(request), now())?;
+///     let answer = desktop.engine.answer(&asker, &Prepared::of(request), now())?;
 ///     exchange.handle(answer.reply);
 /// }
+/// let title = desktop.app.query_row("SELECT title FROM note", [], |row| row.get::<_, String>(0))?;
+/// assert_eq!(title, "Harbour");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Exchange {
