@@ -102,14 +102,24 @@ pub fn installation(directory: &Path) -> String {
         digest.update(fs::read(file).unwrap_or_default());
         digest.update([0]);
     }
-    let path = directory.join(FILE_NAME);
-    #[cfg(unix)]
-    if let Ok(metadata) = fs::metadata(&path) {
-        // Neither the path nor the device it is on: directories are moved, and sticks plugged in
-        // again.
-        digest.update(std::os::unix::fs::MetadataExt::ino(&metadata).to_be_bytes());
-    }
+    digest.update(place_of(&directory.join(FILE_NAME)));
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the system numbers a file by: neither the path nor the device it is on, as directories are
+/// moved, and sticks plugged in again.
+#[cfg(unix)]
+fn place_of(path: &Path) -> Vec<u8> {
+    fs::metadata(path).map_or_else(
+        |_| Vec::new(),
+        |metadata| std::os::unix::fs::MetadataExt::ino(&metadata).to_be_bytes().to_vec(),
+    )
+}
+
+/// Elsewhere a copy on the same machine is not told from what it was copied from.
+#[cfg(not(unix))]
+fn place_of(_: &Path) -> Vec<u8> {
+    Vec::new()
 }
 
 /// Held while a node serves from a data directory.

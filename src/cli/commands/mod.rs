@@ -76,9 +76,29 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     })
 }
 
+/// What a service manager sends (SIGTERM).
+#[cfg(unix)]
+fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate =
+        signal(SignalKind::terminate()).context("the system refuses to tell of signals")?;
+    Ok(async move {
+        let _ = terminate.recv().await;
+    })
+}
+
+/// What a system says that logs off or shuts down.
+#[cfg(windows)]
+fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut shutdown =
+        tokio::signal::windows::ctrl_shutdown().context("the system refuses to tell of its end")?;
+    Ok(async move {
+        let _ = shutdown.recv().await;
+    })
+}
+
 async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("the system refuses to tell of signals")?;
+    let told_to_end = told_to_end()?;
     let parent_gone = async {
         if !exit_with_parent {
             return std::future::pending::<()>().await;
@@ -88,7 +108,7 @@ async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
         while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
     };
     tokio::select! {
-        _ = terminate.recv() => {}
+        () = told_to_end => {}
         result = tokio::signal::ctrl_c() => result.context("the system refuses to tell of Ctrl-C")?,
         () = parent_gone => {}
     }
