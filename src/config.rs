@@ -87,6 +87,20 @@ pub struct Config {
     pub live: Option<bool>,
     /// How two files meet for the first time: judge, copies, unrelated, or ask.
     pub first_contact: Option<FirstContactSetting>,
+    /// Whether a device goes on syncing while it is asked whether it was lost: keep or pause.
+    #[serde(default)]
+    pub asked_about: AskedAbout,
+}
+
+/// What becomes of a device another says was lost, until the person here has answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskedAbout {
+    /// It goes on syncing.
+    #[default]
+    Keep,
+    /// Nothing is taken from it, and nothing is asked of it.
+    Pause,
 }
 
 /// What becomes of conflicts in rows that clients without automerge push. Edits that do not

@@ -8,4 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod net;
 pub mod node;
+mod printable;
 mod telemetry;
+
+pub use printable::printable;

@@ -2,6 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
+use crate::printable::PrintableWriter;
+
 /// Starts logging. A serving node tells what it does; other commands only what went wrong.
 pub(crate) fn start(verbose: u8, serving: bool) {
     let level = match (verbose, serving) {
@@ -19,7 +21,8 @@ pub(crate) fn start(verbose: u8, serving: bool) {
     drop(
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(|| PrintableWriter(std::io::stderr()))
+            .with_ansi(false)
             .with_target(false)
             .try_init(),
     );

@@ -173,7 +173,8 @@ impl Engine {
         self.read(|connection, _| Ok(rows::parked_by_reason(connection)?))
     }
 
-    /// Why this log is not in its first epoch, and since when (Unix time in ms); `None` while it is.
+    /// Why this log is not in its first epoch, and since when (Unix time in ms); `None` while it
+    /// is.
     ///
     /// # Errors
     /// See [`EngineError`].

@@ -1,6 +1,7 @@
 //! What to do about an error, in the words of this command line. The engine's errors say facts;
 //! which command or option helps is known here alone.
 
+use crate::printable;
 use storysync_engine::EngineError;
 use storysync_engine::app::backup::BackupError;
 use storysync_engine::store::trust::TrustError;
@@ -13,6 +14,8 @@ pub fn sentence(error: &anyhow::Error) -> String {
     let advice = error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref() {
             of_engine(error)
+        } else if let Some(TrustError::LastOwner(_)) = cause.downcast_ref() {
+            Some("make another one with `storysync devices owner NAME`, or this one with `this`")
         } else if let Some(TrustError::NoSuchDevice(_)) = cause.downcast_ref() {
             Some("`storysync devices` lists them")
         } else if let Some(OfferError::NotAnOffer) = cause.downcast_ref() {
@@ -21,7 +24,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
             None
         }
     });
-    with_advice(facts, advice)
+    printable(&with_advice(facts, advice)).into_owned()
 }
 
 /// The same for a failure of the engine that is no failure of the command.

@@ -10,9 +10,10 @@ use rand_core::Rng as _;
 use serde::Serialize;
 
 use super::Global;
-use crate::config::{self, Config};
+use crate::config::{self, AskedAbout, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
+use crate::printable;
 use storysync_engine::store::file_lock;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::{EventKind, NAME_SETTING, TrustStore};
@@ -97,7 +98,11 @@ impl Context {
     }
 
     pub(super) fn trust(&self) -> anyhow::Result<TrustStore> {
-        Ok(TrustStore::open(&self.data_dir)?)
+        let trust = TrustStore::open(&self.data_dir)?;
+        if self.config.asked_about == AskedAbout::Pause {
+            trust.pause_who_is_asked_about();
+        }
+        Ok(trust)
     }
 
     /// Notes in the log that the person at this device decided something.
@@ -256,13 +261,18 @@ impl Context {
         } else {
             let mut text = String::new();
             words(&mut text);
-            text
+            printable(&text).into_owned()
         };
         print_raw(text.as_bytes())
     }
 }
 
-/// Writes to stdout; a reader that has gone is no error.
+/// Writes words for a person to stdout.
+pub(super) fn say(text: &str) -> anyhow::Result<()> {
+    print_raw(printable(text).as_bytes())
+}
+
+/// Writes to stdout as it is; a reader that has gone is no error.
 pub(super) fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::context::{Context, entropy, print_raw, runtime};
+use super::context::{self, Context, entropy, runtime};
 use super::decide::{Names, describe, describe_entry};
 use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
@@ -139,7 +139,7 @@ fn described(describe: impl FnOnce(&mut String)) -> String {
 }
 
 fn say(text: &str) -> anyhow::Result<()> {
-    print_raw(format!("{text}\n").as_bytes())
+    context::say(&format!("{text}\n"))
 }
 
 pub(super) fn run(context: &Context) -> anyhow::Result<()> {

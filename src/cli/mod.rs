@@ -163,7 +163,7 @@ enum PairCommand {
     },
     /// Scan the pairing code another device shows.
     Join {
-        /// The text of the code.
+        /// The text of the code; `-` reads it from standard input.
         #[arg(required_unless_present = "image", conflicts_with = "image", value_name = "QR TEXT")]
         text: Option<String>,
         /// A picture of the code.
@@ -231,6 +231,16 @@ enum DevicesCommand {
         /// Id, start of an id, or name.
         id: String,
     },
+    /// Say that a device stays that another says was lost.
+    Keep {
+        /// Id, start of an id, or name.
+        id: String,
+    },
+    /// Make a device an owner: whom it says was lost is sent away here, too, without a question.
+    Owner {
+        /// Id, start of an id, or name; `this` for this one.
+        id: String,
+    },
 }
 
 fn name_and_value(pair: &str) -> Result<(String, String), String> {
@@ -268,6 +278,12 @@ pub fn run() -> anyhow::Result<()> {
         Command::Devices { command: None } => commands::devices(&context),
         Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => {
             commands::revoke(&context, &id)
+        }
+        Command::Devices { command: Some(DevicesCommand::Keep { id }) } => {
+            commands::keep(&context, &id)
+        }
+        Command::Devices { command: Some(DevicesCommand::Owner { id }) } => {
+            commands::make_owner(&context, &id)
         }
         Command::Conflicts { command: None, ended: true } => decide::ended(&context),
         Command::Conflicts { command: None, ended: false } => decide::conflicts(&context),

@@ -5,7 +5,7 @@
 )]
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::{BufRead, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::context::{Context, print_raw, runtime};
+use super::context::{Context, print_raw, runtime, say};
 use crate::net::client;
 use crate::net::node_state::{devices_to_mirror, now};
 use crate::node::AdminFile;
@@ -128,14 +128,14 @@ fn wait_for_device(context: &Context) -> anyhow::Result<()> {
         if let Some((id, name)) =
             paired(context)?.into_iter().find(|device| !before.contains(device))
         {
-            return print_raw(format!("{name} ({id}) is paired with this device.\n").as_bytes());
+            return say(&format!("{name} ({id}) is paired with this device.\n"));
         }
         if state["open"] != true {
             bail!("no device was paired; show a new code with `storysync pair show`");
         }
         if !asked && let Some(name) = state["device_name"].as_str() {
             asked = true;
-            print_raw(format!("{name} asks to be paired. ").as_bytes())?;
+            say(&format!("{name} asks to be paired. "))?;
             if std::io::stdin().is_terminal() {
                 ask_for_code(context)?;
             } else {
@@ -158,9 +158,7 @@ fn ask_for_code(context: &Context) -> anyhow::Result<()> {
             Some(&json!({ "code": line.trim() })),
         ) {
             Ok(_) => return Ok(()),
-            Err(error) if error.to_string().contains("tries") => {
-                print_raw(format!("{error}\n").as_bytes())?
-            }
+            Err(error) if error.to_string().contains("tries") => say(&format!("{error}\n"))?,
             Err(error) => return Err(error),
         }
     }
@@ -188,6 +186,8 @@ pub(super) fn join(
     name: Option<&str>,
 ) -> anyhow::Result<()> {
     let text = match (text, image) {
+        // So that the code stands in no shell's history and no list of processes.
+        (Some(text), _) if text == "-" => read_line(std::io::stdin().lock())?,
         (Some(text), _) => text,
         (None, Some(image)) => read_picture(&image)?,
         (None, None) => bail!("give the text of the code, or a picture of it with --image"),
@@ -246,6 +246,16 @@ pub(super) fn join(
             text.push_str(NAME_IN_CONFIG);
         }
     })
+}
+
+/// Longest text of a code read from standard input, in bytes.
+const CODE_BYTES_MAX: u64 = 4_096;
+
+/// The first line of standard input.
+fn read_line(input: impl BufRead) -> anyhow::Result<String> {
+    let mut line = String::new();
+    input.take(CODE_BYTES_MAX).read_line(&mut line).context("standard input can't be read")?;
+    Ok(line.trim().to_owned())
 }
 
 /// Reads the text of a QR code from a picture.

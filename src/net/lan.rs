@@ -138,6 +138,9 @@ async fn register(State(node): Shared, request: Request) -> Response {
             lock(&node.prekeys).forget(&device_id);
             node.connections.close_all_of(&device_id, None);
             node.presence.pairings_changed();
+            if let Err(error) = node.trust.note_first_owner(None, now().unix_ms()) {
+                tracing::warn!(%error, "it could not be noted that this device is an owner");
+            }
             node.note(EventKind::Pair, Some(&device_id), "it was paired");
             tracing::info!(device = %device_id, "a device was paired");
             mirror_soon(&node).await;
@@ -251,7 +254,7 @@ async fn answer_exchange(
     let device = &sealed.device;
     let asker = Asker {
         device_id: device.device_id.clone(),
-        is_frozen: device.frozen_at.is_some(),
+        is_frozen: !device.is_taken_from(),
         is_asked_first: node.settings.asks_at_first_contact,
     };
     if asker.is_frozen && matches!(kind, RequestKind::Push | RequestKind::Names) {
@@ -444,7 +447,7 @@ async fn resolve(State(node): Shared, sealed: Sealed) -> Response {
 }
 
 fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
-    if device.frozen_at.is_some() { Err(refusal(AnswerError::Frozen)) } else { Ok(()) }
+    if device.is_taken_from() { Ok(()) } else { Err(refusal(AnswerError::Frozen)) }
 }
 
 /// The list of devices as every interface shows it.

@@ -59,7 +59,7 @@ pub async fn run(node: Arc<NodeState>, options: LiveOptions, mut stop: watch::Re
             Ok(devices) => {
                 let active: HashMap<DeviceId, u32> = devices
                     .into_iter()
-                    .filter(|device| device.is_active() && device.frozen_at.is_none())
+                    .filter(TrustedDevice::is_taken_from)
                     .filter_map(|device| {
                         Some((device.device_id.clone(), device.pair.as_ref()?.epoch))
                     })

@@ -33,7 +33,7 @@ use tokio::sync::watch::Receiver;
 use storysync_engine::store::peers::{LogLine, MirroredDevice};
 use storysync_engine::store::trust::{Event, TrustedDevice};
 
-/// Time without a sign of epoch after which the system asks the other end of a connection whether it
+/// Time without a sign of life after which the system asks the other end of a connection whether it
 /// is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 /// Pause between such questions.
@@ -86,6 +86,8 @@ pub fn device_list_json(
             "created_at": Stamp::from_unix_ms(device.paired_at).to_rfc3339(),
             "is_active": device.is_active(),
             "frozen": device.frozen_at.is_some(),
+            "is_owner": device.is_owner,
+            "is_paused": device.is_paused,
             "keys_in_use_twice_at": device.twice_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         })
     });

@@ -70,7 +70,7 @@ impl From<TrustError> for Refusal {
     fn from(error: TrustError) -> Self {
         let status = match error {
             TrustError::NoSuchDevice(_) => StatusCode::NOT_FOUND,
-            TrustError::SeveralDevices { .. } => StatusCode::CONFLICT,
+            TrustError::SeveralDevices { .. } | TrustError::LastOwner(_) => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())

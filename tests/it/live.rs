@@ -188,6 +188,7 @@ fn a_revoked_device_hears_nothing_any_more_whichever_of_the_two_calls() {
         let one_calls = one.standing(&other.id()) == "connected";
         let (here, there) =
             if one_calls == revoked_by_the_caller { (&one, &other) } else { (&other, &one) };
+        here.run_json(&["devices", "owner", "this"]);
         here.run_json(&["devices", "revoke", &there.id()]);
         here.app(
             "UPDATE actor SET first_name = 'Secret' WHERE sync_uuid = (SELECT min(sync_uuid) \

@@ -108,7 +108,7 @@ fn files_of_other_versions_are_refused_by_name_and_stay_as_they_are() {
     for (change, words) in [
         (
             "INSERT INTO sync_migrations SELECT 99, 'later', applied_on, checksum FROM \
-            sync_migrations",
+            sync_migrations LIMIT 1",
             "made by a newer version of storysync",
         ),
         ("UPDATE sync_migrations SET name = 'log'", "before its first release (0.1.0)"),
@@ -134,7 +134,7 @@ fn a_list_of_trust_of_another_version_is_refused_by_name() {
     connection
         .execute_batch(
             "INSERT INTO sync_migrations SELECT 99, 'later', applied_on, checksum FROM \
-            sync_migrations",
+            sync_migrations LIMIT 1",
         )
         .unwrap();
     let error = TrustStore::open(folder.path()).unwrap_err();

@@ -294,6 +294,7 @@ fn news_of_a_revocation_travels_with_a_pull_too_and_leaves_the_teller_in() {
     for device in [1, 2] {
         pair_in_store(&store, device, 1_000);
     }
+    store.make_owner(&teller, 1_000).unwrap();
     let told = |device: &DeviceId, revoked_at| {
         vec![Revocation { device_id: device.to_string(), revoked_at }]
     };
@@ -614,4 +615,91 @@ fn the_log_tells_pairings_revocations_refusals_and_decisions_and_is_bounded() {
         [2],
         "counted on one line"
     );
+}
+
+/// Desktop, laptop and phone that all know each other; the desktop showed the first code.
+fn three() -> (TestNode, TestNode, TestNode) {
+    let (desktop, phone) = paired();
+    let mut laptop = TestNode::empty();
+    laptop.run_json(&["pair", "join", &desktop.qr()]);
+    laptop.serve();
+    phone.run_json(&["pair", "join", &laptop.qr()]);
+    (desktop, laptop, phone)
+}
+
+fn is_paired(here: &TestNode, with: &TestNode) -> bool {
+    let (devices, with) = (here.run_json(&["devices"]), id(with));
+    devices["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|device| device["device_id"] == with.as_str() && device["is_active"] == true)
+}
+
+#[test]
+fn a_phone_that_sends_everybody_away_is_asked_about_and_an_owner_is_obeyed() {
+    let (mut desktop, mut laptop, mut phone) = three();
+    // The phone is stolen, and its thief sends the laptop away.
+    phone.run_json(&["devices", "revoke", &id(&laptop)]);
+    phone.run_json(&["sync"]);
+    assert!(is_paired(&desktop, &laptop), "a phone's word sends nobody away");
+    let asked = desktop.run_json(&["status"])["questions"].clone();
+    assert_eq!(
+        (asked.as_array().unwrap().len(), &asked[0]["by"], &asked[0]["device_id"]),
+        (1, &Value::from(id(&phone)), &Value::from(id(&laptop)))
+    );
+    let words = String::from_utf8(desktop.run(&["devices"]).stdout).unwrap();
+    assert!(words.contains("devices keep") && words.contains("devices revoke"), "{words}");
+    laptop.run(&["sync"]);
+    desktop.run_json(&["devices", "keep", &id(&laptop)]);
+    phone.run_json(&["sync"]);
+    assert_eq!(desktop.run_json(&["status"])["questions"], serde_json::json!([]), "answered once");
+    assert!(is_paired(&desktop, &laptop));
+    // The desktop's word is carried out on the laptop.
+    assert!(is_paired(&laptop, &phone) || !is_paired(&phone, &laptop));
+    desktop.run_json(&["devices", "revoke", &id(&phone)]);
+    laptop.run(&["sync"]);
+    assert!(!is_paired(&laptop, &phone), "whoever showed the first code is an owner");
+    for node in [&mut desktop, &mut laptop, &mut phone] {
+        node.stop();
+    }
+}
+
+#[test]
+fn a_device_that_is_asked_about_is_paused_where_the_settings_say_so() {
+    let (mut desktop, mut laptop, mut phone) = three();
+    phone.run_json(&["devices", "revoke", &id(&laptop)]);
+    phone.run_json(&["sync"]);
+    desktop.stop();
+    std::fs::write(desktop.data_dir().join("config.toml"), "asked_about = \"pause\"\n").unwrap();
+    desktop.serve();
+    desktop.app("INSERT INTO user (username, sync_uuid, version) VALUES ('after', 'after', 1)");
+    let error = {
+        let output = desktop.run(&["sync", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let peers = report["peers"].as_array().unwrap();
+        let peer = peers.iter().find(|peer| peer["device_id"] == id(&laptop).as_str()).unwrap();
+        peer["error"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(error.contains("was lost") && error.contains("devices keep"), "{error}");
+    desktop.run_json(&["devices", "keep", &id(&laptop)]);
+    laptop.run(&["sync"]);
+    assert_eq!(laptop.value::<i64>("SELECT count(*) FROM user WHERE username = 'after'"), 1);
+    for node in [&mut desktop, &mut laptop, &mut phone] {
+        node.stop();
+    }
+}
+
+#[test]
+fn the_last_owner_is_sent_away_only_by_another_one() {
+    let (mut desktop, mut phone) = paired();
+    let refused = phone.fails(&["devices", "revoke", &id(&desktop)]);
+    assert!(refused.contains("only owner") && refused.contains("devices owner"), "{refused}");
+    assert!(is_paired(&phone, &desktop));
+    phone.run_json(&["devices", "owner", "this"]);
+    phone.run_json(&["devices", "revoke", &id(&desktop)]);
+    assert!(!is_paired(&phone, &desktop));
+    assert_eq!(logged(&phone, "owner").len(), 2, "the first one, and itself");
+    desktop.stop();
+    phone.stop();
 }

@@ -76,7 +76,7 @@ impl Engine {
     /// one.engine.resolve(&id, &theirs, None, now())?;
     /// sync(&mut one, &mut other);
     /// assert!(other.engine.conflicts(now())?.is_empty(), "decided on one device, over on both");
-    /// let title = one.app.query_row("SELECT title FROM note", [], |row| row.get::<_, String>(0))?;
+    /// let title: String = one.app.query_row("SELECT title FROM note", [], |row| row.get(0))?;
     /// assert_eq!(title, "Harbour at night");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -187,7 +187,7 @@ impl Engine {
     /// desk.engine.capture(now())?;
     /// let uuid: String = desk.app.query_row("SELECT sync_uuid FROM note", [], |row| row.get(0))?;
     /// desk.engine.undo_change("note", &uuid, None, now())?;
-    /// let title = desk.app.query_row("SELECT title FROM note", [], |row| row.get::<_, String>(0))?;
+    /// let title: String = desk.app.query_row("SELECT title FROM note", [], |row| row.get(0))?;
     /// assert_eq!(title, "Harbour", "an edit like any other: the app reads it in its table");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -55,7 +55,7 @@ type Story = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 ///     let answer = desktop.engine.answer(&asker, &Prepared::of(request), now())?;
 ///     exchange.handle(answer.reply);
 /// }
-/// let title = desktop.app.query_row("SELECT title FROM note", [], |row| row.get::<_, String>(0))?;
+/// let title: String = desktop.app.query_row("SELECT title FROM note", [], |row| row.get(0))?;
 /// assert_eq!(title, "Harbour");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

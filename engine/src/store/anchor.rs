@@ -40,7 +40,7 @@ impl Anchor {
         Self { path: folder.join(name) }
     }
 
-    /// That of whatever file lives a epoch of the log, kept in `folder`: a backup that is opened
+    /// That of whatever file is in an epoch of the log, kept in `folder`: a backup that is opened
     /// under another path is known by it.
     #[must_use]
     pub fn of_epoch(folder: &Path, epoch: &Epoch) -> Self {

@@ -14,8 +14,10 @@ const NODE: &[(&str, &str)] = &[
     ("V2__parked_is_a_word", include_str!("../../../migrations/node/V2__parked_is_a_word.sql")),
 ];
 /// Migrations of the file of trust.
-const TRUST: &[(&str, &str)] =
-    &[("V1__trust", include_str!("../../../migrations/trust/V1__trust.sql"))];
+const TRUST: &[(&str, &str)] = &[
+    ("V1__trust", include_str!("../../../migrations/trust/V1__trust.sql")),
+    ("V2__owners", include_str!("../../../migrations/trust/V2__owners.sql")),
+];
 /// Storymaster's own tables, for a new database.
 const STORYMASTER: &str = include_str!("../../../migrations/storymaster/V1__schema.sql");
 

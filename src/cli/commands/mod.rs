@@ -4,6 +4,7 @@
     reason = "a JSON value that lacks a key reads as null, it never panics"
 )]
 
+mod devices;
 mod status;
 mod sync;
 
@@ -20,12 +21,12 @@ use super::decide::row_words;
 use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
 use crate::net::live::LiveOptions;
-use crate::net::node_state::{devices_to_mirror, now};
-use crate::net::{device_list_json, log_json};
+use crate::net::log_json;
+use crate::net::node_state::now;
 use crate::node::{Node, ServeOptions};
+pub(super) use devices::{devices, keep, make_owner, questions, revoke};
 pub(in crate::cli) use status::status;
 use storysync_engine::Engine;
-use storysync_engine::store::trust::{EventKind, RevokedBy};
 use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
 pub(in crate::cli) use sync::{contact_choice, sync};
 
@@ -186,68 +187,6 @@ pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
                 context.data_dir.join("backups").display()
             );
         }
-    })
-}
-
-pub(super) fn devices(context: &Context) -> anyhow::Result<()> {
-    let (_, trust, mut engine) = context.reading()?;
-    let list = device_list_json(&trust.devices()?, &engine.mirrored_devices()?);
-    context.print(&list, |text| {
-        let devices = list["devices"].as_array().cloned().unwrap_or_default();
-        if devices.is_empty() {
-            text.push_str("No device is paired with this one.\n");
-        }
-        for device in devices {
-            let state = match (
-                device["is_active"] == true,
-                device["frozen"] == true,
-                device["keys_in_use_twice_at"].is_string(),
-            ) {
-                (false, ..) => "not paired",
-                (true, true, _) => {
-                    "paired, but nothing is taken from it: it sent two different \
-                    changes under one name; pair it again"
-                }
-                (true, false, true) => {
-                    "paired, but its keys are in use in two places: its data \
-                    directory was copied, or stolen"
-                }
-                (true, false, false) => "paired",
-            };
-            let _ = writeln!(
-                text,
-                "{}  {}  {state}, last sync {}",
-                device["device_id"].as_str().unwrap_or_default(),
-                device["device_name"].as_str().unwrap_or_default(),
-                device["last_sync_at"].as_str().unwrap_or("never")
-            );
-        }
-    })
-}
-
-pub(super) fn revoke(context: &Context, words: &str) -> anyhow::Result<()> {
-    let trust = context.trust()?;
-    let device = trust.find_by_words(words)?;
-    // The running node drops the device's keys from memory as well.
-    let told = super::pair::admin_call(
-        context,
-        "DELETE",
-        &format!("/api/devices/{}", device.device_id),
-        None,
-    );
-    if told.is_err() {
-        trust.revoke(&device.device_id, RevokedBy::Here, now().unix_ms())?;
-        trust.note_event(
-            EventKind::Revoke,
-            Some(&device.device_id),
-            "it was revoked here",
-            now().unix_ms(),
-        )?;
-        let (mut engine, _) = context.engine(&context.identity()?)?;
-        engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
-    }
-    context.print(&json!({ "device_id": device.device_id.as_str(), "is_active": false }), |text| {
-        let _ = writeln!(text, "{} is no longer paired with this device.", device.name);
     })
 }
 

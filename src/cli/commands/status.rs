@@ -1,5 +1,6 @@
 //! `storysync status`: how the node stands.
 
+use super::devices::{QuestionReport, describe_questions, questions};
 use crate::cli::context::Context;
 use crate::net::device_list_json;
 use crate::net::node_state::now;
@@ -33,6 +34,8 @@ struct StatusReport<'a> {
     serving_on_port: Option<u16>,
     #[serde(rename = "brakes")]
     holds: Vec<HoldReport>,
+    /// What the person here is asked about devices.
+    questions: Vec<QuestionReport>,
     /// By device, what the serving node is doing with it; null when none serves.
     live: &'a Value,
     /// Devices the serving node finds on the network.
@@ -81,6 +84,7 @@ pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
         quarantined: status.quarantined,
         serving_on_port: serving,
         holds: engine.holds(now())?,
+        questions: questions(&trust)?,
         live: &live["devices"],
         nearby: &live["nearby"],
         log_began_anew: engine
@@ -120,6 +124,7 @@ impl StatusReport<'_> {
         if let Some(anew) = &self.log_began_anew {
             writeln!(text, "note       {}", anew.because.sentence())?;
         }
+        describe_questions(&self.questions, text);
         for hold in &self.holds {
             writeln!(
                 text,

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::context::{Context, entropy, runtime};
 use super::pair::admin_call_within;
 use crate::cli::advice::engine_sentence;
+use crate::cli::commands::questions;
 use crate::config::{ADMIN_PORT, LAN_PORT};
 use crate::net::addresses;
 use crate::net::handle::EngineHandle;
@@ -288,7 +289,7 @@ fn devices(
     live: Option<&Value>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let devices = trust.devices()?;
+    let (devices, questions) = (trust.devices()?, questions(trust)?);
     if !devices.iter().any(TrustedDevice::is_active) {
         findings.add(
             Level::Problem,
@@ -326,6 +327,9 @@ fn devices(
             );
             findings.of_device(Level::Problem, "frozen", device, sentence);
         } else {
+            for asked in questions.iter().filter(|asked| asked.is_about(device)) {
+                findings.of_device(Level::Note, "asked_about", device, asked.sentence());
+            }
             if device.twice_at.is_some() {
                 let sentence = format!(
                     "the keys of {} are in use in two places: its data directory was copied, or \

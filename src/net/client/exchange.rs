@@ -178,6 +178,9 @@ impl<'a> Caller<'a> {
         if device.frozen_at.is_some() {
             return Err(ClientError::Frozen(device.name.clone()));
         }
+        if device.is_paused {
+            return Err(ClientError::Paused(device.name.clone()));
+        }
         let counters = Arc::new(Counters::default());
         let link = connect(addresses, &device.name, &counters).await?;
         Ok(Line {

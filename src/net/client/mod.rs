@@ -91,6 +91,12 @@ pub enum ClientError {
             be in use twice; pair it again"
     )]
     Frozen(String),
+    /// The person here has yet to say whether it was lost.
+    #[error(
+        "another device says that {0} was lost; say first whether that is so: `storysync devices \
+            revoke {0}` or `storysync devices keep {0}`"
+    )]
+    Paused(String),
     /// Two files met for the first time, and a person shall say what they are to each other.
     #[error(
         "{sentence} Nothing was sent yet: `storysync sync --first-contact judge` goes on so, \

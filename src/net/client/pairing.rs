@@ -66,6 +66,7 @@ pub async fn join(
         {
             Joined::Paired(device) => {
                 let device_id = trust.store_pairing(&device, &[link.host], now().unix_ms())?;
+                trust.note_first_owner(Some(&device_id), now().unix_ms())?;
                 trust.note_event(
                     EventKind::Pair,
                     Some(&device_id),

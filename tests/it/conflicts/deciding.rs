@@ -208,6 +208,6 @@ fn a_decision_that_would_end_nothing_is_refused() {
         .resolve(&id, &Choice { take: Some(Take::Rename), ..Choice::default() }, None, now())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("--field"), "{error}");
+    assert!(error.contains("no other value"), "{error}");
     assert_eq!(a.engine().resolve_all(&Take::Mine, None, now()).unwrap().0, 0);
 }

@@ -33,6 +33,8 @@ pub enum EventKind {
     Rename,
     /// A device's keys are in use from two installations.
     Twice,
+    /// Who is an owner, and what was answered to a device that is none.
+    Owner,
     /// This device has new keys.
     NewIdentity,
     /// A file was restored, copied or replaced, or two files met for the first time.
@@ -52,6 +54,7 @@ impl EventKind {
             Self::Alarm => "alarm",
             Self::Rename => "rename",
             Self::Twice => "twice",
+            Self::Owner => "owner",
             Self::NewIdentity => "new-identity",
             Self::Compare => "compare",
         }

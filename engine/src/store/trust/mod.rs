@@ -3,10 +3,12 @@
 
 mod events;
 mod naming;
+mod owners;
 mod revocation;
 mod tokens;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::config::DbConfig;
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 use storysync_crdt::DeviceKey;
 
 pub use events::{EVENTS_MAX, Event, EventKind};
+pub use owners::Question;
 pub use revocation::{Installation, LostIdentity, Revocation};
 pub use tokens::{FoundByToken, TOKEN_LIFETIME_MS};
 
@@ -43,6 +46,11 @@ pub enum TrustError {
     /// No such device.
     #[error("no paired device is called {0}")]
     NoSuchDevice(String),
+    /// Nobody could send other devices away any more.
+    #[error(
+        "{0} is the only owner: without one, no device's word that another was lost counts here"
+    )]
+    LastOwner(String),
     /// More than one device is called so.
     #[error("more than one paired device is called {words}: name one by its id, {}",
         .ids.join(" or "))]
@@ -86,6 +94,10 @@ pub struct TrustedDevice {
     pub twice_at: Option<i64>,
     /// Whether it was paired with other keys of ours than we have now.
     pub rests: bool,
+    /// Whether a revocation it tells of is carried out here.
+    pub is_owner: bool,
+    /// Whether it rests until the person here has answered whether it was lost.
+    pub is_paused: bool,
 }
 
 impl TrustedDevice {
@@ -93,6 +105,12 @@ impl TrustedDevice {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.revoked_at.is_none() && self.pair.is_some() && !self.rests
+    }
+
+    /// Whether something may be taken from it.
+    #[must_use]
+    pub fn is_taken_from(&self) -> bool {
+        self.is_active() && self.frozen_at.is_none() && !self.is_paused
     }
 }
 
@@ -122,6 +140,8 @@ impl RevokedBy<'_> {
 pub struct TrustStore {
     connection: Mutex<Connection>,
     known: Mutex<Option<Arc<Known>>>,
+    /// Whether a device is paused while it is asked whether it was lost.
+    pauses: AtomicBool,
     /// Whether the file is in WAL mode: only then does a commit that doesn't wait for the disk
     /// endanger nothing but itself.
     writes_ahead: bool,
@@ -139,6 +159,8 @@ struct Known {
     devices: Vec<KnownDevice>,
     /// Whom we no longer trust, the newest first.
     revocations: Vec<Revocation>,
+    /// What the person here is asked.
+    questions: Vec<Question>,
 }
 
 /// A device, and the hashes of the tokens it may use.
@@ -153,7 +175,7 @@ const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair
     pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
                        frozen_at, twice_at, \
                        paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM \
-                       trust_setting WHERE name = 'device_id'), paired_as)";
+                       trust_setting WHERE name = 'device_id'), paired_as), is_owner";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     let identity_key: DeviceKey = row.get(3)?;
@@ -176,6 +198,8 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
         frozen_at: row.get(12)?,
         twice_at: row.get(13)?,
         rests: row.get(14)?,
+        is_owner: row.get(15)?,
+        is_paused: false,
     })
 }
 
@@ -228,6 +252,7 @@ impl TrustStore {
         Ok(Self {
             connection: Mutex::new(connection),
             known: Mutex::default(),
+            pauses: AtomicBool::new(false),
             events: Mutex::new(events),
             writes_ahead,
         })
@@ -260,9 +285,14 @@ impl TrustStore {
             "SELECT {COLUMNS}, token_hash, next_token_hash FROM \
                 trust_device ORDER BY paired_at, device_id"
         ))?;
+        let questions = owners::read_questions(&connection)?;
+        let pauses = self.pauses.load(Ordering::Relaxed);
         let devices = select.query_map([], |row| {
+            let mut device = read(row)?;
+            device.is_paused =
+                pauses && questions.iter().any(|asked| asked.device_id == device.device_id);
             Ok(KnownDevice {
-                device: read(row)?,
+                device,
                 token_hash: row.get("token_hash")?,
                 next_token_hash: row.get("next_token_hash")?,
             })
@@ -272,6 +302,7 @@ impl TrustStore {
             written,
             devices: devices.collect::<Result<_, _>>()?,
             revocations: revocation::read_revocations(&connection)?,
+            questions,
         });
         *known = Some(Arc::clone(&now));
         Ok(now)
@@ -338,8 +369,8 @@ impl TrustStore {
                  token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at \
                  = NULL, token = ?9, addresses = ?10, installations = '[]', \
                  paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = \
-                 'device_id'), revoked_at = NULL, revoked_by = NULL, frozen_at = NULL, twice_at = \
-                 NULL",
+                 'device_id'), is_owner = 0, revoked_at = NULL, revoked_by = NULL, frozen_at = \
+                 NULL, twice_at = NULL",
             )?
             .execute(params![
                 device_id.as_str(),
@@ -360,13 +391,17 @@ impl TrustStore {
     /// Stops trusting a device and forgets every secret shared with it.
     ///
     /// # Errors
-    /// When SQLite fails or there is no such device.
+    /// When SQLite fails, there is no such device, or it is the only owner and somebody here would
+    /// send it away.
     pub fn revoke(
         &self,
         device_id: &DeviceId,
         by: RevokedBy<'_>,
         now_ms: i64,
     ) -> Result<(), TrustError> {
+        if by == RevokedBy::Here && self.is_last_owner(device_id)? {
+            return Err(TrustError::LastOwner(device_id.to_string()));
+        }
         let changed = revoke(&self.lock(), device_id, by, now_ms)?;
         if changed == 0 { Err(TrustError::NoSuchDevice(device_id.to_string())) } else { Ok(()) }
     }

@@ -69,9 +69,10 @@ impl TrustStore {
         Ok(self.known()?.revocations.clone())
     }
 
-    /// A paired device tells whom it no longer trusts. Whoever was paired with us before that is
-    /// trusted here no longer, either; but one device sends another away once only: whoever was
-    /// paired again stays. Returns whom it hit.
+    /// A paired device tells whom it no longer trusts. On the word of an owner, whoever was paired
+    /// with us before that is trusted here no longer, either; but one device sends another away
+    /// once only: whoever was paired again stays. On anybody else's, the person here is asked.
+    /// Returns whom it hit.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -82,6 +83,7 @@ impl TrustStore {
         now_ms: i64,
     ) -> Result<Vec<DeviceId>, TrustError> {
         let mut hit = Vec::new();
+        let is_owner = self.find(teller)?.is_some_and(|teller| teller.is_owner);
         for revocation in told.iter().take(usize::try_from(REVOCATIONS_TOLD_MAX).unwrap_or(0)) {
             let Some(device_id) = DeviceId::parse(&revocation.device_id).filter(|id| id != teller)
             else {
@@ -94,7 +96,12 @@ impl TrustStore {
                 continue;
             }
             let words = format!("it was revoked on {teller}");
-            if self.first_notice(teller, &device_id, revoked_at)? {
+            if !is_owner {
+                if self.ask(teller, &device_id, revoked_at, now_ms)? {
+                    let words = format!("{words}, which is no owner: is it lost? It is asked here");
+                    self.note_event(EventKind::Alarm, Some(&device_id), &words, now_ms)?;
+                }
+            } else if self.first_notice(teller, &device_id, revoked_at)? {
                 self.note_event(EventKind::Revoke, Some(&device_id), &words, now_ms)?;
                 hit.push(device_id);
             } else {

@@ -16,6 +16,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use storysync_crdt::DeviceKey;
+use unicode_security::skeleton;
 use zeroize::Zeroizing;
 
 use super::envelope::{Exports, PairSecret};
@@ -212,9 +213,10 @@ pub struct PairedDevice {
 #[must_use]
 pub fn is_invisible(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(character, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}'
+            | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Cuts a device name to what every record can hold.
@@ -244,13 +246,17 @@ pub fn name_without_number(name: &str) -> &str {
     }
 }
 
-/// The name, with a number behind it where somebody is called so already: two devices of one name
-/// can't be told apart.
+/// What a name looks like: two that are read as one have one (the skeleton of Unicode TS 39 §4).
+fn looks_like(name: &str) -> String {
+    skeleton(&name.to_lowercase()).collect()
+}
+
+/// The name, with a number behind it where somebody is called so already, or so that it looks the
+/// same: two devices of one name can't be told apart.
 #[must_use]
 pub fn numbered_name(name: &str, taken: &[String]) -> String {
-    let is_taken = |candidate: &str| {
-        taken.iter().any(|taken| taken.to_lowercase() == candidate.to_lowercase())
-    };
+    let is_taken =
+        |candidate: &str| taken.iter().any(|taken| looks_like(taken) == looks_like(candidate));
     let name = clean_name(name);
     if !is_taken(&name) {
         return name;
