@@ -48,6 +48,7 @@ fi
 step "papers, and the README's main job"
 cargo build --quiet --bin storysync
 python3 tests/papers.py target/debug/storysync
+python3 tests/snippets.py target/debug/storysync
 target/debug/storysync demo > /dev/null
 
 step "examples"

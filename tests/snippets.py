@@ -105,6 +105,8 @@ def play(root):
                 desktop.app("UPDATE note SET title = 'Mara Voss' WHERE id = 1")
             elif command.startswith("undo --device"):
                 known["ID"] = "this"
+            elif command.startswith("devices "):
+                known["DEVICE"] = desktop.json("devices")["devices"][0]["device_name"]
             elif command.startswith("verify"):
                 who, known["DEVICE"] = phone, phone.json("devices")["devices"][0]["device_name"]
                 phone.json("sync")
