@@ -11,6 +11,7 @@
     reason = "a benchmark stops at the first surprise"
 )]
 
+mod node;
 mod notes;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use node::*;
 use notes::{make, text};
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
@@ -41,142 +43,6 @@ const PUSHED: usize = 1_000;
 const EDITED: usize = 1_000;
 /// Page of `/proc/…/stat` ticks, in milliseconds.
 const TICK_MS: u64 = 10;
-
-struct Node {
-    folder: tempfile::TempDir,
-    serving: Option<Child>,
-}
-
-/// What one process cost.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    wall: Duration,
-    peak_kib: u64,
-    /// User and system time, as last seen before it ended.
-    cpu: Duration,
-}
-
-fn kib(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .find(|line| line.starts_with(field))
-        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(0)
-}
-
-fn cpu(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<u64> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    Duration::from_millis(fields.iter().sum::<u64>() * TICK_MS)
-}
-
-impl Node {
-    fn of(original: &Path) -> Self {
-        let folder = tempfile::TempDir::new().unwrap();
-        std::fs::copy(original, folder.path().join("app.db")).unwrap();
-        Self { folder, serving: None }
-    }
-
-    fn database(&self) -> PathBuf {
-        self.folder.path().join("app.db")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command
-            .args(arguments)
-            .arg("--db")
-            .arg(self.database())
-            .arg("--data-dir")
-            .arg(self.folder.path().join("data"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Value, Cost) {
-        let begun = Instant::now();
-        let mut child = self.command(&[arguments, &["--json"]].concat()).spawn().unwrap();
-        let (pid, done) = (child.id(), Arc::new(AtomicBool::new(false)));
-        let watching = std::thread::spawn({
-            let done = Arc::clone(&done);
-            move || {
-                let (mut peak, mut used) = (0, Duration::ZERO);
-                while !done.load(Ordering::Relaxed) {
-                    (peak, used) = (peak.max(kib(pid, "VmHWM")), used.max(cpu(pid)));
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                (peak, used)
-            }
-        });
-        let mut output = Vec::new();
-        child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
-        assert!(
-            child.wait().unwrap().success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output)
-        );
-        let wall = begun.elapsed();
-        done.store(true, Ordering::Relaxed);
-        let (peak_kib, cpu) = watching.join().unwrap();
-        (serde_json::from_slice(&output).unwrap_or_default(), Cost { wall, peak_kib, cpu })
-    }
-
-    /// Starts serving; how long until it is ready.
-    fn serve(&mut self) -> Duration {
-        let begun = Instant::now();
-        let arguments = [
-            "serve",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--admin-port",
-            "0",
-            "--pairing-approval",
-            "none",
-            "--no-live",
-            "--no-discovery",
-        ];
-        let mut child = self.command(&arguments).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("READY"), "{line}");
-        self.serving = Some(child);
-        begun.elapsed()
-    }
-
-    fn pid(&self) -> u32 {
-        self.serving.as_ref().unwrap().id()
-    }
-
-    fn qr(&self) -> String {
-        self.run(&["pair", "show"]).0["qr"].as_str().unwrap().to_owned()
-    }
-
-    fn app(&self, sql: &str) {
-        let connection = Connection::open(self.database()).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        connection.execute_batch(sql).unwrap();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.serving.take() {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-}
 
 /// Figures of all runs, by name.
 #[derive(Default)]
@@ -394,7 +260,10 @@ fn history(figures: &mut Figures) {
 async fn pushes(desktop: &Node, figures: &mut Figures) {
     let phone = Phone::join(&desktop.qr()).await;
     figures.ms("sealed status on an open connection, ms (median of 300)", phone.status().await);
-    let row = |uuid: &str, version: i64, operation: &str, data: Value| json!({ "entity_type": "note", "sync_uuid": uuid, "operation": operation, "version": version, "data": data });
+    let row = |uuid: &str, version: i64, operation: &str, data: Value| {
+        json!({ "entity_type": "note", "sync_uuid": uuid, "operation": operation,
+            "version": version, "data": data })
+    };
     let filled = |index: usize| {
         let mut data = serde_json::Map::new();
         (1..=14).for_each(|column| {

@@ -454,7 +454,7 @@ fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
 pub(super) async fn device_list(node: &NodeState) -> Result<serde_json::Value, Refusal> {
     let trusted = node.trust.devices()?;
     let mirrored = node.engine.call(|engine| engine.mirrored_devices()).await??;
-    Ok(crate::net::device_list_json(&trusted, &mirrored))
+    Ok(crate::net::device_list_json(&node.identity.public_key(), &trusted, &mirrored))
 }
 
 async fn devices(State(node): Shared, sealed: Sealed) -> Response {

@@ -26,12 +26,13 @@ pub mod watch;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use storysync_crdt::Stamp;
+use storysync_crdt::{DeviceKey, Stamp};
 use tokio::net::TcpStream;
 use tokio::sync::watch::Receiver;
 
 use storysync_engine::store::peers::{LogLine, MirroredDevice};
 use storysync_engine::store::trust::{Event, TrustedDevice};
+use storysync_engine::trust::identity::safety_number;
 
 /// Time without a sign of life after which the system asks the other end of a connection whether it
 /// is still there.
@@ -74,10 +75,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// server.
 #[must_use]
 pub fn device_list_json(
+    own: &DeviceKey,
     trusted: &[TrustedDevice],
     mirrored: &[MirroredDevice],
 ) -> serde_json::Value {
     let rfc3339 = |text: &str| Stamp::parse(text).map(Stamp::to_rfc3339);
+    let own_key = own;
     let own = trusted.iter().map(|device| {
         serde_json::json!({
             "device_id": device.device_id.as_str(),
@@ -87,6 +90,7 @@ pub fn device_list_json(
             "is_active": device.is_active(),
             "frozen": device.frozen_at.is_some(),
             "is_owner": device.is_owner,
+            "safety_number": safety_number(own_key, &device.identity_key),
             "is_paused": device.is_paused,
             "keys_in_use_twice_at": device.twice_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         })

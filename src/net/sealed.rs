@@ -327,6 +327,7 @@ pub(super) fn compress(body: Vec<u8>) -> Vec<u8> {
 pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
     use std::io::Read as _;
     if !body.starts_with(&GZIP_MAGIC) {
+        check_keys(body)?;
         return Ok(body.to_vec());
     }
     let mut inflated = Vec::new();
@@ -340,7 +341,39 @@ pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
             "the body is larger than 64 MiB; send smaller pages",
         ));
     }
+    check_keys(&inflated)?;
     Ok(inflated)
+}
+
+/// Most keys in one JSON body: each becomes an entry of a map, which takes a hundred times the
+/// bytes it is sent in. A push of as many rows as are taken, with forty columns each, has fewer.
+const JSON_KEYS_MAX: usize = 500_000;
+
+/// Counts the colons that stand outside strings, before anything is built of the body.
+fn check_keys(json: &[u8]) -> Result<(), Refusal> {
+    let (mut keys, mut at) = (0, 0);
+    while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b':', rest)) {
+        at += found + 1;
+        if json.get(at - 1) == Some(&b':') {
+            keys += 1;
+            if keys > JSON_KEYS_MAX {
+                return Err(Refusal::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the body has more than {JSON_KEYS_MAX} keys; send smaller pages"),
+                ));
+            }
+            continue;
+        }
+        // A string: up to the next quote no backslash stands before.
+        while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+            at += found + 1;
+            if json.get(at - 1) == Some(&b'"') {
+                break;
+            }
+            at += 1;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
@@ -351,4 +384,23 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Re
 pub(super) fn header_value(envelope: &[u8]) -> Option<HeaderValue> {
     use base64::Engine as _;
     HeaderValue::from_str(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(envelope)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_too_many_keys_is_refused_before_it_is_read_and_text_is_not_counted() {
+        let keys = |count: usize| {
+            let entries: Vec<String> = (0..count).map(|key| format!("\"{key}\":0")).collect();
+            format!("{{{}}}", entries.join(",")).into_bytes()
+        };
+        assert!(inflate(&keys(JSON_KEYS_MAX)).is_ok());
+        let refused = inflate(&keys(JSON_KEYS_MAX + 1)).map(drop).map_err(|refusal| refusal.status);
+        assert_eq!(refused, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        let text = format!("{{\"a\":\"{}\\\"\"}}", ":".repeat(JSON_KEYS_MAX + 1));
+        assert!(inflate(text.as_bytes()).is_ok(), "colons in a text are no keys");
+        assert!(inflate(b"{\"unfinished: \\").is_ok(), "whoever parses it says what is wrong");
+    }
 }

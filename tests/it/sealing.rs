@@ -462,3 +462,14 @@ fn events_open_one_by_one_in_their_order_and_nothing_else_does() {
     opener.arrived(&answer);
     assert!(opener.next_event().is_err());
 }
+
+#[test]
+fn two_devices_read_the_same_safety_number_and_a_third_another() {
+    use storysync_engine::trust::identity::safety_number;
+    let (one, other, between) = ([1; 32], [2; 32], [3; 32]);
+    assert_eq!(safety_number(&one, &other), safety_number(&other, &one));
+    assert_ne!(safety_number(&one, &other), safety_number(&one, &between));
+    let number = safety_number(&one, &other);
+    assert_eq!(number.len(), 35, "{number}");
+    assert!(number.split(' ').all(|group| group.len() == 5 && group.parse::<u32>().is_ok()));
+}

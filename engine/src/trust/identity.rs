@@ -5,6 +5,7 @@ use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey};
 use rand_core::CryptoRng;
+use sha2::{Digest as _, Sha256};
 use storysync_crdt::DeviceKey;
 use zeroize::Zeroize;
 
@@ -49,6 +50,27 @@ impl DeviceId {
         bytes.strip_prefix(&PEER_ID_PREFIX)?.try_into().ok()
     }
 }
+
+/// Two devices' numbers in common, for two people to read to each other: thirty digits in six
+/// groups. Whoever stood between them when they were paired has given each another key, and the
+/// numbers differ. About 100 bits of SHA-256 over both identity keys, whoever asks.
+#[must_use]
+pub fn safety_number(one: &DeviceKey, other: &DeviceKey) -> String {
+    let digest = Sha256::new()
+        .chain_update(b"storysync/1 safety number\0")
+        .chain_update(one.min(other))
+        .chain_update(one.max(other))
+        .finalize();
+    let group = |bytes: &[u8]| bytes.iter().fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
+    let groups: Vec<String> = digest
+        .chunks_exact(SAFETY_GROUP_BYTES)
+        .map(|bytes| format!("{:05}", group(bytes) % 100_000))
+        .collect();
+    groups.join(" ")
+}
+
+/// Bytes of the digest that make one group of five digits: enough for each to be as likely.
+const SAFETY_GROUP_BYTES: usize = 5;
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

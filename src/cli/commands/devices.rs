@@ -63,8 +63,9 @@ impl QuestionReport {
 }
 
 pub(in crate::cli) fn devices(context: &Context) -> anyhow::Result<()> {
-    let (_, trust, mut engine) = context.reading()?;
-    let mut list = device_list_json(&trust.devices()?, &engine.mirrored_devices()?);
+    let (identity, trust, mut engine) = context.reading()?;
+    let mut list =
+        device_list_json(&identity.public_key(), &trust.devices()?, &engine.mirrored_devices()?);
     let questions = questions(&trust)?;
     list["questions"] = json!(questions);
     context.print(&list, |text| {
@@ -101,6 +102,9 @@ pub(in crate::cli) fn devices(context: &Context) -> anyhow::Result<()> {
                 device["device_name"].as_str().unwrap_or_default(),
                 device["last_sync_at"].as_str().unwrap_or("never")
             );
+            if let Some(number) = device["safety_number"].as_str() {
+                let _ = writeln!(text, "    safety number {number}: read it to each other");
+            }
         }
         describe_questions(&questions, text);
     })

@@ -62,7 +62,7 @@ pub(in crate::cli) fn status(context: &Context) -> anyhow::Result<()> {
         pending = pending.max(engine.pending_for(device.device_id.as_str())?);
     }
     let last_sync_at = devices.iter().filter_map(|device| device.last_sync_at).max();
-    let list = device_list_json(&devices, &engine.mirrored_devices()?);
+    let list = device_list_json(&identity.public_key(), &devices, &engine.mirrored_devices()?);
     let serving = AdminFile::read(&context.data_dir).map(|file| file.lan_port);
     // Nothing when the node does not answer: the rest is known without it.
     let live = serving
