@@ -87,7 +87,8 @@ pub struct Config {
     pub live: Option<bool>,
     /// How two files meet for the first time: judge, copies, unrelated, or ask.
     pub first_contact: Option<FirstContactSetting>,
-    /// Whether a device goes on syncing while it is asked whether it was lost: keep or pause.
+    /// Whether a device goes on syncing while the person here is asked whether it was lost: `keep`
+    /// or `pause`.
     #[serde(default)]
     pub asked_about: AskedAbout,
 }
@@ -113,7 +114,7 @@ pub enum ConflictResolution {
     #[default]
     #[serde(alias = "version")]
     Merge,
-    /// The same, in the words of whoever decides.
+    /// The same as [`Self::Merge`].
     Manual,
     /// What stands here is taken.
     DesktopWins,

@@ -2,7 +2,7 @@
 //! the node: the network, the command line, the settings. What is synced, and what two devices say
 //! to each other, is `storysync-engine`'s; how documents merge, `storysync-crdt`'s.
 //!
-//! Arrows point one way: `storysync_engine` → `net` → `node` → `cli`.
+//! Layers, lowest first: `storysync_engine`, `net`, `node`, `cli`. Each uses those before it.
 
 pub mod cli;
 pub mod config;

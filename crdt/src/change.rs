@@ -188,7 +188,7 @@ impl Change {
         })))
     }
 
-    /// The change's name.
+    /// The change's hash, by which every device knows it.
     #[must_use]
     pub fn hash(&self) -> ChangeHash {
         self.0.hash
@@ -200,7 +200,7 @@ impl Change {
         &self.0.actor
     }
 
-    /// The how-manieth change of its actor in this document it is, from 1.
+    /// Its sequence number among its actor's changes in this document, from 1.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.0.seq

@@ -23,7 +23,7 @@ pub enum ConflictKind {
     Orphan,
     /// Another row has the same unique values.
     Unique,
-    /// Two moves that lead in a circle.
+    /// Two moves that together make a cycle.
     Ring,
     /// A value this device's table refuses. Local: no other device need see it.
     Schema,

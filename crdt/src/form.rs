@@ -1,9 +1,9 @@
 //! What an app wrote into a row, sorted by what it can have read before.
 //!
-//! At one desk nothing the app writes is ever taken for old: what the same file's app wrote is
-//! known to it. Only what came from elsewhere may be unread, and is then kept beside what the app
-//! wrote. Two things tell what was read: the `version` a form writes back, and values that are
-//! exactly what a column showed before something arrived.
+//! What the app of this very file wrote is never taken for old: the app knows it. Only what came
+//! from elsewhere may be unread, and is then kept beside what the app wrote. Two things tell what
+//! was read: the `version` a form writes back, and values that are exactly what a column showed
+//! before something arrived.
 //!
 //! Owns that judgement, as a function of the row's document. Refuses to know tables and clocks.
 
@@ -38,7 +38,7 @@ impl Written {
     }
 }
 
-/// What is known of what a form had read that wrote a row.
+/// How much of a row was read by the form that wrote it, as far as is known.
 #[derive(Debug)]
 pub enum Form<'a> {
     /// It had read everything, or replaces it knowingly.
@@ -49,13 +49,13 @@ pub enum Form<'a> {
     Unknown(Arrivals<'a>),
 }
 
-/// When what came from elsewhere came.
+/// When the document's changes were admitted here, no matter by which path.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrivals<'a> {
     /// When each change of the document was admitted here, in the order of [`Document::changes`]
     /// (any unit, the same for all changes of one transaction).
     pub admitted: &'a [i64],
-    /// What was admitted before counts as read.
+    /// Changes admitted before this, in the unit of [`Self::admitted`], count as read.
     pub since: i64,
 }
 
@@ -125,6 +125,20 @@ impl Edits {
         self.beside.insert(column.name, column.value);
     }
 
+    /// Texts that stood beside the read ones in a conflict give way to what is put beside
+    /// [`Self::unread`], and the form had not shown them. To be asked when all columns are sorted:
+    /// what one of them leaves unread, no other replaces.
+    fn note_hidden(&mut self, document: &Document, column: &Written, read: &[Value]) {
+        let visible =
+            document.register(&column.name).into_iter().flat_map(|register| register.visible());
+        let hidden: Vec<ChangeHash> = visible
+            .filter(|put| !read.iter().any(|read| says_the_same(put.value(), read)))
+            .filter_map(|put| document.changes().get(put.change).map(Change::hash))
+            .filter(|change| !self.unread.contains(change))
+            .collect();
+        self.note_replaced(document, column, &hidden);
+    }
+
     /// Whether nothing was typed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -169,6 +183,7 @@ fn of_form(
         return Edits { base: Some(seen.base()), ..Edits::plain(document, written) };
     }
     let mut edits = Edits::default();
+    let mut beside = Vec::new();
     for column in written {
         // Its version may be one the app gave the row before anybody looked, with an older text put
         // back by a panel.
@@ -178,11 +193,21 @@ fn of_form(
         if lacks {
             edits.unread.extend(seen.unseen());
         }
+        let read = seen.value(&column.name);
         match put_back {
-            Some(unread) => edits.put_beside(column, &unread),
-            None if lacks => edits.put_beside(column, &Unread::default()),
+            Some(unread) => {
+                beside.push((column.clone(), [vec![read], unread.showed.clone()].concat()));
+                edits.put_beside(column, &unread);
+            }
+            None if lacks => {
+                beside.push((column.clone(), vec![read]));
+                edits.put_beside(column, &Unread::default());
+            }
             None => edits.put(document, column),
         }
+    }
+    for (column, read) in beside {
+        edits.note_hidden(document, &column, &read);
     }
     edits
 }
@@ -219,6 +244,7 @@ fn of_panel(
     // back to the letter in passing; a number may be the same by chance.
     let is_panel = restores && found.len() > 1 && !untouched();
     let mut edits = Edits::default();
+    let mut beside = Vec::new();
     for (column, unread) in found {
         let Some(unread) = unread else {
             edits.put(document, column);
@@ -245,11 +271,15 @@ fn of_panel(
             false => is_panel || (is_text && restored),
         };
         if unseen || column.hid_arrivals {
-            edits.put_beside(column, &unread);
+            edits.put_beside(column.clone(), &unread);
+            beside.push((column, unread.showed));
             continue;
         }
         edits.note_replaced(document, &column, &unread.standing);
         edits.put(document, column);
+    }
+    for (column, read) in beside {
+        edits.note_hidden(document, &column, &read);
     }
     edits
 }

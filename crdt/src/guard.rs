@@ -55,7 +55,7 @@ pub enum DecodeError {
     /// automerge could not read it.
     #[error("automerge can't read this change: {0}")]
     Unreadable(String),
-    /// automerge broke off while reading it.
+    /// automerge panicked while reading it.
     #[error("automerge breaks on this change")]
     Breaks,
     /// The checksum or the encoding differs from what automerge itself would have written.

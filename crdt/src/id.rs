@@ -84,7 +84,7 @@ impl fmt::Display for EntityId {
 pub struct ChangeHash(pub [u8; 32]);
 
 impl ChangeHash {
-    /// Takes 32 bytes.
+    /// A hash from its 32 bytes; `None` for any other length.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

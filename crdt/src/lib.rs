@@ -79,9 +79,9 @@ pub use value::{NOWHERE, Value};
 
 /// Document keys that are not columns of the app.
 pub mod key {
-    /// RFC 3339-like text of the row's creation; see [`crate::Stamp`].
+    /// Time of the row's creation, as text; see [`crate::Stamp`].
     pub const CREATED_AT: &str = "created_at";
-    /// Text of the last edit, as its author saw it.
+    /// Time of the last edit, as text, by its author's clock.
     pub const UPDATED_AT: &str = "updated_at";
     /// Text of the deletion, or null while the row lives.
     pub const DELETED_AT: &str = "deleted_at";
@@ -108,7 +108,7 @@ pub mod key {
     /// [`crate::NOWHERE`] is a mark, and nobody's text.
     pub const NOWHERE: &str = "$nowhere";
 
-    /// Opens the key of a column of the app's that bears the name of one of our own keys.
+    /// Prefix of the key of a column of the app's that bears the name of one of our own keys.
     pub const APP_COLUMN: &str = "column:";
 
     /// The key of a column.

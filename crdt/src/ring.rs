@@ -12,7 +12,7 @@ use crate::{
     Stamp, SyncUuid, TableName, Value,
 };
 
-/// Most rows of a circle that is looked for, and most steps from a row up to its root.
+/// Most rows of a cycle that is looked for, and most steps from a row up to its root.
 pub const RING_ROWS_MAX: usize = 256;
 
 /// Words of a column that says what a row is a part of.

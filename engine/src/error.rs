@@ -1,5 +1,5 @@
-//! What can go wrong with the app's file, each as a fact. What to do about it in their own terms,
-//! the command line and the network say to their readers.
+//! What can go wrong with the app's file: what happened and, where one sentence can say it, what to
+//! do. Which command helps is added by the command line (`cli::advice`).
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use crate::app::schema::Refused;
 use crate::store::log::LogError;
 use crate::store::migrations::MigrationsError;
 
-/// Why the Engine could not do its work. The app's file is as it was before.
+/// Why the Engine could not do its work. The transaction that failed was rolled back; what earlier
+/// ones committed stays, and [`Self::NotIntactAndWritten`] leaves a migrated file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -20,7 +21,7 @@ pub enum EngineError {
     /// `init` would overwrite something.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
-    /// Some other file.
+    /// The file is no SQLite database.
     #[error("{} is not an SQLite database", .0.display())]
     NotADatabase(PathBuf),
     /// A node of an earlier version could not read what this one writes.
@@ -114,10 +115,10 @@ pub enum EngineError {
     /// There is nothing to take back.
     #[error("there is nothing to undo: {0}")]
     NothingToUndo(String),
-    /// A row can't get another name by itself.
+    /// No free value was found for the columns that make the row unique.
     #[error("no other value can be found for {0} by itself")]
     CantRename(String),
-    /// The decision decides nothing.
+    /// The choice would leave the conflict open.
     #[error("that would not end this conflict")]
     StillOpen,
     /// The value can't be taken.
@@ -128,7 +129,7 @@ pub enum EngineError {
         /// Why, and what to do.
         reason: String,
     },
-    /// Another device says something that means nothing.
+    /// A message of another device that is not of the protocol.
     #[error("{0} can't be understood; both devices should run the same version of storysync")]
     NotUnderstood(&'static str),
     /// The conflict is about something else.

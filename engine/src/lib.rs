@@ -12,8 +12,9 @@
 //! the peer are arguments, effects are return values. The only I/O is the app's file and the files
 //! of the data directory that [`store`] and [`app::backup`] name.
 //!
-//! Arrows point one way: [`trust`] → [`store`] | [`app`] → `transaction` → one room for each phase
-//! (`capture`, `receive`, `project`, `decide`, `migrate`) → [`exchange`].
+//! Layers, lowest first: [`trust`]; [`store`] and [`app`]; `transaction`; one module for each phase
+//! (`capture`, `receive`, `project`, `decide`, `migrate`); [`exchange`]. `engine` ties them
+//! together; the phases use each other, and the messages of [`exchange::wire`].
 
 mod capture;
 mod decide;

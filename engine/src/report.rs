@@ -29,7 +29,7 @@ const ROWS_LISTED_MAX: usize = 100;
 pub struct ConflictReport {
     /// The same on all devices.
     pub id: String,
-    /// field, delete_edit, orphan, unique, schema.
+    /// field, delete_edit, orphan, unique, ring, schema.
     pub kind: String,
     /// The table.
     pub entity_type: String,
@@ -42,7 +42,8 @@ pub struct ConflictReport {
     pub reason: Option<String>,
     /// What conflicts.
     pub fields: Vec<FieldReport>,
-    /// The other rows it is about: those that require a deleted one, the one that has the name.
+    /// The other rows it is about, at most 100: those that require a deleted one, the one that has
+    /// the name, or those of a cycle.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<RowName>,
 }
@@ -63,7 +64,8 @@ pub struct NoticeReport {
     pub field: String,
     /// The text that gave way.
     pub value: serde_json::Value,
-    /// PeerId of the device that wrote it; null when it was there before storysync.
+    /// PeerId of the device that wrote it, or that brought it where it was there before storysync;
+    /// null when neither is known.
     pub device: Option<String>,
     /// When it gave way; RFC 3339, UTC.
     pub at: String,

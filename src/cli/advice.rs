@@ -65,3 +65,22 @@ fn of_engine(error: &EngineError) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_of_the_engine_is_followed_by_what_to_do_here() {
+        let error = anyhow::Error::from(EngineError::NoSuchFile("/nowhere.db".into()));
+        let told = sentence(&error.context("it could not be opened"));
+        assert_eq!(
+            told,
+            "it could not be opened: there is no database at /nowhere.db; give the right path with \
+             --db, or create one with `storysync init`"
+        );
+        let refused = sentence(&EngineError::Refused(Vec::new()).into());
+        assert!(refused.contains("excluded_tables"), "{refused}");
+        assert_eq!(sentence(&anyhow::anyhow!("no \u{1b}[2J way")), "no <U+001B>[2J way");
+    }
+}

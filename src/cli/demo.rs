@@ -18,7 +18,7 @@ use crate::net::node_state::{NodeState, now, now_ms, system_rng};
 use crate::node::{Node, ServeOptions};
 use storysync_engine::exchange::ContactChoice;
 use storysync_engine::store::key_file;
-use storysync_engine::store::trust::TrustStore;
+use storysync_engine::store::trust::{TrustStore, TrustedDevice};
 use storysync_engine::trust::identity::Identity;
 use storysync_engine::trust::pairing::{Approval, Offer, PairingWindow, WINDOW_SECONDS};
 use storysync_engine::{Engine, EngineOptions};
@@ -101,6 +101,15 @@ impl Device {
         Ok(text)
     }
 
+    fn named(&self) -> (String, String) {
+        (self.identity.device_id().to_string(), self.name.to_owned())
+    }
+
+    /// Tells what its app shows.
+    fn tell_row(&self, tell: Tell<'_>) -> anyhow::Result<()> {
+        tell(&format!("   {:7} {}", self.name, self.row()?))
+    }
+
     fn row(&self) -> anyhow::Result<serde_json::Value> {
         let connection = Connection::open(self.database())?;
         Ok(connection.query_row(
@@ -162,10 +171,19 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     })
 }
 
-async fn play(
-    root: &Path,
-    tell: &mut (dyn FnMut(&str) -> anyhow::Result<()> + Send),
-) -> anyhow::Result<serde_json::Value> {
+/// One exchange, which must succeed.
+async fn exchange(caller: &Caller<'_>, device: &TrustedDevice) -> anyhow::Result<PeerReport> {
+    let report = caller.sync(device, &mut |_| {}).await;
+    match &report.error {
+        Some(error) => bail!("{error}"),
+        None => Ok(report),
+    }
+}
+
+/// Says what happens, line by line.
+type Tell<'a> = &'a mut (dyn FnMut(&str) -> anyhow::Result<()> + Send);
+
+async fn play(root: &Path, tell: Tell<'_>) -> anyhow::Result<serde_json::Value> {
     tell("── A desktop with a story world, and a phone with an empty one")?;
     let (desktop, phone) = (Device::new(root, "desktop")?, Device::new(root, "phone")?);
     let desktop_engine = desktop.init()?;
@@ -198,13 +216,7 @@ async fn play(
         contact: ContactChoice::Judge,
     };
     let device = trust.find(&desktop_id)?.context("the desktop was just paired")?;
-    let sync = async || -> anyhow::Result<PeerReport> {
-        let report = caller.sync(&device, &mut |_| {}).await;
-        if let Some(error) = &report.error {
-            bail!("{error}");
-        }
-        Ok(report)
-    };
+    let sync = async || exchange(&caller, &device).await;
     let first = sync().await?;
     tell(&format!(
         "   paired and synced: {} rows pulled in {} encrypted bytes; the phone has {} character",
@@ -216,17 +228,16 @@ async fn play(
     tell("\n── Offline, both write: different fields of one character, and one field differently")?;
     desktop.app("UPDATE actor SET job = 'harbour master', title = 'Admiral'")?;
     phone.app("UPDATE actor SET notes = 'Afraid of the sea. Never says so.', title = 'Queen'")?;
-    tell(&format!("   desktop {}", desktop.row()?))?;
-    tell(&format!("   phone   {}", phone.row()?))?;
+    desktop.tell_row(tell)?;
+    phone.tell_row(tell)?;
 
     tell("\n── Together again: what does not conflict is merged, what does is told")?;
     sync().await?;
-    tell(&format!("   desktop {}", desktop.row()?))?;
-    tell(&format!("   phone   {}", phone.row()?))?;
+    desktop.tell_row(tell)?;
+    phone.tell_row(tell)?;
     let merged = phone.row()?;
     let conflicts = phone_engine.call(|engine| engine.conflicts(now())).await??;
-    let named = |device: &Device| (device.identity.device_id().to_string(), device.name.to_owned());
-    let names = Names::new(String::new(), vec![named(&desktop), named(&phone)]);
+    let names = Names::new(String::new(), vec![desktop.named(), phone.named()]);
     for conflict in &conflicts {
         tell(&described(|text| describe(conflict, &names, text)))?;
     }

@@ -130,7 +130,7 @@ impl std::fmt::Debug for Connections {
 }
 
 impl Connections {
-    /// None yet.
+    /// A register of connections in which there is none yet.
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Self> {
         let pace = RateLimiter::keyed(Quota::per_second(PER_SECOND).allow_burst(BURST));

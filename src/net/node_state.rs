@@ -189,7 +189,7 @@ impl NodeState {
     /// called.
     ///
     /// # Errors
-    /// When the file of trust can't be written.
+    /// When the trust database can't be written.
     pub(super) fn rename(&self, name: &str) -> Result<String, TrustError> {
         let name = clean_name(name);
         self.trust.set_setting(NAME_SETTING, &name)?;
@@ -289,7 +289,7 @@ impl NodeState {
 /// The list of devices as the documented table shows it.
 ///
 /// # Errors
-/// When the file of trust can't be read.
+/// When the trust database can't be read.
 pub fn devices_to_mirror(trust: &TrustStore) -> Result<Vec<MirroredDevice>, TrustError> {
     let devices = trust.devices()?;
     Ok(devices

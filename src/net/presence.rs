@@ -25,6 +25,8 @@ pub struct Nearby {
     pub name: Option<String>,
     /// Where, the latest first.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it was paired with us when it was found last.
+    is_paired: bool,
 }
 
 /// How exchanges with a device stand.
@@ -91,7 +93,7 @@ impl Default for Presence {
 }
 
 impl Presence {
-    /// A device was found at an address. Whoever was found longest ago and is not `paired` makes
+    /// A device was found at an address. In a crowd one that is not `paired` is ignored, and makes
     /// room for one that is.
     pub fn found(
         &self,
@@ -105,10 +107,12 @@ impl Presence {
             if !paired {
                 return;
             }
-            let leaving = inner.nearby.keys().next().cloned();
+            let mut strangers = inner.nearby.iter().filter(|(_, nearby)| !nearby.is_paired);
+            let leaving = strangers.next().map(|(leaving, _)| leaving.clone());
             leaving.map(|leaving| inner.nearby.remove(&leaving));
         }
         let nearby = inner.nearby.entry(device.clone()).or_default();
+        nearby.is_paired = paired;
         nearby.name = name.or(nearby.name.take());
         nearby.addresses.retain(|known| *known != address);
         nearby.addresses.insert(0, address);
@@ -232,5 +236,34 @@ impl Drop for Listener {
         }
         drop(inner);
         self.presence.changed.send_modify(|count| *count += 1);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_crowd_of_strangers_paired_devices_are_found_and_not_forgotten() {
+        let presence = Presence::default();
+        let address = SocketAddr::from(([192, 168, 1, 20], 8765));
+        let device = |number: u16| {
+            let mut key = [0; 32];
+            key.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+            DeviceId::of_key(&key)
+        };
+        // Of all ids the first ones, which the crowd would push out by their order.
+        let mut ids: Vec<DeviceId> = (0..600).map(device).collect();
+        ids.sort();
+        let (paired, strangers) = ids.split_at(2);
+        presence.found(paired.first().unwrap(), address, None, true);
+        for stranger in strangers {
+            presence.found(stranger, address, None, false);
+        }
+        presence.found(paired.last().unwrap(), address, None, true);
+        let nearby = presence.nearby();
+        assert_eq!(nearby.len(), NEARBY_MAX);
+        assert!(paired.iter().all(|device| nearby.iter().any(|(found, _)| found == device)));
     }
 }

@@ -23,7 +23,7 @@ use storysync_engine::trust::envelope::{
 use storysync_engine::trust::from_base64url;
 use storysync_engine::trust::prekey::PrekeyRefusal;
 
-/// Header that carries the sealed body of requests that have none.
+/// Header that carries the envelope of requests without an HTTP body: GET and DELETE.
 pub const SEALED_HEADER: &str = "x-storysync-sealed";
 /// Bodies at least this long are compressed, in bytes.
 const COMPRESS_BYTES_MIN: usize = 512;

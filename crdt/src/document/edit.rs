@@ -6,7 +6,7 @@ use crate::{Actor, Change, ChangeHash, Op, OpId, Value, key};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
 
-/// What an edit is made on top of.
+/// The state of a document an edit is made on top of; [`crate::Base`] says the same by hashes.
 #[derive(Debug, Clone, Copy)]
 pub struct EditedState<'a> {
     document: &'a Document,
@@ -21,8 +21,8 @@ impl<'a> EditedState<'a> {
         Self { document, unseen: None }
     }
 
-    /// The same, where values of some changes were not: they are not replaced. See
-    /// [`crate::Base::unseen`].
+    /// The same, where what the changes in `unseen` wrote was not read: the edit does not replace
+    /// it. See [`crate::Base::unseen`].
     #[must_use]
     pub fn without(document: &'a Document, unseen: &'a HashSet<ChangeHash>) -> Self {
         Self { document, unseen: Some(unseen) }

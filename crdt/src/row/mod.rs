@@ -1,5 +1,5 @@
-//! What a document shows as a row. The rules are the table in the README's chapter on merging; this
-//! file owns values, the four sync fields and the question whether a row is deleted.
+//! What a document shows as a row. The rules are the table in docs/merging.md; this file owns
+//! values, the four sync fields and the question whether a row is deleted.
 
 mod deletion;
 
@@ -57,7 +57,8 @@ pub fn field(document: &Document, name: &str) -> Option<Value> {
     reading(document, name, document.register(name)?).map(|reading| reading.value)
 }
 
-/// A row without its columns, for whoever only tells of it.
+/// A row's times, deletion and version, without its columns. Has nothing to do with
+/// [`crate::Heads`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowHead {
     /// See [`Row::created_at`].

@@ -23,7 +23,7 @@ use unique::{contests, led_to_winners, unique_conflicts};
 /// In [`key::LEFT_BEHIND`]: more rows referred to the deleted one than could be named.
 pub const LEFT_ALL: &str = "*";
 
-/// A row as [`key::LEFT_BEHIND`] names it: `table/uuid`, with `%` and `,` as in a URL (RFC 3986
+/// A row as [`key::LEFT_BEHIND`] names it: `table/uuid`, with `%` and `,` percent-encoded (RFC 3986
 /// §2.1).
 #[must_use]
 pub fn left_name(entity: &EntityId) -> String {
@@ -66,7 +66,7 @@ pub type Shape = BTreeMap<TableName, TableShape>;
 pub enum Standing {
     /// In the table, with references to rows that wait replaced by those that stand in their place.
     Stands(Row),
-    /// Not in the table, because this row has the same unique values.
+    /// Not in the table, because the named row has the same unique values.
     Behind(EntityId),
     /// Not in the table, because a row it requires is not known.
     WaitsForParent,

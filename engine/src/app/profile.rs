@@ -142,7 +142,7 @@ pub fn takes(schema: &Schema, table: &str, column: &Column, value: &Value) -> bo
     }
 }
 
-/// What a column shows that must hold something the app can read, and has nothing.
+/// What to show in a column that must hold a value the app can read, when the document has none.
 #[must_use]
 pub fn empty_value(table: &str, column: &str) -> Option<Value> {
     enumeration(table, column).and_then(|values| values.first()).map(|value| Value::from(*value))

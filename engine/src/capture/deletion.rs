@@ -75,7 +75,7 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Option<Value> 
     (!names.is_empty()).then(|| Value::from(names.join(",")))
 }
 
-/// What the app did to `deleted_at`: set it, put_back it, or wrote to a row that was gone.
+/// What the app did to `deleted_at`: set it, cleared it, or wrote to a row that was gone.
 pub(super) fn deletion_puts(
     table: &Table,
     stored: &StoredRow,

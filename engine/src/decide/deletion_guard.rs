@@ -16,8 +16,8 @@ use crate::store::holds::{self, Hold};
 use crate::store::rows::{self, Difference, DifferenceKind, RowId, TableId};
 use crate::transaction::Transaction;
 
-/// Deletions of one device, and rows whose texts it emptied, in one table or in all, within the
-/// window that are never held back.
+/// Rows one device may delete, or empty the texts of, within the window, in one table or in all,
+/// before any are held back.
 pub const GUARD_ROWS_MAX: usize = 100;
 /// One part in so many of a table, and of the file, may be deleted within the window.
 pub const GUARD_TABLE_PART: usize = 5;

@@ -19,7 +19,7 @@ use crate::store::conflicts::{self, EndedConflict};
 use crate::store::{log, rows};
 
 impl Engine {
-    /// All open conflicts.
+    /// The open conflicts of at most 10,000 rows, ordered by table, `sync_uuid` and kind.
     ///
     /// ```
     /// # mod desks { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctests/desks.rs")); }
@@ -128,7 +128,7 @@ impl Engine {
         Ok((decided, left))
     }
 
-    /// Deletions that wait for a yes.
+    /// Deletions and emptied texts that wait for a yes.
     ///
     /// # Errors
     /// See [`EngineError`].

@@ -1,4 +1,4 @@
-//! The names of all changes of a log, as two logs are compared by.
+//! The hashes of all changes of a log, by which two logs are compared.
 
 use negentropy::{Id, NegentropyStorageVector};
 use rusqlite::Connection;

@@ -29,7 +29,7 @@ use crate::trust::identity::DeviceId;
 use change_names::Names;
 use status::Status;
 
-/// Fills a buffer with random bytes.
+/// Fills a buffer with cryptographically secure random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// What an Engine works on.
@@ -37,7 +37,7 @@ pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 pub struct EngineOptions {
     /// The app's file.
     pub database: PathBuf,
-    /// Where backups go.
+    /// The folder backups are made in.
     pub backups: PathBuf,
     /// Where it is remembered how far the logs of files had come.
     pub anchors: PathBuf,
@@ -45,7 +45,7 @@ pub struct EngineOptions {
     pub excluded_tables: Vec<String>,
     /// Columns that merge as prose, beyond those known beforehand.
     pub prose_columns: Vec<String>,
-    /// This device.
+    /// This device's Ed25519 public key.
     pub device_key: DeviceKey,
     /// How long to wait for another writer.
     pub busy_timeout: Duration,
@@ -205,7 +205,7 @@ impl Engine {
             .map_err(explain)
     }
 
-    /// Where the log ended when this Engine last looked or wrote.
+    /// The number of the last change in the log when this Engine last looked or wrote; 0 for none.
     #[must_use]
     pub fn log_end(&self) -> i64 {
         self.anchor.seq
@@ -215,7 +215,7 @@ impl Engine {
         self.epoch
     }
 
-    /// The epoch of this log.
+    /// The epoch of this log, in lower-case hexadecimal.
     #[must_use]
     pub fn epoch(&self) -> String {
         hex(&self.epoch)

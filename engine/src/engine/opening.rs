@@ -179,7 +179,7 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// See [`EngineError`]; on any failure the file is as it was.
+    /// See [`EngineError`]; but for [`EngineError::NotIntactAndWritten`], the file is as it was.
     pub fn open_or_migrate(
         options: EngineOptions,
         entropy: Entropy,
@@ -193,7 +193,7 @@ impl Engine {
     /// our own tables are brought up to date.
     ///
     /// # Errors
-    /// See [`EngineError`]; on any failure the file is as it was.
+    /// See [`EngineError`]; but for [`EngineError::NotIntactAndWritten`], the file is as it was.
     pub fn open_upgrade_or_migrate(
         options: EngineOptions,
         mut entropy: Entropy,

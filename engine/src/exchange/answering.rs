@@ -25,7 +25,8 @@ pub const ROWS_PUSHED_MAX: usize = 10_000;
 pub struct Asker {
     /// The device.
     pub device_id: DeviceId,
-    /// Whether it sent two different changes under one name: nothing is taken from it then.
+    /// Whether it sent two changes with one actor and sequence number: nothing is taken from it
+    /// then.
     pub is_frozen: bool,
     /// Whether a person here says what two files are to each other before anything is mixed.
     pub is_asked_first: bool,

@@ -1,5 +1,5 @@
-//! What lies between the story of an exchange and whoever drives it: requests and work handed out,
-//! replies and results handed in.
+//! The mailbox between the coroutine of an exchange (`calling`) and whoever drives it: requests and
+//! work handed out, replies and results handed in.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -52,7 +52,7 @@ impl fmt::Debug for Reading {
     }
 }
 
-/// What lies between the story and whoever drives it.
+/// What is in the mailbox: at most one request, one piece of work and one reading at a time.
 #[derive(Default)]
 pub(super) struct Counter {
     pub(super) request: Option<Request>,
@@ -64,7 +64,7 @@ pub(super) struct Counter {
     pub(super) is_elsewhere: bool,
 }
 
-/// The story's end of the counter.
+/// The coroutine's end of the mailbox.
 #[derive(Clone, Default)]
 pub(super) struct Desk(Arc<Mutex<Counter>>);
 

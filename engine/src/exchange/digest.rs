@@ -22,7 +22,7 @@ use crate::store::rows::{self, RowRecord};
 
 /// Bytes of a digest that are told.
 const DIGEST_BYTES: usize = 8;
-/// Rows of which columns are told at once.
+/// Most rows whose columns one request is answered with; further ones are ignored.
 pub const ROWS_ASKED_MAX: usize = 200;
 /// Complaints listed at once.
 const COMPLAINTS_MAX: usize = 100;
@@ -30,10 +30,10 @@ const COMPLAINTS_MAX: usize = 100;
 /// Asks for digests: of all tables; of the rows of one; of the columns of some rows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DigestRequest {
-    /// A table.
+    /// Only this table; the digests of all tables when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity_type: Option<String>,
-    /// Rows of it.
+    /// Only the columns of these rows of it, by `sync_uuid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Vec<String>>,
 }
@@ -43,7 +43,7 @@ pub struct DigestRequest {
 pub struct TableDigest {
     /// Rows that stand in it.
     pub rows: usize,
-    /// Over all rows, in the order of their names; hexadecimal.
+    /// Over all rows in the order of their `sync_uuid`s: the first 8 bytes of SHA-256, hexadecimal.
     pub digest: String,
 }
 

@@ -67,7 +67,7 @@ pub struct Progress {
     pub remaining: usize,
 }
 
-/// What a person should know of an exchange.
+/// What a person should know of an exchange; a [`crate::NoticeReport`] is about one text instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Our own log began anew, so it is compared with the peer's.
@@ -106,13 +106,13 @@ pub enum Event {
     },
 }
 
-/// What a peer did that makes no sense: it is broken, or it lies.
+/// A violation of the protocol by the peer: it is broken, or it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Senseless {
     /// Another kind of reply than was asked for.
     #[error("its answer is of another kind than what was asked")]
     OtherReply,
-    /// A cursor or an epoch longer than any is.
+    /// A cursor or an epoch of more than 512 bytes.
     #[error("a cursor longer than any cursor is")]
     LongCursor,
     /// It says that there is more, and sends nothing.
@@ -121,7 +121,7 @@ pub enum Senseless {
     /// Its log begins anew with every question.
     #[error("its log begins anew, again and again")]
     AnewAgain,
-    /// Its part of the comparison of two logs.
+    /// A message of the comparison that can't be read, or a comparison that does not end.
     #[error("its part of the comparison can't be understood")]
     Comparison,
 }

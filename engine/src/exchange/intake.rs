@@ -43,8 +43,7 @@ impl<'a> Origin<'a> {
 type Beside = Result<(), TransactionError>;
 
 impl Engine {
-    /// Takes in a peer's answer to a pull, and remembers where it ended. Returns how many rows were
-    /// new.
+    /// Takes in a peer's answer to a pull, and remembers where it ended. Returns what came of it.
     ///
     /// # Errors
     /// See [`EngineError`].

@@ -296,9 +296,8 @@ fn row_changes(
         }
         changes.push(change);
     }
-    let mut found = Vec::with_capacity(order.len());
+    let (mut found, mut data_bytes) = (Vec::with_capacity(order.len()), 0);
     let mut names: HashMap<TableId, TableName> = HashMap::new();
-    let mut data_bytes = 0;
     for (index, id) in order.into_iter().enumerate() {
         let Some(changes) = by_row.remove(&id) else { continue };
         let record = rows::get(connection, id)?;

@@ -283,7 +283,7 @@ impl Engine {
         })
     }
 
-    /// Where the log ends by a cursor of ours, 0 for any other text.
+    /// The number in our log that a cursor of ours points to; 0 for any other text.
     #[must_use]
     pub fn place_of(cursor: &str) -> i64 {
         Cursor::parse(cursor).map_or(0, |cursor| cursor.position.seq)

@@ -32,7 +32,7 @@ pub struct PullRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
     /// Whether the asking device compares logs (`/api/sync/reconcile`) when its cursor does not
-    /// fit, and needs not be told everything anew.
+    /// fit, and need not be told everything anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compares: bool,
     /// Whether the page before is not stored yet: the cursor then says nothing about what arrived.
@@ -345,13 +345,13 @@ pub struct PushRequest {
 /// What became of a push.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PushResponse {
-    /// Rows that were new or changed here.
+    /// Rows taken in: those that changed something here, and those that said nothing new.
     pub accepted: usize,
     /// How these rows stand here now.
     pub accepted_states: Vec<AcceptedState>,
     /// Conflicts in these rows.
     pub conflicts: Vec<PushConflict>,
-    /// Rows of which something was refused.
+    /// How many refusals there were: of whole rows, and of single changes.
     pub rejected: usize,
     /// A sentence.
     pub message: String,
@@ -382,7 +382,7 @@ pub struct PushConflict {
     /// The same on all devices.
     #[serde(default)]
     pub id: String,
-    /// field, delete_edit, orphan, unique, schema.
+    /// field, delete_edit, orphan, unique, ring, schema.
     #[serde(default)]
     pub kind: String,
     /// The table.
@@ -403,8 +403,8 @@ pub struct PushConflict {
     pub mobile_data: serde_json::Map<String, serde_json::Value>,
     /// The row with the other values.
     pub desktop_data: serde_json::Map<String, serde_json::Value>,
-    /// The documented strategy: what could be merged is, what is listed waits for a decision:
-    /// `manual`.
+    /// What became of it: `manual` (it waits for a decision), or the rule that decided it at once:
+    /// `desktop_wins`, `mobile_wins` or `timestamp`.
     pub resolution: String,
     /// What conflicts, field by field: base, values with device and time, and what is shown.
     pub fields: serde_json::Value,

@@ -251,7 +251,8 @@ impl Projection<'_, '_> {
         Ok(false)
     }
 
-    /// Puts values nobody has into the unique columns of a row that will get others in this self.
+    /// Puts values nobody has into the unique columns of a row that will get others in this
+    /// projection.
     fn set_aside(
         &mut self,
         table: &Table,

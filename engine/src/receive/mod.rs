@@ -40,7 +40,7 @@ const TABLES_MAX: i64 = 4_096;
 /// Whose changes are received.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    /// Our short name of the device.
+    /// The device's integer key in `sync_peer`.
     pub(crate) peer: i64,
     /// PeerId.
     pub(crate) device_id: String,
@@ -118,11 +118,11 @@ pub struct Receipt {
     pub rows: BTreeSet<RowId>,
     /// Rows a client without automerge sent that said nothing new.
     pub unchanged: BTreeSet<RowId>,
-    /// Rows of which something was refused, each with a sentence.
+    /// A sentence for each refusal, at most 1,000; one row may have several.
     pub rejected: Vec<String>,
     /// How many more were refused than there are sentences.
     pub rejected_more: usize,
-    /// Rows whose changes wait for others.
+    /// Changes that wait for the changes they build on.
     pub waiting: usize,
     /// Whether the peer's log turned out to be another than we knew.
     pub reset: bool,
@@ -148,7 +148,7 @@ impl Receipt {
         }
     }
 
-    /// How many were refused.
+    /// How many refusals there were.
     #[must_use]
     pub fn rejected_count(&self) -> usize {
         self.rejected.len().saturating_add(self.rejected_more)
@@ -280,10 +280,8 @@ impl Reception<'_, '_> {
                 }
             };
             if decoded.is_genesis() && !decoded.starts(&entity) {
-                self.receipt.refuse(format!(
-                    "a change of {table}/{uuid} was refused: {}",
-                    ApplyError::OtherRow
-                ));
+                let reason = ApplyError::OtherRow;
+                self.receipt.refuse(format!("a change of {table}/{uuid} was refused: {reason}"));
                 continue;
             }
             let id = match &record {

@@ -30,7 +30,7 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// That of `database`, kept in `folder`.
+    /// The anchor of `database`, kept in `folder`.
     #[must_use]
     pub fn of(folder: &Path, database: &Path) -> Self {
         let whole = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
@@ -40,8 +40,8 @@ impl Anchor {
         Self { path: folder.join(name) }
     }
 
-    /// That of whatever file is in an epoch of the log, kept in `folder`: a backup that is opened
-    /// under another path is known by it.
+    /// The anchor of whatever file is in this epoch of the log, kept in `folder`: a backup that is
+    /// opened under another path is known by it.
     #[must_use]
     pub fn of_epoch(folder: &Path, epoch: &Epoch) -> Self {
         let name: String = epoch.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -52,7 +52,7 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
         .collect()
 }
 
-/// The deletion guard that waits for a peer's deletions.
+/// The undecided hold on a peer's deletions, if there is one.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -66,7 +66,7 @@ pub fn find(connection: &Connection, peer: i64) -> rusqlite::Result<Option<i64>>
         .optional()
 }
 
-/// Puts the deletion guard on.
+/// Starts a hold on a peer's deletions; `table` is one that has too many. Returns its id.
 ///
 /// # Errors
 /// When SQLite fails.

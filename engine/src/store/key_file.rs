@@ -92,9 +92,9 @@ pub fn load_or_create(
     }
 }
 
-/// Names this installation of the keys: 16 hexadecimal digits that are others in every copy of the
-/// data directory, on every machine, and after every start of a machine. Where an earlier one comes
-/// back, the keys are in use twice.
+/// An id of this installation of the keys: 16 hexadecimal digits that differ in every copy of the
+/// data directory, on every machine, and after every boot. Where an earlier one comes back, the
+/// keys are in use twice.
 #[must_use]
 pub fn installation(directory: &Path) -> String {
     let mut digest = Sha256::new().chain_update(b"storysync/1 installation\0");

@@ -105,7 +105,7 @@ fn parsed(migrations: &[(&str, &str)]) -> Result<Vec<Migration>, refinery_core::
 }
 
 fn run(connection: &Connection, migrations: &[(&str, &str)]) -> Result<(), MigrationsError> {
-    check_version(connection, migrations)?;
+    Applied::read(connection)?.are_all(migrations)?;
     let mut runner = Runner::new(&parsed(migrations)?);
     runner.set_migration_table_name(BOOKKEEPING_TABLE);
     runner.run(&mut OpenTransaction(connection))?;
@@ -159,7 +159,7 @@ pub fn drop_indexes(connection: &Connection) -> rusqlite::Result<String> {
 /// # Errors
 /// When SQLite fails.
 pub fn node_progress(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
-    progress(connection, NODE)
+    Ok((Applied::read(connection)?.count, count_of(NODE)))
 }
 
 /// Whether the file of trust needs nothing. Reads only: a command that starts is not kept from its
@@ -168,9 +168,7 @@ pub fn node_progress(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
 /// # Errors
 /// When SQLite fails.
 pub fn is_trust_current(connection: &Connection) -> Result<bool, MigrationsError> {
-    check_version(connection, TRUST)?;
-    let (applied, all) = progress(connection, TRUST)?;
-    Ok(applied == all)
+    Applied::read(connection)?.are_all(TRUST)
 }
 
 /// Whether our tables in a file are all there, and of no other version than this one's. Reads only.
@@ -178,42 +176,49 @@ pub fn is_trust_current(connection: &Connection) -> Result<bool, MigrationsError
 /// # Errors
 /// [`MigrationsError::BeforeFirstRelease`], [`MigrationsError::Newer`], or when SQLite fails.
 pub fn is_node_current(connection: &Connection) -> Result<bool, MigrationsError> {
-    check_version(connection, NODE)?;
-    let (applied, all) = node_progress(connection)?;
-    Ok(applied == all)
+    Applied::read(connection)?.are_all(NODE)
 }
 
-/// Refuses tables of other versions: the migrations of those before 0.1.0 had other names.
-fn check_version(
-    connection: &Connection,
-    migrations: &[(&str, &str)],
-) -> Result<(), MigrationsError> {
-    let (applied, all) = progress(connection, migrations)?;
-    if applied == 0 {
-        return Ok(());
-    }
-    let first: String = connection.query_row(
-        &format!("SELECT name FROM {BOOKKEEPING_TABLE} ORDER BY version LIMIT 1"),
-        [],
-        |row| row.get(0),
-    )?;
-    if migrations.first().is_some_and(|(name, _)| *name != format!("V1__{first}")) {
-        return Err(MigrationsError::BeforeFirstRelease);
-    }
-    if applied > all { Err(MigrationsError::Newer) } else { Ok(()) }
+/// The migrations a file has had.
+#[derive(Debug, Default)]
+struct Applied {
+    count: i64,
+    /// The name of the first one.
+    first: Option<String>,
 }
 
-fn progress(connection: &Connection, migrations: &[(&str, &str)]) -> rusqlite::Result<(i64, i64)> {
-    let exists: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)",
-        [BOOKKEEPING_TABLE],
-        |row| row.get(0),
-    )?;
-    let applied = if exists {
-        connection
-            .query_row(&format!("SELECT count(*) FROM {BOOKKEEPING_TABLE}"), [], |row| row.get(0))?
-    } else {
-        0
-    };
-    Ok((applied, i64::try_from(migrations.len()).unwrap_or(i64::MAX)))
+impl Applied {
+    /// One statement: each takes the file's locks once more, and every command begins with this.
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let sql = format!(
+            "SELECT count(*), (SELECT name FROM {BOOKKEEPING_TABLE} ORDER BY version LIMIT 1) FROM \
+             {BOOKKEEPING_TABLE}"
+        );
+        let read = |row: &rusqlite::Row<'_>| Ok(Self { count: row.get(0)?, first: row.get(1)? });
+        match connection.query_row(&sql, [], read) {
+            // Nothing was ever applied.
+            Err(error) if !connection.table_exists(None, BOOKKEEPING_TABLE)? => {
+                drop(error);
+                Ok(Self::default())
+            }
+            applied => applied,
+        }
+    }
+
+    /// Whether they are all there are. Refuses those of other versions: the migrations of those
+    /// before 0.1.0 had other names.
+    fn are_all(&self, migrations: &[(&str, &str)]) -> Result<bool, MigrationsError> {
+        let Some(first) = &self.first else { return Ok(false) };
+        if migrations.first().is_some_and(|(name, _)| *name != format!("V1__{first}")) {
+            return Err(MigrationsError::BeforeFirstRelease);
+        }
+        match self.count.cmp(&count_of(migrations)) {
+            std::cmp::Ordering::Greater => Err(MigrationsError::Newer),
+            order => Ok(order.is_eq()),
+        }
+    }
+}
+
+fn count_of(migrations: &[(&str, &str)]) -> i64 {
+    i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }

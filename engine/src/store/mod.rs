@@ -4,7 +4,8 @@
 //! (`trust`), our keys (`key_file`), whose file is served (`file_lock`) and how far logs had come
 //! (`anchor`).
 //!
-//! Refuses to know the app's tables. Everything here runs inside a transaction somebody else began.
+//! Refuses to know the app's tables, except to create Storymaster's in a new file. What stands in
+//! the app's file is read and written inside a transaction somebody else began.
 
 pub mod anchor;
 pub mod conflicts;

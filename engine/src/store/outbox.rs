@@ -33,7 +33,7 @@ pub struct Hint {
     pub uuid: Option<String>,
     /// The version a stale form was read at.
     pub base_version: Option<i64>,
-    /// UTC time of the write.
+    /// When it was written: UTC, `YYYY-MM-DD HH:MM:SS.ffffff`.
     pub at: String,
 }
 
@@ -78,7 +78,7 @@ pub fn take(connection: &Connection) -> rusqlite::Result<Vec<Hint>> {
     Ok(hints)
 }
 
-/// Whether the app wrote something nobody has looked at.
+/// Whether the outbox is empty: nothing the app wrote waits to be captured.
 ///
 /// # Errors
 /// When SQLite fails.

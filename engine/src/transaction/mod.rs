@@ -53,8 +53,8 @@ impl Source {
 /// Documents kept for a caller to drop; beyond that the oldest are dropped where they are.
 const SPENT_MAX: usize = 2_000;
 
-/// What transactions had in hand and nobody needs any more. Taking apart a thousand documents took
-/// 7 % of a large push: a caller with a thread to spare drops them there.
+/// What transactions had in hand and nobody needs any more. Dropping a thousand documents took 7 %
+/// of a large push: a caller with a thread to spare drops them there.
 #[derive(Debug, Default)]
 pub struct Spent {
     documents: VecDeque<HashMap<RowId, Document>>,
@@ -195,7 +195,7 @@ impl<'a> Transaction<'a> {
         Ok(id)
     }
 
-    /// The short name of a table that is known.
+    /// The integer key of a table; `None` when it is not known.
     pub(crate) fn find_table(&mut self, name: &str) -> Result<Option<TableId>, TransactionError> {
         if let Some(id) = self.tables.get(name) {
             return Ok(Some(*id));

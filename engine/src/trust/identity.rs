@@ -1,5 +1,5 @@
-//! A device's identity: an Ed25519 key that signs, an X25519 key that opens the first call, and the
-//! name both give the device.
+//! A device's identity: an Ed25519 key that signs and gives the device its name, and an X25519 key
+//! that opens the first call.
 
 use std::fmt;
 

@@ -55,7 +55,7 @@ pub struct PeerReport {
 }
 
 impl PeerReport {
-    /// Nothing yet.
+    /// A report in which nothing was exchanged yet.
     #[must_use]
     pub fn of(device: &TrustedDevice) -> Self {
         Self {

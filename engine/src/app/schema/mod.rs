@@ -137,7 +137,8 @@ pub struct Table {
     pub uniques: Vec<Vec<String>>,
     /// Unique indexes that only SQLite can judge.
     pub rules: Vec<UniqueRule>,
-    /// Whether the table settles conflicts by itself, without an error.
+    /// Whether it is declared with `ON CONFLICT`: SQLite then drops or replaces rows without an
+    /// error.
     pub settles_conflicts: bool,
     /// Whether a migration tool of the app's keeps the version of its schema in it. What it says is
     /// true of one file: a device that has no row in it is given one, and none is changed or
@@ -197,7 +198,7 @@ impl Table {
         self.column(name).map_or(name, |column| column.sql_name.as_str())
     }
 
-    /// What people are told of what documents call `name`: the app's name of it.
+    /// The app's name, as people are told it, of the column documents call `name`.
     #[must_use]
     pub fn told_name<'a>(&'a self, name: &'a str) -> &'a str {
         if name.starts_with(storysync_crdt::key::APP_COLUMN) { name } else { self.sql_name(name) }
@@ -253,7 +254,7 @@ impl Table {
             && storysync_crdt::is_tree_column(&self.name, &column.name)
     }
 
-    /// The references to other tables.
+    /// The reference columns, each with the table it leads to, which may be this one.
     pub fn references(&self) -> impl Iterator<Item = (&Column, &str)> {
         self.columns.iter().filter_map(|column| match &column.role {
             Role::Reference { table } => Some((column, table.as_str())),

@@ -76,7 +76,8 @@ impl Take {
 /// How a conflict is decided: a side, values for single fields, or both (fields win).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// The side; what is shown stays where no side is named.
+    /// The side. Where none is named, what is shown stays, and of two rows with one name the one
+    /// that waits gets another.
     pub take: Option<Take>,
     /// Values by field.
     pub fields: BTreeMap<String, Value>,

@@ -62,7 +62,8 @@ pub struct FirstContact {
     pub common: usize,
     /// How many of those were the same, or mostly equal.
     pub agreeing: usize,
-    /// Rows of this file that took another name.
+    /// Rows that took, or would take, another name: of this file, or of the other one where that
+    /// one takes the names.
     pub renamed: usize,
 }
 

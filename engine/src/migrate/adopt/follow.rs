@@ -17,29 +17,7 @@ impl Transaction<'_> {
         excluded: &[String],
     ) -> Result<SchemaChange, TransactionError> {
         self.follow_renamings(excluded)?;
-        let mut known = HashSet::new();
-        let mut found = SchemaChange::default();
-        for table in self.schema.tables() {
-            let columns = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
-            if !columns.is_empty() {
-                let new = table.columns.iter().filter(|column| !columns.contains(&column.name));
-                found
-                    .new_columns
-                    .extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
-                known.insert(table.name().to_owned());
-                if table.own_triggers.is_empty() {
-                    // It was left alone for a while, and nothing was noted.
-                    found.came_back.insert(table.name().to_owned());
-                }
-            } else if let Some(id) = rows::find_table(self.connection, table.name())?
-                && rows::once_stood_in(self.connection, id)?
-            {
-                // Dropped, and made again: its rows are those of them that it has been given back.
-                known.insert(table.name().to_owned());
-                found.came_back.insert(table.name().to_owned());
-                found.dropped.insert(table.name().to_owned());
-            }
-        }
+        let (known, mut found) = self.compare_schema()?;
         for name in rows::tables_with_columns(self.connection)? {
             if self.schema.table(&name).is_some() {
                 continue;
@@ -102,5 +80,33 @@ impl Transaction<'_> {
         self.project(touched)?;
         self.end_own_writes()?;
         Ok(found)
+    }
+
+    /// Which tables are in sync already, and what of them is new, or came back.
+    fn compare_schema(&self) -> Result<(HashSet<String>, SchemaChange), TransactionError> {
+        let mut known = HashSet::new();
+        let mut found = SchemaChange::default();
+        for table in self.schema.tables() {
+            let columns = rows::table_columns(self.connection, table.name())?.unwrap_or_default();
+            if !columns.is_empty() {
+                let new = table.columns.iter().filter(|column| !columns.contains(&column.name));
+                found
+                    .new_columns
+                    .extend(new.map(|column| (table.name().to_owned(), column.name.clone())));
+                known.insert(table.name().to_owned());
+                if table.own_triggers.is_empty() {
+                    // It was left alone for a while, and nothing was noted.
+                    found.came_back.insert(table.name().to_owned());
+                }
+            } else if let Some(id) = rows::find_table(self.connection, table.name())?
+                && rows::once_stood_in(self.connection, id)?
+            {
+                // Dropped, and made again: its rows are those of them that it has been given back.
+                known.insert(table.name().to_owned());
+                found.came_back.insert(table.name().to_owned());
+                found.dropped.insert(table.name().to_owned());
+            }
+        }
+        Ok((known, found))
     }
 }

@@ -29,51 +29,7 @@ impl Plan {
     ) -> rusqlite::Result<Self> {
         let tables: Vec<&Table> =
             schema.tables().filter(|table| !known.contains(table.name())).collect();
-        let mut names: Names<'_> = HashMap::new();
-        let mut derived: HashMap<&str, usize> = HashMap::new();
-        // Rows are read twice rather than kept: names first, because rows refer to each other.
-        for table in &tables {
-            let mut taken: HashSet<SyncUuid> = HashSet::new();
-            each_row(connection, table, |row| {
-                // Two rows with one uuid (a row copied with all its columns): the first keeps it.
-                let own = row.uuid(table).filter(|uuid| !taken.contains(uuid));
-                let uuid = match own {
-                    Some(uuid) => uuid,
-                    None if table.natural_key.is_empty() => {
-                        *derived.entry(table.name()).or_default() += 1;
-                        derived_uuid(&table.name, row.local_id, content(table, row))
-                    }
-                    // Named by its key, once all it may refer to has a name.
-                    None => return,
-                };
-                taken.insert(uuid.clone());
-                names.insert((table.name(), row.local_id), uuid);
-            })?;
-        }
-        for table in tables.iter().filter(|table| !table.natural_key.is_empty()) {
-            each_row(connection, table, |row| {
-                if names.contains_key(&(table.name(), row.local_id)) {
-                    return;
-                }
-                let key: Vec<(&Column, Value)> = row
-                    .columns(table)
-                    .filter(|(column, _)| table.natural_key.contains(&column.name))
-                    .map(|(column, value)| {
-                        (column, travelling(&column.role, value, &names, &resolve))
-                    })
-                    .collect();
-                *derived.entry(table.name()).or_default() += 1;
-                let uuid = if key.iter().any(|(column, value)| leads_nowhere(column, value)) {
-                    derived_uuid(&table.name, row.local_id, content(table, row))
-                } else {
-                    key_uuid(
-                        &table.name,
-                        key.iter().map(|(column, value)| (column.name.as_str(), value)),
-                    )
-                };
-                names.insert((table.name(), row.local_id), uuid);
-            })?;
-        }
+        let (names, derived) = name_rows(connection, &tables, &resolve)?;
         let planner = Planner { schema, prose, names: &names, resolve: &resolve };
         let mut plan = Self::default();
         let mut highs: HashMap<String, i64> = HashMap::new();
@@ -183,6 +139,58 @@ pub(super) fn leave_out_the_largest(
             );
         }
     }
+}
+
+/// Names every row of some tables, and counts by table those whose name follows from their content.
+fn name_rows<'t>(
+    connection: &Connection,
+    tables: &[&'t Table],
+    resolve: &impl Fn(&str, i64) -> Option<SyncUuid>,
+) -> rusqlite::Result<(Names<'t>, HashMap<&'t str, usize>)> {
+    let mut names: Names<'t> = HashMap::new();
+    let mut derived: HashMap<&'t str, usize> = HashMap::new();
+    // Rows are read twice rather than kept: names first, because rows refer to each other.
+    for table in tables {
+        let mut taken: HashSet<SyncUuid> = HashSet::new();
+        each_row(connection, table, |row| {
+            // Two rows with one uuid (a row copied with all its columns): the first keeps it.
+            let own = row.uuid(table).filter(|uuid| !taken.contains(uuid));
+            let uuid = match own {
+                Some(uuid) => uuid,
+                None if table.natural_key.is_empty() => {
+                    *derived.entry(table.name()).or_default() += 1;
+                    derived_uuid(&table.name, row.local_id, content(table, row))
+                }
+                // Named by its key, once all it may refer to has a name.
+                None => return,
+            };
+            taken.insert(uuid.clone());
+            names.insert((table.name(), row.local_id), uuid);
+        })?;
+    }
+    for table in tables.iter().filter(|table| !table.natural_key.is_empty()) {
+        each_row(connection, table, |row| {
+            if names.contains_key(&(table.name(), row.local_id)) {
+                return;
+            }
+            let key: Vec<(&Column, Value)> = row
+                .columns(table)
+                .filter(|(column, _)| table.natural_key.contains(&column.name))
+                .map(|(column, value)| (column, travelling(&column.role, value, &names, resolve)))
+                .collect();
+            *derived.entry(table.name()).or_default() += 1;
+            let uuid = if key.iter().any(|(column, value)| leads_nowhere(column, value)) {
+                derived_uuid(&table.name, row.local_id, content(table, row))
+            } else {
+                key_uuid(
+                    &table.name,
+                    key.iter().map(|(column, value)| (column.name.as_str(), value)),
+                )
+            };
+            names.insert((table.name(), row.local_id), uuid);
+        })?;
+    }
+    Ok((names, derived))
 }
 
 /// What is known of all rows when one of them is planned.

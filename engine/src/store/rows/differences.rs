@@ -71,7 +71,7 @@ impl Difference {
         Self { document, shown, kind }
     }
 
-    /// Whether somebody must be told.
+    /// Whether it makes a conflict of kind `schema`.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self.kind, DifferenceKind::Refused | DifferenceKind::Unsent)

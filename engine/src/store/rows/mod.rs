@@ -15,11 +15,11 @@ pub use tables::{
     set_table_columns, table_columns, table_id, table_name, tables_with_columns,
 };
 
-/// Short name of a row in our tables.
+/// The integer key of a row in `sync_row`: local to this file, and not the id in the app's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowId(pub i64);
 
-/// Short name of a table in our tables.
+/// The integer key of a table in `sync_table`: local to this file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub i64);
 
@@ -66,7 +66,7 @@ impl FromSql for Parked {
 /// One line of `sync_row`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowRecord {
-    /// Its short name.
+    /// Its integer key in `sync_row`.
     pub id: RowId,
     /// Its table.
     pub table: TableId,
@@ -121,7 +121,7 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<RowRecord> {
     })
 }
 
-/// A row by its short name.
+/// A row by its integer key.
 ///
 /// # Errors
 /// When SQLite fails, or there is none.
@@ -131,7 +131,7 @@ pub fn get(connection: &Connection, id: RowId) -> rusqlite::Result<RowRecord> {
         .query_row([id.0], read)
 }
 
-/// A row by its name.
+/// A row by its table and `sync_uuid`.
 ///
 /// # Errors
 /// When SQLite fails.

@@ -138,7 +138,7 @@ pub fn raise_high_id(connection: &Connection, id: TableId, local_id: i64) -> rus
     Ok(())
 }
 
-/// The highest local id ever seen in, or referred to, in a table.
+/// The highest local id ever seen, or referred to, in a table.
 ///
 /// # Errors
 /// When SQLite fails.

@@ -1,5 +1,5 @@
-//! The file of trust in the data directory: which devices are paired, their keys, our shared
-//! secrets, who was revoked and by whom, and what happened to whom.
+//! The trust database (`trust.db` in the data directory): which devices are paired, their keys, our
+//! shared secrets, who was revoked and by whom, and what happened to whom.
 
 mod events;
 mod naming;
@@ -33,7 +33,7 @@ const BUSY_TIMEOUT_MS: u64 = 1_000;
 /// Addresses remembered for each device.
 const ADDRESSES_MAX: usize = 8;
 
-/// The file of trust can't be used.
+/// The trust database can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustError {
@@ -92,11 +92,11 @@ pub struct TrustedDevice {
     pub frozen_at: Option<i64>,
     /// Unix time in ms when its keys were last seen in use from two installations.
     pub twice_at: Option<i64>,
-    /// Whether it was paired with other keys of ours than we have now.
+    /// Whether its pairing is dormant: made with other keys of ours than we have now.
     pub rests: bool,
     /// Whether a revocation it tells of is carried out here.
     pub is_owner: bool,
-    /// Whether it rests until the person here has answered whether it was lost.
+    /// Whether nothing is taken from it until the person here has answered whether it was lost.
     pub is_paused: bool,
 }
 
@@ -135,7 +135,7 @@ impl RevokedBy<'_> {
     }
 }
 
-/// The open file of trust.
+/// The open trust database.
 #[derive(Debug)]
 pub struct TrustStore {
     connection: Mutex<Connection>,
@@ -219,7 +219,7 @@ fn revoke(
 }
 
 impl TrustStore {
-    /// Opens the file of trust in a data directory, or makes it.
+    /// Opens the trust database in a data directory, or creates it.
     ///
     /// # Errors
     /// See [`TrustError`].
@@ -330,7 +330,7 @@ impl TrustStore {
             .cloned())
     }
 
-    /// How many times we were paired with an identity.
+    /// How often we were paired with an identity, 0 for never; no epoch of a log.
     ///
     /// # Errors
     /// When SQLite fails.

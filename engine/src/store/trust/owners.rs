@@ -115,7 +115,8 @@ impl TrustStore {
             && owners.next().is_none())
     }
 
-    /// From now on nothing is taken from a device while it is asked whether it was lost.
+    /// From now on nothing is taken from a device while the person here has not answered whether it
+    /// was lost.
     pub fn pause_who_is_asked_about(&self) {
         self.pauses.store(true, Ordering::Relaxed);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -69,10 +69,10 @@ impl TrustStore {
         Ok(self.known()?.revocations.clone())
     }
 
-    /// A paired device tells whom it no longer trusts. On the word of an owner, whoever was paired
-    /// with us before that is trusted here no longer, either; but one device sends another away
-    /// once only: whoever was paired again stays. On anybody else's, the person here is asked.
-    /// Returns whom it hit.
+    /// Heeds whom a paired device (`teller`) no longer trusts. On an owner's word, a device that
+    /// was paired with us before then is revoked here, too, but only once for each teller: one that
+    /// was paired again stays, and an alarm is noted. On any other device's word, the person here
+    /// is asked. Returns the devices that were revoked.
     ///
     /// # Errors
     /// When SQLite fails.

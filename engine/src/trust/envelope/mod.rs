@@ -56,7 +56,7 @@ const REGISTER_PSK_ID: &[u8] = b"storysync/1 pair";
 pub(super) type Sender = AeadCtxS<ChaCha20Poly1305, HkdfSha256, AgreementKem>;
 pub(super) type Receiver = AeadCtxR<ChaCha20Poly1305, HkdfSha256, AgreementKem>;
 
-/// A body could not be sealed: only a broken peer key does that.
+/// A body could not be sealed: the peer's key is unusable, or the body is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the other device's key is unusable; pair again")]
 pub struct SealError;
@@ -179,7 +179,7 @@ pub struct KeyUse {
 pub struct PairSecret {
     /// 32 bytes both devices derived.
     pub secret: Secret,
-    /// Counts pairings of these two devices.
+    /// How often these two devices have been paired, from 1; no epoch of a log.
     pub epoch: u32,
 }
 

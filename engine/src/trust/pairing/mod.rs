@@ -29,7 +29,7 @@ pub use window::{Admission, Approval, Claim, Confirmation, PairingWindow};
 pub const WINDOW_SECONDS: u64 = 120;
 /// How long settings may let a QR code be used, in seconds.
 pub const WINDOW_SECONDS_MAX: u64 = 600;
-/// Wrong codes accepted before the pairing is aborted.
+/// Wrong codes after which the pairing is aborted.
 pub const CODE_TRIES_MAX: u32 = 3;
 /// Where a registration goes.
 pub const REGISTER_TARGET: &str = "/api/pair/register";
@@ -81,7 +81,8 @@ pub enum OfferError {
 }
 
 impl Offer {
-    /// Reads a QR text. Expiry is checked against `now_ms`.
+    /// Reads a QR text. Its time of expiry is not checked: whether it has expired is decided by the
+    /// device that shows the code, by its own clock.
     ///
     /// # Errors
     /// See [`OfferError`].
@@ -219,7 +220,8 @@ pub fn is_invisible(character: char) -> bool {
             | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Cuts a device name to what every record can hold.
+/// A device name without invisible characters, cut to [`DEVICE_NAME_BYTES_MAX`] bytes; `unnamed
+/// device` when nothing is left.
 #[must_use]
 pub fn clean_name(name: &str) -> String {
     let mut clean: String = name.chars().filter(|character| !is_invisible(*character)).collect();

@@ -178,11 +178,12 @@ impl PairingWindow {
         }
     }
 
-    /// A sealed registration came. `epoch_of` tells how many pairings with that
-    /// identity there were, `None` when that can't be known now.
+    /// Takes in a sealed registration. `epoch_of` tells how many pairings with that identity there
+    /// were, `None` when that can't be known now.
     ///
     /// # Errors
-    /// When it can't be opened, or says of itself what is not so. Nothing changed.
+    /// When it can't be opened, contradicts itself, came before, or can't be answered now. Only in
+    /// the last case the claim has been noted.
     pub fn admit(
         &mut self,
         envelope: &[u8],
