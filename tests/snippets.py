@@ -107,6 +107,8 @@ def play(root):
                 known["ID"] = "this"
             elif command.startswith("devices "):
                 known["DEVICE"] = desktop.json("devices")["devices"][0]["device_name"]
+            elif command == "uninstall":
+                who = phone  # Nobody serves there.
             elif command.startswith("verify"):
                 who, known["DEVICE"] = phone, phone.json("devices")["devices"][0]["device_name"]
                 phone.json("sync")

@@ -51,6 +51,7 @@ pub use exchange::reconcile::{NAMED_MAX, ReconcileError, Reconciling};
 pub use exchange::wire;
 pub use file_guard::{FileMoment, WriteSensor};
 pub use migrate::adopt::{MigrationReport, TableReport};
+pub use migrate::uninstall::UninstallReport;
 pub use receive::accepted::Accepted;
 pub use receive::{Incoming, PushedConflicts, Receipt};
 pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, ValueReport};

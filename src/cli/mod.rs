@@ -121,6 +121,16 @@ enum Command {
         /// Its `sync_uuid`, or what it is called.
         uuid: String,
     },
+    /// Copy the database into the folder of backups, while the app goes on writing, and check the
+    /// copy.
+    Backup,
+    /// Take storysync's triggers and tables out of the database again; every row stays as it is
+    /// shown.
+    Uninstall {
+        /// Do it; without, it is only said what would be lost.
+        #[arg(long)]
+        yes: bool,
+    },
     /// A desktop and a phone in a temporary folder: see it work.
     Demo,
 }
@@ -295,6 +305,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),
         Command::Log { row } => commands::log(&context, row.as_deref()),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
+        Command::Backup => commands::backup(&context),
+        Command::Uninstall { yes } => commands::uninstall(&context, yes),
         Command::Demo => demo::run(&context),
     }
 }

@@ -256,3 +256,45 @@ fn rows_that_share_a_uuid_are_told_apart() {
     assert_eq!(replica.value::<String>("SELECT sync_uuid FROM setting WHERE id = 2"), "same");
     assert_ne!(replica.value::<String>("SELECT sync_uuid FROM setting WHERE id = 3"), "same");
 }
+
+#[test]
+fn what_is_ours_is_taken_out_again_and_the_file_finds_the_others_when_it_is_prepared_anew() {
+    const APP: &str = "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT, body TEXT)";
+    let (mut desk, mut phone) = (Replica::of_schema(APP, 1), Replica::of_schema(APP, 2));
+    desk.write("INSERT INTO note (title, body) VALUES ('Arrival', 'begins'), ('Fall', 'ends')");
+    desk.sync(&mut phone);
+    desk.stop();
+    let rows = "SELECT title || body || sync_uuid FROM note ORDER BY id";
+    let before = desk.texts(rows);
+    let options = options(desk.folder.path(), &desk.database, 1);
+    let report = storysync_engine::Engine::uninstall(&options, now()).unwrap();
+    assert!(report.triggers > 0 && report.tables > 20, "{report:?}");
+    assert_eq!(
+        desk.texts(
+            "SELECT name FROM sqlite_schema WHERE (type = 'trigger' OR name LIKE 'sync%') AND name \
+             NOT IN ('sync_device', 'sync_log', 'sync_conflict') AND tbl_name NOT IN ('note', \
+             'sync_device', 'sync_log', 'sync_conflict')"
+        ),
+        [] as [&str; 0]
+    );
+    assert_eq!(desk.texts(rows), before, "every row stays");
+    assert_eq!(desk.value::<String>("PRAGMA integrity_check"), "ok");
+    let copy = Connection::open(&report.backup).unwrap();
+    let changes: i64 =
+        copy.query_row("SELECT count(*) FROM sync_change", [], |row| row.get(0)).unwrap();
+    assert!(changes > 0, "the backup has the history");
+    let again = storysync_engine::Engine::uninstall(&options, now()).unwrap_err().to_string();
+    assert!(again.contains("not been prepared"), "{again}");
+    // The app goes on, and some day she prepares the file once more.
+    desk.write("INSERT INTO note (title, body) VALUES ('Later', 'without us')");
+    desk.write("UPDATE note SET body = 'rewritten' WHERE title = 'Fall'");
+    desk.start();
+    desk.sync(&mut phone);
+    desk.sync(&mut phone);
+    assert_same_content(&desk.database, &phone.database, true);
+    assert_eq!(
+        phone.texts("SELECT title FROM note ORDER BY title"),
+        ["Arrival", "Fall", "Later"],
+        "no row twice"
+    );
+}

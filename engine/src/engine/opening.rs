@@ -3,13 +3,14 @@
 use super::{Engine, EngineOptions, Entropy, fresh_actor};
 use crate::app::profile::Prose;
 use crate::app::schema::Schema;
-use crate::app::triggers;
+use crate::app::{backup, triggers};
 use crate::epoch::read_state;
 use crate::error::{EngineError, TransactionError};
 use crate::exchange::pages::PAGE_ENTITIES_MAX;
 use crate::file_guard::inode;
 use crate::migrate::adopt::{MigrationReport, Plan};
 use crate::migrate::renaming::schema_of;
+use crate::migrate::uninstall::{UninstallReport, uninstall};
 use crate::migrate::{install, is_migrated, migrate, read_schema, upgrade};
 use crate::receive::PushedConflicts;
 use crate::store::anchor::Anchor;
@@ -20,7 +21,7 @@ use crate::trust::identity::DeviceId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use storysync_crdt::Stamp;
@@ -219,6 +220,30 @@ impl Engine {
                 .map_err(|error| EngineError::of_transaction(error, &path))?
         };
         Ok((Self::of_connection(connection, options, entropy)?, report))
+    }
+
+    /// Takes our triggers and tables out of a file nobody serves, after a backup. What rows show
+    /// stays, with the columns they were given; history goes, and what conflicts hold beside what
+    /// is shown. The file can be prepared again later: its rows are known by the uuids they have.
+    ///
+    /// # Errors
+    /// When the file is not prepared, no backup can be made, or SQLite fails: nothing changed.
+    pub fn uninstall(options: &EngineOptions, now: Stamp) -> Result<UninstallReport, EngineError> {
+        let path = &options.database;
+        let mut connection = open_connection(path, options.busy_timeout)?;
+        uninstall(&mut connection, options, now)
+            .map_err(|error| EngineError::of_transaction(error, path))
+    }
+
+    /// Copies the file into the folder of backups while others go on writing, and checks the copy.
+    /// Returns where it is.
+    ///
+    /// # Errors
+    /// When there is no room, or the file is damaged or can't be read.
+    pub fn backup(options: &EngineOptions, now: Stamp) -> Result<PathBuf, EngineError> {
+        let path = &options.database;
+        let connection = open_connection(path, options.busy_timeout)?;
+        Ok(backup::create(&connection, path, &options.backups, now)?)
     }
 
     /// What [`Self::open_or_migrate`] would do. Reads only.

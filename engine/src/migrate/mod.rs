@@ -1,8 +1,9 @@
-//! Preparing a file: backup, plan, one transaction, then proof that nothing else changed; on any
-//! failure the file is as it was.
+//! Preparing a file: backup, plan, one transaction, then proof that nothing else changed. On
+//! failure the file is put back as it was, unless the app has written to it since.
 
 pub(crate) mod adopt;
 pub(crate) mod renaming;
+pub(crate) mod uninstall;
 
 use std::collections::HashSet;
 use std::path::Path;

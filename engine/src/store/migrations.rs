@@ -179,6 +179,19 @@ pub fn is_node_current(connection: &Connection) -> Result<bool, MigrationsError>
     Applied::read(connection)?.are_all(NODE)
 }
 
+/// The tables of ours in the app's file, refinery's among them. Storymaster's documented ones,
+/// which are made only where they are missing, are the app's.
+#[must_use]
+pub fn own_tables() -> Vec<String> {
+    let created = NODE.iter().flat_map(|(_, sql)| sql.lines());
+    let named = created.filter_map(|line| line.strip_prefix("CREATE TABLE sync_"));
+    named
+        .filter_map(|rest| rest.split_once(' '))
+        .map(|(name, _)| format!("sync_{name}"))
+        .chain([BOOKKEEPING_TABLE.to_owned()])
+        .collect()
+}
+
 /// The migrations a file has had.
 #[derive(Debug, Default)]
 struct Applied {

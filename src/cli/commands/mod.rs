@@ -5,6 +5,7 @@
 )]
 
 mod devices;
+mod file;
 mod status;
 mod sync;
 
@@ -25,6 +26,7 @@ use crate::net::log_json;
 use crate::net::node_state::now;
 use crate::node::{Node, ServeOptions};
 pub(super) use devices::{devices, keep, make_owner, questions, revoke};
+pub(super) use file::{backup, uninstall};
 pub(in crate::cli) use status::status;
 use storysync_engine::Engine;
 use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
