@@ -6,5 +6,7 @@
 UPDATE sync_row SET parked = CASE parked
     WHEN 'waits for the row it belongs to' THEN 'parent'
     WHEN 'another row has the same unique values' THEN 'name'
+    WHEN 'parent' THEN 'parent'
+    WHEN 'name' THEN 'name'
     ELSE 'refused'
 END WHERE parked IS NOT NULL;

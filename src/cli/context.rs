@@ -80,7 +80,8 @@ impl Context {
                     rest: \
                  put the file back and they are there again, or pair each device again (`storysync \
                  pair show` on one, `storysync pair join` on the other), and run `storysync \
-                 devices revoke {}` there.",
+                 devices revoke {}` there (`storysync devices owner` with the new one first, if \
+                 the old one was the only owner).",
                 self.data_dir.join("identity.key").display(),
                 lost.former,
                 lost.pairings,
@@ -192,6 +193,12 @@ impl Context {
             let _ = writeln!(std::io::stderr(), "{words}");
         }
         Ok((identity, trust, engine))
+    }
+
+    /// Whose file this is, when it is the node's of another data directory.
+    pub(super) fn other_owner(&self, identity: &Identity) -> anyhow::Result<Option<String>> {
+        let owner = Engine::owner(&self.database, BUSY_TIMEOUT)?;
+        Ok(owner.filter(|owner| owner != identity.device_id().as_str()))
     }
 
     /// A file another data directory's node serves at this moment is not taken over.

@@ -26,8 +26,7 @@ use super::sealed::{
 use super::status_cache::ToldStatus;
 use super::told::told_status;
 use storysync_engine::exchange::{
-    After, AnswerError, Asker, Introduction, Prepared, ROWS_PUSHED_MAX, Reply, Request as Asked,
-    RequestKind,
+    After, AnswerError, Asker, Introduction, Prepared, Reply, Request as Asked, RequestKind,
 };
 use storysync_engine::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use storysync_engine::trust::envelope::SEALED_BYTES_MAX;
@@ -254,11 +253,11 @@ async fn answer_exchange(
     let device = &sealed.device;
     let asker = Asker {
         device_id: device.device_id.clone(),
-        is_frozen: !device.is_taken_from(),
+        is_frozen: device.frozen_at.is_some(),
         is_asked_first: node.settings.asks_at_first_contact,
     };
-    if asker.is_frozen && matches!(kind, RequestKind::Push | RequestKind::Names) {
-        return Err(refusal(AnswerError::Frozen));
+    if matches!(kind, RequestKind::Push | RequestKind::Names) {
+        refuse_untaken(device)?;
     }
     let request = kind.parse_request(&inflate(&sealed.body)?).map_err(|error| not_json(&error))?;
     // Read here, beside the Engine, which others wait for.
@@ -280,7 +279,7 @@ async fn answer_exchange(
             answered => Ok(answered),
         })
         .await?
-        .map_err(refusal)?;
+        .map_err(Refusal::from)?;
     if let Some(after) = answer.after {
         note_soon(node, &device.device_id, after);
     }
@@ -304,32 +303,6 @@ async fn answer_exchange(
     }
     let body = answer.reply.to_json().map_err(|error| internal(&error))?;
     Ok(if is_compressed { compress(body) } else { body })
-}
-
-/// Why a request of an exchange is not answered, with its status code.
-fn refusal(error: AnswerError) -> Refusal {
-    match error {
-        AnswerError::Frozen => Refusal::new(
-            StatusCode::FORBIDDEN,
-            "nothing is taken from this device until it is paired again: it sent two different \
-             changes under one name, so its keys may be in use twice",
-        ),
-        AnswerError::Undecided => Refusal::new(
-            StatusCode::CONFLICT,
-            "its owner has to say first what the two databases are to each other: run `storysync \
-             sync --first-contact judge` there",
-        ),
-        AnswerError::TooManyRows => Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several"),
-        ),
-        AnswerError::NoTime => Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "since_timestamp is no time like 2026-01-31T12:00:00Z",
-        ),
-        AnswerError::Engine(error) => Refusal::from(error),
-        other => internal(&other),
-    }
 }
 
 fn unread_changes() -> Refusal {
@@ -437,7 +410,7 @@ async fn conflicts(State(node): Shared, sealed: Sealed) -> Response {
 
 async fn resolve(State(node): Shared, sealed: Sealed) -> Response {
     let answer =
-        match refuse_frozen(&sealed.device).and_then(|()| parse::<ResolveBody>(&sealed.body)) {
+        match refuse_untaken(&sealed.device).and_then(|()| parse::<ResolveBody>(&sealed.body)) {
             Ok(body) => decisions::resolve(&node, body, Some(sealed.device.identity_key))
                 .await
                 .and_then(|done| to_json_bytes(&done)),
@@ -446,8 +419,18 @@ async fn resolve(State(node): Shared, sealed: Sealed) -> Response {
     answer_sealed(sealed.responder, answer)
 }
 
-fn refuse_frozen(device: &TrustedDevice) -> Result<(), Refusal> {
-    if device.is_taken_from() { Ok(()) } else { Err(refusal(AnswerError::Frozen)) }
+fn refuse_untaken(device: &TrustedDevice) -> Result<(), Refusal> {
+    if device.frozen_at.is_some() {
+        return Err(Refusal::from(AnswerError::Frozen));
+    }
+    if device.is_paused {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "another device says that this one was lost: nothing is taken from it until the person \
+             at the other end has answered",
+        ));
+    }
+    Ok(())
 }
 
 /// The list of devices as every interface shows it.

@@ -16,6 +16,7 @@ use super::connections::Connection;
 use super::lock;
 use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
+use storysync_engine::exchange::{AnswerError, ROWS_PUSHED_MAX};
 use storysync_engine::store::trust::{FoundByToken, TrustedDevice};
 use storysync_engine::trust::envelope::{
     self, HEADER_BYTES, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX,
@@ -320,6 +321,34 @@ pub(super) fn compress(body: Vec<u8>) -> Vec<u8> {
     match encoder.write_all(&body).and_then(|()| encoder.finish()) {
         Ok(compressed) => compressed,
         Err(_) => body,
+    }
+}
+
+/// Why a request of an exchange is not answered, with its status code.
+impl From<AnswerError> for Refusal {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Frozen => Self::new(
+                StatusCode::FORBIDDEN,
+                "nothing is taken from this device until it is paired again: it sent two different \
+                 changes under one name, so its keys may be in use twice",
+            ),
+            AnswerError::Undecided => Self::new(
+                StatusCode::CONFLICT,
+                "its owner has to say first what the two databases are to each other: run \
+                 `storysync sync --first-contact judge` there",
+            ),
+            AnswerError::TooManyRows => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a push holds at most {ROWS_PUSHED_MAX} rows; send several"),
+            ),
+            AnswerError::NoTime => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "since_timestamp is no time like 2026-01-31T12:00:00Z",
+            ),
+            AnswerError::Engine(error) => Self::from(error),
+            other => internal(&other),
+        }
     }
 }
 

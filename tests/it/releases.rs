@@ -89,6 +89,21 @@ fn a_file_of_the_first_release_opens_and_goes_on() {
     assert_eq!(other.engine().conflicts(now()).unwrap().len(), 1);
 }
 
+#[test]
+fn a_backup_of_the_first_release_put_back_under_a_running_node_is_brought_up_to_date() {
+    let mut desk = desk_of("0.1.0");
+    let packed = std::fs::read(fixture("0.1.0").join("app.db.zst")).unwrap();
+    let other = desk.folder.path().join("backup.db");
+    std::fs::write(&other, zstd::bulk::decompress(&packed, 16 << 20).unwrap()).unwrap();
+    std::fs::rename(&other, &desk.database).unwrap();
+    desk.write("UPDATE note SET body = 'after the backup' WHERE title = 'Arrival'");
+    assert_eq!(desk.capture(), 1);
+    assert_eq!(desk.texts("SELECT parked FROM sync_row WHERE parked IS NOT NULL"), ["name"]);
+    let mut phone = Replica::of_schema(APP, 3);
+    phone.sync(&mut desk);
+    assert_same_content(&desk.database, &phone.database, true);
+}
+
 /// Our tables in a file, as SQLite has them.
 fn our_tables(replica: &Replica) -> Vec<String> {
     replica.texts(

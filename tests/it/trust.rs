@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use storysync_engine::store::trust::{EVENTS_MAX, EventKind, Installation, Revocation, TrustStore};
+use storysync_engine::store::trust::{
+    EVENTS_MAX, EventKind, Installation, Revocation, RevokedBy, TrustStore,
+};
 use storysync_engine::trust::identity::{DeviceId, Secret};
 
 use crate::handmade::{Handmade, push_of};
@@ -702,4 +704,62 @@ fn the_last_owner_is_sent_away_only_by_another_one() {
     assert_eq!(logged(&phone, "owner").len(), 2, "the first one, and itself");
     desktop.stop();
     phone.stop();
+}
+
+#[test]
+fn a_question_is_asked_once_for_a_pairing_whatever_time_its_teller_claims() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = TrustStore::open(folder.path()).unwrap();
+    let (phone, laptop) = (DeviceId::of_key(&[1; 32]), DeviceId::of_key(&[2; 32]));
+    for device in [1, 2] {
+        pair_in_store(&store, device, 1_000);
+    }
+    let lost = |revoked_at| vec![Revocation { device_id: laptop.to_string(), revoked_at }];
+    assert_eq!(store.heed(&phone, &lost(i64::MAX), 2_000).unwrap(), [], "it is no owner");
+    assert_eq!(store.questions().unwrap().len(), 1);
+    store.keep(&laptop, 3_000).unwrap();
+    assert_eq!(store.heed(&phone, &lost(i64::MAX), 4_000).unwrap(), []);
+    assert!(store.questions().unwrap().is_empty(), "answered is answered");
+    // Made an owner, its word of before is not carried out after all.
+    store.make_owner(&phone, 5_000).unwrap();
+    assert_eq!(store.heed(&phone, &lost(i64::MAX), 6_000).unwrap(), []);
+    assert!(store.find(&laptop).unwrap().unwrap().is_active());
+}
+
+#[test]
+fn an_unanswered_question_ends_with_the_pairing_it_is_about_and_pauses_no_owner() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = TrustStore::open(folder.path()).unwrap();
+    store.pause_who_is_asked_about();
+    let ids: Vec<DeviceId> = [1, 2, 3].map(|key| DeviceId::of_key(&[key; 32])).to_vec();
+    for device in [1, 2, 3] {
+        pair_in_store(&store, device, 1_000);
+    }
+    let [phone, laptop, desktop] = ids.as_slice() else { panic!("three") };
+    store.make_owner(desktop, 1_000).unwrap();
+    let told: Vec<Revocation> = [laptop, desktop]
+        .map(|lost| Revocation { device_id: lost.to_string(), revoked_at: 2_000 })
+        .to_vec();
+    store.heed(phone, &told, 2_000).unwrap();
+    let is_paused = |id: &DeviceId| store.find(id).unwrap().unwrap().is_paused;
+    assert!(is_paused(laptop));
+    assert!(!is_paused(desktop), "an owner can still say who the phone is");
+    // The laptop is sent away, found, and paired anew: the old question is not about that.
+    store.revoke(laptop, RevokedBy::Here, 3_000).unwrap();
+    pair_in_store(&store, 2, 4_000);
+    assert!(!is_paused(laptop));
+    // The phone is sent away: what it asked is no question any more.
+    store.revoke(phone, RevokedBy::Here, 5_000).unwrap();
+    assert!(store.questions().unwrap().is_empty());
+}
+
+#[test]
+fn with_pairings_of_before_there_were_owners_no_code_is_the_first() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = TrustStore::open(folder.path()).unwrap();
+    pair_in_store(&store, 1, 1_000);
+    pair_in_store(&store, 2, 2_000);
+    store.note_first_owner(Some(&DeviceId::of_key(&[2; 32])), 2_000).unwrap();
+    assert!(store.devices().unwrap().iter().all(|device| !device.is_owner));
+    assert!(store.is_owner_itself().unwrap());
 }

@@ -230,8 +230,8 @@ impl Engine {
     /// When the file is not prepared, no backup can be made, or SQLite fails: nothing changed.
     pub fn uninstall(options: &EngineOptions, now: Stamp) -> Result<UninstallReport, EngineError> {
         let path = &options.database;
-        let mut connection = open_connection(path, options.busy_timeout)?;
-        uninstall(&mut connection, options, now)
+        let connection = open_connection(path, options.busy_timeout)?;
+        uninstall(&connection, options, now)
             .map_err(|error| EngineError::of_transaction(error, path))
     }
 

@@ -15,6 +15,7 @@ use crate::migrate::migrate;
 use crate::migrate::renaming::schema_of;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
+use crate::store::migrations;
 use crate::store::rows;
 use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
@@ -215,6 +216,10 @@ impl Guard<'_> {
         let new_epoch = restored || is_other_log;
         if *self.is_unchecked || new_epoch {
             check_whole(transaction, &self.options.database)?;
+            // A backup from before an upgrade may have been put in its place.
+            if !migrations::is_node_current(transaction)? {
+                migrations::run_node(transaction)?;
+            }
             *self.is_unchecked = false;
         }
         let follows = self.look_at_schema(transaction, &state, new_epoch, now)?;

@@ -3,12 +3,16 @@
 
 use std::path::PathBuf;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::is_migrated;
+use crate::app::profile::is_storymaster;
 use crate::app::{backup, quote, triggers};
 use crate::engine::EngineOptions;
+use crate::epoch::read_state;
 use crate::error::{EngineError, TransactionError};
+use crate::file_guard::data_version;
+use crate::migrate::renaming::schema_of;
 use crate::store::migrations;
 use storysync_crdt::Stamp;
 
@@ -25,21 +29,56 @@ pub struct UninstallReport {
 
 /// Takes our triggers and tables out of a prepared file, after a backup.
 pub(crate) fn uninstall(
-    connection: &mut Connection,
+    connection: &Connection,
     options: &EngineOptions,
     now: Stamp,
 ) -> Result<UninstallReport, TransactionError> {
     let path = &options.database;
-    if !is_migrated(connection)? {
+    // Tables of an earlier release need not be brought up to date to be dropped.
+    if !is_migrated(connection)? && read_state(connection).ok().flatten().is_none() {
         return Err(EngineError::NotMigrated(path.clone()).into());
     }
-    let backup =
-        backup::create(connection, path, &options.backups, now).map_err(EngineError::from)?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (backup, transaction) = loop {
+        let before = data_version(connection)?;
+        let backup =
+            backup::create(connection, path, &options.backups, now).map_err(EngineError::from)?;
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        // What was committed in between would be in neither.
+        if data_version(&transaction)? == before {
+            break (backup, transaction);
+        }
+        transaction.rollback()?;
+        std::fs::remove_file(&backup)
+            .map_err(|source| EngineError::Io { path: backup.clone(), source })?;
+    };
+    let is_storymaster = is_storymaster(&schema_of(&transaction, &options.excluded_tables)?);
     let triggers = drop_all(&transaction, "trigger", &own_triggers(&transaction)?)?;
-    let tables = drop_all(&transaction, "table", &migrations::own_tables())?;
+    end_documented(&transaction, now)?;
+    let mut tables = drop_all(&transaction, "table", &migrations::own_tables())?;
+    if !is_storymaster {
+        // No app reads them: they are ours, too.
+        tables += drop_all(&transaction, "table", &DOCUMENTED.map(str::to_owned))?;
+    }
     transaction.commit()?;
     Ok(UninstallReport { backup, triggers, tables })
+}
+
+/// Storymaster's documented tables, those that refer to others first.
+const DOCUMENTED: [&str; 3] = ["sync_log", "sync_conflict", "sync_device"];
+
+/// What the documented tables say is open or paired, nobody closes any more.
+fn end_documented(connection: &Connection, now: Stamp) -> rusqlite::Result<()> {
+    let at = now.to_table_text();
+    connection.execute(
+        "UPDATE sync_conflict SET resolved_at = ?1, resolution = 'superseded', updated_at = ?1 \
+         WHERE id IN (SELECT line FROM sync_clash WHERE ended_at IS NULL)",
+        [&at],
+    )?;
+    connection.execute(
+        "UPDATE sync_device SET is_active = 0, updated_at = ?1 WHERE is_active = 1",
+        [&at],
+    )?;
+    Ok(())
 }
 
 /// The names of our triggers.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::bail;
 use serde::Serialize;
 use serde_json::json;
 use storysync_crdt::Stamp;
@@ -140,6 +141,9 @@ pub(in crate::cli) fn revoke(context: &Context, words: &str) -> anyhow::Result<(
 pub(in crate::cli) fn keep(context: &Context, words: &str) -> anyhow::Result<()> {
     let trust = context.trust()?;
     let device = trust.find_by_words(words)?;
+    if !device.is_active() {
+        bail!("{} is not paired with this device; pair it again if it should be", device.name);
+    }
     trust.keep(&device.device_id, now().unix_ms())?;
     context.print(&json!({ "device_id": device.device_id.as_str(), "is_active": true }), |text| {
         let _ = writeln!(text, "{} stays paired with this device.", device.name);

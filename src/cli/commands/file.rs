@@ -20,7 +20,16 @@ pub(in crate::cli) fn backup(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(in crate::cli) fn uninstall(context: &Context, yes: bool) -> anyhow::Result<()> {
+    if !yes {
+        return would_uninstall(context);
+    }
     let identity = context.identity()?;
+    if let Some(owner) = context.other_owner(&identity)? {
+        bail!(
+            "{} belongs to the node of another data directory ({owner}): give its --data-dir",
+            context.database.display()
+        );
+    }
     // Held until it is done: nobody begins to serve meanwhile.
     let Some(_serving) = key_file::lock_serving(&context.data_dir)? else {
         bail!("a node is serving this database: stop it first");
@@ -34,24 +43,6 @@ pub(in crate::cli) fn uninstall(context: &Context, yes: bool) -> anyhow::Result<
         Locking::Held(lock) => Some(lock),
         Locking::Impossible => None,
     };
-    if !yes {
-        let (_, trust, mut engine) = context.reading()?;
-        let conflicts = engine.open_conflicts()?;
-        let mut pending = 0;
-        for device in trust.devices()?.iter().filter(|device| device.is_active()) {
-            pending = pending.max(engine.pending_for(device.device_id.as_str())?);
-        }
-        return context.print(&json!({ "conflicts": conflicts, "pending": pending }), |text| {
-            let _ = writeln!(
-                text,
-                "This would take storysync's triggers and tables out of {}: every row stays as it \
-                 is shown, the history of all rows goes, {conflicts} conflicts end with what is \
-                 shown, and {pending} changes were not told to every device yet. A backup with \
-                 everything is made first. Run it again with --yes to do it.",
-                context.database.display()
-            );
-        });
-    }
     let report = Engine::uninstall(&context.engine_options(&identity), now())?;
     context.print(&report, |text| {
         let _ = writeln!(
@@ -63,6 +54,31 @@ pub(in crate::cli) fn uninstall(context: &Context, yes: bool) -> anyhow::Result<
             context.database.display(),
             report.backup.display(),
             context.data_dir.display()
+        );
+    })
+}
+
+/// What would be lost.
+fn would_uninstall(context: &Context) -> anyhow::Result<()> {
+    let (_, trust, mut engine) = context.reading()?;
+    engine.capture(now())?;
+    let status = engine.status()?;
+    let mut pending = 0;
+    for device in trust.devices()?.iter().filter(|device| device.is_active()) {
+        pending = pending.max(engine.pending_for(device.device_id.as_str())?);
+    }
+    let told =
+        json!({ "conflicts": status.conflicts, "parked": status.parked, "pending": pending });
+    context.print(&told, |text| {
+        let _ = writeln!(
+            text,
+            "This would take storysync's triggers and tables out of {}: every row stays as it is \
+             shown, the history of all rows goes, {} conflicts end with what is shown, {} rows \
+             that wait for others go, and {pending} changes were not told to every device yet. A \
+             backup with everything is made first. Run it again with --yes to do it.",
+            context.database.display(),
+            status.conflicts,
+            status.parked
         );
     })
 }

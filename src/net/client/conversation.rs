@@ -185,7 +185,10 @@ impl<'a> Conversation<'a> {
         }
         let opened =
             awaited.open(answer.status.as_u16(), &answer.body).map_err(|_| self.not_authentic())?;
-        let body = inflate(&opened.body).map_err(|_| self.not_authentic())?;
+        let body = inflate(&opened.body).map_err(|refusal| ClientError::Remote {
+            name: self.device.name.clone(),
+            detail: refusal.detail,
+        })?;
         // Revoked while it answered: nothing of it is taken.
         check_trust(self.trust, self.device)?;
         Ok((answer.status, Some(body)))

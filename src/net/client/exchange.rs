@@ -179,7 +179,7 @@ impl<'a> Caller<'a> {
             return Err(ClientError::Frozen(device.name.clone()));
         }
         if device.is_paused {
-            return Err(ClientError::Paused(device.name.clone()));
+            return Err(ClientError::paused(device));
         }
         let counters = Arc::new(Counters::default());
         let link = connect(addresses, &device.name, &counters).await?;

@@ -93,10 +93,15 @@ pub enum ClientError {
     Frozen(String),
     /// The person here has yet to say whether it was lost.
     #[error(
-        "another device says that {0} was lost; say first whether that is so: `storysync devices \
-            revoke {0}` or `storysync devices keep {0}`"
+        "another device says that {name} was lost; say first whether that is so: `storysync \
+            devices revoke {id}` or `storysync devices keep {id}`"
     )]
-    Paused(String),
+    Paused {
+        /// What it is called.
+        name: String,
+        /// PeerId.
+        id: String,
+    },
     /// Two files met for the first time, and a person shall say what they are to each other.
     #[error(
         "{sentence} Nothing was sent yet: `storysync sync --first-contact judge` goes on so, \
@@ -120,6 +125,12 @@ pub enum ClientError {
     /// Our list of devices failed.
     #[error(transparent)]
     Trust(#[from] TrustError),
+}
+
+impl ClientError {
+    fn paused(device: &storysync_engine::store::trust::TrustedDevice) -> Self {
+        Self::Paused { name: device.name.clone(), id: device.device_id.to_string() }
+    }
 }
 
 fn known_as(addresses: &[String]) -> String {

@@ -289,8 +289,10 @@ impl TrustStore {
         let pauses = self.pauses.load(Ordering::Relaxed);
         let devices = select.query_map([], |row| {
             let mut device = read(row)?;
-            device.is_paused =
-                pauses && questions.iter().any(|asked| asked.device_id == device.device_id);
+            // Never an owner, on another's word: it could not say any more who that other is.
+            device.is_paused = pauses
+                && !device.is_owner
+                && questions.iter().any(|asked| asked.device_id == device.device_id);
             Ok(KnownDevice {
                 device,
                 token_hash: row.get("token_hash")?,
@@ -369,7 +371,8 @@ impl TrustStore {
                  token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at \
                  = NULL, token = ?9, addresses = ?10, installations = '[]', \
                  paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = \
-                 'device_id'), is_owner = 0, revoked_at = NULL, revoked_by = NULL, frozen_at = \
+                 'device_id'), is_owner = CASE WHEN revoked_at IS NULL THEN \
+                 is_owner ELSE 0 END, revoked_at = NULL, revoked_by = NULL, frozen_at = \
                  NULL, twice_at = NULL",
             )?
             .execute(params![

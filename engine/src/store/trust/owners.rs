@@ -1,12 +1,13 @@
 //! Whose word about other devices is carried out: a revocation told by an owner is, any other is a
-//! question for the person here. A stolen phone can ask, and send nobody away.
+//! question for the person here. A stolen phone can ask, and sends nobody away but where it showed
+//! the first code.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{EventKind, TrustError, TrustStore};
+use super::{EventKind, TrustError, TrustStore, TrustedDevice};
 use crate::trust::identity::DeviceId;
 
 /// Setting that says that this device is an owner itself: it showed the first code, or a person
@@ -24,13 +25,15 @@ pub struct Question {
     pub asked_at: i64,
 }
 
-/// The open questions about devices that are paired, the oldest first.
+/// The open questions, the oldest first: about devices that were paired before it was said, by
+/// devices that are paired still.
 pub(super) fn read_questions(connection: &Connection) -> rusqlite::Result<Vec<Question>> {
     let questions: Vec<(String, String, i64)> = connection
         .prepare_cached(
             "SELECT q.teller, q.device_id, q.asked_at FROM trust_question AS q JOIN trust_device \
-             AS d ON d.device_id = q.device_id WHERE q.answered_at IS NULL AND d.revoked_at IS \
-             NULL ORDER BY q.asked_at, q.teller, q.device_id",
+             AS d ON d.device_id = q.device_id JOIN trust_device AS t ON t.device_id = q.teller \
+             WHERE q.answered_at IS NULL AND d.revoked_at IS NULL AND d.paired_at < q.revoked_at \
+             AND t.revoked_at IS NULL ORDER BY q.asked_at, q.teller, q.device_id",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_, _>>()?;
@@ -70,12 +73,23 @@ impl TrustStore {
     /// # Errors
     /// When it is not paired, or SQLite fails.
     pub fn make_owner(&self, device_id: &DeviceId, now_ms: i64) -> Result<(), TrustError> {
-        let changed = self
-            .lock()
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let changed = transaction
             .prepare_cached(
                 "UPDATE trust_device SET is_owner = 1 WHERE device_id = ?1 AND revoked_at IS NULL",
             )?
             .execute([device_id.as_str()])?;
+        // What was answered stays answered: its word about those devices was heard.
+        transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO trust_notice (teller, device_id, revoked_at) SELECT teller, \
+                 device_id, revoked_at FROM trust_question WHERE teller = ?1 AND answered_at IS \
+                 NOT NULL",
+            )?
+            .execute([device_id.as_str()])?;
+        transaction.commit()?;
+        drop(connection);
         if changed == 0 {
             return Err(TrustError::NoSuchDevice(device_id.to_string()));
         }
@@ -92,14 +106,18 @@ impl TrustStore {
         shown_by: Option<&DeviceId>,
         now_ms: i64,
     ) -> Result<(), TrustError> {
+        let devices = self.devices()?;
         if self.is_owner_itself()?
-            || self.devices()?.iter().any(|device| device.is_owner && device.is_active())
+            || devices.iter().any(|device| device.is_owner && device.is_active())
         {
             return Ok(());
         }
+        // With pairings of before there were owners this code is not the first: whoever shows it
+        // now is not on that ground trusted to send the others away.
+        let is_first = devices.iter().filter(|device| device.is_active()).count() <= 1;
         match shown_by {
-            None => self.make_owner_itself(now_ms),
-            Some(device_id) => self.make_owner(device_id, now_ms),
+            Some(device_id) if is_first => self.make_owner(device_id, now_ms),
+            _ => self.make_owner_itself(now_ms),
         }
     }
 
@@ -130,30 +148,31 @@ impl TrustStore {
         Ok(self.known()?.questions.clone())
     }
 
-    /// Asks the person here about a device, once for each that tells. Returns whether it is news.
+    /// Asks the person here about a device, once for each pairing of it and for each that tells:
+    /// the time is the teller's to choose. Returns whether it is news.
     pub(super) fn ask(
         &self,
         teller: &DeviceId,
-        device_id: &DeviceId,
+        device: &TrustedDevice,
         revoked_at: i64,
         now_ms: i64,
     ) -> Result<bool, TrustError> {
-        let known: Option<i64> = self
-            .lock()
+        let connection = self.lock();
+        let asked_at: Option<i64> = connection
             .prepare_cached(
-                "SELECT revoked_at FROM trust_question WHERE teller = ?1 AND device_id = ?2",
+                "SELECT asked_at FROM trust_question WHERE teller = ?1 AND device_id = ?2",
             )?
-            .query_row([teller.as_str(), device_id.as_str()], |row| row.get(0))
+            .query_row([teller.as_str(), device.device_id.as_str()], |row| row.get(0))
             .optional()?;
-        if known.is_some_and(|known| known >= revoked_at) {
+        if asked_at.is_some_and(|asked_at| asked_at >= device.paired_at) {
             return Ok(false);
         }
-        self.lock()
+        connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO trust_question (teller, device_id, revoked_at, asked_at) \
                  VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute(params![teller.as_str(), device_id.as_str(), revoked_at, now_ms])?;
+            .execute(params![teller.as_str(), device.device_id.as_str(), revoked_at, now_ms])?;
         Ok(true)
     }
 

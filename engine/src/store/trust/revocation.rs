@@ -97,7 +97,7 @@ impl TrustStore {
             }
             let words = format!("it was revoked on {teller}");
             if !is_owner {
-                if self.ask(teller, &device_id, revoked_at, now_ms)? {
+                if self.ask(teller, &device, revoked_at, now_ms)? {
                     let words = format!("{words}, which is no owner: is it lost? It is asked here");
                     self.note_event(EventKind::Alarm, Some(&device_id), &words, now_ms)?;
                 }
@@ -109,7 +109,8 @@ impl TrustStore {
                     EventKind::Alarm,
                     Some(&device_id),
                     &format!(
-                        "{words} again; it was paired anew here: revoke it here if that is right"
+                        "{words} again; it was paired anew or kept here: revoke it here if that is \
+                            right"
                     ),
                     now_ms,
                 )?;
