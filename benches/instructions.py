@@ -1,5 +1,6 @@
 """Instructions the processor carries out for migrating, pushing and taking in 1,000 rows, counted by
-valgrind: the same within a percent on a busy machine and a quiet one, where times differ by twenty.
+valgrind: two runs differ by less than a percent where times differ by a fifth (but for start and
+stop, which depends on how far a node gets before it is stopped).
 
     python3 benches/instructions.py target/release/storysync    # some two minutes; needs valgrind
 """

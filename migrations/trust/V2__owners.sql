@@ -10,3 +10,5 @@ CREATE TABLE trust_question (
     answered_at INTEGER,            -- Unix time in ms when the person said to keep it; NULL while it is open
     PRIMARY KEY (teller, device_id)
 ) STRICT, WITHOUT ROWID;
+
+-- trust_event.kind says `owner`, too: who became one, and that a device was kept.

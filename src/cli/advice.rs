@@ -81,6 +81,8 @@ mod tests {
         );
         let refused = sentence(&EngineError::Refused(Vec::new()).into());
         assert!(refused.contains("excluded_tables"), "{refused}");
+        let renamed = sentence(&EngineError::CantRename("name".to_owned()).into());
+        assert!(renamed.contains("--field"), "{renamed}");
         assert_eq!(sentence(&anyhow::anyhow!("no \u{1b}[2J way")), "no <U+001B>[2J way");
     }
 }

@@ -374,8 +374,8 @@ pub(super) fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(inflated)
 }
 
-/// Most keys in one JSON body: each becomes an entry of a map, which takes a hundred times the
-/// bytes it is sent in. A push of as many rows as are taken, with forty columns each, has fewer.
+/// Most keys in one JSON body: each becomes an entry of a map, which takes many times the bytes it
+/// is sent in. A push of as many rows as are taken, with forty columns each, has fewer.
 const JSON_KEYS_MAX: usize = 500_000;
 
 /// Counts the colons that stand outside strings, before anything is built of the body.

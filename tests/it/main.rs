@@ -31,6 +31,7 @@ mod meeting;
 mod migrating;
 mod network;
 mod nodes;
+mod owners;
 mod packing;
 mod pairing;
 mod plain;

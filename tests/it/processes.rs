@@ -264,6 +264,17 @@ fn errors_say_what_to_do_and_leave_everything_alone() {
     let node = TestNode::without_database();
     assert!(node.fails(&["status"]).contains("storysync init"));
     assert!(node.fails(&["sync"]).contains("pair show"));
+    node.app(
+        "CREATE TABLE odd (name TEXT PRIMARY KEY) WITHOUT ROWID; CREATE TABLE note (id INTEGER \
+         PRIMARY KEY, title TEXT)",
+    );
+    let refused = node.fails(&["migrate"]);
+    assert!(
+        refused.contains("odd")
+            && refused.contains("WITHOUT ROWID")
+            && refused.contains("excluded_tables"),
+        "{refused}"
+    );
 
     std::fs::write(
         &node.database,

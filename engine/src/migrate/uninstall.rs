@@ -1,5 +1,6 @@
 //! Taking what is ours out of the app's file again: triggers and tables. Rows stay as the app shows
-//! them, with the columns they were given; Storymaster's documented tables are the app's.
+//! them, with the columns they were given. In a file of Storymaster's its documented tables stay,
+//! too.
 
 use std::path::PathBuf;
 
@@ -15,6 +16,9 @@ use crate::file_guard::data_version;
 use crate::migrate::renaming::schema_of;
 use crate::store::migrations;
 use storysync_crdt::Stamp;
+
+/// How often the backup is made anew because somebody wrote to the file meanwhile.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// What uninstalling did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -38,6 +42,7 @@ pub(crate) fn uninstall(
     if !is_migrated(connection)? && read_state(connection).ok().flatten().is_none() {
         return Err(EngineError::NotMigrated(path.clone()).into());
     }
+    let mut attempt = 1;
     let (backup, transaction) = loop {
         let before = data_version(connection)?;
         let backup =
@@ -50,6 +55,10 @@ pub(crate) fn uninstall(
         transaction.rollback()?;
         std::fs::remove_file(&backup)
             .map_err(|source| EngineError::Io { path: backup.clone(), source })?;
+        if attempt == ATTEMPTS_MAX {
+            return Err(EngineError::Locked(path.clone()).into());
+        }
+        attempt += 1;
     };
     let is_storymaster = is_storymaster(&schema_of(&transaction, &options.excluded_tables)?);
     let triggers = drop_all(&transaction, "trigger", &own_triggers(&transaction)?)?;

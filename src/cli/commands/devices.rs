@@ -80,6 +80,9 @@ pub(in crate::cli) fn devices(context: &Context) -> anyhow::Result<()> {
                 device["frozen"] == true,
                 device["keys_in_use_twice_at"].is_string(),
             ) {
+                (true, false, _) if device["is_paused"] == true => {
+                    "paired, but nothing is taken from it until the question below is answered"
+                }
                 (false, ..) => "not paired",
                 (true, true, _) => {
                     "paired, but nothing is taken from it: it sent two different \

@@ -80,6 +80,9 @@ impl TrustStore {
                 "UPDATE trust_device SET is_owner = 1 WHERE device_id = ?1 AND revoked_at IS NULL",
             )?
             .execute([device_id.as_str()])?;
+        if changed == 0 {
+            return Err(TrustError::NoSuchDevice(device_id.to_string()));
+        }
         // What was answered stays answered: its word about those devices was heard.
         transaction
             .prepare_cached(
@@ -90,9 +93,6 @@ impl TrustStore {
             .execute([device_id.as_str()])?;
         transaction.commit()?;
         drop(connection);
-        if changed == 0 {
-            return Err(TrustError::NoSuchDevice(device_id.to_string()));
-        }
         self.note_event(EventKind::Owner, Some(device_id), "it is an owner", now_ms)
     }
 
