@@ -65,6 +65,7 @@ async fn serve(root: &Path, name: &str) -> Result<Device, Box<dyn Error>> {
         host_names: Vec::new(),
         discovery: false,
         asks_at_first_contact: false,
+        program: None,
         live: Some(LiveOptions::default()),
     };
     let trust = TrustStore::open(&folder)?;

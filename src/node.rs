@@ -16,6 +16,7 @@ use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::port_holder::who_holds;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
+use crate::page::{self, Page, Places};
 use storysync_engine::Engine;
 use storysync_engine::store::file_lock::{self, FileLock, Locking};
 use storysync_engine::store::key_file::{self, Overwrite, ServingLock};
@@ -155,12 +156,15 @@ pub struct ServeOptions {
     pub asks_at_first_contact: bool,
     /// How to stay in step with paired devices; `None` to answer only.
     pub live: Option<LiveOptions>,
+    /// The program that checks and backs up for the page; `None` where this process is not it.
+    pub program: Option<PathBuf>,
 }
 
 /// A node that listens.
 #[derive(Debug)]
 pub struct Node {
     state: Arc<NodeState>,
+    page: Arc<Page>,
     ready: Ready,
     lan: TcpListener,
     admin: TcpListener,
@@ -314,9 +318,13 @@ impl Node {
         };
         let state =
             Arc::new(NodeState::new(engine, trust, identity, admin_token, &database, settings));
+        let places =
+            Places { database: database.clone(), data_dir: data_dir.to_owned(), program: options.program };
+        let page = Arc::new(Page::new(Arc::clone(&state), places));
         let (discovery, live) = (options.discovery, options.live);
         Ok(Self {
             state,
+            page,
             ready,
             lan,
             admin,
@@ -339,6 +347,12 @@ impl Node {
     #[must_use]
     pub fn state(&self) -> &Arc<NodeState> {
         &self.state
+    }
+
+    /// What the person at this machine sees in the browser.
+    #[must_use]
+    pub fn page(&self) -> &Arc<Page> {
+        &self.page
     }
 
     /// Serves until `stop` says so, then removes `admin.json`.
@@ -375,7 +389,7 @@ impl Node {
             ),
             server::serve(
                 self.admin,
-                admin::router(Arc::clone(&self.state)),
+                page::router(self.page, admin::router(Arc::clone(&self.state))),
                 Connections::new(Limits::LOOPBACK),
                 stop.clone()
             ),

@@ -39,6 +39,7 @@ pub use decide::deletion_guard::{
     GUARD_ROWS_MAX, GUARD_TABLE_PART, GUARD_WINDOW_MS, HoldDecision, HoldReport,
 };
 pub use decide::history::{EntryReport, FieldEntry, UndoReport};
+pub use decide::recent::{DeletedRow, RecentChange};
 pub use decide::resolve::{Choice, Take};
 pub use engine::status::Status;
 pub use engine::{Engine, EngineOptions, Entropy, Noticed};
@@ -54,5 +55,5 @@ pub use migrate::adopt::{MigrationReport, TableReport};
 pub use migrate::uninstall::UninstallReport;
 pub use receive::accepted::Accepted;
 pub use receive::{Incoming, PushedConflicts, Receipt};
-pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, ValueReport};
+pub use report::{ConflictReport, FieldReport, NoticeReport, RowName, RowReport, ValueReport};
 pub use transaction::Spent;

@@ -1,7 +1,7 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp};
+use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp, SyncUuid};
 
 use crate::app::schema::{Role, Table};
 use crate::engine::Engine;
@@ -120,7 +120,31 @@ impl ValueReport {
     }
 }
 
+/// What a row holds, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct RowReport {
+    /// The row.
+    #[serde(flatten)]
+    pub row: RowName,
+    /// Its columns, in the table's order; references by uuid, with what the row is called they lead
+    /// to.
+    pub fields: Vec<(String, serde_json::Value, Option<String>)>,
+}
+
 impl Engine {
+    /// What a row holds, as its document says; `None` when nobody knows it.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn row_report(
+        &mut self,
+        table: &str,
+        uuid: &str,
+        now: Stamp,
+    ) -> Result<Option<RowReport>, EngineError> {
+        self.look(now, |transaction| transaction.row_report(table, uuid))
+    }
+
     /// How this node stands. Counted anew only after somebody has written to the file.
     ///
     /// ```
@@ -191,6 +215,39 @@ impl Engine {
 }
 
 impl Transaction<'_> {
+    fn row_report(
+        &mut self,
+        table: &str,
+        uuid: &str,
+    ) -> Result<Option<RowReport>, TransactionError> {
+        let schema = std::sync::Arc::clone(&self.schema);
+        let (Some(id), Some(uuid), Some(known)) =
+            (self.find_table(table)?, SyncUuid::parse(uuid), schema.table(table))
+        else {
+            return Ok(None);
+        };
+        let Some(record) = rows::find(self.connection, id, &uuid)? else { return Ok(None) };
+        let shown = storysync_crdt::row(self.document(record.id)?).fields;
+        let mut fields = Vec::new();
+        for column in &known.columns {
+            let Some(value) = shown.get(&column.name) else { continue };
+            let json = to_json_of(Some(known), &column.name, value);
+            let leads_to = match (&column.role, json.as_str()) {
+                (Role::Reference { table }, Some(uuid)) => {
+                    name_of_uuid(self.connection, &schema, &table, uuid)?
+                }
+                _ => None,
+            };
+            fields.push((known.told_name(&column.name).to_owned(), json, leads_to));
+        }
+        let row = RowName {
+            entity_type: known.name().to_owned(),
+            sync_uuid: uuid.as_str().to_owned(),
+            row_name: name_of(self.connection, &schema, record.id)?,
+        };
+        Ok(Some(RowReport { row, fields }))
+    }
+
     /// The texts from elsewhere that gave way here, oldest first.
     pub(crate) fn list_notices(&mut self) -> Result<Vec<NoticeReport>, TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);

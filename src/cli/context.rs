@@ -24,11 +24,12 @@ use storysync_engine::{
 };
 
 /// How long a command waits for another writer. The app's own writes take milliseconds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long tables the app has dropped may stay away, or empty, before a node that saw it takes
 /// that for a deletion.
 const REBUILDING_WITHIN: Duration = Duration::from_secs(4);
 
+#[derive(Debug, Clone)]
 pub(super) struct Context {
     pub(super) database: PathBuf,
     pub(super) data_dir: PathBuf,

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::{ResolveArgs, UndoArgs};
+use crate::kind_of;
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
 use crate::net::node_state::now;
 use storysync_engine::store::trust::TrustStore;
@@ -42,23 +43,6 @@ fn told(value: &serde_json::Value) -> String {
         text.chars().take(VALUE_CHARS_MAX).collect::<String>(),
         text.chars().count()
     )
-}
-
-/// What bytes are, by how they begin.
-fn kind_of(bytes: &[u8]) -> Option<&'static str> {
-    const KINDS: &[(&[u8], &str)] = &[
-        (b"\x89PNG", "a PNG picture"),
-        (b"\xff\xd8\xff", "a JPEG picture"),
-        (b"GIF8", "a GIF picture"),
-        (b"RIFF", "a WebP picture or sound"),
-        (b"%PDF", "a PDF"),
-        (b"PK\x03\x04", "a ZIP archive or office document"),
-        (b"SQLite format 3", "an SQLite database"),
-        (b"\x1f\x8b", "gzip"),
-        (b"OggS", "Ogg sound"),
-        (b"ID3", "MP3 sound"),
-    ];
-    KINDS.iter().find(|(beginning, _)| bytes.starts_with(beginning)).map(|(_, kind)| *kind)
 }
 
 /// A row for a person: its name first.

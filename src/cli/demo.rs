@@ -80,6 +80,7 @@ impl Device {
             host_names: Vec::new(),
             asks_at_first_contact: false,
             discovery: false,
+            program: None,
             live: None,
         };
         let (trust, identity) = (self.trust()?, self.identity.clone());

@@ -49,6 +49,12 @@ struct Global {
 enum Command {
     /// Serve other devices and watch the database.
     Serve(ServeArgs),
+    /// Open the page in your browser; starts a node for it where none runs.
+    Open {
+        /// Only print its address.
+        #[arg(long)]
+        no_browser: bool,
+    },
     /// Create a new, empty Storymaster database.
     Init,
     /// Prepare a database: backup, sync fields, triggers, verification. Safe to run again.
@@ -135,7 +141,7 @@ enum Command {
     Demo,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct ServeArgs {
     /// Address to serve other devices on.
     #[arg(long)]
@@ -161,6 +167,12 @@ struct ServeArgs {
     /// Stop when stdin closes, with the app that started this.
     #[arg(long)]
     exit_with_parent: bool,
+    /// Open the page in your browser.
+    #[arg(long)]
+    open: bool,
+    /// Ask on the page before anything is done to a database that needs something.
+    #[arg(long, hide = true)]
+    ask_first: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -272,6 +284,7 @@ pub fn run() -> anyhow::Result<()> {
     let context = context::Context::new(&cli.global)?;
     match cli.command {
         Command::Serve(args) => commands::serve(&context, &args),
+        Command::Open { no_browser } => commands::open(&context, !no_browser),
         Command::Init => commands::init(&context),
         Command::Migrate { dry_run } => commands::migrate(&context, dry_run),
         Command::Pair(PairCommand::Show { name }) => pair::show(&context, name.as_deref()),

@@ -20,6 +20,7 @@ use super::context::{Context, print_raw, runtime, say};
 use crate::net::client;
 use crate::net::node_state::{devices_to_mirror, now};
 use crate::node::AdminFile;
+use crate::qr_picture;
 use storysync_engine::trust::pairing::Offer;
 
 /// How long the node on this machine may take to answer.
@@ -260,28 +261,7 @@ fn read_line(input: impl BufRead) -> anyhow::Result<String> {
 
 /// Reads the text of a QR code from a picture.
 pub(super) fn read_picture(path: &Path) -> anyhow::Result<String> {
-    let picture = image::open(path)
-        .with_context(|| {
-            format!("{} is no picture that can be read; use a PNG or JPEG", path.display())
-        })?
-        .to_luma8();
-    let mut prepared = rqrr::PreparedImage::prepare_from_greyscale(
-        picture.width() as usize,
-        picture.height() as usize,
-        |x, y| match (u32::try_from(x), u32::try_from(y)) {
-            (Ok(x), Ok(y)) => picture
-                .get_pixel_checked(x, y)
-                .map_or(255, |pixel| pixel.0.first().copied().unwrap_or(255)),
-            _ => 255,
-        },
-    );
-    for grid in prepared.detect_grids() {
-        if let Ok((_, text)) = grid.decode() {
-            return Ok(text);
-        }
-    }
-    bail!(
-        "no QR code was found in {}; take the picture straight on, with the whole code in it",
-        path.display()
-    )
+    let bytes =
+        std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+    qr_picture::text_in(&bytes).with_context(|| path.display().to_string())
 }

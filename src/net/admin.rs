@@ -1,37 +1,29 @@
-//! The loopback listener: pairing codes and everything a person does at this machine. Asks for the
-//! run's admin token, whoever calls: a proxy or a container also comes from a loopback address.
+//! The loopback listener as programs use it: pairing codes and everything a person does at this
+//! machine. Asks for the run's admin token, whoever calls: a proxy or a container also comes from a loopback address.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
-use image::ImageEncoder as _;
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
 use super::decisions::{self, ResolveBody, UndoBody};
-use super::lock;
-use super::node_state::{NodeState, now_ms, system_rng};
+use super::node_state::NodeState;
+use super::origin::HostNames;
 use super::reply::{self, Refusal};
-use super::{addresses, lan};
+use super::{lan, pairing_code};
 use storysync_engine::HoldDecision;
-use storysync_engine::store::trust::{EventKind, RevokedBy};
+use storysync_engine::store::trust::RevokedBy;
 use storysync_engine::trust::from_base64url;
 use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::trust::pairing::{Confirmation, PairingWindow};
-
-/// Edge of one QR module in the PNG, in pixels.
-const QR_MODULE_PIXELS: u32 = 8;
-/// A window with less time left than this is not shown again, in milliseconds.
-const WINDOW_LEFT_MS_MIN: u64 = 30_000;
 
 type Shared = State<Arc<NodeState>>;
 
@@ -58,20 +50,16 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/log", get(log))
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
     Router::new()
-        .route("/", get(health))
         .merge(guarded)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
-        .layer(from_fn_with_state(Arc::clone(&node), super::origin::own_host_only))
+        .layer(from_fn_with_state(HostNames::of(&node), super::origin::own_host_only))
         .with_state(node)
 }
 
-async fn not_here() -> Refusal {
+/// What is answered where nothing is.
+pub(crate) async fn not_here() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")
-}
-
-async fn health(State(node): Shared) -> Response {
-    reply::json(&node.health())
 }
 
 #[derive(Deserialize)]
@@ -80,31 +68,43 @@ struct TokenQuery {
 }
 
 async fn admin_only(State(node): Shared, request: Request, next: Next) -> Response {
-    let from_header = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::to_owned);
-    let from_link =
-        Query::<TokenQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.token);
-    let (token, is_link) = match from_header {
-        Some(token) => (Some(token), false),
-        None => (from_link, true),
-    };
-    let given: Option<[u8; 32]> = token.as_deref().and_then(from_base64url);
-    let known = given.is_some_and(|given| bool::from(given.ct_eq(node.admin_token.expose())));
-    // An address stays in histories and logs of proxies: it lets in once.
-    let right = known && !(is_link && node.admin_link_used.swap(true, Ordering::Relaxed));
-    if !right {
-        return Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "this needs the node's admin token; \
-            `storysync` commands read it from the data directory",
-        )
-        .into_response();
+    if may_enter(&node, &request) { next.run(request).await } else { no_token().into_response() }
+}
+
+fn may_enter(node: &NodeState, request: &Request) -> bool {
+    if bearer(request.headers()).is_some() {
+        return has_token(node, request.headers());
     }
-    next.run(request).await
+    let query = Query::<TokenQuery>::try_from_uri(request.uri()).ok();
+    let given = query.and_then(|query| from_base64url(&query.0.token?));
+    given.is_some_and(|given| opens_once(node, &given))
+}
+
+/// What is answered to whoever does not have the admin token.
+pub(crate) fn no_token() -> Refusal {
+    Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        "this needs the node's admin token; `storysync` commands read it from the data directory",
+    )
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn is_token(node: &NodeState, given: &[u8; 32]) -> bool {
+    bool::from(given.ct_eq(node.admin_token.expose()))
+}
+
+/// Whether a request carries the admin token in its header.
+pub(crate) fn has_token(node: &NodeState, headers: &HeaderMap) -> bool {
+    bearer(headers).and_then(from_base64url).is_some_and(|given| is_token(node, &given))
+}
+
+/// Whether the admin token in an address lets in. An address stays in histories and logs of
+/// proxies: it does so once.
+pub(crate) fn opens_once(node: &NodeState, given: &[u8; 32]) -> bool {
+    is_token(node, given) && !node.admin_link_used.swap(true, Ordering::Relaxed)
 }
 
 #[derive(Deserialize)]
@@ -113,79 +113,15 @@ struct WindowQuery {
     new: bool,
 }
 
-/// The text of the open pairing window; opens one when there is none, or another when asked to.
-fn window_text(node: &Arc<NodeState>, new: bool) -> String {
-    let mut window = lock(&node.pairing);
-    let now = now_ms();
-    let usable = window.as_ref().filter(|window| {
-        !new && window.claim().is_none() && window.is_open(now + WINDOW_LEFT_MS_MIN)
-    });
-    if let Some(open) = usable {
-        return open.offer().to_text();
-    }
-    *lock(&node.pairing_alarm) = None;
-    let places = addresses::reachable(node.settings.lan_ip)
-        .into_iter()
-        .map(|ip| (ip, node.settings.lan_port))
-        .collect();
-    let seconds = node.settings.pairing_seconds;
-    let opened =
-        PairingWindow::open(&node.identity, places, node.settings.approval, now, &mut system_rng())
-            .open_for(seconds, now);
-    let text = window.insert(opened).offer().to_text();
-    let closing = Arc::clone(node);
-    tokio::spawn(async move {
-        // A second later than it can be used: its secrets are wiped also when nobody asks again.
-        tokio::time::sleep(Duration::from_secs(seconds + 1)).await;
-        let mut window = lock(&closing.pairing);
-        if window.as_ref().is_some_and(|window| !window.is_open(now_ms())) {
-            *window = None;
-        }
-    });
-    text
-}
-
 async fn qr_data(State(node): Shared, Query(query): Query<WindowQuery>) -> Response {
-    reply::bytes_of(window_text(&node, query.new).into_bytes(), "application/json")
+    reply::bytes_of(pairing_code::text(&node, query.new).into_bytes(), "application/json")
 }
 
 async fn qr_image(State(node): Shared, Query(query): Query<WindowQuery>) -> Response {
-    match qr_png(&window_text(&node, query.new)) {
+    match pairing_code::png(&pairing_code::text(&node, query.new)) {
         Ok(png) => reply::bytes_of(png, "image/png"),
         Err(refusal) => refusal.into_response(),
     }
-}
-
-/// The QR code of a text as a PNG, error correction level M (ISO/IEC 18004).
-fn qr_png(text: &str) -> Result<Vec<u8>, Refusal> {
-    let broken = |error: String| {
-        Refusal::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the QR code can't be drawn: {error}"),
-        )
-    };
-    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::M)
-        .map_err(|error| broken(error.to_string()))?;
-    let modules = code.to_colors();
-    let width = u32::try_from(code.width()).unwrap_or(0);
-    // Four modules of quiet zone on each side.
-    let edge = (width + 8) * QR_MODULE_PIXELS;
-    let picture = image::GrayImage::from_fn(edge, edge, |x, y| {
-        let module =
-            |pixel: u32| (pixel / QR_MODULE_PIXELS).checked_sub(4).filter(|module| *module < width);
-        let dark = match (module(x), module(y)) {
-            (Some(column), Some(row)) => {
-                modules.get((row * width + column) as usize) == Some(&qrcode::Color::Dark)
-            }
-            _ => false,
-        };
-        image::Luma([if dark { 0 } else { 255 }])
-    });
-    let mut png = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut png)
-        .write_image(picture.as_raw(), edge, edge, image::ExtendedColorType::L8)
-        .map_err(|error| broken(error.to_string()))?;
-    Ok(png)
 }
 
 #[derive(Deserialize)]
@@ -194,58 +130,14 @@ struct CodeBody {
 }
 
 async fn confirm(State(node): Shared, body: Bytes) -> Response {
-    let body = match decisions::parse::<CodeBody>(&body) {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let mut window = lock(&node.pairing);
-    let Some(open) = window.as_mut().filter(|window| window.is_open(now_ms())) else {
-        *window = None;
-        return Refusal::new(
-            StatusCode::NOT_FOUND,
-            "no pairing is waiting; show a code with `storysync pair show` first",
-        )
-        .into_response();
-    };
-    match open.confirm(&body.code) {
-        Confirmation::Approved => {
-            reply::json(&json!({ "message": "approved; the other device finishes by itself" }))
-        }
-        Confirmation::NobodyAsked => {
-            Refusal::new(StatusCode::CONFLICT, "no device has scanned the code yet").into_response()
-        }
-        Confirmation::Wrong { tries_left } => Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("that is not the code the other device shows; {tries_left} tries are left"),
-        )
-        .into_response(),
-        Confirmation::Aborted => {
-            *window = None;
-            node.note(
-                EventKind::Alarm,
-                None,
-                "a pairing code was typed wrong three times; pairing was aborted",
-            );
-            Refusal::new(
-                StatusCode::GONE,
-                "three wrong codes; pairing was aborted, show a new code",
-            )
-            .into_response()
-        }
-    }
+    let confirmed = decisions::parse::<CodeBody>(&body)
+        .and_then(|body| pairing_code::confirm(&node, &body.code));
+    answer(confirmed.map(|()| json!({ "message": "approved; the other device finishes by itself" })))
 }
 
 /// Who asks to be paired: polled by `storysync pair show`.
 async fn pairing_state(State(node): Shared) -> Response {
-    let window = lock(&node.pairing);
-    let open = window.as_ref().filter(|window| window.is_open(now_ms()));
-    let claim = open.and_then(PairingWindow::claim);
-    reply::json(&json!({
-        "open": open.is_some(),
-        "device_id": claim.map(|claim| claim.device_id.to_string()),
-        "device_name": claim.map(|claim| claim.name.clone()),
-        "alarm": lock(&node.pairing_alarm).clone(),
-    }))
+    reply::json(&pairing_code::state(&node))
 }
 
 #[derive(Deserialize)]

@@ -47,7 +47,7 @@ fn unprocessable(detail: impl Into<String>) -> Refusal {
 }
 
 /// Decides a conflict, or all. `by` is the device that decides, when it is not this one.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     node: &NodeState,
     body: ResolveBody,
     by: Option<DeviceKey>,
@@ -90,7 +90,7 @@ pub(super) async fn resolve(
 }
 
 /// The open conflicts.
-pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
+pub(crate) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
     let (open, notices) = node
         .engine
         .call(|engine| Ok::<_, EngineError>((engine.conflicts(now())?, engine.notices(now())?)))
@@ -99,7 +99,7 @@ pub(super) async fn conflicts(node: &NodeState) -> Result<Json, Refusal> {
 }
 
 /// The conflicts that ended last.
-pub(super) async fn ended(node: &NodeState) -> Result<Json, Refusal> {
+pub(crate) async fn ended(node: &NodeState) -> Result<Json, Refusal> {
     let ended = node.engine.call(|engine| engine.ended_conflicts(ENDED_SHOWN)).await??;
     Ok(json!({ "ended": ended_json(&ended) }))
 }
@@ -127,7 +127,7 @@ pub fn ended_json(ended: &[EndedConflict]) -> Vec<Json> {
 }
 
 /// Who wrote what in a row.
-pub(super) async fn history(
+pub(crate) async fn history(
     node: &NodeState,
     table: String,
     uuid: String,
@@ -147,25 +147,30 @@ pub(super) async fn history(
 }
 
 /// What is to be taken back: one change of a row, or what a device did since a time.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct UndoBody {
+    /// The table of a row.
     #[serde(default)]
-    entity_type: Option<String>,
+    pub entity_type: Option<String>,
+    /// The row.
     #[serde(default)]
-    sync_uuid: Option<String>,
+    pub sync_uuid: Option<String>,
+    /// Its change; the newest without.
     #[serde(default)]
-    change: Option<String>,
+    pub change: Option<String>,
+    /// A device's id.
     #[serde(default)]
-    device: Option<String>,
+    pub device: Option<String>,
+    /// Since when, RFC 3339.
     #[serde(default)]
-    since: Option<String>,
+    pub since: Option<String>,
     /// Without a yes it is only told what would be done.
     #[serde(default)]
-    yes: bool,
+    pub yes: bool,
 }
 
 /// Takes changes back.
-pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refusal> {
+pub(crate) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refusal> {
     if let (Some(table), Some(uuid)) = (body.entity_type, body.sync_uuid) {
         let change = body.change;
         let done = node
@@ -214,13 +219,13 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
 }
 
 /// Deletions that wait for a yes.
-pub(super) async fn holds(node: &NodeState) -> Result<Json, Refusal> {
+pub(crate) async fn holds(node: &NodeState) -> Result<Json, Refusal> {
     let holds = node.engine.call(|engine| engine.holds(now())).await??;
     Ok(json!({ "brakes": holds }))
 }
 
 /// Lets deletions through, or takes them back.
-pub(super) async fn decide_hold(
+pub(crate) async fn decide_hold(
     node: &NodeState,
     id: String,
     decision: HoldDecision,

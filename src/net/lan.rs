@@ -65,7 +65,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
         .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(&node),
+            super::origin::HostNames::of(&node),
             super::origin::own_host_only,
         ))
         .with_state(node)
@@ -434,7 +434,7 @@ fn refuse_untaken(device: &TrustedDevice) -> Result<(), Refusal> {
 }
 
 /// The list of devices as every interface shows it.
-pub(super) async fn device_list(node: &NodeState) -> Result<serde_json::Value, Refusal> {
+pub(crate) async fn device_list(node: &NodeState) -> Result<serde_json::Value, Refusal> {
     let trusted = node.trust.devices()?;
     let mirrored = node.engine.call(|engine| engine.mirrored_devices()).await??;
     Ok(crate::net::device_list_json(&node.identity.public_key(), &trusted, &mirrored))
@@ -460,7 +460,7 @@ async fn remove_device(State(node): Shared, Path(id): Path<String>, sealed: Seal
 }
 
 /// Takes a device's keys away at once, and drops its connections.
-pub(super) async fn revoke(
+pub(crate) async fn revoke(
     node: &Arc<NodeState>,
     device_id: &DeviceId,
     by: RevokedBy<'_>,

@@ -14,6 +14,7 @@ pub mod lan;
 pub mod live;
 pub mod node_state;
 pub mod origin;
+pub(crate) mod pairing_code;
 pub mod port_holder;
 pub mod presence;
 pub mod reply;

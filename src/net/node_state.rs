@@ -190,7 +190,7 @@ impl NodeState {
     ///
     /// # Errors
     /// When the trust database can't be written.
-    pub(super) fn rename(&self, name: &str) -> Result<String, TrustError> {
+    pub(crate) fn rename(&self, name: &str) -> Result<String, TrustError> {
         let name = clean_name(name);
         self.trust.set_setting(NAME_SETTING, &name)?;
         self.trust.note_own_name(&name)?;
@@ -214,7 +214,7 @@ impl NodeState {
     }
 
     /// Somebody decided something: the device `by`, or the person at this one.
-    pub(super) fn note_decision(&self, by: Option<DeviceKey>, detail: &str) {
+    pub(crate) fn note_decision(&self, by: Option<DeviceKey>, detail: &str) {
         let by = by.map_or_else(|| self.identity.device_id(), |key| DeviceId::of_key(&key));
         self.note(EventKind::Resolve, Some(&by), detail);
     }

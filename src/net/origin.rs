@@ -17,21 +17,33 @@ use super::reply::Refusal;
 /// Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
+/// Names this machine may be addressed by, besides its addresses and `localhost`.
+#[derive(Debug, Clone, Default)]
+pub struct HostNames(Arc<[String]>);
+
+impl HostNames {
+    /// Those of a node.
+    #[must_use]
+    pub fn of(node: &NodeState) -> Self {
+        Self(node.settings.host_names.as_slice().into())
+    }
+}
+
 /// Lets a request through that names this machine by an address, `localhost` or a configured name,
 /// and comes from no other page.
 pub async fn own_host_only(
-    State(node): State<Arc<NodeState>>,
+    State(names): State<HostNames>,
     request: Request,
     next: Next,
 ) -> Response {
     let elsewhere = request
         .uri()
         .authority()
-        .is_some_and(|authority| !is_own(authority.as_str(), &node.settings.host_names));
+        .is_some_and(|authority| !is_own(authority.as_str(), &names.0));
     let checked = if elsewhere {
         Err(misdirected())
     } else {
-        check(request.headers(), &node.settings.host_names)
+        check(request.headers(), &names.0)
     };
     match checked {
         Ok(()) => next.run(request).await,

@@ -63,7 +63,7 @@ pub struct UndoReport {
 }
 
 impl EntryReport {
-    fn of(table: Option<&Table>, entry: &Entry) -> Self {
+    pub(super) fn of(table: Option<&Table>, entry: &Entry) -> Self {
         let told = |name: &str, value: &Value| to_json_of(table, name, value);
         Self {
             change: entry.hash.to_hex(),

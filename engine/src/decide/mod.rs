@@ -3,6 +3,7 @@
 
 pub(crate) mod deletion_guard;
 pub(crate) mod history;
+pub(crate) mod recent;
 pub(crate) mod resolve;
 
 use storysync_crdt::{DeviceKey, Stamp, SyncUuid};

@@ -6,117 +6,27 @@
 
 mod devices;
 mod file;
+mod open;
+mod serve;
 mod status;
 mod sync;
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
-use tokio::sync::watch;
 
-use super::ServeArgs;
-use super::context::{Context, entropy, print_raw, runtime};
+use super::context::{Context, entropy, print_raw};
 use super::decide::row_words;
-use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
 use crate::net::admin::LOG_LINES_SHOWN;
-use crate::net::live::LiveOptions;
 use crate::net::log_json;
 use crate::net::node_state::now;
-use crate::node::{Node, ServeOptions};
 pub(super) use devices::{devices, keep, make_owner, questions, revoke};
 pub(super) use file::{backup, uninstall};
+pub(super) use open::open;
+pub(super) use serve::serve;
 pub(in crate::cli) use status::status;
 use storysync_engine::Engine;
-use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
 pub(in crate::cli) use sync::{contact_choice, sync};
-
-pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
-    let (identity, trust) = context.identity_and_trust()?;
-    let name = context.name(args.name.as_deref(), &trust)?;
-    let approval = match args
-        .pairing_approval
-        .or(context.config.pairing_approval)
-        .unwrap_or(PairingApproval::Code)
-    {
-        PairingApproval::Code => Approval::Code,
-        PairingApproval::None => Approval::None,
-    };
-    let options = ServeOptions {
-        host: args.host.unwrap_or_else(|| context.config.host()),
-        port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
-        port_is_chosen: args.port.or(context.config.port).is_some(),
-        admin_port_is_chosen: args.admin_port.or(context.config.admin_port).is_some(),
-        admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
-        name,
-        approval,
-        pairing_seconds: context
-            .config
-            .pairing_seconds
-            .map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
-        host_names: context.config.host_names.clone(),
-        asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
-        discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
-        live: (!args.no_live && context.config.live.unwrap_or(true)).then(|| LiveOptions {
-            peers: context.config.peers.clone(),
-            contact: contact_choice(context.config.first_contact),
-        }),
-    };
-    let (engine, _) = context.engine(&identity)?;
-    runtime()?.block_on(async {
-        let node = Node::start(engine, trust, identity, &context.data_dir, options).await?;
-        let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn({
-            let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
-            print_raw(ready.as_bytes())?;
-            node.run(stopped)
-        });
-        until_told_to_stop(args.exit_with_parent).await?;
-        tracing::info!("stopping");
-        stop.send_replace(true);
-        serving.await.context("the node ended badly")
-    })
-}
-
-/// What a service manager sends (SIGTERM).
-#[cfg(unix)]
-fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate =
-        signal(SignalKind::terminate()).context("the system refuses to tell of signals")?;
-    Ok(async move {
-        let _ = terminate.recv().await;
-    })
-}
-
-/// What a system says that logs off or shuts down.
-#[cfg(windows)]
-fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut shutdown =
-        tokio::signal::windows::ctrl_shutdown().context("the system refuses to tell of its end")?;
-    Ok(async move {
-        let _ = shutdown.recv().await;
-    })
-}
-
-async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
-    let told_to_end = told_to_end()?;
-    let parent_gone = async {
-        if !exit_with_parent {
-            return std::future::pending::<()>().await;
-        }
-        let mut buffer = [0; 256];
-        let mut stdin = tokio::io::stdin();
-        while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
-    };
-    tokio::select! {
-        () = told_to_end => {}
-        result = tokio::signal::ctrl_c() => result.context("the system refuses to tell of Ctrl-C")?,
-        () = parent_gone => {}
-    }
-    Ok(())
-}
 
 pub(super) fn init(context: &Context) -> anyhow::Result<()> {
     let identity = context.identity()?;

@@ -40,6 +40,14 @@ pub struct Claim {
     pub(super) tries: u32,
 }
 
+impl Claim {
+    /// Whether it is let in when it asks again: its code was typed, or none is wanted.
+    #[must_use]
+    pub fn is_approved(&self) -> bool {
+        self.approved
+    }
+}
+
 /// One open pairing window of the desktop.
 #[derive(Debug)]
 pub struct PairingWindow {

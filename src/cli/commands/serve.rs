@@ -1,0 +1,226 @@
+//! `storysync serve`: a node in the foreground, until it is told to stop. With `--ask-first` a page
+//! asks the person before anything is done to a database that needs something.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use storysync_engine::Engine;
+use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::open::{LINK_VARIABLE, show_in_browser};
+use super::sync::contact_choice;
+use crate::cli::ServeArgs;
+use crate::cli::advice::sentence;
+use crate::cli::context::{BUSY_TIMEOUT, Context, entropy, print_raw, runtime};
+use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
+use crate::net::live::LiveOptions;
+use crate::net::node_state::now;
+use crate::node::{Node, ServeOptions};
+use crate::page::{FirstRun, FirstRunEnd, Situation, random_words};
+
+pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
+    let link = std::env::var(LINK_VARIABLE).ok();
+    runtime()?.block_on(async {
+        let node = if args.ask_first {
+            let link = link.clone().unwrap_or_else(random_words);
+            let asking = Asking { context: context.clone(), args: args.clone(), link };
+            let Some(node) = asking.until_it_starts().await? else { return Ok(()) };
+            node
+        } else {
+            start(context, args).await?
+        };
+        if let Some(link) = &link {
+            node.page().expect_link(link);
+        }
+        let opened = args.open.then(|| format!("{}{}", node.ready().admin_url, node.page().link()));
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn({
+            let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
+            print_raw(ready.as_bytes())?;
+            node.run(stopped)
+        });
+        if let Some(url) = opened {
+            tokio::task::spawn_blocking(move || show_in_browser(&url));
+        }
+        until_told_to_stop(args.exit_with_parent).await?;
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        serving.await.context("the node ended badly")
+    })
+}
+
+/// A node that listens, with the database prepared.
+async fn start(context: &Context, args: &ServeArgs) -> anyhow::Result<Node> {
+    let (identity, trust) = context.identity_and_trust()?;
+    let name = context.name(args.name.as_deref(), &trust)?;
+    let options = options(context, args, name);
+    let (engine, _) = context.engine(&identity)?;
+    Ok(Node::start(engine, trust, identity, &context.data_dir, options).await?)
+}
+
+fn options(context: &Context, args: &ServeArgs, name: String) -> ServeOptions {
+    let approval = match args
+        .pairing_approval
+        .or(context.config.pairing_approval)
+        .unwrap_or(PairingApproval::Code)
+    {
+        PairingApproval::Code => Approval::Code,
+        PairingApproval::None => Approval::None,
+    };
+    ServeOptions {
+        host: args.host.unwrap_or_else(|| context.config.host()),
+        port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
+        port_is_chosen: args.port.or(context.config.port).is_some(),
+        admin_port_is_chosen: args.admin_port.or(context.config.admin_port).is_some(),
+        admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
+        name,
+        approval,
+        pairing_seconds: context
+            .config
+            .pairing_seconds
+            .map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
+        host_names: context.config.host_names.clone(),
+        asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
+        program: std::env::current_exe().ok(),
+        discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
+        live: (!args.no_live && context.config.live.unwrap_or(true)).then(|| LiveOptions {
+            peers: context.config.peers.clone(),
+            contact: contact_choice(context.config.first_contact),
+        }),
+    }
+}
+
+/// What is asked before there is a node, and with what it is started.
+struct Asking {
+    context: Context,
+    args: ServeArgs,
+    link: String,
+}
+
+impl Asking {
+    /// Asks the person until the node starts; `None` when nobody asks any more.
+    async fn until_it_starts(mut self) -> anyhow::Result<Option<Node>> {
+        let mut told_where = false;
+        let mut agreed = false;
+        loop {
+            let situation = match self.situation(agreed)? {
+                Some(situation) => situation,
+                None => match start(&self.context, &self.args).await {
+                    Ok(node) => return Ok(Some(node)),
+                    Err(error) => Situation::Refused { why: sentence(&error) },
+                },
+            };
+            let (listener, port) = self.listener().await?;
+            // The node takes this port over: the page that is open goes on there.
+            self.args.admin_port = Some(port);
+            if !told_where {
+                let told = json!({ "admin_url": format!("http://127.0.0.1:{port}") });
+                print_raw(format!("PAGE {told}\n").as_bytes())?;
+                told_where = true;
+            }
+            let (identity, trust) = self.context.identity_and_trust()?;
+            let own = identity.device_id();
+            let asked = tokio::select! {
+                asked =
+                    FirstRun::ask(listener, Arc::new(trust), own.as_str(), &self.link, situation) =>
+                {
+                    asked
+                }
+                stopped = until_told_to_stop(self.args.exit_with_parent) => {
+                    stopped?;
+                    return Ok(None);
+                }
+            };
+            agreed = false;
+            match asked {
+                None => return Ok(None),
+                Some(FirstRunEnd::Prepare) => agreed = true,
+                Some(FirstRunEnd::Create) => {
+                    Engine::init(self.context.engine_options(&identity), entropy(), now())?;
+                }
+                Some(FirstRunEnd::Use(path)) => self.context.database = path,
+                Some(FirstRunEnd::Again) => {}
+                Some(FirstRunEnd::OtherPorts) => self.args.port = Some(0),
+            }
+        }
+    }
+
+    /// What keeps the node from starting that a person should say something to.
+    fn situation(&self, agreed: bool) -> anyhow::Result<Option<Situation>> {
+        let database = self.context.database.clone();
+        if !database.exists() {
+            return Ok(Some(Situation::NoDatabase { looked_at: database }));
+        }
+        match Engine::owner(&database, BUSY_TIMEOUT) {
+            Ok(None) if !agreed => {}
+            Ok(_) => return Ok(None),
+            Err(error) => return Ok(Some(Situation::Refused { why: sentence(&error.into()) })),
+        }
+        let identity = self.context.identity()?;
+        Ok(Some(match Engine::plan_migration(&self.context.engine_options(&identity)) {
+            Ok(plan) => Situation::Unprepared {
+                database,
+                tables: plan.tables.len(),
+                rows: plan.tables.iter().map(|table| table.rows).sum(),
+                backups: self.context.data_dir.join("backups"),
+            },
+            Err(error) => Situation::Refused { why: sentence(&error.into()) },
+        }))
+    }
+
+    /// The port of the page, or any free one.
+    async fn listener(&self) -> anyhow::Result<(TcpListener, u16)> {
+        let asked = self.args.admin_port.or(self.context.config.admin_port).unwrap_or(ADMIN_PORT);
+        let at = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let listener = match TcpListener::bind(at(asked)).await {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind(at(0)).await.context("no port of this machine is free")?,
+        };
+        let port = listener.local_addr()?.port();
+        Ok((listener, port))
+    }
+}
+
+/// What a service manager sends (SIGTERM).
+#[cfg(unix)]
+fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate =
+        signal(SignalKind::terminate()).context("the system refuses to tell of signals")?;
+    Ok(async move {
+        let _ = terminate.recv().await;
+    })
+}
+
+/// What a system says that logs off or shuts down.
+#[cfg(windows)]
+fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut shutdown =
+        tokio::signal::windows::ctrl_shutdown().context("the system refuses to tell of its end")?;
+    Ok(async move {
+        let _ = shutdown.recv().await;
+    })
+}
+
+async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
+    let told_to_end = told_to_end()?;
+    let parent_gone = async {
+        if !exit_with_parent {
+            return std::future::pending::<()>().await;
+        }
+        let mut buffer = [0; 256];
+        let mut stdin = tokio::io::stdin();
+        while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    };
+    tokio::select! {
+        () = told_to_end => {}
+        result = tokio::signal::ctrl_c() => result.context("the system refuses to tell of Ctrl-C")?,
+        () = parent_gone => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! One row: what it holds, and who changed what and when; each change can be taken back.
+
+use axum::Form;
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+use storysync_engine::{EntryReport, FieldEntry};
+
+use super::difference::merged;
+use super::shell::{Place, around};
+use super::telling::{Names, is_long, line, moment, readable, row_name, row_path};
+use super::visit::Visit;
+use super::words::Words;
+use crate::net::decisions::{self, UndoBody};
+use crate::net::node_state::now;
+use crate::net::reply::Refusal;
+use crate::printable;
+
+/// Changes on one page of a row's history.
+const SHOWN: usize = 30;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryQuery {
+    #[serde(default)]
+    page: usize,
+}
+
+/// The view.
+pub(super) async fn view(
+    visit: Visit,
+    Path((table, uuid)): Path<(String, String)>,
+    Query(query): Query<HistoryQuery>,
+) -> Response {
+    let asked = visit
+        .page
+        .node
+        .engine
+        .call(move |engine| {
+            let entries = engine.history(&table, &uuid, now())?;
+            let row = engine.row_report(&table, &uuid, now())?;
+            Ok((table.clone(), uuid.clone(), entries, row, engine.open_conflicts()?))
+        })
+        .await;
+    let (table, uuid, entries, row, open) = match asked {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
+        Err(gone) => return visit.refused(&Refusal::from(gone)),
+    };
+    let names = match Names::of(&visit) {
+        Ok(names) => names,
+        Err(refusal) => return visit.refused(&refusal),
+    };
+    let words = visit.words;
+    let pages = entries.len().div_ceil(SHOWN);
+    let path = row_path(&table, &uuid);
+    let shown: Vec<&EntryReport> =
+        entries.iter().rev().skip(query.page.saturating_mul(SHOWN)).take(SHOWN).collect();
+    let content = html! {
+        p { span.table { (readable(&table)) } }
+        @if let Some(row) = &row {
+            details {
+                summary { (words.say("row-holds")) }
+                dl {
+                    @for (name, value, leads_to) in row.fields.iter()
+                        .filter(|(_, value, _)| !value.is_null())
+                    {
+                        dt { (readable(name)) }
+                        dd { @match leads_to {
+                            Some(name) => { bdi { (printable(name)) } }
+                            None => { (line(words, value)) }
+                        } }
+                    }
+                }
+            }
+        }
+        h2 { (words.say("row-history")) }
+        ol.timeline reversed {
+            @for entry in shown { (told(words, entry, &names, &path)) }
+        }
+        (super::conflicts::turning(words, &path, query.page, pages))
+    };
+    let name = row.as_ref().and_then(|row| row.row.row_name.as_deref());
+    let title = row_name(words, name, &table);
+    visit.show(around(&visit, Place::Within, &title, open, &content))
+}
+
+fn told(words: Words, entry: &EntryReport, names: &Names, path: &str) -> Markup {
+    let can_be_taken_back = !matches!(entry.action.as_str(), "existed" | "filled");
+    html! {
+        li data-change=(entry.change) {
+            p {
+                strong { (words.say(&format!("action-{}", entry.action))) } " · "
+                bdi { (names.name(words, entry.device.as_deref())) } " · "
+                (moment(words, entry.at.as_deref()))
+            }
+            @for field in &entry.fields {
+                @if !(field.old.is_null() && field.new.is_null()) { (changed(words, field)) }
+            }
+            @if can_be_taken_back {
+                form method="post" action={ (path) "/take-back" } {
+                    input type="hidden" name="change" value=(entry.change);
+                    input type="hidden" name="back" value=(path);
+                    button { (words.say("row-take-back")) }
+                }
+            }
+        }
+    }
+}
+
+/// What became of one field.
+pub(super) fn changed(words: Words, field: &FieldEntry) -> Markup {
+    html! {
+        div.change {
+            span.field { (readable(&field.name)) }
+            @match (field.old.as_str(), field.new.as_str()) {
+                (Some(old), Some(new)) if is_long(&field.old) || is_long(&field.new) => {
+                    div.text { (merged(&printable(old), &printable(new))) }
+                }
+                (None, Some(new)) if is_long(&field.new) => {
+                    div.text { ins { (printable(new)) } }
+                }
+                (Some(old), None) if is_long(&field.old) => {
+                    div.text { del { (printable(old)) } }
+                }
+                _ => { " " del { (line(words, &field.old)) } " → " ins { (line(words, &field.new)) } }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TakeBackForm {
+    change: String,
+    /// Where the person was.
+    back: String,
+}
+
+/// Takes one change of the row back.
+pub(super) async fn take_back(
+    visit: Visit,
+    Path((table, uuid)): Path<(String, String)>,
+    Form(form): Form<TakeBackForm>,
+) -> Response {
+    let back = if form.back == "/deleted" { form.back } else { row_path(&table, &uuid) };
+    let body = UndoBody {
+        entity_type: Some(table),
+        sync_uuid: Some(uuid),
+        change: Some(form.change),
+        ..UndoBody::default()
+    };
+    match decisions::undo(&visit.page.node, body).await {
+        Ok(_) => visit.done(visit.words.say("row-taken-back"), &back),
+        Err(refusal) => visit.failed(refusal.detail, &back),
+    }
+}
