@@ -5,11 +5,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::Stream;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use storysync_engine::trust::to_base64url;
 
 use super::facts::Facts;
 use super::visit::Visit;
@@ -23,10 +25,17 @@ const TOLD_APART: Duration = Duration::from_millis(150);
 /// Pause after which a stream shows that it is still there.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// `GET /live`: one event whenever a view would look different.
-pub(super) async fn events(visit: Visit) -> Response {
+#[derive(Debug, Deserialize)]
+pub(super) struct LiveQuery {
+    /// What stood in the view; see [`state_of`].
+    #[serde(default)]
+    seen: String,
+}
+
+/// `GET /live`: one event whenever a view would look different from what was seen.
+pub(super) async fn events(visit: Visit, Query(query): Query<LiveQuery>) -> Response {
     let page = visit.page;
-    let watch = Watch::of(&page);
+    let watch = Watch { told: query.seen, ..Watch::of(&page) };
     let stream = futures_util::stream::unfold((page, watch), |(page, mut watch)| async move {
         watch.next(&page).await?;
         // Browsers dispatch no event without data.
@@ -64,7 +73,7 @@ fn answer(stream: impl Stream<Item = Result<Event, Infallible>> + Send + 'static
 
 /// What was told last, and what tells of something new.
 struct Watch {
-    told: [u8; 32],
+    told: String,
     ends: tokio::sync::watch::Receiver<i64>,
     around: tokio::sync::watch::Receiver<u64>,
     pairings: tokio::sync::watch::Receiver<u64>,
@@ -87,28 +96,26 @@ impl Watch {
     /// Waits until something is different; `None` once the node is stopping.
     async fn next(&mut self, page: &Page) -> Option<()> {
         loop {
+            let state = state_of(page);
+            if state != self.told {
+                self.told = state;
+                return Some(());
+            }
             tokio::select! {
                 changed = self.ends.changed() => changed.ok()?,
                 changed = self.around.changed() => changed.ok()?,
                 changed = self.pairings.changed() => changed.ok()?,
                 changed = self.joining.changed() => changed.ok()?,
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
-                () = tokio::time::sleep(LOOK_EVERY) => {
-                    if state_of(page) == self.told { continue }
-                }
+                () = tokio::time::sleep(LOOK_EVERY) => continue,
             }
             tokio::time::sleep(TOLD_APART).await;
-            let state = state_of(page);
-            if state != self.told {
-                self.told = state;
-                return Some(());
-            }
         }
     }
 }
 
 /// Everything views show that the Engine need not be asked for, as a hash.
-fn state_of(page: &Page) -> [u8; 32] {
+pub(super) fn state_of(page: &Page) -> String {
     let node = &page.node;
     let mut state = Sha256::new();
     state.update(node.engine.ends().borrow().to_be_bytes());
@@ -133,5 +140,5 @@ fn state_of(page: &Page) -> [u8; 32] {
     state.update([u8::from(
         node.database_connected.load(std::sync::atomic::Ordering::Relaxed),
     )]);
-    state.finalize().into()
+    to_base64url(state.finalize().as_slice())
 }

@@ -76,7 +76,7 @@ pub(super) fn around(
                         }
                     }
                 }
-                main #content tabindex="-1" {
+                main #content tabindex="-1" data-state=(visit.state) {
                     div #gone role="status" hidden {}
                     (said(visit))
                     h1 { bdi { (title) } }

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::Markup;
 
+use super::live::state_of;
 use super::session::{NO_SESSION, Said};
 use super::words::Words;
 use super::{Page, shell};
@@ -25,6 +26,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub(super) struct Visit {
     pub(super) page: Arc<Page>,
     pub(super) words: Words,
+    /// How the node stood before the view was made; see [`state_of`].
+    pub(super) state: String,
     session: String,
 }
 
@@ -97,7 +100,7 @@ pub(super) fn is_browser(headers: &HeaderMap) -> bool {
 /// The visit of a request that has a session.
 pub(super) fn visit_of(page: &Arc<Page>, headers: &HeaderMap) -> Option<Visit> {
     let session = page.sessions.of(headers)?;
-    Some(Visit { page: Arc::clone(page), words: words_of(headers), session })
+    Some(Visit { state: state_of(page), page: Arc::clone(page), words: words_of(headers), session })
 }
 
 /// Lets through what has a session and was asked for by this page itself or typed by a person.

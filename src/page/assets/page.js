@@ -58,12 +58,9 @@ function lost() {
 /** Listens while the view is seen: browsers allow only a few connections to one place. */
 function listen() {
   if (source || document.hidden || document.body.classList.contains("bare")) return;
-  source = new EventSource("/live");
-  let was = false;
-  source.onopen = () => {
-    if (was || !gone().hidden) look();
-    was = true;
-  };
+  const seen = document.querySelector("main").dataset.state;
+  source = new EventSource(`/live?seen=${encodeURIComponent(seen)}`);
+  source.onopen = () => { if (!gone().hidden) look(); };
   source.addEventListener("look", look);
   source.onerror = () => {
     lost();
