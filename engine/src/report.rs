@@ -129,6 +129,8 @@ pub struct RowReport {
     /// Its columns, in the table's order; references by uuid, with what the row is called they lead
     /// to.
     pub fields: Vec<(String, serde_json::Value, Option<String>)>,
+    /// The columns that lead to rows of another table, each with that table.
+    pub references: Vec<(String, String)>,
 }
 
 impl Engine {
@@ -245,7 +247,11 @@ impl Transaction<'_> {
             sync_uuid: uuid.as_str().to_owned(),
             row_name: name_of(self.connection, &schema, record.id)?,
         };
-        Ok(Some(RowReport { row, fields }))
+        let references = known
+            .references()
+            .map(|(column, table)| (known.told_name(&column.name).to_owned(), table.to_owned()))
+            .collect();
+        Ok(Some(RowReport { row, fields, references }))
     }
 
     /// The texts from elsewhere that gave way here, oldest first.

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
-use storysync_engine::{EntryReport, FieldEntry};
+use storysync_engine::{Engine, EngineError, EntryReport, FieldEntry, RowReport};
 
 use super::difference::merged;
 use super::shell::{Place, around};
@@ -17,6 +17,8 @@ use crate::net::node_state::now;
 use crate::net::reply::Refusal;
 use crate::printable;
 
+/// Texts longer than this are told by the words that differ, in characters.
+const PROSE_CHARS: usize = 40;
 /// Changes on one page of a row's history.
 const SHOWN: usize = 30;
 
@@ -37,8 +39,9 @@ pub(super) async fn view(
         .node
         .engine
         .call(move |engine| {
-            let entries = engine.history(&table, &uuid, now())?;
+            let mut entries = engine.history(&table, &uuid, now())?;
             let row = engine.row_report(&table, &uuid, now())?;
+            name_references(engine, &mut entries, row.as_ref())?;
             Ok((table.clone(), uuid.clone(), entries, row, engine.open_conflicts()?))
         })
         .await;
@@ -85,6 +88,27 @@ pub(super) async fn view(
     visit.show(around(&visit, Place::Within, &title, open, &content))
 }
 
+/// References lead to rows by their uuids: in their place what people call the rows.
+fn name_references(
+    engine: &mut Engine,
+    entries: &mut [EntryReport],
+    row: Option<&RowReport>,
+) -> Result<(), EngineError> {
+    let references = row.map(|row| row.references.as_slice()).unwrap_or_default();
+    for field in entries.iter_mut().flat_map(|entry| &mut entry.fields) {
+        let Some((_, table)) = references.iter().find(|(name, _)| *name == field.name) else {
+            continue;
+        };
+        for value in [&mut field.old, &mut field.new] {
+            let name = value.as_str().map(|uuid| engine.row_name(table, uuid)).transpose()?;
+            if let Some(name) = name.flatten() {
+                *value = name.into();
+            }
+        }
+    }
+    Ok(())
+}
+
 fn told(words: Words, entry: &EntryReport, names: &Names, path: &str) -> Markup {
     let can_be_taken_back = !matches!(entry.action.as_str(), "existed" | "filled");
     html! {
@@ -108,13 +132,18 @@ fn told(words: Words, entry: &EntryReport, names: &Names, path: &str) -> Markup 
     }
 }
 
+/// Whether single words of a text are worth marking.
+fn is_prose(text: &str) -> bool {
+    text.chars().count() > PROSE_CHARS || text.contains('\n')
+}
+
 /// What became of one field.
 pub(super) fn changed(words: Words, field: &FieldEntry) -> Markup {
     html! {
         div.change {
             span.field { (readable(&field.name)) }
             @match (field.old.as_str(), field.new.as_str()) {
-                (Some(old), Some(new)) if is_long(&field.old) || is_long(&field.new) => {
+                (Some(old), Some(new)) if is_prose(old) || is_prose(new) => {
                     div.text { (merged(&printable(old), &printable(new))) }
                 }
                 (None, Some(new)) if is_long(&field.new) => {
@@ -123,7 +152,11 @@ pub(super) fn changed(words: Words, field: &FieldEntry) -> Markup {
                 (Some(old), None) if is_long(&field.old) => {
                     div.text { del { (printable(old)) } }
                 }
-                _ => { " " del { (line(words, &field.old)) } " → " ins { (line(words, &field.new)) } }
+                _ => {
+                    " "
+                    @if !field.old.is_null() { del { (line(words, &field.old)) } " → " }
+                    ins { (line(words, &field.new)) }
+                }
             }
         }
     }

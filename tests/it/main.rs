@@ -33,6 +33,7 @@ mod network;
 mod nodes;
 mod owners;
 mod packing;
+mod page;
 mod pairing;
 mod plain;
 mod primitives;

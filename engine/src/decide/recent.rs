@@ -98,7 +98,12 @@ impl Transaction<'_> {
     ) -> Result<Option<RecentChange>, TransactionError> {
         let entity = self.entity(&rows::get(self.connection, row)?)?;
         let entries = history(self.document(row)?);
-        let Some(entry) = entries.iter().find(|entry| entry.hash == *change) else {
+        // What was there before storysync is nothing that happened.
+        let Some(entry) = entries
+            .iter()
+            .find(|entry| entry.hash == *change)
+            .filter(|entry| entry.action != Action::Existed)
+        else {
             return Ok(None);
         };
         let mut entry = EntryReport::of(self.schema.table(entity.table.as_str()), entry);
