@@ -295,6 +295,29 @@ impl Transaction<'_> {
         Ok(reports)
     }
 
+    /// The open conflicts of some of the rows that have any.
+    pub(crate) fn list_some_conflicts(
+        &mut self,
+        skip: i64,
+        limit: i64,
+    ) -> Result<Vec<ConflictReport>, TransactionError> {
+        let mut reports = Vec::new();
+        for record in rows::with_conflicts_from(self.connection, skip, limit)? {
+            reports.extend(self.conflicts_of(&record)?);
+        }
+        Ok(reports)
+    }
+
+    /// The open conflict of this name.
+    pub(crate) fn conflict_named(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<ConflictReport>, TransactionError> {
+        let Some(row) = conflicts::row_of(self.connection, id)? else { return Ok(None) };
+        let record = rows::get(self.connection, row)?;
+        Ok(self.conflicts_of(&record)?.into_iter().find(|conflict| conflict.id == id))
+    }
+
     /// What the app calls what documents of a table call `name`.
     pub(crate) fn told_name(&self, table: &str, name: &str) -> String {
         self.schema.table(table).map_or(name, |table| table.told_name(name)).to_owned()

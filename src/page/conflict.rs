@@ -47,11 +47,8 @@ async fn find(visit: &Visit, id: String) -> Result<Found, Refusal> {
         .node
         .engine
         .call(move |engine| {
-            let conflicts = engine.conflicts(now())?;
-            let open = i64::try_from(conflicts.len()).unwrap_or(i64::MAX);
-            let Some(conflict) = conflicts.into_iter().find(|conflict| conflict.id == id) else {
-                return Ok(None);
-            };
+            let Some(conflict) = engine.conflict(&id, now())? else { return Ok(None) };
+            let open = engine.open_conflicts()?;
             let row = engine.row_report(&conflict.entity_type, &conflict.sync_uuid, now())?;
             Ok(Some((conflict, row, open)))
         })

@@ -3,7 +3,7 @@
 
 use axum::Form;
 use axum::extract::{Path, Query};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use storysync_crdt::Stamp;
@@ -19,8 +19,9 @@ use crate::net::decisions::{self, ENDED_SHOWN, ResolveBody, UndoBody};
 use crate::net::node_state::now;
 use crate::net::reply::Refusal;
 
-/// Conflicts on one page of the list.
+/// Rows with conflicts on one page of the list.
 const SHOWN: usize = 50;
+const ROWS_SHOWN: i64 = 50;
 /// A decision's change is looked for this near the time the conflict ended, in milliseconds.
 const DECIDED_WITHIN_MS: i64 = 5_000;
 
@@ -32,13 +33,18 @@ pub(super) struct ListQuery {
 
 /// The list.
 pub(super) async fn view(visit: Visit, Query(query): Query<ListQuery>) -> Response {
+    let page = query.page;
+    let skip = i64::try_from(page.saturating_mul(SHOWN)).unwrap_or(i64::MAX);
     let asked = visit
         .page
         .node
         .engine
-        .call(|engine| Ok((engine.conflicts(now())?, engine.notices(now())?)))
+        .call(move |engine| {
+            let conflicts = engine.conflicts_from(skip, ROWS_SHOWN, now())?;
+            Ok((conflicts, engine.open_conflicts()?, engine.notices(now())?))
+        })
         .await;
-    let (conflicts, notices) = match asked {
+    let (conflicts, open, notices) = match asked {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
         Err(gone) => return visit.refused(&Refusal::from(gone)),
@@ -47,27 +53,36 @@ pub(super) async fn view(visit: Visit, Query(query): Query<ListQuery>) -> Respon
         Ok(names) => names,
         Err(refusal) => return visit.refused(&refusal),
     };
+    // The last of a page was decided.
+    if conflicts.is_empty() && page > 0 {
+        return Redirect::to("/conflicts").into_response();
+    }
     let words = visit.words;
-    let open = i64::try_from(conflicts.len()).unwrap_or(i64::MAX);
+    let all = usize::try_from(open).unwrap_or(0);
     let content = html! {
         @if conflicts.is_empty() && notices.is_empty() {
             p.quiet { (words.say("conflicts-none")) }
         }
-        @if !conflicts.is_empty() { (list(words, &conflicts, query.page, &names)) }
+        @if !conflicts.is_empty() { (list(words, &conflicts, (page, all), &names)) }
         @if !notices.is_empty() { (gave_way(words, &notices, &names)) }
         p { a href="/conflicts/ended" { (words.say("conflicts-ended")) } }
     };
     visit.show(around(&visit, Place::Conflicts, &words.say("conflicts-title"), open, &content))
 }
 
-fn list(words: Words, conflicts: &[ConflictReport], page: usize, names: &Names) -> Markup {
-    let pages = conflicts.len().div_ceil(SHOWN);
-    let shown = conflicts.iter().skip(page.saturating_mul(SHOWN)).take(SHOWN);
+/// One page of the list: the conflicts on it, which it is, and how many there are in all.
+fn list(
+    words: Words,
+    conflicts: &[ConflictReport],
+    (page, all): (usize, usize),
+    names: &Names,
+) -> Markup {
+    let pages = all.div_ceil(SHOWN);
     html! {
         p { (words.say("conflicts-how")) }
         form method="post" action="/conflicts/preview" {
             ul.list.conflicts {
-                @for conflict in shown {
+                @for conflict in conflicts {
                     li data-conflict=(conflict.id) {
                         input type="checkbox" name="id" value=(conflict.id)
                             aria-label=(words.with("conflicts-choose", &[("row", (&row_name(words,
@@ -87,7 +102,7 @@ fn list(words: Words, conflicts: &[ConflictReport], page: usize, names: &Names) 
                 button name="take" value="mine" { (words.say("conflicts-take-mine")) }
                 button name="take" value="theirs" { (words.say("conflicts-take-theirs")) }
                 label.inline { input type="checkbox" name="all" value="yes"; " "
-                    (words.with("conflicts-all", &[("count", conflicts.len().into())])) }
+                    (words.with("conflicts-all", &[("count", all.into())])) }
             }
         }
     }

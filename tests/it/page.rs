@@ -254,7 +254,7 @@ fn a_form_without_a_side_or_of_something_unknown_is_answered_with_a_sentence() {
 
 #[test]
 fn open_starts_a_node_that_asks_before_it_prepares_anything() {
-    let desktop = TestNode::empty();
+    let desktop = TestNode::without_database();
     desktop.app("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT)");
     std::fs::create_dir_all(desktop.data_dir()).unwrap();
     std::fs::write(
@@ -263,7 +263,8 @@ fn open_starts_a_node_that_asks_before_it_prepares_anything() {
     )
     .unwrap();
     let browser = Browser::open(&desktop);
-    assert!(browser.get("/").body.contains("Prepare it"));
+    let first = browser.get("/").body;
+    assert!(first.contains("Prepare it"), "{first}");
     let columns = "SELECT count(*) FROM pragma_table_info('note')";
     assert_eq!(desktop.value::<i64>(columns), 2, "nothing is done before somebody said so");
     assert_eq!(browser.ask("POST", "/start", "", "what=prepare").status, 401, "of another page");

@@ -5,7 +5,7 @@
 //   STORYSYNC=target/debug/storysync node tests/page/story.mjs [--shots FOLDER]
 
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BINARY, browser, Desk, Person, SCHEMA, until } from "./helpers.mjs";
 
@@ -128,6 +128,24 @@ async function story(chromium, keyboardAlone) {
     await person.press(person.link("Mara Voss").first());
     await person.see("What happened to it");
     await view(person, "row");
+
+    // The node goes away and comes back, and so do two tabs that look at it.
+    await person.go("/");
+    const second = await context.newPage();
+    await second.goto(new URL("/deleted", page.url()).href);
+    const admin = JSON.parse(readFileSync(join(desk.data, "admin.json"), "utf8"));
+    const port = new URL(admin.url).port;
+    process.kill(admin.pid, "SIGTERM");
+    await person.see("storysync is not running at the moment.");
+    await second.getByText("storysync is not running at the moment.").waitFor();
+    desk.settings(`host = "127.0.0.1"\nport = 0\nadmin_port = ${port}\ndiscovery = false\n` +
+      'name = "Desk"\n');
+    desk.start("serve");
+    for (const tab of [page, second]) {
+      await tab.getByText("storysync is not running at the moment.").waitFor({ state: "hidden" });
+    }
+    await second.close();
+    await person.see("All is well: every device is in step.");
 
     // Health looks by itself.
     await person.press(person.link("Health"));

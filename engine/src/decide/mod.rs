@@ -41,6 +41,34 @@ impl Engine {
         self.look(now, |transaction| transaction.list_conflicts())
     }
 
+    /// The open conflicts of at most `rows` rows, after those of the first `skip` rows that have
+    /// any, in the order in which the rows came to be known here.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn conflicts_from(
+        &mut self,
+        skip: i64,
+        rows: i64,
+        now: Stamp,
+    ) -> Result<Vec<ConflictReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |transaction| transaction.list_some_conflicts(skip, rows))
+    }
+
+    /// One open conflict; `None` when it is over, or never was.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn conflict(
+        &mut self,
+        id: &str,
+        now: Stamp,
+    ) -> Result<Option<ConflictReport>, EngineError> {
+        self.capture(now)?;
+        self.look(now, |transaction| transaction.conflict_named(id))
+    }
+
     /// Texts from other devices that gave way to what the app wrote here, where nobody can say
     /// whether its user had read them.
     ///

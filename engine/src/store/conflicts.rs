@@ -145,6 +145,19 @@ pub fn open_of(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<Open
         .collect()
 }
 
+/// The row an open conflict is in, by the name it has on every device.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn row_of(connection: &Connection, conflict_id: &str) -> rusqlite::Result<Option<RowId>> {
+    connection
+        .prepare_cached(
+            "SELECT row_id FROM sync_clash WHERE conflict_id = ?1 AND ended_at IS NULL LIMIT 1",
+        )?
+        .query_row([conflict_id], |row| row.get(0).map(RowId))
+        .optional()
+}
+
 /// The rows of a table with an open conflict of a kind.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::app::profile;
 use crate::app::schema::Role;
 use crate::error::{EngineError, TransactionError};
 use crate::report::NOTICE_PREFIX;
-use crate::store::notices;
+use crate::store::{conflicts, notices};
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
 use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
@@ -99,7 +99,12 @@ impl Transaction<'_> {
         {
             return self.resolve_notice(number, id, choice);
         }
-        for record in rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)? {
+        let noted = conflicts::row_of(self.connection, id)?;
+        let candidates = match noted {
+            Some(row) => vec![rows::get(self.connection, row)?],
+            None => rows::with_conflicts(self.connection, CONFLICTS_SEARCHED_MAX)?,
+        };
+        for record in candidates {
             let entity = self.entity(&record)?;
             let found = self
                 .conflicts(&record)?

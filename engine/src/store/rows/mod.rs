@@ -384,6 +384,23 @@ pub fn with_conflicts(connection: &Connection, limit: i64) -> rusqlite::Result<V
     select(connection, "conflicts > 0 ORDER BY id LIMIT ?1", limit)
 }
 
+/// The rows with open conflicts but for the first `skip`, at most `limit`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn with_conflicts_from(
+    connection: &Connection,
+    skip: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<RowRecord>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM sync_row WHERE conflicts > 0 ORDER BY id LIMIT ?2 OFFSET ?1"
+        ))?
+        .query_map([skip, limit], read)?
+        .collect()
+}
+
 /// The rows with open conflicts after another, at most `limit`.
 ///
 /// # Errors
