@@ -318,8 +318,11 @@ impl Node {
         };
         let state =
             Arc::new(NodeState::new(engine, trust, identity, admin_token, &database, settings));
-        let places =
-            Places { database: database.clone(), data_dir: data_dir.to_owned(), program: options.program };
+        let places = Places {
+            database: database.clone(),
+            data_dir: data_dir.to_owned(),
+            program: options.program,
+        };
         let page = Arc::new(Page::new(Arc::clone(&state), places));
         let (discovery, live) = (options.discovery, options.live);
         Ok(Self {

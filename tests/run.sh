@@ -24,6 +24,8 @@ need_package node nodejs
 need_package npm npm
 rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt
 (cd tests/js && npm ci --no-audit --no-fund --silent)
+(cd tests/page && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --silent)
+need_package chromium chromium
 have cargo-deny || cargo install cargo-deny --locked --debug --quiet
 
 step "format"
@@ -54,6 +56,13 @@ target/debug/storysync demo > /dev/null
 step "examples"
 cargo run --quiet --example embed_engine
 cargo run --quiet --example two_nodes
+
+step "the page in a browser"
+STORYSYNC=target/debug/storysync node tests/page/story.mjs
+panel=$(mktemp -d)
+target/debug/storysync init --db "$panel/story.db" --data-dir "$panel/data" > /dev/null
+python3 examples/panel.py target/debug/storysync "$panel/story.db" "$panel/data" --once
+rm -rf "$panel"
 
 step "the app's pages at two desks"
 [ -x target/app_model/bin/python ] || python3 -m venv target/app_model

@@ -1,7 +1,9 @@
 //! What people and programs are told: status, conflicts. Shapes are part of the interface.
 
 use serde::Serialize;
-use storysync_crdt::{Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp, SyncUuid};
+use storysync_crdt::{
+    Conflict, ConflictId, ConflictKind, ConflictValue, EntityId, Stamp, SyncUuid,
+};
 
 use crate::app::schema::{Role, Table};
 use crate::engine::Engine;
@@ -236,7 +238,7 @@ impl Transaction<'_> {
             let json = to_json_of(Some(known), &column.name, value);
             let leads_to = match (&column.role, json.as_str()) {
                 (Role::Reference { table }, Some(uuid)) => {
-                    name_of_uuid(self.connection, &schema, &table, uuid)?
+                    name_of_uuid(self.connection, &schema, table, uuid)?
                 }
                 _ => None,
             };

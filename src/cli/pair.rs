@@ -261,7 +261,6 @@ fn read_line(input: impl BufRead) -> anyhow::Result<String> {
 
 /// Reads the text of a QR code from a picture.
 pub(super) fn read_picture(path: &Path) -> anyhow::Result<String> {
-    let bytes =
-        std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
     qr_picture::text_in(&bytes).with_context(|| path.display().to_string())
 }

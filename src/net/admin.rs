@@ -1,5 +1,6 @@
 //! The loopback listener as programs use it: pairing codes and everything a person does at this
-//! machine. Asks for the run's admin token, whoever calls: a proxy or a container also comes from a loopback address.
+//! machine. Asks for the run's admin token, whoever calls: a proxy or a container also comes from a
+//! loopback address.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -132,7 +133,9 @@ struct CodeBody {
 async fn confirm(State(node): Shared, body: Bytes) -> Response {
     let confirmed = decisions::parse::<CodeBody>(&body)
         .and_then(|body| pairing_code::confirm(&node, &body.code));
-    answer(confirmed.map(|()| json!({ "message": "approved; the other device finishes by itself" })))
+    answer(
+        confirmed.map(|()| json!({ "message": "approved; the other device finishes by itself" })),
+    )
 }
 
 /// Who asks to be paired: polled by `storysync pair show`.

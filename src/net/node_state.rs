@@ -12,7 +12,7 @@ use getrandom::SysRng;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use rand_core::UnwrapErr;
 use storysync_crdt::{DeviceKey, Stamp};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::connections::{Connections, Limits, network_of};
 use super::handle::EngineHandle;
@@ -123,6 +123,7 @@ pub struct NodeState {
     pub presence: Arc<Presence>,
     name: watch::Sender<String>,
     stopping: watch::Sender<bool>,
+    end_asked: Notify,
     throttles: Throttles,
     pub(super) admin_link_used: AtomicBool,
     pub(super) prekeys: Mutex<Prekeys>,
@@ -154,6 +155,7 @@ impl NodeState {
             connections: Connections::new(Limits::LAN),
             presence: Arc::default(),
             stopping: watch::Sender::new(false),
+            end_asked: Notify::new(),
             throttles: Throttles::default(),
             admin_link_used: AtomicBool::new(false),
             prekeys: Mutex::default(),
@@ -167,6 +169,16 @@ impl NodeState {
     #[must_use]
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
+    }
+
+    /// Somebody at this machine wants the node to end.
+    pub fn ask_to_end(&self) {
+        self.end_asked.notify_one();
+    }
+
+    /// Resolves once somebody at this machine wants the node to end.
+    pub async fn asked_to_end(&self) {
+        self.end_asked.notified().await;
     }
 
     /// The node is stopping.

@@ -36,15 +36,9 @@ pub async fn own_host_only(
     request: Request,
     next: Next,
 ) -> Response {
-    let elsewhere = request
-        .uri()
-        .authority()
-        .is_some_and(|authority| !is_own(authority.as_str(), &names.0));
-    let checked = if elsewhere {
-        Err(misdirected())
-    } else {
-        check(request.headers(), &names.0)
-    };
+    let elsewhere =
+        request.uri().authority().is_some_and(|authority| !is_own(authority.as_str(), &names.0));
+    let checked = if elsewhere { Err(misdirected()) } else { check(request.headers(), &names.0) };
     match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),

@@ -35,9 +35,10 @@ static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| {
 
 /// Where an asset is loaded from.
 pub(super) fn path(name: &str) -> &'static str {
-    ASSETS.iter().position(|(known, ..)| *known == name).map_or("/assets/", |number| {
-        PATHS.get(number).map_or("/assets/", String::as_str)
-    })
+    ASSETS
+        .iter()
+        .position(|(known, ..)| *known == name)
+        .map_or("/assets/", |number| PATHS.get(number).map_or("/assets/", String::as_str))
 }
 
 /// `GET /assets/{name}`. Tells nothing of the node: it needs no session.
@@ -46,9 +47,10 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
         return Refusal::new(StatusCode::NOT_FOUND, "there is nothing here").into_response();
     };
     let mut response = reply::bytes_of(content.to_vec(), media_type);
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, max-age=31536000, immutable"),
+    );
     response
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

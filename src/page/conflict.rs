@@ -53,9 +53,7 @@ async fn find(visit: &Visit, id: String) -> Result<Found, Refusal> {
             Ok(Some((conflict, row, open)))
         })
         .await??;
-    found.ok_or_else(|| {
-        Refusal::new(StatusCode::NOT_FOUND, visit.words.say("conflict-gone"))
-    })
+    found.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, visit.words.say("conflict-gone")))
 }
 
 /// The view.
@@ -233,10 +231,8 @@ pub(super) async fn decide(
     match decisions::resolve(&visit.page.node, choice_of(id, &conflict, &form), None).await {
         Ok(_) => {
             let row = row_name(visit.words, conflict.row_name.as_deref(), &conflict.entity_type);
-            visit.done(
-                visit.words.with("conflict-decided", &[("row", (&row).into())]),
-                "/conflicts",
-            )
+            visit
+                .done(visit.words.with("conflict-decided", &[("row", (&row).into())]), "/conflicts")
         }
         Err(refusal) => visit.failed(refusal.detail, &back),
     }

@@ -113,7 +113,9 @@ pub(super) fn turning(words: Words, path: &str, page: usize, pages: usize) -> Ma
     html! {
         @if pages > 1 {
             nav.turning aria-label=(words.say("page-pages")) {
-                @if page > 0 { a href={ (path) "?page=" (page - 1) } { (words.say("page-before")) } }
+                @if page > 0 {
+                    a href={ (path) "?page=" (page - 1) } { (words.say("page-before")) }
+                }
                 span { (words.with("page-of", &[("page", (page + 1).into()),
                     ("pages", pages.into())])) }
                 @if page + 1 < pages {
@@ -125,8 +127,7 @@ pub(super) fn turning(words: Words, path: &str, page: usize, pages: usize) -> Ma
 }
 
 fn summary(words: Words, conflict: &ConflictReport, names: &Names) -> Markup {
-    let fields: Vec<String> =
-        conflict.fields.iter().map(|field| readable(&field.name)).collect();
+    let fields: Vec<String> = conflict.fields.iter().map(|field| readable(&field.name)).collect();
     let mut writers: Vec<String> = conflict
         .fields
         .iter()
@@ -211,10 +212,7 @@ impl Many {
 }
 
 /// What deciding several conflicts alike would come to.
-pub(super) async fn preview(
-    visit: Visit,
-    Form(pairs): Form<Vec<(String, String)>>,
-) -> Response {
+pub(super) async fn preview(visit: Visit, Form(pairs): Form<Vec<(String, String)>>) -> Response {
     let many = Many::of(pairs);
     let conflicts = match visit.page.node.engine.call(|engine| engine.conflicts(now())).await {
         Ok(Ok(found)) => found,
@@ -227,10 +225,8 @@ pub(super) async fn preview(
     };
     let words = visit.words;
     let open = i64::try_from(conflicts.len()).unwrap_or(i64::MAX);
-    let chosen: Vec<&ConflictReport> = conflicts
-        .iter()
-        .filter(|conflict| many.all || many.ids.contains(&conflict.id))
-        .collect();
+    let chosen: Vec<&ConflictReport> =
+        conflicts.iter().filter(|conflict| many.all || many.ids.contains(&conflict.id)).collect();
     if chosen.is_empty() {
         return visit.failed(words.say("conflicts-none-chosen"), "/conflicts");
     }
@@ -244,13 +240,14 @@ pub(super) async fn preview(
                 tbody {
                     @for conflict in chosen.iter().take(SHOWN) {
                         @for field in &conflict.fields {
-                            @let taken = side(&field.values, &many.take, &names);
+                            @let taken = side(&field.values, &many.take, &names)
+                                .map_or(&field.shown, |taken| &taken.value);
                             tr {
                                 td { bdi { (row_name(words, conflict.row_name.as_deref(),
                                     &conflict.entity_type)) } }
                                 td { (readable(&field.name)) }
                                 td { (line(words, &field.shown)) }
-                                td { (line(words, taken.map_or(&field.shown, |taken| &taken.value))) }
+                                td { (line(words, taken)) }
                             }
                         }
                         @if conflict.fields.is_empty() {
@@ -283,10 +280,7 @@ fn side<'a>(values: &'a [ValueReport], take: &str, names: &Names) -> Option<&'a 
 }
 
 /// Decides several conflicts alike.
-pub(super) async fn decide(
-    visit: Visit,
-    Form(pairs): Form<Vec<(String, String)>>,
-) -> Response {
+pub(super) async fn decide(visit: Visit, Form(pairs): Form<Vec<(String, String)>>) -> Response {
     let many = Many::of(pairs);
     let (mut decided, mut left) = (0usize, Vec::new());
     for id in many.ids {
@@ -372,7 +366,8 @@ pub(super) async fn take_back(visit: Visit, Form(form): Form<IdForm>) -> Respons
         .engine
         .call(move |engine| {
             let ended = engine.ended_conflicts(ENDED_SHOWN)?;
-            let Some(conflict) = ended.into_iter().find(|ended| ended.conflict_id == form.id) else {
+            let Some(conflict) = ended.into_iter().find(|ended| ended.conflict_id == form.id)
+            else {
                 return Ok(None);
             };
             let entries = engine.history(&conflict.table, &conflict.uuid, now())?;

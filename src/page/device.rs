@@ -33,9 +33,10 @@ const UNDO_SHOWN: usize = 50;
 
 fn find(visit: &Visit, id: &str) -> Result<TrustedDevice, Refusal> {
     let devices = visit.page.node.trust.devices()?;
-    devices.into_iter().find(|device| device.device_id.as_str() == id).ok_or_else(|| {
-        Refusal::new(StatusCode::NOT_FOUND, visit.words.say("device-unknown"))
-    })
+    devices
+        .into_iter()
+        .find(|device| device.device_id.as_str() == id)
+        .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, visit.words.say("device-unknown")))
 }
 
 /// The view.
@@ -50,12 +51,8 @@ async fn made(visit: &Visit, id: &str) -> Result<Markup, Refusal> {
     let words = visit.words;
     let device = find(visit, id)?;
     let facts = Facts::gather(&visit.page).await?;
-    let lines = visit
-        .page
-        .node
-        .engine
-        .call(|engine| engine.log_lines(admin::LOG_LINES_SHOWN))
-        .await??;
+    let lines =
+        visit.page.node.engine.call(|engine| engine.log_lines(admin::LOG_LINES_SHOWN)).await??;
     let sent: Vec<&LogLine> =
         lines.iter().filter(|line| line.device_id == id).take(SENT_SHOWN).collect();
     let own = visit.page.node.identity.public_key();
@@ -82,7 +79,9 @@ async fn made(visit: &Visit, id: &str) -> Result<Markup, Refusal> {
                         ("pulled", stands.exchanges.pulled.into()),
                         ("pushed", stands.exchanges.pushed.into())])) }
                 }
-                @if device.is_owner { dt { (words.say("device-owner")) } dd { (words.say("value-yes")) } }
+                @if device.is_owner {
+                    dt { (words.say("device-owner")) } dd { (words.say("value-yes")) }
+                }
                 @if let Some(at) = device.twice_at {
                     dt { (words.say("device-twice")) } dd { (moment_ms(words, at)) }
                 }

@@ -76,8 +76,7 @@ impl Facts {
         let node = &page.node;
         let mut trusted = node.trust.devices()?;
         trusted.retain(storysync_engine::store::trust::TrustedDevice::is_active);
-        let ids: Vec<String> =
-            trusted.iter().map(|device| device.device_id.to_string()).collect();
+        let ids: Vec<String> = trusted.iter().map(|device| device.device_id.to_string()).collect();
         let asked = ids.clone();
         let (status, pending, holds, notices) = node
             .engine
@@ -107,10 +106,7 @@ impl Facts {
             .nearby()
             .into_iter()
             .filter(|(id, _)| !ids.iter().any(|known| known == id.as_str()))
-            .map(|(id, nearby)| NearbyFacts {
-                device_id: id.to_string(),
-                device_name: nearby.name,
-            })
+            .map(|(id, nearby)| NearbyFacts { device_id: id.to_string(), device_name: nearby.name })
             .collect();
         let mut facts = Self {
             overall: Overall::InStep,

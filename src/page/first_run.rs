@@ -205,8 +205,11 @@ async fn start(
     Form(form): Form<StartForm>,
 ) -> Response {
     if page.sessions.of(&headers).is_none() || !is_own(&axum::http::Method::POST, &headers) {
-        return Refusal::new(NO_SESSION, "this needs a session: open the page with `storysync open`")
-            .into_response();
+        return Refusal::new(
+            NO_SESSION,
+            "this needs a session: open the page with `storysync open`",
+        )
+        .into_response();
     }
     let end = match form.what.as_str() {
         "prepare" => FirstRunEnd::Prepare,

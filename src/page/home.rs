@@ -12,10 +12,11 @@ use storysync_engine::{HoldDecision, HoldReport, RecentChange};
 
 use super::Page;
 use super::facts::{DeviceFacts, Facts, Overall};
+use super::gate::without_session;
 use super::session::is_admin_link;
 use super::shell::{Place, around};
 use super::telling::{Names, escaped, moment, moment_ms, readable, row_link};
-use super::visit::{Visit, is_browser, visit_of, without_session};
+use super::visit::{Visit, is_browser, visit_of};
 use super::words::Words;
 use crate::net::decisions;
 use crate::net::node_state::now;
@@ -57,12 +58,7 @@ pub(super) async fn front(
 }
 
 /// Lets a browser in that was opened with a link, and takes the link out of its address.
-fn enter(
-    page: &Arc<Page>,
-    token: &str,
-    next: Option<&str>,
-    headers: &HeaderMap,
-) -> Response {
+fn enter(page: &Arc<Page>, token: &str, next: Option<&str>, headers: &HeaderMap) -> Response {
     // Only paths of this page; `//host` would be another's.
     let to = next.filter(|next| next.starts_with('/') && !next.starts_with("//")).unwrap_or("/");
     if !page.sessions.takes(token) && !is_admin_link(page, token) {
@@ -81,11 +77,8 @@ fn enter(
 async fn view(visit: &Visit) -> Result<Markup, Refusal> {
     let page = &visit.page;
     let facts = Facts::gather(page).await?;
-    let recent = page
-        .node
-        .engine
-        .call(move |engine| engine.recent_changes(RECENT_SHOWN, now()))
-        .await??;
+    let recent =
+        page.node.engine.call(move |engine| engine.recent_changes(RECENT_SHOWN, now())).await??;
     let names = Names::of(visit)?;
     let words = visit.words;
     let content = html! {
@@ -291,13 +284,8 @@ fn latest(words: Words, recent: &[RecentChange], names: &Names) -> Markup {
 
 /// What a change did, in words.
 fn happened(words: Words, change: &RecentChange) -> String {
-    let fields: Vec<String> = change
-        .entry
-        .fields
-        .iter()
-        .take(FIELDS_SHOWN)
-        .map(|field| readable(&field.name))
-        .collect();
+    let fields: Vec<String> =
+        change.entry.fields.iter().take(FIELDS_SHOWN).map(|field| readable(&field.name)).collect();
     let mut fields = fields.join(", ");
     if change.entry.fields.len() > FIELDS_SHOWN {
         fields.push('…');

@@ -10,13 +10,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::Stream;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
-use storysync_engine::trust::to_base64url;
 
+use super::Page;
 use super::facts::Facts;
+use super::state::state_of;
 use super::visit::Visit;
-use super::{Page, lock};
-use crate::net::{admin, pairing_code};
+use crate::net::admin;
 
 /// Pause between two looks at what says nothing by itself: how far an exchange has come, say.
 const LOOK_EVERY: Duration = Duration::from_millis(1_000);
@@ -51,9 +50,8 @@ pub(super) async fn facts(State(page): State<Arc<Page>>, request: Request) -> Re
         return admin::no_token().into_response();
     }
     let watch = Watch::of(&page);
-    let stream = futures_util::stream::unfold(
-        (page, watch, true),
-        |(page, mut watch, first)| async move {
+    let stream =
+        futures_util::stream::unfold((page, watch, true), |(page, mut watch, first)| async move {
             if !first {
                 watch.next(&page).await?;
             }
@@ -62,8 +60,7 @@ pub(super) async fn facts(State(page): State<Arc<Page>>, request: Request) -> Re
                 Err(refusal) => Event::default().event("error").data(refusal.detail),
             };
             Some((Ok::<_, Infallible>(event), (page, watch, false)))
-        },
-    );
+        });
     answer(stream)
 }
 
@@ -112,33 +109,4 @@ impl Watch {
             tokio::time::sleep(TOLD_APART).await;
         }
     }
-}
-
-/// Everything views show that the Engine need not be asked for, as a hash.
-pub(super) fn state_of(page: &Page) -> String {
-    let node = &page.node;
-    let mut state = Sha256::new();
-    state.update(node.engine.ends().borrow().to_be_bytes());
-    state.update(node.name());
-    let exchanges = serde_json::to_vec(
-        &node
-            .presence
-            .exchanges()
-            .into_iter()
-            .map(|(device, exchanges)| (device.to_string(), exchanges))
-            .collect::<std::collections::BTreeMap<_, _>>(),
-    );
-    state.update(exchanges.unwrap_or_default());
-    for (device, nearby) in node.presence.nearby() {
-        state.update(device.as_str());
-        state.update(nearby.name.unwrap_or_default());
-    }
-    state.update(pairing_code::state(node).to_string());
-    state.update(format!("{:?}", page.joining.state()));
-    state.update(node.presence.pairings().borrow().to_be_bytes());
-    state.update([u8::from(lock(&page.checks).running)]);
-    state.update([u8::from(
-        node.database_connected.load(std::sync::atomic::Ordering::Relaxed),
-    )]);
-    to_base64url(state.finalize().as_slice())
 }

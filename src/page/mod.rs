@@ -20,6 +20,7 @@ mod difference;
 mod embed;
 mod facts;
 mod first_run;
+mod gate;
 mod health;
 mod home;
 mod joining;
@@ -30,6 +31,7 @@ mod row;
 mod session;
 mod settings;
 mod shell;
+mod state;
 mod telling;
 mod visit;
 mod words;
@@ -48,8 +50,8 @@ use crate::net::origin::{HostNames, own_host_only};
 pub use first_run::{FirstRun, FirstRunEnd, Situation};
 use joining::Joining;
 use program::{Checks, Program};
-pub use session::random_words;
 use session::Sessions;
+pub use session::random_words;
 
 /// Largest body of a form, in bytes: a text edited in a conflict, or a photographed code.
 const FORM_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -83,9 +85,10 @@ impl Page {
         let own = node.identity.device_id();
         Self {
             sessions: Sessions::new(Arc::clone(&node.trust), own.as_str()),
-            program: places.program.clone().map(|path| {
-                Program::new(path, places.database.clone(), places.data_dir.clone())
-            }),
+            program: places
+                .program
+                .clone()
+                .map(|path| Program::new(path, places.database.clone(), places.data_dir.clone())),
             places,
             node,
             joining: Joining::default(),
@@ -113,7 +116,7 @@ pub fn router(page: Arc<Page>, rest: Router) -> Router {
         .route("/pair/new", post(pair::new_code))
         .route("/pair/code", post(pair::code))
         .route("/pair/name", post(pair::name))
-        .route("/pair/join", post(joining::join))
+        .route("/pair/join", post(pair::join))
         .route("/pair/qr.png", get(pair::picture))
         .route("/conflicts", get(conflicts::view))
         .route("/conflicts/preview", post(conflicts::preview))
@@ -135,10 +138,11 @@ pub fn router(page: Arc<Page>, rest: Router) -> Router {
         .route("/health/check", post(health::check))
         .route("/health/backup", post(health::backup))
         .route("/settings", get(settings::view).post(settings::change))
+        .route("/settings/end", post(settings::end))
         .route("/embed/status", get(embed::view))
         .route("/live", get(live::events))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .route_layer(from_fn_with_state(Arc::clone(&page), visit::only_with_session));
+        .route_layer(from_fn_with_state(Arc::clone(&page), gate::only_with_session));
     Router::new()
         .route("/", get(home::front))
         .merge(views)

@@ -1,18 +1,20 @@
 //! Getting a device in: the code this one shows with who asks for it, and the other way round.
 
 use axum::Form;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::Multipart;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
+use storysync_engine::trust::pairing::Offer;
 
-use super::joining::JoiningState;
+use super::joining::{JoiningState, begin};
 use super::shell::{Place, around};
 use super::visit::Visit;
 use super::words::Words;
 use crate::net::node_state::now_ms;
 use crate::net::reply;
 use crate::net::{pairing_code, reply::Refusal};
-use crate::printable;
+use crate::{printable, qr_picture};
 
 /// The view.
 pub(super) async fn view(visit: Visit) -> Response {
@@ -140,7 +142,7 @@ fn joining_form(words: Words, state: &JoiningState) -> Markup {
 /// Shows a new code.
 pub(super) async fn new_code(visit: Visit) -> Response {
     pairing_code::text(&visit.page.node, true);
-    axum::response::Redirect::to("/pair").into_response()
+    Redirect::to("/pair").into_response()
 }
 
 /// The picture of the code that is shown.
@@ -187,4 +189,45 @@ pub(super) async fn name(visit: Visit, Form(form): Form<NameForm>) -> Response {
         }
         Err(error) => visit.failed(error.to_string(), "/pair"),
     }
+}
+
+/// Begins to join the device whose code was pasted, dropped or photographed.
+pub(super) async fn join(visit: Visit, mut form: Multipart) -> Response {
+    let mut text = String::new();
+    let mut picture = Vec::new();
+    loop {
+        match form.next_field().await {
+            Ok(Some(field)) => {
+                let is_picture = field.name() == Some("picture");
+                match field.bytes().await {
+                    Ok(bytes) if is_picture => picture = bytes.to_vec(),
+                    Ok(bytes) => text = String::from_utf8_lossy(&bytes).trim().to_owned(),
+                    Err(error) => return visit.failed(error.body_text(), "/pair"),
+                }
+            }
+            Ok(None) => break,
+            Err(error) => return visit.failed(error.body_text(), "/pair"),
+        }
+    }
+    if text.is_empty() && picture.is_empty() {
+        return visit.failed(visit.words.say("join-nothing"), "/pair");
+    }
+    if text.is_empty() {
+        // Looking for a code in a large photograph takes a while.
+        let read = tokio::task::spawn_blocking(move || qr_picture::text_in(&picture)).await;
+        match read {
+            Ok(Ok(found)) => text = found,
+            Ok(Err(error)) => return visit.failed(error.to_string(), "/pair"),
+            Err(_) => return visit.failed(visit.words.say("join-nothing"), "/pair"),
+        }
+    }
+    let offer = match Offer::parse(&text) {
+        Ok(offer) => offer,
+        Err(error) => return visit.failed(error.to_string(), "/pair"),
+    };
+    if offer.identity_key == visit.page.node.identity.public_key() {
+        return visit.failed(visit.words.say("join-own"), "/pair");
+    }
+    begin(&visit.page, offer);
+    Redirect::to("/pair").into_response()
 }

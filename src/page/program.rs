@@ -76,10 +76,8 @@ impl Program {
         let complaints = verified.get("complaints").and_then(Json::as_array);
         for fault in complaints.into_iter().flatten() {
             if let Some(sentence) = fault.as_str() {
-                findings.push(Finding {
-                    level: "problem".to_owned(),
-                    sentence: sentence.to_owned(),
-                });
+                findings
+                    .push(Finding { level: "problem".to_owned(), sentence: sentence.to_owned() });
             }
         }
         Ok(findings)

@@ -80,10 +80,8 @@ impl Sessions {
             .flatten()
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default();
-        let ending: String = own_id
-            .chars()
-            .skip(own_id.chars().count().saturating_sub(COOKIE_ID_CHARS))
-            .collect();
+        let ending: String =
+            own_id.chars().skip(own_id.chars().count().saturating_sub(COOKIE_ID_CHARS)).collect();
         Self {
             trust,
             cookie: format!("storysync-{ending}"),
@@ -130,9 +128,8 @@ impl Sessions {
             known.remove(0);
         }
         known.push(Session { hash: hash_of(&words), until: now.saturating_add(SESSION_MS) });
-        let kept = serde_json::to_string(&*known)
-            .map_err(|error| error.to_string())
-            .and_then(|text| {
+        let kept =
+            serde_json::to_string(&*known).map_err(|error| error.to_string()).and_then(|text| {
                 self.trust.set_setting(SESSIONS_SETTING, &text).map_err(|error| error.to_string())
             });
         if let Err(error) = kept {
@@ -159,9 +156,7 @@ impl Sessions {
             .filter(|cookie| cookie.name() == self.cookie)
             .map(|cookie| hash_of(cookie.value()))
             .find(|hash| {
-                lock(&self.known)
-                    .iter()
-                    .any(|session| session.hash == *hash && session.until > now)
+                lock(&self.known).iter().any(|session| session.hash == *hash && session.until > now)
             })
     }
 

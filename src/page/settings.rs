@@ -5,7 +5,7 @@ use axum::response::Response;
 use maud::html;
 use serde::Deserialize;
 
-use super::shell::{Place, around};
+use super::shell::{Place, around, bare};
 use super::visit::Visit;
 use crate::printable;
 
@@ -28,6 +28,11 @@ pub(super) async fn view(visit: Visit) -> Response {
             dd { code { (visit.page.places.data_dir.join("config.toml").display()) } }
         }
         p.quiet { (words.say("settings-how")) }
+        h2 { (words.say("settings-end-title")) }
+        p { (words.say("settings-end-how")) }
+        form method="post" action="/settings/end" {
+            button.danger { (words.say("settings-end")) }
+        }
     };
     visit.show(around(&visit, Place::Settings, &words.say("settings-title"), 0, &content))
 }
@@ -49,4 +54,15 @@ pub(super) async fn change(visit: Visit, Form(form): Form<SettingsForm>) -> Resp
         }
         Err(error) => visit.failed(error.to_string(), "/settings"),
     }
+}
+
+/// Ends the node. The view says so: nobody is there to make another.
+pub(super) async fn end(visit: Visit) -> Response {
+    let words = visit.words;
+    let content = html! {
+        p role="status" { (words.say("settings-ended")) }
+        p { code { "storysync open" } }
+    };
+    visit.page.node.ask_to_end();
+    visit.show(bare(words, &words.say("settings-title"), &content))
 }

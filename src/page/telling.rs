@@ -177,9 +177,7 @@ pub(super) fn line(words: Words, value: &Json) -> Markup {
 
 /// Whether a value is read in a box rather than in a line.
 pub(super) fn is_long(value: &Json) -> bool {
-    value
-        .as_str()
-        .is_some_and(|text| text.chars().count() > LONG_TEXT_CHARS || text.contains('\n'))
+    value.as_str().is_some_and(|text| text.chars().count() > LONG_TEXT_CHARS || text.contains('\n'))
 }
 
 /// A size in words.

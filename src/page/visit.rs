@@ -3,18 +3,16 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::Markup;
 
-use super::live::state_of;
+use super::Page;
 use super::session::{NO_SESSION, Said};
+use super::state::state_of;
 use super::words::Words;
-use super::{Page, shell};
-use crate::net::reply::Refusal;
 
 /// What a page may load, and who may frame it: only what this listener serves, and nobody.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -53,11 +51,6 @@ impl Visit {
         self.page.sessions.say(&self.session, Said::Failed(words));
         Redirect::to(to).into_response()
     }
-
-    /// A view that could not be made.
-    pub(super) fn refused(&self, refusal: &Refusal) -> Response {
-        html(refusal.status, shell::refused(self, &refusal.detail))
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Visit {
@@ -81,7 +74,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Language {
     }
 }
 
-fn words_of(headers: &HeaderMap) -> Words {
+pub(super) fn words_of(headers: &HeaderMap) -> Words {
     let asked = headers
         .get(header::ACCEPT_LANGUAGE)
         .and_then(|value| value.to_str().ok())
@@ -101,32 +94,6 @@ pub(super) fn is_browser(headers: &HeaderMap) -> bool {
 pub(super) fn visit_of(page: &Arc<Page>, headers: &HeaderMap) -> Option<Visit> {
     let session = page.sessions.of(headers)?;
     Some(Visit { state: state_of(page), page: Arc::clone(page), words: words_of(headers), session })
-}
-
-/// Lets through what has a session and was asked for by this page itself or typed by a person.
-pub(super) async fn only_with_session(
-    State(page): State<Arc<Page>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Some(visit) = visit_of(&page, request.headers()) else {
-        return without_session(request.headers());
-    };
-    if !is_own(request.method(), request.headers()) {
-        return Refusal::new(StatusCode::FORBIDDEN, "web pages of others may not use this one")
-            .into_response();
-    }
-    request.extensions_mut().insert(visit);
-    next.run(request).await
-}
-
-/// What is answered to whoever has no session.
-pub(super) fn without_session(headers: &HeaderMap) -> Response {
-    if is_browser(headers) {
-        return html(NO_SESSION, shell::locked(&words_of(headers)));
-    }
-    Refusal::new(NO_SESSION, "this needs a session: open the page with `storysync open`")
-        .into_response()
 }
 
 /// Whether a request was made by this page, or by a person in the browser's own bar. Another

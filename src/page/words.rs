@@ -195,16 +195,22 @@ mod tests {
     #[test]
     fn a_name_from_right_to_left_keeps_to_itself_and_others_are_found_by_searching() {
         let words = Words::of("en");
-        assert_eq!(words.with("pair-asks", &[("name", "Phone".into())]), "Phone asks to be paired.");
+        assert_eq!(
+            words.with("pair-asks", &[("name", "Phone".into())]),
+            "Phone asks to be paired."
+        );
         let turned = words.with("pair-asks", &[("name", "\u{5d0}\u{5d1}".into())]);
         assert!(turned.starts_with("\u{2068}\u{5d0}\u{5d1}\u{2069} asks"), "{turned}");
     }
 
     #[test]
     fn the_language_follows_the_browser() {
-        for (accepted, code) in
-            [("de-DE,de;q=0.9,en;q=0.8", "de"), ("fr, en;q=0.5", "en"), ("", "en"), ("x\u{0}", "en")]
-        {
+        for (accepted, code) in [
+            ("de-DE,de;q=0.9,en;q=0.8", "de"),
+            ("fr, en;q=0.5", "en"),
+            ("", "en"),
+            ("x\u{0}", "en"),
+        ] {
             assert_eq!(Words::of(accepted).code(), code, "{accepted}");
         }
     }

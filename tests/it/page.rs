@@ -1,6 +1,7 @@
 //! The page: who sees it at all, what it loads, and that what people and devices write is shown as
 //! text. How it is used is `tests/page/story.mjs`'s.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -89,10 +90,8 @@ fn without_a_session_from_another_page_or_framed_nothing_of_the_page_is_seen() {
     desktop.serve();
     let browser = Browser::open(&desktop);
     let stranger = Browser { address: browser.address.clone(), cookie: String::new() };
-    let guessed = Browser {
-        address: browser.address.clone(),
-        cookie: format!("{}x", browser.cookie),
-    };
+    let guessed =
+        Browser { address: browser.address.clone(), cookie: format!("{}x", browser.cookie) };
     for view in VIEWS {
         let seen = browser.get(view);
         assert_eq!(seen.status, 200, "{view}: {}", seen.body);
@@ -257,6 +256,10 @@ fn open_starts_a_node_that_asks_before_it_prepares_anything() {
     let desktop = TestNode::without_database();
     desktop.app("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT)");
     std::fs::create_dir_all(desktop.data_dir()).unwrap();
+    let refused = desktop.fails(&["open", "--no-browser"]);
+    assert!(refused.contains("can be read by other users"), "the reason is told: {refused}");
+    let owner_only = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(desktop.data_dir(), owner_only).unwrap();
     std::fs::write(
         desktop.data_dir().join("config.toml"),
         "host = \"127.0.0.1\"\nport = 0\nadmin_port = 0\ndiscovery = false\n",
@@ -274,10 +277,8 @@ fn open_starts_a_node_that_asks_before_it_prepares_anything() {
     });
     assert!(desktop.value::<i64>(columns) > 2);
     assert!(browser.get("/").body.contains("data-overall"), "the session goes on");
-    let file = std::fs::read(desktop.data_dir().join("admin.json")).unwrap();
-    let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
-    let pid = file["pid"].to_string();
-    assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
+    let ended = browser.post("/settings/end", "");
+    assert!(ended.body.contains("has ended"), "{}", ended.body);
     let begun = Instant::now();
     while std::fs::exists(desktop.data_dir().join("admin.json")).unwrap() {
         assert!(begun.elapsed() < Duration::from_secs(10), "the node did not stop");

@@ -61,7 +61,8 @@ impl Engine {
         self.look(now, |transaction| transaction.recent_changes(limit))
     }
 
-    /// The rows deleted last, the newest first: at most `limit` after the first `skip`.
+    /// The rows deleted last, the newest first: of at most `limit` that are gone, after
+    /// the first `skip`.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -124,12 +125,8 @@ impl Transaction<'_> {
         limit: usize,
     ) -> Result<Vec<DeletedRow>, TransactionError> {
         let mut deleted = Vec::new();
-        let mut skipped = 0;
-        for row in rows_gone(self.connection)? {
-            if deleted.len() == limit {
-                break;
-            }
-            // Others are not shown because they wait for something.
+        for row in rows_gone(self.connection, skip, limit)? {
+            // Others are gone because the app refused them.
             let Some(entry) = history(self.document(row)?)
                 .into_iter()
                 .rfind(|entry| matches!(entry.action, Action::Deleted | Action::Restored))
@@ -137,10 +134,6 @@ impl Transaction<'_> {
             else {
                 continue;
             };
-            if skipped < skip {
-                skipped += 1;
-                continue;
-            }
             let entity = self.entity(&rows::get(self.connection, row)?)?;
             let entry = EntryReport::of(None, &entry);
             deleted.push(DeletedRow {
@@ -167,13 +160,15 @@ fn newest_changes(
         .collect()
 }
 
-/// The rows that are not in the app's tables, those changed last first.
-fn rows_gone(connection: &Connection) -> rusqlite::Result<Vec<RowId>> {
+/// The rows that are not in the app's tables and wait for nothing, those changed last first.
+fn rows_gone(connection: &Connection, skip: usize, limit: usize) -> rusqlite::Result<Vec<RowId>> {
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     connection
         .prepare_cached(
-            "SELECT id FROM sync_row AS r WHERE present = 0 AND version > 0 \
-             ORDER BY (SELECT max(seq) FROM sync_change WHERE row_id = r.id) DESC",
+            "SELECT id FROM sync_row AS r WHERE present = 0 AND version > 0 AND parked IS NULL \
+             ORDER BY (SELECT max(seq) FROM sync_change WHERE row_id = r.id) DESC \
+             LIMIT ?2 OFFSET ?1",
         )?
-        .query_map([], |row| row.get(0).map(RowId))?
+        .query_map([number(skip), number(limit)], |row| row.get(0).map(RowId))?
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -41,8 +42,7 @@ pub(in crate::cli) fn open(context: &Context, show: bool) -> anyhow::Result<()> 
 /// The address of the page of the node that runs, if one does.
 fn of_running_node(context: &Context) -> Option<String> {
     let file = AdminFile::read(&context.data_dir)?;
-    let answer =
-        admin_call_within(context, "POST", "/api/page/link", None, ANSWER_WITHIN).ok()?;
+    let answer = admin_call_within(context, "POST", "/api/page/link", None, ANSWER_WITHIN).ok()?;
     let path = answer.get("path")?.as_str()?;
     Some(format!("{}{path}", file.url))
 }
@@ -57,7 +57,8 @@ fn of_new_node(context: &Context) -> anyhow::Result<String> {
         .append(true)
         .open(&log_path)
         .with_context(|| format!("{} can't be written", log_path.display()))?;
-    let program = std::env::current_exe().context("the system does not tell which program this is")?;
+    let program =
+        std::env::current_exe().context("the system does not tell which program this is")?;
     let mut command = Command::new(program);
     command
         .args(["serve", "--ask-first", "--db"])
@@ -79,7 +80,21 @@ fn of_new_node(context: &Context) -> anyhow::Result<String> {
     let url = told.as_ref().and_then(|told| told.get("admin_url")).and_then(Value::as_str);
     match url {
         Some(url) => Ok(format!("{url}/?token={link}")),
-        None => bail!("the node did not start; {} says why", log_path.display()),
+        None => {
+            drop(node.wait());
+            bail!("the node did not start: {}", last_line(&log_path))
+        }
+    }
+}
+
+/// What a node that ended said last.
+fn last_line(log: &Path) -> String {
+    let said = std::fs::read(log).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    match line.trim_start_matches("storysync: ") {
+        "" => format!("{} may say why", log.display()),
+        why => why.to_owned(),
     }
 }
 

@@ -38,6 +38,7 @@ pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Resu
             node.page().expect_link(link);
         }
         let opened = args.open.then(|| format!("{}{}", node.ready().admin_url, node.page().link()));
+        let state = Arc::clone(node.state());
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn({
             let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
@@ -47,7 +48,10 @@ pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Resu
         if let Some(url) = opened {
             tokio::task::spawn_blocking(move || show_in_browser(&url));
         }
-        until_told_to_stop(args.exit_with_parent).await?;
+        tokio::select! {
+            told = until_told_to_stop(args.exit_with_parent) => told?,
+            () = state.asked_to_end() => {}
+        }
         tracing::info!("stopping");
         stop.send_replace(true);
         serving.await.context("the node ended badly")

@@ -294,6 +294,10 @@ settings-others = Alles andere
 settings-address = Andere Geräte erreichen es unter
 settings-file = Einstellungsdatei
 settings-how = Was in der Einstellungsdatei steht, gilt ab dem nächsten Start.
+settings-end-title = storysync beenden
+settings-end-how = Bis es wieder gestartet wird, werden Änderungen vorgemerkt und warten.
+settings-end = Beenden
+settings-ended = storysync ist beendet. Starte es wieder aus der Programmliste oder mit
 
 ## Das Feld in der App
 embed-title = Abgleich

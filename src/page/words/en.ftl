@@ -294,6 +294,10 @@ settings-others = Everything else
 settings-address = Other devices reach it at
 settings-file = Settings file
 settings-how = What stands in the settings file counts from the next start on.
+settings-end-title = End storysync
+settings-end-how = Until it is started again, edits are noted and wait.
+settings-end = End it
+settings-ended = storysync has ended. Start it again from the list of programs, or with
 
 ## The app's panel
 embed-title = Syncing

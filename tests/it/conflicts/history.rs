@@ -1,7 +1,7 @@
 //! History and undo: who wrote what, and taking it back.
 
 use super::{meet, two};
-use crate::support::now;
+use crate::support::{Replica, now};
 
 #[test]
 fn history_tells_who_wrote_what_and_undo_takes_one_change_back() {
@@ -83,4 +83,34 @@ fn all_that_one_device_did_since_a_time_is_shown_and_then_undone() {
         place ORDER BY sync_uuid)",
     );
     assert_eq!(notes, "p1=x,p2=y,p3=good");
+}
+
+#[test]
+fn what_happened_last_and_what_was_deleted_last_is_told_newest_first() {
+    let mut a = Replica::of_schema("CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT)", 1);
+    for title in ["first", "second", "third"] {
+        a.write(&format!("INSERT INTO note (title) VALUES ('{title}')"));
+        a.capture();
+    }
+    a.write("UPDATE note SET title = 'first again' WHERE id = 1");
+    a.capture();
+    let recent = a.engine().recent_changes(2, now()).unwrap();
+    let told: Vec<_> = recent
+        .iter()
+        .map(|change| (change.row_name.as_deref().unwrap(), change.entry.action.as_str()))
+        .collect();
+    assert_eq!(told, [("first again", "edited"), ("third", "created")]);
+
+    for id in [1, 3] {
+        a.write(&format!("DELETE FROM note WHERE id = {id}"));
+        a.capture();
+    }
+    let gone = a.engine().recently_deleted(0, 10, now()).unwrap();
+    let names: Vec<_> = gone.iter().map(|row| row.row_name.as_deref().unwrap()).collect();
+    assert_eq!(names, ["third", "first again"]);
+    assert_eq!(a.engine().recently_deleted(1, 10, now()).unwrap().len(), 1);
+    let third = gone.first().unwrap();
+    a.engine().undo_change("note", &third.sync_uuid, Some(&third.change), now()).unwrap();
+    assert_eq!(a.texts("SELECT title FROM note ORDER BY id"), ["second", "third"]);
+    assert_eq!(a.engine().recently_deleted(0, 10, now()).unwrap().len(), 1);
 }

@@ -14,8 +14,8 @@ use crate::app::profile;
 use crate::app::schema::Role;
 use crate::error::{EngineError, TransactionError};
 use crate::report::NOTICE_PREFIX;
-use crate::store::{conflicts, notices};
 use crate::store::rows::{self, DifferenceKind, RowId, RowRecord};
+use crate::store::{conflicts, notices};
 use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
 
