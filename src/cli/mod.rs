@@ -12,7 +12,7 @@ mod pair;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use storysync_crdt::Stamp;
 
 use crate::config::{FirstContactSetting, PairingApproval};
@@ -83,7 +83,6 @@ enum Command {
         command: Option<DevicesCommand>,
     },
     /// Conflicts that wait for a decision.
-    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
         /// Those that are over instead, and how they ended.
         #[arg(long)]
@@ -297,7 +296,12 @@ pub fn run() -> anyhow::Result<()> {
         }
         Command::Conflicts { command: None, ended: true } => decide::ended(&context),
         Command::Conflicts { command: None, ended: false } => decide::conflicts(&context),
-        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), .. } => {
+        Command::Conflicts { command: Some(_), ended: true } => {
+            // Not as clap has it (`args_conflicts_with_subcommands`): that refuses --db there, too.
+            let words = "--ended only shows what is decided already; leave it out to decide";
+            Cli::command().error(clap::error::ErrorKind::ArgumentConflict, words).exit()
+        }
+        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), ended: false } => {
             decide::resolve(&context, &args)
         }
         Command::History { table, uuid } => decide::history(&context, &table, &uuid),

@@ -16,6 +16,7 @@ mod attacks;
 mod capture;
 #[path = "../../fuzz/src/choices.rs"]
 mod choices;
+mod commandline;
 mod conflicts;
 mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
