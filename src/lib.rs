@@ -9,6 +9,7 @@ pub mod config;
 pub mod net;
 pub mod node;
 mod printable;
+pub mod settings;
 mod telemetry;
 
 pub use printable::printable;

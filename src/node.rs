@@ -11,11 +11,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::net::connections::{Connections, Limits};
+use crate::net::current_settings::CurrentSettings;
 use crate::net::handle::EngineHandle;
 use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::port_holder::who_holds;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
+use crate::settings::Settings;
 use storysync_engine::Engine;
 use storysync_engine::store::file_lock::{self, FileLock, Locking};
 use storysync_engine::store::key_file::{self, Overwrite, ServingLock};
@@ -155,6 +157,8 @@ pub struct ServeOptions {
     pub asks_at_first_contact: bool,
     /// How to stay in step with paired devices; `None` to answer only.
     pub live: Option<LiveOptions>,
+    /// What all of this follows from, for whoever asks, and to be changed while running.
+    pub settings: Settings,
 }
 
 /// A node that listens.
@@ -307,6 +311,7 @@ impl Node {
             lan_ip: options.host,
             lan_port,
             host_names: options.host_names,
+            current: Arc::new(CurrentSettings::new(options.settings, data_dir)),
             approval: options.approval,
             pairing_seconds: options.pairing_seconds,
             installation: key_file::installation(data_dir),

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::decisions::{self, ResolveBody, UndoBody};
 use super::lock;
+use super::metrics::{Listener, count};
 use super::node_state::{NodeState, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::{addresses, lan};
@@ -56,6 +57,9 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/brakes/{id}/refuse", post(refuse))
         .route("/api/live", get(live))
         .route("/api/log", get(log))
+        .merge(super::settings_admin::routes())
+        .merge(super::device_admin::routes())
+        .merge(super::metrics_admin::routes())
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
     Router::new()
         .route("/", get(health))
@@ -63,6 +67,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
         .layer(from_fn_with_state(Arc::clone(&node), super::origin::own_host_only))
+        .layer(from_fn_with_state(node.metrics.of(Listener::Loopback), count))
         .with_state(node)
 }
 
@@ -128,10 +133,9 @@ fn window_text(node: &Arc<NodeState>, new: bool) -> String {
         .into_iter()
         .map(|ip| (ip, node.settings.lan_port))
         .collect();
-    let seconds = node.settings.pairing_seconds;
-    let opened =
-        PairingWindow::open(&node.identity, places, node.settings.approval, now, &mut system_rng())
-            .open_for(seconds, now);
+    let (approval, seconds) = node.settings.pairing();
+    let opened = PairingWindow::open(&node.identity, places, approval, now, &mut system_rng())
+        .open_for(seconds, now);
     let text = window.insert(opened).offer().to_text();
     let closing = Arc::clone(node);
     tokio::spawn(async move {

@@ -6,6 +6,7 @@
 
 mod devices;
 mod file;
+mod log;
 mod status;
 mod sync;
 
@@ -16,52 +17,41 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
-use super::ServeArgs;
 use super::context::{Context, entropy, print_raw, runtime};
-use super::decide::row_words;
-use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
-use crate::net::admin::LOG_LINES_SHOWN;
+use super::{ServeArgs, flags};
+use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT};
 use crate::net::live::LiveOptions;
-use crate::net::log_json;
 use crate::net::node_state::now;
 use crate::node::{Node, ServeOptions};
-pub(super) use devices::{devices, keep, make_owner, questions, revoke};
+pub(super) use devices::{devices, keep, make_owner, pause, questions, rename, revoke};
 pub(super) use file::{backup, uninstall};
+pub(super) use log::{LogArgs, log};
 pub(in crate::cli) use status::status;
 use storysync_engine::Engine;
-use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+use storysync_engine::trust::pairing::WINDOW_SECONDS;
 pub(in crate::cli) use sync::{contact_choice, sync};
 
 pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
+    let context = &context.with_flags(flags::of_serve(args))?;
+    let config = &context.config;
     let (identity, trust) = context.identity_and_trust()?;
-    let name = context.name(args.name.as_deref(), &trust)?;
-    let approval = match args
-        .pairing_approval
-        .or(context.config.pairing_approval)
-        .unwrap_or(PairingApproval::Code)
-    {
-        PairingApproval::Code => Approval::Code,
-        PairingApproval::None => Approval::None,
-    };
     let options = ServeOptions {
-        host: args.host.unwrap_or_else(|| context.config.host()),
-        port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
-        port_is_chosen: args.port.or(context.config.port).is_some(),
-        admin_port_is_chosen: args.admin_port.or(context.config.admin_port).is_some(),
-        admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
-        name,
-        approval,
-        pairing_seconds: context
-            .config
-            .pairing_seconds
-            .map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
-        host_names: context.config.host_names.clone(),
-        asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
-        discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
-        live: (!args.no_live && context.config.live.unwrap_or(true)).then(|| LiveOptions {
-            peers: context.config.peers.clone(),
-            contact: contact_choice(context.config.first_contact),
+        host: config.host(),
+        port: config.port.unwrap_or(LAN_PORT),
+        port_is_chosen: config.port.is_some(),
+        admin_port_is_chosen: config.admin_port.is_some(),
+        admin_port: config.admin_port.unwrap_or(ADMIN_PORT),
+        name: context.name(args.name.as_deref(), &trust)?,
+        approval: config.approval(),
+        pairing_seconds: config.pairing_seconds.unwrap_or(WINDOW_SECONDS),
+        host_names: config.host_names.clone(),
+        asks_at_first_contact: config.first_contact == Some(FirstContactSetting::Ask),
+        discovery: config.discovery.unwrap_or(true),
+        live: config.live.unwrap_or(true).then(|| LiveOptions {
+            peers: config.peers.clone(),
+            contact: contact_choice(config.first_contact),
         }),
+        settings: context.settings.clone(),
     };
     let (engine, _) = context.engine(&identity)?;
     runtime()?.block_on(async {
@@ -188,57 +178,6 @@ pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
                 "A backup would be made in {} first.",
                 context.data_dir.join("backups").display()
             );
-        }
-    })
-}
-
-pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
-    let (_, trust, mut engine) = context.reading()?;
-    let log = match row {
-        // What became of devices is no part of a row's story.
-        Some(words) => log_json(&engine.log_lines_of(words, LOG_LINES_SHOWN)?, &[]),
-        None => log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &trust.events(LOG_LINES_SHOWN)?),
-    };
-    context.print(&log, |text| {
-        let lines = log["log"].as_array().cloned().unwrap_or_default();
-        if lines.is_empty() {
-            text.push_str(if row.is_some() {
-                "No other device changed that row here. `storysync history` tells all of its \
-                    changes.\n"
-            } else {
-                "Nothing has happened yet.\n"
-            });
-        }
-        for line in lines {
-            let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-            let device = if word("device_name").is_empty() {
-                word("device_id")
-            } else {
-                word("device_name")
-            };
-            let _ = match line["detail"].as_str() {
-                Some(detail) => {
-                    let times = line["times"]
-                        .as_i64()
-                        .filter(|times| *times > 1)
-                        .map_or(String::new(), |times| format!(" ({times} times)"));
-                    writeln!(
-                        text,
-                        "{}  {device}  {}: {detail}{times}",
-                        word("at"),
-                        word("operation")
-                    )
-                }
-                None => {
-                    let row = match line["sync_uuid"].as_str() {
-                        Some(uuid) => {
-                            row_words(&word("entity_type"), line["row_name"].as_str(), uuid)
-                        }
-                        None => format!("{} {}", word("entity_type"), line["entity_id"]),
-                    };
-                    writeln!(text, "{}  {device}  {} {row}", word("at"), word("operation"))
-                }
-            };
         }
     })
 }
