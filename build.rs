@@ -1,6 +1,5 @@
 //! Tells the binary which commit it is built from: `STORYSYNC_COMMIT` where a packager says so,
 //! else git's word, else "unknown". Looked at again only when there is another commit.
-#![expect(clippy::print_stdout, reason = "that is how a build script speaks to cargo")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
