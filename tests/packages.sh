@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-debug}" in
-    debug) profile=dev folder=debug ;;
-    release) profile=release folder=release ;;
+    debug) profile=dev folder=debug speed=--fast ;;
+    release) profile=release folder=release speed= ;;
     *) echo "debug or release"; exit 2 ;;
 esac
 work=$(mktemp -d)
@@ -23,8 +23,8 @@ run_installed() {
     local binary=$1 said
     said=$("$binary" --version)
     [ "$said" = "$version" ] || fail "$binary says $said, and not $version"
-    "$binary" --db "$work/$2.db" --data-dir "$work/$2" init > /dev/null
-    "$binary" --db "$work/$2.db" --data-dir "$work/$2" status | grep -q "conflicts" ||
+    "$binary" --db "$work/$2.db" --data-dir "$work/data-$2" init > /dev/null
+    "$binary" --db "$work/$2.db" --data-dir "$work/data-$2" status | grep -q "conflicts" ||
         fail "$binary tells no status"
     "$binary" demo > "$work/$2.demo" || { cat "$work/$2.demo"; fail "$binary runs no demo"; }
 }
@@ -36,7 +36,8 @@ packaging/prepare.sh "target/$folder/storysync"
 
 step "the Debian package"
 command -v cargo-deb > /dev/null || cargo install cargo-deb --locked --debug --quiet
-cargo deb --quiet --no-build --no-strip --profile "$profile" --output "$work/storysync.deb"
+cargo deb --quiet --no-build --no-strip --profile "$profile" --output "$work/storysync.deb" \
+    $speed > /dev/null
 dpkg-deb --field "$work/storysync.deb" Package Version Architecture Depends
 dpkg-deb --extract "$work/storysync.deb" "$work/root"
 run_installed "$work/root/usr/bin/storysync" deb
@@ -53,7 +54,7 @@ done
 if command -v systemd-analyze > /dev/null; then
     sed "s|/usr/bin/storysync|$work/root/usr/bin/storysync|" \
         "$work/root/usr/lib/systemd/user/storysync.service" > "$work/storysync.service"
-    systemd-analyze verify --user --man=no "$work/storysync.service"
+    XDG_RUNTIME_DIR="$work" systemd-analyze verify --user --man=no "$work/storysync.service"
 fi
 
 step "the wheel"
