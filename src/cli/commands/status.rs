@@ -104,7 +104,7 @@ impl StatusReport<'_> {
         writeln!(text, "database   {}", self.db.display())?;
         writeln!(text, "rows       {} ({} waiting for others)", self.entities, self.parked)?;
         writeln!(text, "to send    {} changes", self.pending)?;
-        writeln!(text, "conflicts    {}", self.conflicts)?;
+        writeln!(text, "conflicts  {}", self.conflicts)?;
         if self.quarantined > 0 {
             writeln!(
                 text,
