@@ -57,12 +57,14 @@ pub(super) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let node = Node::start(engine, trust, identity, &context.data_dir, options).await?;
         let (stop, stopped) = watch::channel(false);
+        // Whoever reads READY may end the node at once.
+        let told_to_end = told_to_end()?;
         let serving = tokio::spawn({
             let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
             print_raw(ready.as_bytes())?;
             node.run(stopped)
         });
-        until_told_to_stop(args.exit_with_parent).await?;
+        until_told_to_stop(told_to_end, args.exit_with_parent).await?;
         tracing::info!("stopping");
         stop.send_replace(true);
         serving.await.context("the node ended badly")
@@ -90,8 +92,10 @@ fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
-    let told_to_end = told_to_end()?;
+async fn until_told_to_stop(
+    told_to_end: impl Future<Output = ()>,
+    exit_with_parent: bool,
+) -> anyhow::Result<()> {
     let parent_gone = async {
         if !exit_with_parent {
             return std::future::pending::<()>().await;
