@@ -14,6 +14,7 @@ use storysync::net::client;
 use storysync::net::live::LiveOptions;
 use storysync::net::node_state::{NodeState, now, now_ms, system_rng};
 use storysync::node::{Node, ServeOptions};
+use storysync::settings::Settings;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::TrustStore;
 use storysync_engine::trust::identity::Identity;
@@ -67,6 +68,7 @@ async fn serve(root: &Path, name: &str) -> Result<Device, Box<dyn Error>> {
         asks_at_first_contact: false,
         program: None,
         live: Some(LiveOptions::default()),
+        settings: Settings::default(),
     };
     let trust = TrustStore::open(&folder)?;
     let node = Node::start(engine, trust, identity.clone(), &folder, options).await?;

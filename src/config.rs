@@ -1,10 +1,11 @@
-//! Settings: `DATA_DIR/config.toml`, the environment and flags, validated once.
+//! What each setting may be, and what it means. Where its value comes from is `settings`'s affair.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS_MAX};
 use storysync_engine::{PAGE_ENTITIES_MAX, PushedConflicts};
 
 /// Default port of the LAN listener.
@@ -32,13 +33,51 @@ pub enum ConfigError {
         /// Where and why.
         source: toml::de::Error,
     },
+    /// It names a setting there is not.
+    #[error("{} says {key}, and there is no such setting{}: `storysync config show` lists them",
+        path.display(), nearest.map(|key| format!("; it may be {key}")).unwrap_or_default())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        key: String,
+        /// What it may have meant.
+        nearest: Option<&'static str>,
+    },
+    /// Somebody names a setting there is not.
+    #[error("there is no setting {key}{}: `storysync config show` lists them",
+        nearest.map(|key| format!("; it may be {key}")).unwrap_or_default())]
+    NoSuchSetting {
+        /// What was named.
+        key: String,
+        /// What may be meant.
+        nearest: Option<&'static str>,
+    },
+    /// The environment, a flag or a person gives a setting a value it can't have.
+    #[error("{place} can't be {value:?}: {reason}")]
+    Value {
+        /// The variable, the flag or the setting.
+        place: String,
+        /// What it says.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The file can't be edited as it is.
+    #[error("the configuration {} can't be changed: {reason}", path.display())]
+    Edit {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// There is no place for data.
     #[error("this system names no home directory; say where to keep data with --data-dir")]
     NoHome,
 }
 
 /// Whether pairing wants a code typed on this device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PairingApproval {
     /// The other device shows four digits, typed here.
@@ -48,7 +87,7 @@ pub enum PairingApproval {
 }
 
 /// What `config.toml` may say.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What this device is called.
@@ -61,7 +100,8 @@ pub struct Config {
     pub admin_port: Option<u16>,
     /// See [`PairingApproval`].
     pub pairing_approval: Option<PairingApproval>,
-    /// How long a pairing code can be used, in seconds: 120 unless said otherwise, 600 at most.
+    /// How long a pairing code can be used, in seconds: 120 unless said otherwise, 1 to 600.
+    #[serde(default, deserialize_with = "seconds_of_a_code")]
     pub pairing_seconds: Option<u64>,
     /// Names this machine may be addressed by, besides its addresses and `localhost`.
     #[serde(default)]
@@ -91,10 +131,41 @@ pub struct Config {
     /// or `pause`.
     #[serde(default)]
     pub asked_about: AskedAbout,
+    /// How lines of the log look.
+    pub log_format: Option<LogFormat>,
+    /// What is worth a line of the log.
+    pub log_level: Option<LogLevel>,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON document a line.
+    Json,
+}
+
+/// From which level on something is worth a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happens.
+    Info,
+    /// What happens, step by step.
+    Debug,
+    /// Everything, also each change that comes in.
+    Trace,
 }
 
 /// What becomes of a device another says was lost, until the person here has answered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AskedAbout {
     /// It goes on syncing.
@@ -106,13 +177,15 @@ pub enum AskedAbout {
 
 /// What becomes of conflicts in rows that clients without automerge push. Edits that do not
 /// conflict merge, whatever is said here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum ConflictResolution {
     /// What is left after merging waits for a decision. `version` is the word of Storymaster's own
     /// server for it.
     #[default]
     #[serde(alias = "version")]
+    #[value(alias = "version")]
     Merge,
     /// The same as [`Self::Merge`].
     Manual,
@@ -137,6 +210,18 @@ impl ConflictResolution {
     }
 }
 
+fn seconds_of_a_code<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    match u64::deserialize(deserializer)? {
+        seconds @ 1..=WINDOW_SECONDS_MAX => Ok(Some(seconds)),
+        seconds => Err(serde::de::Error::custom(format!(
+            "pairing_seconds can't be {seconds}: a code can be used for 1 to \
+                {WINDOW_SECONDS_MAX} seconds"
+        ))),
+    }
+}
+
 fn rows_of_a_page<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<usize>, D::Error> {
@@ -149,7 +234,7 @@ fn rows_of_a_page<'de, D: serde::Deserializer<'de>>(
 }
 
 /// How two files meet for the first time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum FirstContactSetting {
     /// By what they look like.
@@ -164,7 +249,7 @@ pub enum FirstContactSetting {
 }
 
 /// Where a peer is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Peer {
     /// `host:port`.
@@ -202,23 +287,19 @@ impl Peer {
 }
 
 impl Config {
-    /// Reads `config.toml` of a data directory; all defaults when there is none.
-    ///
-    /// # Errors
-    /// When it can't be read or understood.
-    pub fn load(data_dir: &Path) -> Result<Self, ConfigError> {
-        let path = data_dir.join("config.toml");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|source| ConfigError::Parse { path, source }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read { path, source }),
-        }
-    }
-
     /// The address to serve on.
     #[must_use]
     pub fn host(&self) -> IpAddr {
         self.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Whether pairing wants a code typed here.
+    #[must_use]
+    pub fn approval(&self) -> Approval {
+        match self.pairing_approval.unwrap_or(PairingApproval::Code) {
+            PairingApproval::Code => Approval::Code,
+            PairingApproval::None => Approval::None,
+        }
     }
 
     /// All addresses of peers.

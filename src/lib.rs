@@ -13,6 +13,7 @@ pub mod node;
 pub mod page;
 mod printable;
 mod qr_picture;
+pub mod settings;
 mod telemetry;
 
 pub(crate) use kind_of::kind_of;

@@ -11,12 +11,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::net::connections::{Connections, Limits};
+use crate::net::current_settings::CurrentSettings;
 use crate::net::handle::EngineHandle;
 use crate::net::live::{self, LiveOptions};
 use crate::net::node_state::{NodeSettings, NodeState, system_rng};
 use crate::net::port_holder::who_holds;
 use crate::net::{admin, discovery, lan, server, watch as file_watch};
 use crate::page::{self, Page, Places};
+use crate::settings::Settings;
 use storysync_engine::Engine;
 use storysync_engine::store::file_lock::{self, FileLock, Locking};
 use storysync_engine::store::key_file::{self, Overwrite, ServingLock};
@@ -158,6 +160,8 @@ pub struct ServeOptions {
     pub live: Option<LiveOptions>,
     /// The program that checks and backs up for the page; `None` where this process is not it.
     pub program: Option<PathBuf>,
+    /// What all of this follows from, for whoever asks, and to be changed while running.
+    pub settings: Settings,
 }
 
 /// A node that listens.
@@ -311,6 +315,7 @@ impl Node {
             lan_ip: options.host,
             lan_port,
             host_names: options.host_names,
+            current: Arc::new(CurrentSettings::new(options.settings, data_dir)),
             approval: options.approval,
             pairing_seconds: options.pairing_seconds,
             installation: key_file::installation(data_dir),

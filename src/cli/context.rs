@@ -14,9 +14,10 @@ use crate::config::{self, AskedAbout, Config};
 use crate::net::node_state::{now, system_rng};
 use crate::node::{AdminFile, LAN_PORT_SETTING};
 use crate::printable;
+use crate::settings::Settings;
 use storysync_engine::store::file_lock;
 use storysync_engine::store::key_file;
-use storysync_engine::store::trust::{EventKind, NAME_SETTING, TrustStore};
+use storysync_engine::store::trust::{EventKind, NAME_SETTING, TrustStore, WhoIsAskedAbout};
 use storysync_engine::trust::identity::Identity;
 use storysync_engine::trust::pairing::clean_name;
 use storysync_engine::{
@@ -33,12 +34,25 @@ const REBUILDING_WITHIN: Duration = Duration::from_secs(4);
 pub(super) struct Context {
     pub(super) database: PathBuf,
     pub(super) data_dir: PathBuf,
+    pub(super) settings: Settings,
+    /// What the settings mean.
     pub(super) config: Config,
+    /// Why the settings could not be read: for those commands that find out and mend.
+    pub(super) broken_settings: Option<String>,
     pub(super) json: bool,
 }
 
+/// What becomes of a command when the settings can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BrokenSettings {
+    /// It fails with a sentence.
+    Fail,
+    /// It goes on with the defaults, and says so or mends it.
+    GoOn,
+}
+
 impl Context {
-    pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
+    pub(super) fn new(global: &Global, broken: BrokenSettings) -> anyhow::Result<Self> {
         let database = match global
             .db
             .clone()
@@ -51,8 +65,30 @@ impl Context {
             Some(data_dir) => data_dir,
             None => config::default_data_dir()?,
         };
-        let config = Config::load(&data_dir)?;
-        Ok(Self { database, data_dir, config, json: global.json })
+        let loaded = Settings::load(&data_dir)
+            .and_then(|settings| settings.with_flags(super::flags::of_all(global)));
+        let (settings, broken_settings) = match loaded {
+            Ok(settings) => (settings, None),
+            Err(error) if broken == BrokenSettings::GoOn => {
+                (Settings::default(), Some(error.to_string()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let config = settings.config().clone();
+        Ok(Self { database, data_dir, settings, config, broken_settings, json: global.json })
+    }
+
+    /// The same, where flags of a command say something about settings.
+    pub(super) fn with_flags(&self, flags: Vec<(&str, toml::Value)>) -> anyhow::Result<Self> {
+        let settings = self.settings.clone().with_flags(flags)?;
+        Ok(Self {
+            database: self.database.clone(),
+            data_dir: self.data_dir.clone(),
+            config: settings.config().clone(),
+            settings,
+            broken_settings: None,
+            json: self.json,
+        })
     }
 
     /// The keys of this device. Where they are not those the pairings were made with, the person is
@@ -102,7 +138,7 @@ impl Context {
     pub(super) fn trust(&self) -> anyhow::Result<TrustStore> {
         let trust = TrustStore::open(&self.data_dir)?;
         if self.config.asked_about == AskedAbout::Pause {
-            trust.pause_who_is_asked_about();
+            trust.go_on_with_who_is_asked_about(WhoIsAskedAbout::Pauses);
         }
         Ok(trust)
     }

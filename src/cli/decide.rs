@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::context::Context;
+use super::table::table;
 use super::{ResolveArgs, UndoArgs};
 use crate::kind_of;
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
@@ -116,20 +117,17 @@ pub(super) fn ended(context: &Context) -> anyhow::Result<()> {
         if ended.is_empty() {
             text.push_str("No conflict has ended yet.\n");
         }
-        for conflict in &ended {
+        let rows = ended.iter().map(|conflict| {
             let word = |key: &str| conflict[key].as_str().unwrap_or_default().to_owned();
             let by = conflict["ended_by"]
                 .as_str()
                 .map_or(String::new(), |device| format!(" by {}", names.name(Some(device))));
-            let _ = writeln!(
-                text,
-                "{}  {} conflict in {}: {}{by}",
-                word("ended_at"),
-                word("kind").replace('_', "/"),
-                row_words(&word("entity_type"), conflict["row_name"].as_str(), &word("sync_uuid")),
-                word("ending")
-            );
-        }
+            let row =
+                row_words(&word("entity_type"), conflict["row_name"].as_str(), &word("sync_uuid"));
+            let kind = format!("{} conflict", word("kind").replace('_', "/"));
+            vec![word("ended_at"), kind, row, format!("{}{by}", word("ending"))]
+        });
+        text.push_str(&table(&[], rows));
     })
 }
 

@@ -16,6 +16,7 @@ use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{NodeState, now, now_ms, system_rng};
 use crate::node::{Node, ServeOptions};
+use crate::settings::Settings;
 use storysync_engine::exchange::ContactChoice;
 use storysync_engine::store::key_file;
 use storysync_engine::store::trust::{TrustStore, TrustedDevice};
@@ -82,6 +83,7 @@ impl Device {
             discovery: false,
             program: None,
             live: None,
+            settings: Settings::default(),
         };
         let (trust, identity) = (self.trust()?, self.identity.clone());
         Ok(Node::start(engine, trust, identity, &self.folder, options).await?)

@@ -3,25 +3,37 @@
 mod advice;
 mod check;
 mod commands;
+mod configure;
 mod context;
 mod decide;
 mod demo;
 mod doctor;
+mod flags;
+mod handbook;
 mod pair;
+mod table;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use storysync_crdt::Stamp;
+use storysync_engine::store::trust::Pausing;
 
-use crate::config::{FirstContactSetting, PairingApproval};
+use crate::config::{
+    ConflictResolution, FirstContactSetting, LogFormat, LogLevel, PairingApproval,
+};
+use crate::telemetry::Logging;
 pub use advice::sentence;
+use context::{BrokenSettings, Context};
+
+/// What `--version` says: the release, and the commit it is built from.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("STORYSYNC_COMMIT"), ")");
 
 /// Keeps the story worlds of several devices in step: beside the app, without a cloud, losing
 /// nothing.
 #[derive(Debug, Parser)]
-#[command(name = "storysync", version, about, arg_required_else_help = true)]
+#[command(name = "storysync", version = VERSION, about, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -43,6 +55,12 @@ struct Global {
     /// More words on stderr; twice for all of them.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// How lines of the log look.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// From which level on something is worth a line of the log.
+    #[arg(long, global = true, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,7 +107,6 @@ enum Command {
         command: Option<DevicesCommand>,
     },
     /// Conflicts that wait for a decision.
-    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
         /// Those that are over instead, and how they ended.
         #[arg(long)]
@@ -115,11 +132,7 @@ enum Command {
         refuse: bool,
     },
     /// What other devices changed here.
-    Log {
-        /// Of one row only: its `sync_uuid`, or what it is called.
-        #[arg(long, value_name = "ROW")]
-        row: Option<String>,
-    },
+    Log(commands::LogArgs),
     /// A row's automerge document, on stdout.
     Document {
         /// Its table.
@@ -136,6 +149,21 @@ enum Command {
         /// Do it; without, it is only said what would be lost.
         #[arg(long)]
         yes: bool,
+    },
+    /// The settings: what each is and where that comes from, or another value for one.
+    #[command(subcommand)]
+    Config(configure::ConfigCommand),
+    /// Print what lets a shell complete these commands.
+    Completions {
+        /// For which.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page; with a folder, write the pages of all commands into it.
+    Man {
+        /// Where to.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
     },
     /// A desktop and a phone in a temporary folder: see it work.
     Demo,
@@ -164,6 +192,15 @@ struct ServeArgs {
     /// Whether pairing wants a code typed here.
     #[arg(long, value_enum)]
     pairing_approval: Option<PairingApproval>,
+    /// How long a pairing code can be used, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pairing_seconds: Option<u64>,
+    /// Most rows in a page told or asked for.
+    #[arg(long, value_name = "ROWS")]
+    batch_size: Option<usize>,
+    /// What becomes of conflicts in rows that clients without automerge push.
+    #[arg(long, value_enum, value_name = "MODE")]
+    conflict_resolution: Option<ConflictResolution>,
     /// Stop when stdin closes, with the app that started this.
     #[arg(long)]
     exit_with_parent: bool,
@@ -258,6 +295,23 @@ enum DevicesCommand {
         /// Id, start of an id, or name.
         id: String,
     },
+    /// Call a device something here, whatever it calls itself.
+    Rename {
+        /// Id, start of an id, or name.
+        id: String,
+        /// What it is called here; `""` for what it calls itself.
+        name: String,
+    },
+    /// Pause a device: it stays paired, and is neither called nor answered.
+    Pause {
+        /// Id, start of an id, or name.
+        id: String,
+    },
+    /// Let a paused device go on.
+    Resume {
+        /// Id, start of an id, or name.
+        id: String,
+    },
     /// Make a device an owner: whom it says was lost is sent away here, too, without a question.
     Owner {
         /// Id, start of an id, or name; `this` for this one.
@@ -280,8 +334,23 @@ fn time(text: &str) -> Result<Stamp, String> {
 /// With a sentence that says what to do.
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    crate::telemetry::start(cli.global.verbose, matches!(cli.command, Command::Serve(_)));
-    let context = context::Context::new(&cli.global)?;
+    match &cli.command {
+        // Neither reads anything: packages are made with them.
+        Command::Completions { shell } => return handbook::completions(*shell, cli.global.json),
+        Command::Man { folder } => return handbook::manual(folder.as_deref(), cli.global.json),
+        _ => {}
+    }
+    let broken = match cli.command {
+        Command::Doctor | Command::Config(_) => BrokenSettings::GoOn,
+        _ => BrokenSettings::Fail,
+    };
+    let context = Context::new(&cli.global, broken)?;
+    crate::telemetry::start(Logging {
+        verbose: cli.global.verbose,
+        level: context.config.log_level,
+        format: context.config.log_format.unwrap_or_default(),
+        is_serving: matches!(cli.command, Command::Serve(_)),
+    });
     match cli.command {
         Command::Serve(args) => commands::serve(&context, &args),
         Command::Open { no_browser } => commands::open(&context, !no_browser),
@@ -298,28 +367,38 @@ pub fn run() -> anyhow::Result<()> {
         Command::Verify { device } => check::verify(&context, device.as_deref()),
         Command::Doctor => doctor::run(&context),
         Command::Status => commands::status(&context),
-        Command::Devices { command: None } => commands::devices(&context),
-        Command::Devices { command: Some(DevicesCommand::Revoke { id }) } => {
-            commands::revoke(&context, &id)
-        }
-        Command::Devices { command: Some(DevicesCommand::Keep { id }) } => {
-            commands::keep(&context, &id)
-        }
-        Command::Devices { command: Some(DevicesCommand::Owner { id }) } => {
-            commands::make_owner(&context, &id)
-        }
+        Command::Devices { command } => devices(&context, command),
         Command::Conflicts { command: None, ended: true } => decide::ended(&context),
         Command::Conflicts { command: None, ended: false } => decide::conflicts(&context),
-        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), .. } => {
+        Command::Conflicts { command: Some(_), ended: true } => {
+            // Not as clap has it (`args_conflicts_with_subcommands`): that refuses --db there, too.
+            let words = "--ended only shows what is decided already; leave it out to decide";
+            Cli::command().error(clap::error::ErrorKind::ArgumentConflict, words).exit()
+        }
+        Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), ended: false } => {
             decide::resolve(&context, &args)
         }
         Command::History { table, uuid } => decide::history(&context, &table, &uuid),
         Command::Undo(args) => decide::undo(&context, &args),
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),
-        Command::Log { row } => commands::log(&context, row.as_deref()),
+        Command::Log(args) => commands::log(&context, &args),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),
         Command::Backup => commands::backup(&context),
         Command::Uninstall { yes } => commands::uninstall(&context, yes),
+        Command::Config(command) => configure::run(&context, &command),
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Demo => demo::run(&context),
+    }
+}
+
+fn devices(context: &Context, command: Option<DevicesCommand>) -> anyhow::Result<()> {
+    match command {
+        None => commands::devices(context),
+        Some(DevicesCommand::Revoke { id }) => commands::revoke(context, &id),
+        Some(DevicesCommand::Keep { id }) => commands::keep(context, &id),
+        Some(DevicesCommand::Rename { id, name }) => commands::rename(context, &id, &name),
+        Some(DevicesCommand::Pause { id }) => commands::pause(context, &id, Pausing::Pause),
+        Some(DevicesCommand::Resume { id }) => commands::pause(context, &id, Pausing::Resume),
+        Some(DevicesCommand::Owner { id }) => commands::make_owner(context, &id),
     }
 }

@@ -17,6 +17,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
 use super::decisions::{self, ResolveBody, UndoBody};
+use super::metrics::{Listener, count};
 use super::node_state::NodeState;
 use super::origin::HostNames;
 use super::reply::{self, Refusal};
@@ -49,12 +50,16 @@ pub fn router(node: Arc<NodeState>) -> Router {
         .route("/api/brakes/{id}/refuse", post(refuse))
         .route("/api/live", get(live))
         .route("/api/log", get(log))
+        .merge(super::settings_admin::routes())
+        .merge(super::device_admin::routes())
+        .merge(super::metrics_admin::routes())
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
     Router::new()
         .merge(guarded)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
         .layer(from_fn_with_state(HostNames::of(&node), super::origin::own_host_only))
+        .layer(from_fn_with_state(node.metrics.of(Listener::Loopback), count))
         .with_state(node)
 }
 

@@ -17,6 +17,7 @@ use storysync_crdt::Stamp;
 use super::connections::Connection;
 use super::decisions::{self, ResolveBody};
 use super::lock;
+use super::metrics::{Listener, count};
 use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
 use super::reply::{self, Refusal};
 use super::sealed::{
@@ -68,6 +69,7 @@ pub fn router(node: Arc<NodeState>) -> Router {
             super::origin::HostNames::of(&node),
             super::origin::own_host_only,
         ))
+        .layer(axum::middleware::from_fn_with_state(node.metrics.of(Listener::Lan), count))
         .with_state(node)
 }
 
@@ -149,7 +151,7 @@ async fn register(State(node): Shared, request: Request) -> Response {
 }
 
 /// Shows the list of devices in the app's file, without keeping anybody waiting for a locked file.
-async fn mirror_soon(node: &Arc<NodeState>) {
+pub(super) async fn mirror_soon(node: &Arc<NodeState>) {
     let mirroring = Arc::clone(node);
     let shown = tokio::spawn(async move { mirror_devices(&mirroring).await });
     drop(tokio::time::timeout(MIRROR_WITHIN, shown).await);

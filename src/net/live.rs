@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand_core::Rng as _;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::addresses::candidates;
 use super::client::{Caller, ClientError, EventStream, Line, Meter, PeerEvent, PeerReport};
+use super::metrics::SyncResult;
 use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
 use super::told_to;
@@ -125,6 +126,9 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
             Ok(()) => failures = 0,
             Err(error) => {
                 failures = failures.saturating_add(1);
+                if matches!(error, ClientError::Unreachable { .. }) {
+                    node.metrics.count(SyncResult::Unreachable);
+                }
                 tracing::debug!(device = %id, %error, "a device is away");
                 node.presence.note(&id, |exchanges| exchanges.error = Some(error.to_string()));
             }
@@ -233,6 +237,18 @@ struct Lookout {
 }
 
 impl Lookout {
+    /// The same for an exchange, which is counted.
+    async fn sync(
+        &self,
+        work: impl Future<Output = Result<(), ClientError>>,
+    ) -> Result<(), ClientError> {
+        let (begun, before) = (Instant::now(), self.meter.bytes());
+        let done = self.over(work).await;
+        let result = if done.is_ok() { SyncResult::Done } else { SyncResult::Failed };
+        self.node.metrics.synced(result, begun.elapsed(), before, self.meter.bytes());
+        done
+    }
+
     async fn over<T>(
         &self,
         work: impl Future<Output = Result<T, ClientError>>,
@@ -300,7 +316,7 @@ impl<'a> Talk<'a> {
             let mut progress = self.progress();
             match self
                 .lookout(&line)
-                .over(self.caller.exchange(&mut line, &mut self.report, &mut progress))
+                .sync(self.caller.exchange(&mut line, &mut self.report, &mut progress))
                 .await
             {
                 Ok(()) => return Ok(line),
@@ -335,7 +351,7 @@ impl<'a> Talk<'a> {
                     Some(PeerEvent::Alive) => {}
                     Some(PeerEvent::Changes) => {
                         let mut progress = self.progress();
-                        self.lookout(line).over(self.caller.pull(line, &mut self.report,
+                        self.lookout(line).sync(self.caller.pull(line, &mut self.report,
                             &mut progress)).await?;
                         self.note(line, Standing::Connected);
                     }
@@ -361,7 +377,7 @@ impl<'a> Talk<'a> {
                 }
                 _ = whole.tick() => {
                     let mut progress = self.progress();
-                    self.lookout(line).over(self.caller.exchange(line, &mut self.report,
+                    self.lookout(line).sync(self.caller.exchange(line, &mut self.report,
                         &mut progress)).await?;
                 }
                 () = told_to(&mut stopping) => return Ok(()),
@@ -381,11 +397,11 @@ impl<'a> Talk<'a> {
             let mut progress = self.progress();
             if is_other_epoch {
                 self.lookout(line)
-                    .over(self.caller.exchange(line, &mut self.report, &mut progress))
+                    .sync(self.caller.exchange(line, &mut self.report, &mut progress))
                     .await?;
             } else {
                 self.lookout(line)
-                    .over(self.caller.push(line, &mut self.report, &mut progress))
+                    .sync(self.caller.push(line, &mut self.report, &mut progress))
                     .await?;
             }
             self.note(line, Standing::Connected);
@@ -399,7 +415,7 @@ impl<'a> Talk<'a> {
     async fn check_still_there(&mut self, line: &mut Line<'a>) -> Result<EventStream, ClientError> {
         let mut progress = self.progress();
         let lookout = self.lookout(line);
-        lookout.over(self.caller.pull(line, &mut self.report, &mut progress)).await?;
+        lookout.sync(self.caller.pull(line, &mut self.report, &mut progress)).await?;
         lookout.over(self.caller.listen(line)).await
     }
 }

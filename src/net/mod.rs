@@ -6,12 +6,16 @@ pub mod addresses;
 pub mod admin;
 pub mod client;
 pub mod connections;
+pub mod current_settings;
 pub mod decisions;
+pub mod device_admin;
 pub mod discovery;
 mod events;
 pub mod handle;
 pub mod lan;
 pub mod live;
+pub mod metrics;
+mod metrics_admin;
 pub mod node_state;
 pub mod origin;
 pub(crate) mod pairing_code;
@@ -20,6 +24,7 @@ pub mod presence;
 pub mod reply;
 pub mod sealed;
 pub mod server;
+pub mod settings_admin;
 mod status_cache;
 mod told;
 pub mod watch;
@@ -92,7 +97,9 @@ pub fn device_list_json(
             "frozen": device.frozen_at.is_some(),
             "is_owner": device.is_owner,
             "safety_number": safety_number(own_key, &device.identity_key),
-            "is_paused": device.is_paused,
+            "is_paused": device.is_paused || device.paused_at.is_some(),
+            "paused_at": device.paused_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
+            "own_name": device.own_name,
             "keys_in_use_twice_at": device.twice_at.map(|at| Stamp::from_unix_ms(at).to_rfc3339()),
         })
     });

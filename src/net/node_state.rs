@@ -15,8 +15,10 @@ use storysync_crdt::{DeviceKey, Stamp};
 use tokio::sync::{Notify, watch};
 
 use super::connections::{Connections, Limits, network_of};
+use super::current_settings::CurrentSettings;
 use super::handle::EngineHandle;
 use super::lock;
+use super::metrics::Metrics;
 use super::port_holder::SERVER;
 use super::presence::Presence;
 use super::reply::Refusal;
@@ -92,14 +94,27 @@ pub struct NodeSettings {
     pub lan_port: u16,
     /// Names it may be addressed by, besides its addresses.
     pub host_names: Vec<String>,
-    /// Whether pairing wants a code typed here.
+    /// What may change while it runs.
+    pub current: Arc<CurrentSettings>,
+    /// Whether pairing wants a code typed here, unless `current` says something.
     pub approval: Approval,
-    /// How long a pairing code can be used, in seconds.
+    /// How long a pairing code can be used, in seconds, unless `current` says something.
     pub pairing_seconds: u64,
     /// Which installation of this device's keys this is.
     pub installation: String,
     /// Whether a person says what this file is to others it meets, before anything is mixed.
     pub asks_at_first_contact: bool,
+}
+
+impl NodeSettings {
+    /// Whether pairing wants a code typed here, and how long a code can be used, in seconds.
+    pub(super) fn pairing(&self) -> (Approval, u64) {
+        let settings = self.current.now();
+        let config = settings.config();
+        let approval = config.pairing_approval.map(|_| config.approval());
+        let seconds = config.pairing_seconds.unwrap_or(self.pairing_seconds);
+        (approval.unwrap_or(self.approval), seconds)
+    }
 }
 
 /// One serving node.
@@ -121,6 +136,8 @@ pub struct NodeState {
     pub connections: Arc<Connections>,
     /// Who is around.
     pub presence: Arc<Presence>,
+    /// What happened so far, in numbers.
+    pub metrics: Arc<Metrics>,
     name: watch::Sender<String>,
     stopping: watch::Sender<bool>,
     end_asked: Notify,
@@ -154,6 +171,7 @@ impl NodeState {
             database_connected: AtomicBool::new(true),
             connections: Connections::new(Limits::LAN),
             presence: Arc::default(),
+            metrics: Arc::default(),
             stopping: watch::Sender::new(false),
             end_asked: Notify::new(),
             throttles: Throttles::default(),
@@ -276,12 +294,15 @@ impl NodeState {
         }
     }
 
-    /// Whether a device is still paired as it was when its request was opened.
+    /// Whether a device is still paired as it was when its request was opened, and not paused
+    /// since.
     #[must_use]
     pub fn still_trusts(&self, device: &TrustedDevice) -> bool {
         let epoch = |device: &TrustedDevice| device.pair.as_ref().map(|pair| pair.epoch);
         self.trust.find(&device.device_id).is_ok_and(|found| {
-            found.is_some_and(|found| found.is_active() && epoch(&found) == epoch(device))
+            found.is_some_and(|found| {
+                found.is_active() && found.paused_at.is_none() && epoch(&found) == epoch(device)
+            })
         })
     }
 

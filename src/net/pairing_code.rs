@@ -33,10 +33,9 @@ pub(crate) fn text(node: &Arc<NodeState>, new: bool) -> String {
         .into_iter()
         .map(|ip| (ip, node.settings.lan_port))
         .collect();
-    let seconds = node.settings.pairing_seconds;
-    let opened =
-        PairingWindow::open(&node.identity, places, node.settings.approval, now, &mut system_rng())
-            .open_for(seconds, now);
+    let (approval, seconds) = node.settings.pairing();
+    let opened = PairingWindow::open(&node.identity, places, approval, now, &mut system_rng())
+        .open_for(seconds, now);
     let text = window.insert(opened).offer().to_text();
     let closing = Arc::clone(node);
     tokio::spawn(async move {

@@ -50,9 +50,25 @@ pub(super) struct Sealed {
 }
 
 impl FromRequest<Arc<NodeState>> for Sealed {
-    type Rejection = Refusal;
+    type Rejection = Response;
 
-    async fn from_request(request: Request, node: &Arc<NodeState>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, node: &Arc<NodeState>) -> Result<Self, Response> {
+        let sealed = Self::open(request, node).await.map_err(Refusal::into_response)?;
+        if sealed.device.paused_at.is_some() {
+            let paused = Refusal::new(
+                StatusCode::FORBIDDEN,
+                "this device is paused there: nothing is exchanged with it until somebody there \
+                    lets it go on",
+            );
+            return Err(answer_sealed(sealed.responder, Err(paused)));
+        }
+        Ok(sealed)
+    }
+}
+
+impl Sealed {
+    /// Takes the request in, and opens it.
+    async fn open(request: Request, node: &Arc<NodeState>) -> Result<Self, Refusal> {
         let ConnectInfo(from) = extension::<ConnectInfo<SocketAddr>>(&request)?;
         let connection = extension::<Arc<Connection>>(&request)?;
         let refuse = |refusal: Refusal| {

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, watch};
@@ -57,6 +57,7 @@ pub async fn run(
             () = tokio::time::sleep(POLL_EVERY) => false,
             () = told_to(&mut stop) => return,
         };
+        let noticed = Instant::now();
         let pauses: &[u64] = if event { &LOOK_AGAIN_MS } else { &[0] };
         for pause in pauses {
             if *pause > 0 {
@@ -76,6 +77,7 @@ pub async fn run(
                     failures = 0;
                     last_seen = Some(version);
                     if changed {
+                        node.metrics.captured(noticed.elapsed());
                         break;
                     }
                 }

@@ -16,6 +16,7 @@ mod attacks;
 mod capture;
 #[path = "../../fuzz/src/choices.rs"]
 mod choices;
+mod commandline;
 mod conflicts;
 mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
@@ -35,6 +36,7 @@ mod owners;
 mod packing;
 mod page;
 mod pairing;
+mod pausing;
 mod plain;
 mod primitives;
 mod processes;
@@ -43,6 +45,7 @@ mod renaming;
 mod restored;
 mod schemas;
 mod sealing;
+mod settings;
 mod statuses;
 mod support;
 mod surface;
@@ -51,3 +54,4 @@ mod trust;
 mod typing;
 mod upgrades;
 mod vectors;
+mod watching;

@@ -1,7 +1,7 @@
 //! Owners: whose word that a device was lost is carried out, and whose is a question.
 
 use serde_json::Value;
-use storysync_engine::store::trust::{Revocation, RevokedBy, TrustStore};
+use storysync_engine::store::trust::{Revocation, RevokedBy, TrustStore, WhoIsAskedAbout};
 use storysync_engine::trust::identity::DeviceId;
 
 use crate::nodes::*;
@@ -124,7 +124,7 @@ fn a_question_is_asked_once_for_a_pairing_whatever_time_its_teller_claims() {
 fn an_unanswered_question_ends_with_the_pairing_it_is_about_and_pauses_no_owner() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = TrustStore::open(folder.path()).unwrap();
-    store.pause_who_is_asked_about();
+    store.go_on_with_who_is_asked_about(WhoIsAskedAbout::Pauses);
     let ids: Vec<DeviceId> = [1, 2, 3].map(|key| DeviceId::of_key(&[key; 32])).to_vec();
     for device in [1, 2, 3] {
         pair_in_store(&store, device, 1_000);

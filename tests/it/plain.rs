@@ -3,6 +3,7 @@
 use crate::fixtures::{self, Dialect};
 use crate::support::*;
 use serde_json::{Map, Value as Json, json};
+use storysync::settings::Settings;
 use storysync_engine::PushedConflicts;
 use storysync_engine::wire::{PullRequest, PushConflict, RowChange};
 
@@ -896,7 +897,7 @@ fn a_setting_that_means_nothing_is_refused_by_name() {
     let folder = tempfile::TempDir::new().unwrap();
     let load = |text: &str| {
         std::fs::write(folder.path().join("config.toml"), text).unwrap();
-        storysync::config::Config::load(folder.path())
+        Settings::load_with(folder.path(), |_| None).map(|settings| settings.config().clone())
     };
     for (text, words) in [
         ("batch_size = 0", "batch_size can't be 0"),

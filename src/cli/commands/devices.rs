@@ -1,16 +1,23 @@
 //! `storysync devices`: who is paired, who is an owner, and who is sent away.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::bail;
 use serde::Serialize;
 use serde_json::json;
 use storysync_crdt::Stamp;
-use storysync_engine::store::trust::{EventKind, RevokedBy, TrustStore, TrustedDevice};
+use storysync_engine::Engine;
+use storysync_engine::store::trust::{EventKind, Pausing, RevokedBy, TrustStore, TrustedDevice};
 
 use crate::cli::context::Context;
+use crate::cli::pair::admin_call;
+use crate::cli::table::table;
 use crate::net::device_list_json;
 use crate::net::node_state::{devices_to_mirror, now};
+
+/// How long a look at whose file this is waits for another writer.
+const OWNER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A device that is no owner says that another was lost.
 #[derive(Debug, Serialize)]
@@ -74,12 +81,16 @@ pub(in crate::cli) fn devices(context: &Context) -> anyhow::Result<()> {
         if devices.is_empty() {
             text.push_str("No device is paired with this one.\n");
         }
+        let (mut rows, mut numbers) = (Vec::new(), Vec::new());
         for device in devices {
             let state = match (
                 device["is_active"] == true,
                 device["frozen"] == true,
                 device["keys_in_use_twice_at"].is_string(),
             ) {
+                (true, ..) if device["paused_at"].is_string() => {
+                    "paired, and paused here: nothing is exchanged with it"
+                }
                 (true, false, _) if device["is_paused"] == true => {
                     "paired, but nothing is taken from it until the question below is answered"
                 }
@@ -99,16 +110,24 @@ pub(in crate::cli) fn devices(context: &Context) -> anyhow::Result<()> {
             } else {
                 state.to_owned()
             };
-            let _ = writeln!(
-                text,
-                "{}  {}  {state}, last sync {}",
-                device["device_id"].as_str().unwrap_or_default(),
-                device["device_name"].as_str().unwrap_or_default(),
-                device["last_sync_at"].as_str().unwrap_or("never")
-            );
-            if let Some(number) = device["safety_number"].as_str() {
-                let _ = writeln!(text, "    safety number {number}: read it to each other");
+            let word = |key: &str| device[key].as_str().map(str::to_owned);
+            let name = word("device_name").unwrap_or_default();
+            let name = match word("own_name") {
+                Some(own) => format!("{name} (calls itself {own})"),
+                None => name,
+            };
+            if let Some(number) = word("safety_number") {
+                numbers.push(vec![name.clone(), number]);
             }
+            let last = word("last_sync_at").unwrap_or_else(|| "never".to_owned());
+            rows.push(vec![word("device_id").unwrap_or_default(), name, last, state]);
+        }
+        if !rows.is_empty() {
+            text.push_str(&table(&["id", "name", "last sync", "is"], rows));
+        }
+        if !numbers.is_empty() {
+            text.push_str("\nSafety numbers: read them to each other.\n");
+            text.push_str(&table(&[], numbers));
         }
         describe_questions(&questions, text);
     })
@@ -118,12 +137,7 @@ pub(in crate::cli) fn revoke(context: &Context, words: &str) -> anyhow::Result<(
     let trust = context.trust()?;
     let device = trust.find_by_words(words)?;
     // The running node drops the device's keys from memory as well.
-    let told = crate::cli::pair::admin_call(
-        context,
-        "DELETE",
-        &format!("/api/devices/{}", device.device_id),
-        None,
-    );
+    let told = admin_call(context, "DELETE", &format!("/api/devices/{}", device.device_id), None);
     // What the node refuses for a reason, it refuses for all; and nobody may be there to ask.
     if told.is_err() {
         trust.revoke(&device.device_id, RevokedBy::Here, now().unix_ms())?;
@@ -150,6 +164,57 @@ pub(in crate::cli) fn keep(context: &Context, words: &str) -> anyhow::Result<()>
     trust.keep(&device.device_id, now().unix_ms())?;
     context.print(&json!({ "device_id": device.device_id.as_str(), "is_active": true }), |text| {
         let _ = writeln!(text, "{} stays paired with this device.", device.name);
+    })
+}
+
+pub(in crate::cli) fn rename(context: &Context, words: &str, name: &str) -> anyhow::Result<()> {
+    let trust = context.trust()?;
+    let device = trust.find_by_words(words)?;
+    let target = format!("/api/devices/{}/name", device.device_id);
+    let told = admin_call(context, "POST", &target, Some(&json!({ "name": name })));
+    let called = match told {
+        Ok(answer) => answer["device_name"].as_str().unwrap_or(name).to_owned(),
+        // Nobody is there to ask, or refuses for a reason that holds here, too.
+        Err(_) => {
+            let called = trust.call_device(&device.device_id, name, now().unix_ms())?;
+            if Engine::owner(&context.database, OWNER_WITHIN).is_ok_and(|owner| owner.is_some()) {
+                let (mut engine, _) = context.engine(&context.identity()?)?;
+                engine.mirror_devices(&devices_to_mirror(&trust)?, now())?;
+            }
+            called
+        }
+    };
+    let json = json!({ "device_id": device.device_id.as_str(), "device_name": called });
+    context.print(&json, |text| {
+        let _ = writeln!(text, "{} is called {called} here.", device.name);
+    })
+}
+
+pub(in crate::cli) fn pause(
+    context: &Context,
+    words: &str,
+    pausing: Pausing,
+) -> anyhow::Result<()> {
+    let trust = context.trust()?;
+    let device = trust.find_by_words(words)?;
+    let word = if pausing == Pausing::Pause { "pause" } else { "resume" };
+    // The running node ends what is going on with the device, too.
+    let target = format!("/api/devices/{}/{word}", device.device_id);
+    if admin_call(context, "POST", &target, None).is_err() {
+        trust.pause(&device.device_id, pausing, now().unix_ms())?;
+    }
+    let is_paused = pausing == Pausing::Pause;
+    let json = json!({ "device_id": device.device_id.as_str(), "is_paused": is_paused });
+    context.print(&json, |text| {
+        let _ = match pausing {
+            Pausing::Pause => writeln!(
+                text,
+                "{} is paused: it stays paired, and nothing is exchanged with it until `storysync \
+                 devices resume {}`.",
+                device.name, device.device_id
+            ),
+            Pausing::Resume => writeln!(text, "{} syncs with this device again.", device.name),
+        };
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod devices;
 mod file;
+mod log;
 mod open;
 mod serve;
 mod status;
@@ -16,12 +17,10 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::context::{Context, entropy, print_raw};
-use super::decide::row_words;
-use crate::net::admin::LOG_LINES_SHOWN;
-use crate::net::log_json;
 use crate::net::node_state::now;
-pub(super) use devices::{devices, keep, make_owner, questions, revoke};
+pub(super) use devices::{devices, keep, make_owner, pause, questions, rename, revoke};
 pub(super) use file::{backup, uninstall};
+pub(super) use log::{LogArgs, log};
 pub(super) use open::open;
 pub(super) use serve::serve;
 pub(in crate::cli) use status::status;
@@ -98,57 +97,6 @@ pub(super) fn migrate(context: &Context, dry_run: bool) -> anyhow::Result<()> {
                 "A backup would be made in {} first.",
                 context.data_dir.join("backups").display()
             );
-        }
-    })
-}
-
-pub(super) fn log(context: &Context, row: Option<&str>) -> anyhow::Result<()> {
-    let (_, trust, mut engine) = context.reading()?;
-    let log = match row {
-        // What became of devices is no part of a row's story.
-        Some(words) => log_json(&engine.log_lines_of(words, LOG_LINES_SHOWN)?, &[]),
-        None => log_json(&engine.log_lines(LOG_LINES_SHOWN)?, &trust.events(LOG_LINES_SHOWN)?),
-    };
-    context.print(&log, |text| {
-        let lines = log["log"].as_array().cloned().unwrap_or_default();
-        if lines.is_empty() {
-            text.push_str(if row.is_some() {
-                "No other device changed that row here. `storysync history` tells all of its \
-                    changes.\n"
-            } else {
-                "Nothing has happened yet.\n"
-            });
-        }
-        for line in lines {
-            let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-            let device = if word("device_name").is_empty() {
-                word("device_id")
-            } else {
-                word("device_name")
-            };
-            let _ = match line["detail"].as_str() {
-                Some(detail) => {
-                    let times = line["times"]
-                        .as_i64()
-                        .filter(|times| *times > 1)
-                        .map_or(String::new(), |times| format!(" ({times} times)"));
-                    writeln!(
-                        text,
-                        "{}  {device}  {}: {detail}{times}",
-                        word("at"),
-                        word("operation")
-                    )
-                }
-                None => {
-                    let row = match line["sync_uuid"].as_str() {
-                        Some(uuid) => {
-                            row_words(&word("entity_type"), line["row_name"].as_str(), uuid)
-                        }
-                        None => format!("{} {}", word("entity_type"), line["entity_id"]),
-                    };
-                    writeln!(text, "{}  {device}  {} {row}", word("at"), word("operation"))
-                }
-            };
         }
     })
 }

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 use storysync_engine::Engine;
-use storysync_engine::trust::pairing::{Approval, WINDOW_SECONDS, WINDOW_SECONDS_MAX};
+use storysync_engine::trust::pairing::WINDOW_SECONDS;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::open::{LINK_VARIABLE, show_in_browser};
 use super::sync::contact_choice;
-use crate::cli::ServeArgs;
+use crate::cli::{ServeArgs, flags};
 use crate::cli::advice::sentence;
 use crate::cli::context::{BUSY_TIMEOUT, Context, entropy, print_raw, runtime};
-use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT, PairingApproval};
+use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT};
 use crate::net::live::LiveOptions;
 use crate::net::node_state::now;
 use crate::node::{Node, ServeOptions};
@@ -40,6 +40,8 @@ pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Resu
         let opened = args.open.then(|| format!("{}{}", node.ready().admin_url, node.page().link()));
         let state = Arc::clone(node.state());
         let (stop, stopped) = watch::channel(false);
+        // Whoever reads READY may end the node at once.
+        let told_to_end = told_to_end()?;
         let serving = tokio::spawn({
             let ready = format!("READY {}\n", serde_json::to_string(node.ready())?);
             print_raw(ready.as_bytes())?;
@@ -49,7 +51,7 @@ pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Resu
             tokio::task::spawn_blocking(move || show_in_browser(&url));
         }
         tokio::select! {
-            told = until_told_to_stop(args.exit_with_parent) => told?,
+            told = until_told_to_stop(told_to_end, args.exit_with_parent) => told?,
             () = state.asked_to_end() => {}
         }
         tracing::info!("stopping");
@@ -60,42 +62,34 @@ pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Resu
 
 /// A node that listens, with the database prepared.
 async fn start(context: &Context, args: &ServeArgs) -> anyhow::Result<Node> {
+    let context = &context.with_flags(flags::of_serve(args))?;
     let (identity, trust) = context.identity_and_trust()?;
     let name = context.name(args.name.as_deref(), &trust)?;
-    let options = options(context, args, name);
+    let options = options(context, name);
     let (engine, _) = context.engine(&identity)?;
     Ok(Node::start(engine, trust, identity, &context.data_dir, options).await?)
 }
 
-fn options(context: &Context, args: &ServeArgs, name: String) -> ServeOptions {
-    let approval = match args
-        .pairing_approval
-        .or(context.config.pairing_approval)
-        .unwrap_or(PairingApproval::Code)
-    {
-        PairingApproval::Code => Approval::Code,
-        PairingApproval::None => Approval::None,
-    };
+fn options(context: &Context, name: String) -> ServeOptions {
+    let config = &context.config;
     ServeOptions {
-        host: args.host.unwrap_or_else(|| context.config.host()),
-        port: args.port.or(context.config.port).unwrap_or(LAN_PORT),
-        port_is_chosen: args.port.or(context.config.port).is_some(),
-        admin_port_is_chosen: args.admin_port.or(context.config.admin_port).is_some(),
-        admin_port: args.admin_port.or(context.config.admin_port).unwrap_or(ADMIN_PORT),
+        host: config.host(),
+        port: config.port.unwrap_or(LAN_PORT),
+        port_is_chosen: config.port.is_some(),
+        admin_port_is_chosen: config.admin_port.is_some(),
+        admin_port: config.admin_port.unwrap_or(ADMIN_PORT),
         name,
-        approval,
-        pairing_seconds: context
-            .config
-            .pairing_seconds
-            .map_or(WINDOW_SECONDS, |seconds| seconds.clamp(1, WINDOW_SECONDS_MAX)),
-        host_names: context.config.host_names.clone(),
-        asks_at_first_contact: context.config.first_contact == Some(FirstContactSetting::Ask),
-        program: std::env::current_exe().ok(),
-        discovery: !args.no_discovery && context.config.discovery.unwrap_or(true),
-        live: (!args.no_live && context.config.live.unwrap_or(true)).then(|| LiveOptions {
-            peers: context.config.peers.clone(),
-            contact: contact_choice(context.config.first_contact),
+        approval: config.approval(),
+        pairing_seconds: config.pairing_seconds.unwrap_or(WINDOW_SECONDS),
+        host_names: config.host_names.clone(),
+        asks_at_first_contact: config.first_contact == Some(FirstContactSetting::Ask),
+        discovery: config.discovery.unwrap_or(true),
+        live: config.live.unwrap_or(true).then(|| LiveOptions {
+            peers: config.peers.clone(),
+            contact: contact_choice(config.first_contact),
         }),
+        program: std::env::current_exe().ok(),
+        settings: context.settings.clone(),
     }
 }
 
@@ -135,7 +129,7 @@ impl Asking {
                 {
                     asked
                 }
-                stopped = until_told_to_stop(self.args.exit_with_parent) => {
+                stopped = until_told_to_stop(told_to_end()?, self.args.exit_with_parent) => {
                     stopped?;
                     return Ok(None);
                 }
@@ -211,8 +205,10 @@ fn told_to_end() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-async fn until_told_to_stop(exit_with_parent: bool) -> anyhow::Result<()> {
-    let told_to_end = told_to_end()?;
+async fn until_told_to_stop(
+    told_to_end: impl Future<Output = ()>,
+    exit_with_parent: bool,
+) -> anyhow::Result<()> {
     let parent_gone = async {
         if !exit_with_parent {
             return std::future::pending::<()>().await;

@@ -104,7 +104,7 @@ impl StatusReport<'_> {
         writeln!(text, "database   {}", self.db.display())?;
         writeln!(text, "rows       {} ({} waiting for others)", self.entities, self.parked)?;
         writeln!(text, "to send    {} changes", self.pending)?;
-        writeln!(text, "conflicts    {}", self.conflicts)?;
+        writeln!(text, "conflicts  {}", self.conflicts)?;
         if self.quarantined > 0 {
             writeln!(
                 text,
@@ -118,7 +118,15 @@ impl StatusReport<'_> {
             None => writeln!(text, "serving    no; start it with `storysync serve`")?,
         }
         for device in self.trusted.iter().filter(|device| device.is_active()) {
-            self.describe_exchanges(device, text)?;
+            match device.paused_at {
+                Some(at) => writeln!(
+                    text,
+                    "paused     {} since {}: `storysync devices resume` lets it go on",
+                    device.name,
+                    Stamp::from_unix_ms(at).to_rfc3339()
+                )?,
+                None => self.describe_exchanges(device, text)?,
+            }
         }
         self.describe_strangers(text)?;
         if let Some(anew) = &self.log_began_anew {

@@ -35,6 +35,12 @@ pub(in crate::cli) fn sync(
         Some(words) => vec![trust.find_by_words(words)?],
         None => trust.devices()?.into_iter().filter(TrustedDevice::is_active).collect(),
     };
+    // Whoever names a paused device is told so; else it is left out, as its pause is meant.
+    let (paused, devices): (Vec<_>, Vec<_>) =
+        devices.into_iter().partition(|known| device.is_none() && known.paused_at.is_some());
+    if devices.is_empty() && !paused.is_empty() {
+        bail!("all paired devices are paused here: `storysync devices resume DEVICE` changes that");
+    }
     if devices.is_empty() {
         bail!(
             "no device is paired with this one yet: run `storysync pair show` on one and \

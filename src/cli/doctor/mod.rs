@@ -95,6 +95,9 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
             "this machine's clock is not set; set it, or edits get times of long ago",
         );
     }
+    if let Some(sentence) = &context.broken_settings {
+        findings.add(Level::Problem, "settings", sentence.as_str());
+    }
     disks(context, &mut findings);
     let live = node(context, &mut findings);
     if key_file::exists(&context.data_dir) {
@@ -326,6 +329,13 @@ fn devices(
                 device.name
             );
             findings.of_device(Level::Problem, "frozen", device, sentence);
+        } else if device.paused_at.is_some() {
+            let sentence = format!(
+                "{} is paused here, and nothing is exchanged with it: `storysync devices resume \
+                    {}` lets it go on",
+                device.name, device.device_id
+            );
+            findings.of_device(Level::Note, "paused", device, sentence);
         } else {
             for asked in questions.iter().filter(|asked| asked.is_about(device)) {
                 findings.of_device(Level::Note, "asked_about", device, asked.sentence());

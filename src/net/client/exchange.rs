@@ -3,12 +3,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
 use super::conversation::{Conversation, check_trust, words_of_a_peer};
-use super::link::{Counters, connect};
+use super::link::{Counters, Meter, connect};
 use super::words;
 use super::{ClientError, EventStream};
 use crate::net::handle::{EngineGone, EngineHandle};
@@ -94,18 +93,6 @@ pub struct Line<'a> {
     proven: bool,
 }
 
-/// How much has arrived on a line.
-#[derive(Debug)]
-pub struct Meter(Arc<Counters>);
-
-impl Meter {
-    /// Bytes received over TCP since the line was opened.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.0.received.load(Ordering::Relaxed)
-    }
-}
-
 impl std::fmt::Debug for Line<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Line")
@@ -118,14 +105,13 @@ impl Line<'_> {
     /// Bytes sent and received over TCP since the line was opened.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        let counters = &self.conversation.counters;
-        (counters.sent.load(Ordering::Relaxed), counters.received.load(Ordering::Relaxed))
+        self.meter().bytes()
     }
 
     /// Counts what arrives while the line is in use.
     #[must_use]
     pub fn meter(&self) -> Meter {
-        Meter(Arc::clone(&self.conversation.counters))
+        Meter::of(&self.conversation.counters)
     }
 
     /// Where the device was reached.
@@ -178,7 +164,7 @@ impl<'a> Caller<'a> {
         if device.frozen_at.is_some() {
             return Err(ClientError::Frozen(device.name.clone()));
         }
-        if device.is_paused {
+        if device.is_paused || device.paused_at.is_some() {
             return Err(ClientError::paused(device));
         }
         let counters = Arc::new(Counters::default());

@@ -32,6 +32,28 @@ pub(super) struct Counters {
     pub(super) received: AtomicU64,
 }
 
+/// How much went over a line.
+#[derive(Debug)]
+pub struct Meter(Arc<Counters>);
+
+impl Meter {
+    pub(super) fn of(counters: &Arc<Counters>) -> Self {
+        Self(Arc::clone(counters))
+    }
+
+    /// Bytes received over TCP since the line was opened.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.bytes().1
+    }
+
+    /// Bytes sent and received over TCP since the line was opened.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.0.sent.load(Ordering::Relaxed), self.0.received.load(Ordering::Relaxed))
+    }
+}
+
 /// A TCP stream that counts its bytes.
 struct Counted {
     stream: TcpStream,

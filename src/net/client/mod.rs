@@ -10,7 +10,8 @@ mod words;
 
 pub use conversation::post;
 pub use events::{EventStream, PeerEvent};
-pub use exchange::{Caller, Line, Meter, PeerReport};
+pub use exchange::{Caller, Line, PeerReport};
+pub use link::Meter;
 pub use pairing::join;
 
 use super::handle::EngineGone;
@@ -102,6 +103,14 @@ pub enum ClientError {
         /// PeerId.
         id: String,
     },
+    /// The person here has it paused.
+    #[error("{name} is paused here: `storysync devices resume {id}` lets it go on")]
+    PausedHere {
+        /// What it is called.
+        name: String,
+        /// PeerId.
+        id: String,
+    },
     /// Two files met for the first time, and a person shall say what they are to each other.
     #[error(
         "{sentence} Nothing was sent yet: `storysync sync --first-contact judge` goes on so, \
@@ -129,7 +138,11 @@ pub enum ClientError {
 
 impl ClientError {
     fn paused(device: &storysync_engine::store::trust::TrustedDevice) -> Self {
-        Self::Paused { name: device.name.clone(), id: device.device_id.to_string() }
+        let (name, id) = (device.name.clone(), device.device_id.to_string());
+        match device.paused_at {
+            Some(_) => Self::PausedHere { name, id },
+            None => Self::Paused { name, id },
+        }
     }
 }
 

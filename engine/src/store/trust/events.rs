@@ -35,6 +35,8 @@ pub enum EventKind {
     Twice,
     /// Who is an owner, and what was answered to a device that is none.
     Owner,
+    /// A device was paused, or goes on.
+    Pause,
     /// This device has new keys.
     NewIdentity,
     /// A file was restored, copied or replaced, or two files met for the first time.
@@ -55,6 +57,7 @@ impl EventKind {
             Self::Rename => "rename",
             Self::Twice => "twice",
             Self::Owner => "owner",
+            Self::Pause => "pause",
             Self::NewIdentity => "new-identity",
             Self::Compare => "compare",
         }

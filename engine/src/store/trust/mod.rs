@@ -4,6 +4,7 @@
 mod events;
 mod naming;
 mod owners;
+mod pausing;
 mod revocation;
 mod tokens;
 
@@ -17,14 +18,15 @@ use sha2::{Digest, Sha256};
 use storysync_crdt::DeviceKey;
 
 pub use events::{EVENTS_MAX, Event, EventKind};
-pub use owners::Question;
+pub use owners::{Question, WhoIsAskedAbout};
+pub use pausing::Pausing;
 pub use revocation::{Installation, LostIdentity, Revocation};
 pub use tokens::{FoundByToken, TOKEN_LIFETIME_MS};
 
 use super::migrations;
 use crate::trust::envelope::PairSecret;
 use crate::trust::identity::{DeviceId, Secret};
-use crate::trust::pairing::PairedDevice;
+use crate::trust::pairing::{PairedDevice, clean_name};
 pub use naming::NAME_SETTING;
 
 const FILE_NAME: &str = "trust.db";
@@ -98,6 +100,10 @@ pub struct TrustedDevice {
     pub is_owner: bool,
     /// Whether nothing is taken from it until the person here has answered whether it was lost.
     pub is_paused: bool,
+    /// Unix time in ms since when the person here has it paused.
+    pub paused_at: Option<i64>,
+    /// What it calls itself, where the person here calls it something else.
+    pub own_name: Option<String>,
 }
 
 impl TrustedDevice {
@@ -110,7 +116,7 @@ impl TrustedDevice {
     /// Whether something may be taken from it.
     #[must_use]
     pub fn is_taken_from(&self) -> bool {
-        self.is_active() && self.frozen_at.is_none() && !self.is_paused
+        self.is_active() && self.frozen_at.is_none() && !self.is_paused && self.paused_at.is_none()
     }
 }
 
@@ -175,7 +181,8 @@ const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair
     pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
                        frozen_at, twice_at, \
                        paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM \
-                       trust_setting WHERE name = 'device_id'), paired_as), is_owner";
+                       trust_setting WHERE name = 'device_id'), paired_as), is_owner, \
+                       paused_at, own_name";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     let identity_key: DeviceKey = row.get(3)?;
@@ -200,6 +207,8 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
         rests: row.get(14)?,
         is_owner: row.get(15)?,
         is_paused: false,
+        paused_at: row.get(16)?,
+        own_name: row.get(17)?,
     })
 }
 
@@ -366,14 +375,15 @@ impl TrustStore {
                  addresses, installations, paired_at, paired_as) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, '[]', ?11, (SELECT value \
                  FROM trust_setting WHERE name = 'device_id')) \
-                 ON CONFLICT (device_id) DO UPDATE SET name = ?2, platform = ?3, static_key = ?5, \
-                 pair_epoch = ?6, pair_secret = ?7, \
+                 ON CONFLICT (device_id) DO UPDATE SET name = CASE WHEN own_name IS NULL THEN \
+                 ?2 ELSE name END, own_name = CASE WHEN own_name IS NOT NULL THEN ?12 END, \
+                 platform = ?3, static_key = ?5, pair_epoch = ?6, pair_secret = ?7, \
                  token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at \
                  = NULL, token = ?9, addresses = ?10, installations = '[]', \
                  paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = \
                  'device_id'), is_owner = CASE WHEN revoked_at IS NULL THEN \
                  is_owner ELSE 0 END, revoked_at = NULL, revoked_by = NULL, frozen_at = \
-                 NULL, twice_at = NULL",
+                 NULL, twice_at = NULL, paused_at = NULL",
             )?
             .execute(params![
                 device_id.as_str(),
@@ -386,7 +396,8 @@ impl TrustStore {
                 token_hash,
                 device.token_to_device.as_ref().map(Secret::expose),
                 serde_json::Value::from(addresses).to_string(),
-                now_ms
+                now_ms,
+                clean_name(&device.name)
             ])?;
         Ok(device_id)
     }

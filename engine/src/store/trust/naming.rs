@@ -4,7 +4,7 @@ use super::events::EventKind;
 use super::{TrustError, TrustStore, TrustedDevice};
 use crate::trust::identity::DeviceId;
 use crate::trust::pairing::{clean_name, name_without_number, numbered_name};
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
 /// Setting under which the name is remembered that a person chose for this device.
 pub const NAME_SETTING: &str = "name";
@@ -106,6 +106,9 @@ impl TrustStore {
         now_ms: i64,
     ) -> Result<bool, TrustError> {
         let Some(known) = self.find(device_id)? else { return Ok(false) };
+        if known.own_name.is_some() {
+            return self.note_own_name_of(&known, name);
+        }
         if known.name == name {
             return Ok(false);
         }
@@ -120,6 +123,47 @@ impl TrustStore {
             self.note_event(EventKind::Rename, Some(device_id), "it has another name", now_ms)?;
         }
         Ok(changed > 0)
+    }
+
+    /// A device the person here calls something else has another name: it is called so once they
+    /// no longer do. Changes nothing anybody sees.
+    fn note_own_name_of(&self, device: &TrustedDevice, name: &str) -> Result<bool, TrustError> {
+        let name = clean_name(name);
+        if device.own_name.as_ref() != Some(&name) {
+            self.lock()
+                .prepare_cached("UPDATE trust_device SET own_name = ?2 WHERE device_id = ?1")?
+                .execute([device.device_id.as_str(), &name])?;
+        }
+        Ok(false)
+    }
+
+    /// The person here calls a device something, whatever it calls itself; with an empty name, as
+    /// it calls itself again. Returns what it is called: with a number behind it where another is
+    /// called so.
+    ///
+    /// # Errors
+    /// When it is not paired, or SQLite fails.
+    pub fn call_device(
+        &self,
+        device_id: &DeviceId,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<String, TrustError> {
+        let known = self.find(device_id)?.filter(TrustedDevice::is_active);
+        let known = known.ok_or_else(|| TrustError::NoSuchDevice(device_id.to_string()))?;
+        let own = known.own_name.clone().unwrap_or_else(|| known.name.clone());
+        let is_its_own = name.trim().is_empty() || clean_name(name) == own;
+        let name = self.name_here(device_id, if is_its_own { &own } else { name })?;
+        self.lock()
+            .prepare_cached(
+                "UPDATE trust_device SET name = ?2, own_name = ?3 WHERE device_id = ?1",
+            )?
+            .execute(params![device_id.as_str(), name, (!is_its_own).then_some(own)])?;
+        if name != known.name {
+            let words = "the person here calls it something else";
+            self.note_event(EventKind::Rename, Some(device_id), words, now_ms)?;
+        }
+        Ok(name)
     }
 
     /// A setting that survives restarts.

@@ -14,6 +14,15 @@ use crate::trust::identity::DeviceId;
 /// said so.
 const SELF_IS_OWNER_SETTING: &str = "is_owner";
 
+/// What a device does that the person here is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhoIsAskedAbout {
+    /// It goes on syncing.
+    GoesOn,
+    /// Nothing is taken from it, and nothing is asked of it.
+    Pauses,
+}
+
 /// A device that is no owner says that another is trusted no longer, and nobody has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -133,10 +142,10 @@ impl TrustStore {
             && owners.next().is_none())
     }
 
-    /// From now on nothing is taken from a device while the person here has not answered whether it
+    /// From now on a device pauses, or goes on, while the person here has not answered whether it
     /// was lost.
-    pub fn pause_who_is_asked_about(&self) {
-        self.pauses.store(true, Ordering::Relaxed);
+    pub fn go_on_with_who_is_asked_about(&self, who: WhoIsAskedAbout) {
+        self.pauses.store(who == WhoIsAskedAbout::Pauses, Ordering::Relaxed);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

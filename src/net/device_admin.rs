@@ -1,0 +1,81 @@
+//! What the person at this machine does with a paired device, on the loopback listener: calling it
+//! something, pausing it, letting it go on. Sending it away is `admin`'s.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::decisions::parse;
+use super::node_state::{NodeState, now};
+use super::reply::{self, Refusal};
+use super::{lan, lock};
+use storysync_engine::store::trust::Pausing;
+use storysync_engine::trust::identity::DeviceId;
+
+type Shared = State<Arc<NodeState>>;
+
+/// The routes, for the guarded part of the loopback listener.
+pub(super) fn routes() -> Router<Arc<NodeState>> {
+    Router::new()
+        .route("/api/devices/{id}/name", post(name))
+        .route("/api/devices/{id}/pause", post(pause))
+        .route("/api/devices/{id}/resume", post(resume))
+}
+
+#[derive(Deserialize)]
+struct NameBody {
+    /// Empty: as it calls itself.
+    name: String,
+}
+
+fn device(id: &str) -> Result<DeviceId, Refusal> {
+    DeviceId::parse(id).ok_or_else(|| {
+        Refusal::new(StatusCode::NOT_FOUND, format!("no paired device has the id {id}"))
+    })
+}
+
+fn answer(result: Result<Value, Refusal>) -> Response {
+    match result {
+        Ok(json) => reply::json(&json),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn name(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+    let named = async {
+        let device_id = device(&id)?;
+        let body = parse::<NameBody>(&body)?;
+        let name = node.trust.call_device(&device_id, &body.name, now().unix_ms())?;
+        lan::mirror_soon(&node).await;
+        Ok(json!({ "device_id": device_id.as_str(), "device_name": name }))
+    };
+    answer(named.await)
+}
+
+async fn pause(State(node): Shared, Path(id): Path<String>) -> Response {
+    answer(set(&node, &id, Pausing::Pause))
+}
+
+async fn resume(State(node): Shared, Path(id): Path<String>) -> Response {
+    answer(set(&node, &id, Pausing::Resume))
+}
+
+/// What goes on with the device at this moment ends with a pause.
+fn set(node: &NodeState, id: &str, pausing: Pausing) -> Result<Value, Refusal> {
+    let device_id = device(id)?;
+    node.trust.pause(&device_id, pausing, now().unix_ms())?;
+    if pausing == Pausing::Pause {
+        lock(&node.prekeys).forget(&device_id);
+        node.connections.close_all_of(&device_id, None);
+        tracing::info!(device = %device_id, "a device was paused");
+    }
+    node.presence.pairings_changed();
+    Ok(json!({ "device_id": device_id.as_str(), "is_paused": pausing == Pausing::Pause }))
+}
