@@ -34,6 +34,7 @@ mod genesis;
 mod guard;
 mod history;
 mod id;
+mod loss;
 mod prose;
 mod ring;
 mod row;
@@ -59,6 +60,7 @@ pub use history::{
     written_since,
 };
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
+pub use loss::characters_lost;
 pub use prose::{keeps_changes, merge_prose};
 pub use ring::{
     Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_conflict, way_back,

@@ -160,15 +160,7 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
             text.push_str("Nothing conflicts.\n");
         }
         for hold in &holds {
-            let by = names.name(Some(&hold.device_id));
-            let _ = writeln!(
-                text,
-                "{0} in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, \
-                    `storysync approve {2} --refuse` takes them back everywhere",
-                hold.what(),
-                hold.entity_type,
-                hold.id
-            );
+            let _ = writeln!(text, "{}", hold.sentence(&names.name(Some(&hold.device_id))));
         }
         for conflict in &conflicts {
             describe(conflict, &names, text);
@@ -391,14 +383,18 @@ pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Resu
     context.note_decision(
         &identity,
         &format!(
-            "deletions that waited ({id}) were {}",
+            "what the deletion guard held ({id}) was {}",
             if refuse { "refused" } else { "approved" }
         ),
     )?;
     context.print(&json!({ "id": id, "rows": rows, "approved": !refuse }), |text| {
         let _ = match refuse {
-            false => writeln!(text, "{rows} rows are deleted here, too."),
-            true => writeln!(text, "{rows} rows live on; that travels with the next sync."),
+            false => writeln!(text, "Let through, in {rows} rows."),
+            true => writeln!(
+                text,
+                "Taken back, in {rows} rows: they stay as they are shown here; that travels with \
+                    the next sync."
+            ),
         };
     })
 }

@@ -226,7 +226,7 @@ pub(super) async fn decide_hold(
     decision: HoldDecision,
 ) -> Result<Json, Refusal> {
     let words = if decision == HoldDecision::Approve { "approved" } else { "refused" };
-    let words = format!("deletions that waited ({id}) were {words}");
+    let words = format!("what the deletion guard held ({id}) was {words}");
     let rows = node.engine.call(move |engine| engine.decide_hold(&id, decision, now())).await??;
     node.note_decision(None, &words);
     Ok(json!({ "rows": rows }))

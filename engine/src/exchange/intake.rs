@@ -4,7 +4,6 @@
 use storysync_crdt::Stamp;
 
 use super::wire::{PullResponse, RowChange};
-use crate::decide::deletion_guard;
 use crate::engine::Engine;
 use crate::error::{EngineError, TransactionError};
 use crate::receive::accepted::{Accepted, Telling};
@@ -175,7 +174,6 @@ impl Engine {
         mut beside: impl FnMut(&mut Transaction<'_>, &Receipt, bool) -> Beside,
     ) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
-        let announced = deletion_guard::announced(changes);
         let device = DeviceId::parse(device_id).and_then(|id| id.key());
         let conflicts = self.pushed_conflicts;
         let mut rest = changes;
@@ -194,7 +192,7 @@ impl Engine {
                     remaining,
                     conflicts,
                 };
-                let part = transaction.receive(slice, &sender, &announced)?;
+                let part = transaction.receive(slice, &sender, after)?;
                 if knew_everything
                     && transaction.origins.len() == 1
                     && transaction.origins.contains(&Some(peer.id))
