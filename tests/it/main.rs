@@ -24,6 +24,7 @@ mod deciding;
 mod eavesdropper;
 mod fixtures;
 mod guard;
+mod guarded;
 mod handmade;
 mod hazards;
 mod live;
