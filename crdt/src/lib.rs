@@ -56,8 +56,8 @@ pub use guard::{
     MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX, PUTS_PER_CHANGE_MAX, change_time,
 };
 pub use history::{
-    Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo,
-    written_since,
+    Action, Dated, Entry, FieldChange, FirstContactIs, Meant, Receipt, Since, Undo, UndoRow, Whose,
+    deletion_puts, history, meant, newest_edit, undo,
 };
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use loss::characters_lost;

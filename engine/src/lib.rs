@@ -39,7 +39,8 @@ pub use decide::deletion_guard::{
     GUARD_FILE_LOST_MAX, GUARD_PART, GUARD_TABLE_LOST_MAX, GUARD_TABLE_ROWS_MIN, GUARD_WINDOW_MS,
     HoldDecision, HoldReport,
 };
-pub use decide::history::{EntryReport, FieldEntry, UndoReport};
+pub use decide::history::{DeviceUndo, EntryReport, FieldEntry, UndoReport};
+pub use decide::receipts::ChangeReport;
 pub use decide::resolve::{Choice, Take};
 pub use engine::status::Status;
 pub use engine::{Engine, EngineOptions, Entropy, Noticed};

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use storysync_crdt::{DeviceKey, Stamp};
+use storysync_crdt::{DeviceKey, FirstContactIs, Since, Stamp, Whose};
 
 use super::node_state::{NodeState, now};
 use super::reply::Refusal;
 use storysync_engine::store::conflicts::EndedConflict;
 use storysync_engine::translate::from_json;
 use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::{Choice, EngineError, HoldDecision, Take};
+use storysync_engine::{Choice, DeviceUndo, EngineError, HoldDecision, Take};
 
 /// Conflicts that are over, shown at once.
 pub const ENDED_SHOWN: i64 = 100;
@@ -159,6 +159,12 @@ pub struct UndoBody {
     device: Option<String>,
     #[serde(default)]
     since: Option<String>,
+    /// Only what names the device as its author, not what it brought of others.
+    #[serde(default)]
+    only_written: bool,
+    /// Also what came when the two first met, whatever time it claims.
+    #[serde(default)]
+    first_contact: bool,
     /// Without a yes it is only told what would be done.
     #[serde(default)]
     yes: bool,
@@ -190,27 +196,30 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
         ));
     };
     let yes = body.yes;
-    let undone = node
+    let mut which = Since::of(device, since);
+    if body.only_written {
+        which.whose = Whose::Written;
+    }
+    if body.first_contact {
+        which.first_contact = FirstContactIs::AsReceived;
+    }
+    let DeviceUndo { undone, first_contact_left } = node
         .engine
         .call(move |engine| {
-            if yes {
-                engine.undo_device(&device, since, now())
-            } else {
-                engine.plan_undo(&device, since, now())
-            }
+            if yes { engine.undo_device(&which, now()) } else { engine.plan_undo(&which, now()) }
         })
         .await??;
     if yes {
         node.note_decision(
             None,
             &format!(
-                "what {} wrote was taken back, in {} rows",
+                "what {} wrote or brought was taken back, in {} rows",
                 DeviceId::of_key(&device),
                 undone.len()
             ),
         );
     }
-    Ok(json!({ "undone": undone, "done": yes }))
+    Ok(json!({ "undone": undone, "first_contact_left": first_contact_left, "done": yes }))
 }
 
 /// Deletions that wait for a yes.

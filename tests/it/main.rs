@@ -38,6 +38,7 @@ mod pairing;
 mod plain;
 mod primitives;
 mod processes;
+mod receipts;
 mod releases;
 mod renaming;
 mod restored;

@@ -86,6 +86,9 @@ impl Engine {
             if peer.told_epoch.is_none() {
                 peer.told_epoch = Some(own_epoch.clone());
             }
+            if !page.has_more && !reset && peer.met_seq.is_none() {
+                peer.met_seq = Some(transaction.end()?.seq);
+            }
             if reset {
                 peer.pushed_seq = 0;
                 log::forget_origin(transaction.connection, peer.id, 0)?;
@@ -182,6 +185,10 @@ impl Engine {
             rest = after;
             let (part, _) = self.write(now, |transaction| {
                 let mut peer = peers::find_or_create(transaction.connection, device_id)?;
+                if peer.met_from.is_none() {
+                    peer.met_from = Some(now.unix_ms());
+                    peers::save(transaction.connection, &peer)?;
+                }
                 let knew_everything = peer.pushed_seq == transaction.end()?.seq;
                 transaction.origins.clear();
                 let sender = Sender {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use storysync_crdt::{Actor, EditPurpose, Value, key};
+use storysync_crdt::{Actor, EditPurpose, Since, Value, key};
 use storysync_engine::HoldDecision;
 use storysync_engine::store::{log, rows};
 use storysync_engine::wire::RowChange;
@@ -35,7 +35,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     a.write("UPDATE place SET note = 'I want this one' WHERE id = 1");
     let id = brakes[0].id.clone();
     assert_eq!(
-        a.engine().decide_hold(&id, storysync_engine::HoldDecision::Approve, now()).unwrap(),
+        a.engine().decide_hold(&id, HoldDecision::Approve, now()).unwrap(),
         299
     );
     assert_eq!(
@@ -46,7 +46,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     meet(&mut a, &mut b);
     assert!(
         a.engine()
-            .decide_hold(&id, storysync_engine::HoldDecision::Approve, now())
+            .decide_hold(&id, HoldDecision::Approve, now())
             .unwrap_err()
             .to_string()
             .contains("no deletions wait")
@@ -71,7 +71,8 @@ fn whoever_writes_a_held_row_has_decided_about_it() {
         "a decision stands"
     );
     let b_key = storysync_engine::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
-    a.engine().undo_device(&b_key, storysync_crdt::Stamp::from_unix_ms(1), now()).unwrap();
+    let which = Since::of(b_key, storysync_crdt::Stamp::from_unix_ms(1));
+    a.engine().undo_device(&which, now()).unwrap();
     assert!(a.engine().holds(now()).unwrap().is_empty(), "nothing is held any more");
     a.write("DELETE FROM place WHERE id = 7");
     meet(&mut a, &mut b);
@@ -104,7 +105,7 @@ fn a_mass_deletion_refused_lives_everywhere() {
     b.write("DELETE FROM place WHERE id <= 300");
     b.sync(&mut a);
     let id = a.engine().holds(now()).unwrap()[0].id.clone();
-    a.engine().decide_hold(&id, storysync_engine::HoldDecision::Refuse, now()).unwrap();
+    a.engine().decide_hold(&id, HoldDecision::Refuse, now()).unwrap();
     meet(&mut a, &mut b);
     assert_eq!(b.value::<i64>("SELECT count(*) FROM place"), 400);
 }
@@ -151,7 +152,7 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
         (brakes.len(), brakes[0].rows, brakes[0].entity_type.as_str()),
         (1, 270, "person, place, visit")
     );
-    a.engine().decide_hold(&brakes[0].id, storysync_engine::HoldDecision::Refuse, now()).unwrap();
+    a.engine().decide_hold(&brakes[0].id, HoldDecision::Refuse, now()).unwrap();
     meet(&mut a, &mut b);
     assert_eq!((counts(&a), counts(&b)), (before, before));
     assert_eq!(
@@ -165,7 +166,7 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
 #[test]
 fn texts_emptied_in_very_many_rows_wait_like_deletions() {
     for decision in
-        [storysync_engine::HoldDecision::Approve, storysync_engine::HoldDecision::Refuse]
+        [HoldDecision::Approve, HoldDecision::Refuse]
     {
         let (mut a, mut b) = with_many_rows();
         a.write("UPDATE place SET note = 'a page about ' || name");
@@ -195,7 +196,7 @@ fn texts_emptied_in_very_many_rows_wait_like_deletions() {
         assert_eq!((kept(&a), a.engine().holds(now()).unwrap()[0].rows), (399, 299));
         a.engine().decide_hold(&brakes[0].id, decision, now()).unwrap();
         meet(&mut a, &mut b);
-        let expected = if decision == storysync_engine::HoldDecision::Approve { 100 } else { 399 };
+        let expected = if decision == HoldDecision::Approve { 100 } else { 399 };
         assert_eq!((kept(&a), kept(&b)), (expected, expected));
         assert_eq!(
             b.value::<String>("SELECT note FROM place WHERE name = 'place 1'"),

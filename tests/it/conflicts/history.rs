@@ -12,21 +12,24 @@ fn history_tells_who_wrote_what_and_undo_takes_one_change_back() {
     meet(&mut a, &mut b);
     let history = a.engine().history("place", "p", now()).unwrap();
     let told: Vec<(&str, Option<String>)> =
-        history.iter().map(|entry| (entry.action.as_str(), entry.device.clone())).collect();
+        history
+            .iter()
+            .map(|entry| (entry.action.as_str(), entry.written.device.clone()))
+            .collect();
     assert_eq!(told, [("created", Some(a.id())), ("edited", Some(b.id()))]);
     assert_eq!(
         (&history[1].fields[0].old, &history[1].fields[0].new),
         (&"first".into(), &"second".into())
     );
     let undone =
-        a.engine().undo_change("place", "p", Some(&history[1].change[..8]), now()).unwrap();
+        a.engine().undo_change("place", "p", Some(&history[1].written.change[..8]), now()).unwrap();
     assert_eq!(undone.fields[0].new, "first");
     meet(&mut a, &mut b);
     assert_eq!(b.value::<String>("SELECT note FROM place"), "first");
     // What was overwritten since can't be taken back, and is said so.
     let error = a
         .engine()
-        .undo_change("place", "p", Some(&history[1].change), now())
+        .undo_change("place", "p", Some(&history[1].written.change), now())
         .unwrap_err()
         .to_string();
     assert!(error.contains("note was written again since"), "{error}");
@@ -69,14 +72,15 @@ fn all_that_one_device_did_since_a_time_is_shown_and_then_undone() {
     meet(&mut a, &mut b);
     let vandal =
         storysync_engine::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
-    let plan = a.engine().plan_undo(&vandal, since, now()).unwrap();
-    assert_eq!(plan.len(), 3);
+    let which = Since::of(vandal, since);
+    let plan = a.engine().plan_undo(&which, now()).unwrap();
+    assert_eq!(plan.undone.len(), 3);
     assert_eq!(
         a.value::<i64>("SELECT count(*) FROM place WHERE note = 'vandalised'"),
         1,
         "only shown"
     );
-    assert_eq!(a.engine().undo_device(&vandal, since, now()).unwrap(), plan);
+    assert_eq!(a.engine().undo_device(&which, now()).unwrap(), plan);
     meet(&mut a, &mut b);
     let notes: String = b.value(
         "SELECT group_concat(sync_uuid || '=' || note) FROM (SELECT * FROM \
