@@ -36,6 +36,7 @@ mod history;
 mod id;
 mod loss;
 mod prose;
+mod receipt;
 mod ring;
 mod row;
 mod sameness;
@@ -56,12 +57,12 @@ pub use guard::{
     MESSAGE_BYTES_MAX, PREDECESSORS_PER_CHANGE_MAX, PUTS_PER_CHANGE_MAX, change_time,
 };
 pub use history::{
-    Action, Dated, Entry, FieldChange, FirstContactIs, Meant, Receipt, Since, Undo, UndoRow, Whose,
-    deletion_puts, history, meant, newest_edit, undo,
+    Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo,
 };
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
 pub use loss::characters_lost;
 pub use prose::{keeps_changes, merge_prose};
+pub use receipt::{Dated, FirstContactIs, Meant, Receipt, Since, Whose, meant};
 pub use ring::{
     Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_conflict, way_back,
 };

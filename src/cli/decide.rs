@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use serde_json::json;
 
-use super::context::Context;
 use super::ResolveArgs;
+use super::context::Context;
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
 use crate::net::node_state::now;
 use storysync_engine::store::trust::TrustStore;

@@ -203,12 +203,16 @@ pub(super) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
     if body.first_contact {
         which.first_contact = FirstContactIs::AsReceived;
     }
-    let DeviceUndo { undone, first_contact_left } = node
-        .engine
-        .call(move |engine| {
-            if yes { engine.undo_device(&which, now()) } else { engine.plan_undo(&which, now()) }
-        })
-        .await??;
+    let DeviceUndo { undone, first_contact_left } =
+        node.engine
+            .call(move |engine| {
+                if yes {
+                    engine.undo_device(&which, now())
+                } else {
+                    engine.plan_undo(&which, now())
+                }
+            })
+            .await??;
     if yes {
         node.note_decision(
             None,

@@ -154,12 +154,16 @@ fn fourteen_hundred_texts_blanked_or_cut_are_held_and_taken_back() {
 #[test]
 fn fourteen_hundred_texts_cut_are_let_through_by_a_yes() {
     let (desktop, phone) = with_texts();
-    phone.app("UPDATE faction SET description = substr(description, 1, 10) WHERE sync_uuid LIKE 'f%'");
+    phone.app(
+        "UPDATE faction SET description = substr(description, 1, 10) WHERE sync_uuid LIKE 'f%'",
+    );
     phone.sync();
     let id = told(&desktop, "1400 rows whose texts were emptied or cut in faction");
     desktop.run_json(&["approve", &id]);
     assert_eq!(
-        desktop.value::<i64>("SELECT count(*) FROM faction WHERE sync_uuid LIKE 'f%' AND length(description) = 10"),
+        desktop.value::<i64>(
+            "SELECT count(*) FROM faction WHERE sync_uuid LIKE 'f%' AND length(description) = 10"
+        ),
         1_400
     );
     assert_same_content(&desktop.database, &phone.database, true);
@@ -205,8 +209,7 @@ fn deletions_under_many_forged_names_by_one_device_are_held() {
     for (number, few) in forged.chunks(22).enumerate() {
         let body = json!({ "changes": few }).to_string();
         let seq = u64::try_from(number).unwrap() + 1;
-        let request =
-            client.request("POST", "/api/sync/push", body.as_bytes(), seq, prekey);
+        let request = client.request("POST", "/api/sync/push", body.as_bytes(), seq, prekey);
         let (status, answer) = client.ask(request);
         assert_eq!(status, 200, "{answer:?}");
         assert_eq!(answer.unwrap()["rejected"], 0);

@@ -18,7 +18,7 @@ use storysync_crdt::{
 };
 
 use crate::app::profile::table_of_entity_type;
-use crate::decide::deletion_guard::Bringer;
+use crate::decide::deletion_guard::{Announced, Bringer};
 use crate::error::TransactionError;
 use crate::exchange::wire::{RowChange, StoredTimes};
 use crate::migrate::renaming::TOLD_IN;
@@ -212,7 +212,13 @@ impl Reception<'_, '_> {
         let before: Vec<(RowId, bool)> =
             receipt.rows.iter().map(|id| (*id, stood.contains_key(id))).collect();
         let by = Bringer { peer: self.sender.peer, key: self.sender.device };
-        let guarded = self.guard_losses(&stood, &receipt.rows, following, by)?;
+        let announced: Vec<Announced<'_>> = following
+            .iter()
+            .map(|incoming| &incoming.change)
+            .filter(|change| change.operation == "delete")
+            .map(|change| (change.entity_type.as_str(), change.sync_uuid.as_str()))
+            .collect();
+        let guarded = self.guard_losses(&stood, &receipt.rows, &announced, by)?;
         let mut waiting = guarded.returning;
         waiting.extend(receipt.rows.iter().copied());
         let circumstances = Circumstances {

@@ -58,8 +58,8 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
              JOIN sync_table AS t ON t.id = r.table_id WHERE h.brake_id = b.id ORDER BY t.name)), \
              (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), \
              (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id AND h.what = 'cut'), \
-             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id AND h.what = 'unlinked'), \
-             b.at FROM sync_brake AS b JOIN sync_peer AS p ON p.id = b.peer_id \
+             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id AND h.what = \
+             'unlinked'), b.at FROM sync_brake AS b JOIN sync_peer AS p ON p.id = b.peer_id \
              WHERE b.decided_at IS NULL ORDER BY b.id",
         )?
         .query_map([], |row| {

@@ -126,7 +126,8 @@ impl StatusReport<'_> {
         }
         describe_questions(&self.questions, text);
         for hold in &self.holds {
-            let name = self.trusted.iter().find(|device| device.device_id.as_str() == hold.device_id);
+            let name =
+                self.trusted.iter().find(|device| device.device_id.as_str() == hold.device_id);
             let by = name.map_or(hold.device_id.as_str(), |device| &device.name);
             writeln!(text, "waiting    {}, since {}", hold.sentence(by), hold.at)?;
         }

@@ -34,10 +34,7 @@ fn a_mass_deletion_waits_for_a_yes() {
     );
     a.write("UPDATE place SET note = 'I want this one' WHERE id = 1");
     let id = brakes[0].id.clone();
-    assert_eq!(
-        a.engine().decide_hold(&id, HoldDecision::Approve, now()).unwrap(),
-        299
-    );
+    assert_eq!(a.engine().decide_hold(&id, HoldDecision::Approve, now()).unwrap(), 299);
     assert_eq!(
         a.value::<i64>("SELECT count(*) FROM place"),
         101,
@@ -165,9 +162,7 @@ fn deletions_spread_over_tables_wait_together_with_the_rows_that_belong_to_them(
 
 #[test]
 fn texts_emptied_in_very_many_rows_wait_like_deletions() {
-    for decision in
-        [HoldDecision::Approve, HoldDecision::Refuse]
-    {
+    for decision in [HoldDecision::Approve, HoldDecision::Refuse] {
         let (mut a, mut b) = with_many_rows();
         a.write("UPDATE place SET note = 'a page about ' || name");
         meet(&mut a, &mut b);

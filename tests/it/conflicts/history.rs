@@ -1,5 +1,7 @@
 //! History and undo: who wrote what, and taking it back.
 
+use storysync_crdt::Since;
+
 use super::{meet, two};
 use crate::support::now;
 
@@ -12,10 +14,7 @@ fn history_tells_who_wrote_what_and_undo_takes_one_change_back() {
     meet(&mut a, &mut b);
     let history = a.engine().history("place", "p", now()).unwrap();
     let told: Vec<(&str, Option<String>)> =
-        history
-            .iter()
-            .map(|entry| (entry.action.as_str(), entry.written.device.clone()))
-            .collect();
+        history.iter().map(|entry| (entry.action.as_str(), entry.written.device.clone())).collect();
     assert_eq!(told, [("created", Some(a.id())), ("edited", Some(b.id()))]);
     assert_eq!(
         (&history[1].fields[0].old, &history[1].fields[0].new),

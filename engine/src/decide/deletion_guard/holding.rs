@@ -166,8 +166,7 @@ impl Transaction<'_> {
                 self.hold(hold, row, Held::Link)?;
             }
             let document = field(self.document(row)?, &column).unwrap_or(Value::Null);
-            let link =
-                Difference::of_kind(document, Value::Text(target), DifferenceKind::HeldLink);
+            let link = Difference::of_kind(document, Value::Text(target), DifferenceKind::HeldLink);
             record.differs.insert(column, link);
             rows::save(self.connection, &record)?;
             touched.insert(row);

@@ -46,9 +46,8 @@ impl Transaction<'_> {
             row: id,
             share: WHOLE,
             held: earlier.map_or(0, |loss| loss.held),
-            changes: earlier.map_or(i64::try_from(changes).unwrap_or(i64::MAX), |loss| {
-                loss.changes
-            }),
+            changes: earlier
+                .map_or(i64::try_from(changes).unwrap_or(i64::MAX), |loss| loss.changes),
         };
         if deletion(self.document(id)?).is_some() {
             return Ok((!self.shows_as_deleted(id)?).then_some(loss));

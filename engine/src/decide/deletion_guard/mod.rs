@@ -16,7 +16,6 @@ use storysync_crdt::{DeviceKey, Stamp};
 
 use crate::app::profile::table_of_entity_type;
 use crate::error::TransactionError;
-use crate::receive::Incoming;
 use crate::store::holds::{self, Hold, Loss, WHOLE};
 use crate::store::rows::{self, RowId, TableId};
 use crate::transaction::Transaction;
@@ -73,11 +72,7 @@ impl HoldReport {
                 "row whose texts were emptied or cut",
                 "rows whose texts were emptied or cut",
             ),
-            counted(
-                self.unlinked,
-                "row taken off one of these",
-                "rows taken off some of these",
-            ),
+            counted(self.unlinked, "row taken off one of these", "rows taken off some of these"),
         ]
         .into_iter()
         .flatten()
@@ -158,18 +153,22 @@ fn is_too_much_of_file(gone: i64, standing: i64) -> bool {
         && gone.saturating_mul(GUARD_PART) > standing.saturating_mul(WHOLE)
 }
 
+/// A row a push is still to delete, as it says: its table as the push calls it, and its
+/// `sync_uuid`.
+pub(crate) type Announced<'p> = (&'p str, &'p str);
+
 /// What is gone, by table, in thousandths of rows.
 type Gone = BTreeMap<TableId, i64>;
 
 impl Transaction<'_> {
     /// Holds what is deleted, emptied or cut among the rows a device brought when there is too much
     /// of it, what it did within the last hour included. `stood` are the rows that stood before,
-    /// with how many changes they had; `following` is what the same push still brings.
+    /// with how many changes they had; `announced` is what the same push is still to delete.
     pub(crate) fn guard_losses(
         &mut self,
         stood: &HashMap<RowId, usize>,
         received: &BTreeSet<RowId>,
-        following: &[Incoming],
+        announced: &[Announced<'_>],
         by: Bringer,
     ) -> Result<Guarded, TransactionError> {
         let now_ms = self.now.unix_ms();
@@ -179,10 +178,11 @@ impl Transaction<'_> {
             return Ok(Guarded::default());
         }
         let since = now_ms.saturating_sub(GUARD_WINDOW_MS);
-        let mut earlier: BTreeMap<RowId, Loss> = holds::losses_since(self.connection, by.peer, since)?
-            .into_iter()
-            .map(|loss| (loss.row, loss))
-            .collect();
+        let mut earlier: BTreeMap<RowId, Loss> =
+            holds::losses_since(self.connection, by.peer, since)?
+                .into_iter()
+                .map(|loss| (loss.row, loss))
+                .collect();
         let mut lost = Vec::new();
         for (id, changes) in received {
             match self.loss_of(id, changes, earlier.get(&id))? {
@@ -199,7 +199,7 @@ impl Transaction<'_> {
         let earlier: Vec<Loss> = earlier.into_values().collect();
         let (joins, hold) = match holds::find(self.connection, by.peer)? {
             Some(hold) => (true, hold),
-            None => match self.find_too_much(&lost, &earlier, following)? {
+            None => match self.find_too_much(&lost, &earlier, announced)? {
                 Some(table) => {
                     tracing::warn!(
                         rows = lost.len() + earlier.len(),
@@ -227,21 +227,19 @@ impl Transaction<'_> {
         &mut self,
         lost: &[Loss],
         earlier: &[Loss],
-        following: &[Incoming],
+        announced: &[Announced<'_>],
     ) -> Result<Option<TableId>, TransactionError> {
         let mut gone = Gone::new();
         for loss in lost.iter().chain(earlier) {
             *gone.entry(loss.table).or_default() += loss.share;
         }
         // What a push deletes is judged as the whole it is; slices are ours.
-        let announced: Vec<&Incoming> =
-            following.iter().filter(|incoming| incoming.change.operation == "delete").collect();
         let most = i64::try_from(announced.len()).unwrap_or(i64::MAX).saturating_mul(WHOLE);
         let known: i64 = gone.values().sum();
         if known.saturating_add(most) <= GUARD_TABLE_LOST_MAX * WHOLE {
             return Ok(None);
         }
-        self.add_announced(&announced, &mut gone)?;
+        self.add_announced(announced, &mut gone)?;
         let was_deleted = |table: TableId| {
             let before = earlier.iter().filter(|loss| loss.table == table && loss.share == WHOLE);
             i64::try_from(before.count()).unwrap_or(i64::MAX)
@@ -264,13 +262,13 @@ impl Transaction<'_> {
     /// Adds the rows a push is still to delete, as far as they stand.
     fn add_announced(
         &mut self,
-        announced: &[&Incoming],
+        announced: &[Announced<'_>],
         gone: &mut Gone,
     ) -> Result<(), TransactionError> {
         let schema = std::sync::Arc::clone(&self.schema);
-        for incoming in announced {
-            let called = table_of_entity_type(&schema, &incoming.change.entity_type);
-            let uuid = storysync_crdt::SyncUuid::parse(&incoming.change.sync_uuid);
+        for (called, uuid) in announced {
+            let called = table_of_entity_type(&schema, called);
+            let uuid = storysync_crdt::SyncUuid::parse(uuid);
             let (Some(table), Some(uuid)) = (self.find_table(called)?, uuid) else { continue };
             if rows::find(self.connection, table, &uuid)?.is_some_and(|row| row.present) {
                 *gone.entry(table).or_default() += WHOLE;

@@ -427,9 +427,7 @@ pub fn count_present(connection: &Connection, table: TableId) -> rusqlite::Resul
 /// # Errors
 /// When SQLite fails.
 pub fn count_all_present(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT entities FROM sync_state")?
-        .query_row([], |row| row.get(0))
+    connection.prepare_cached("SELECT entities FROM sync_state")?.query_row([], |row| row.get(0))
 }
 
 /// Counts rows, parked rows and conflicts.
