@@ -81,7 +81,10 @@ mod tests {
     fn a_long_text_written_over_is_lost_and_a_revised_one_is_not() {
         let text = page("sea");
         assert!(characters_lost(&text, &page("x")) * 10 > text.chars().count() * 6);
-        let moved = format!("{}{}", text.get(60..).unwrap(), text.get(..60).unwrap());
+        let half = |numbers: std::ops::Range<i32>| -> String {
+            numbers.map(|number| format!("sea{number} ")).collect()
+        };
+        let moved = half(30..60) + &half(0..30);
         assert!(characters_lost(&text, &moved) < 20, "{}", characters_lost(&text, &moved));
         let revised = text.replace("sea7 ", "storm ").replace("sea40 ", "");
         assert!(characters_lost(&text, &revised) < 30);

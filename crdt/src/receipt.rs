@@ -139,9 +139,9 @@ mod tests {
                 (key::UPDATED_AT.to_owned(), Value::from(claim)),
             ]);
             let actor = Actor::of_device(&[device; 32], [1; 8]);
-            let change = document.edit(puts, EditPurpose::Edit, None, &actor, 0).unwrap();
-            document.apply(change.clone()).unwrap();
-            change.hash()
+            let change = document.edit(puts, EditPurpose::Edit, None, &actor, 0)?;
+            document.apply(change.clone()).ok()?;
+            Some(change.hash())
         };
         write(1, "Ada", "1970-01-01 00:00:00");
         let hash = write(2, "Bea", claim);
@@ -150,7 +150,7 @@ mod tests {
         let receipts = [here, Receipt { at, by: Some([3; 32]), dated }];
         let mut since = Since::of([2; 32], Stamp::from_unix_ms(1_000_000));
         which(&mut since);
-        meant(&document, &receipts, &since).changes.contains(&hash)
+        hash.is_some_and(|hash| meant(&document, &receipts, &since).changes.contains(&hash))
     }
 
     #[test]

@@ -98,8 +98,8 @@ impl<'a> Transaction<'a> {
             let writing = Writing { purpose, base: base.as_ref(), actor: &actor, at };
             let Some(change) = self.draft_new(row, &puts, writing)? else { continue };
             // Whoever writes a row here has decided about it: a hold that holds it has no say any
-            // more. What a device had written here in its name is judged when it was received.
-            if purpose.is_edit() && self.on_behalf_of.is_none() {
+            // more.
+            if purpose.is_edit() {
                 self.lift_hold(row, &puts)?;
             }
             // What follows builds on this, and on nothing the base did not know.
