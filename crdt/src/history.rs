@@ -253,16 +253,6 @@ pub fn newest_edit(document: &Document) -> Option<ChangeHash> {
         .map(Change::hash)
 }
 
-/// The changes of a document that `device` says it wrote at `since` or later.
-#[must_use]
-pub fn written_since(document: &Document, device: &DeviceKey, since: Stamp) -> HashSet<ChangeHash> {
-    let written = |change: &&Change| {
-        change.actor().device().as_ref() == Some(device)
-            && written_at(change).is_some_and(|at| at >= since)
-    };
-    document.changes().iter().filter(written).map(Change::hash).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,9 @@ mod genesis;
 mod guard;
 mod history;
 mod id;
+mod loss;
 mod prose;
+mod receipt;
 mod ring;
 mod row;
 mod sameness;
@@ -56,10 +58,11 @@ pub use guard::{
 };
 pub use history::{
     Action, Entry, FieldChange, Undo, UndoRow, deletion_puts, history, newest_edit, undo,
-    written_since,
 };
 pub use id::{ACTOR_RUN_BYTES, Actor, ChangeHash, DeviceKey, EntityId, SyncUuid, TableName};
+pub use loss::characters_lost;
 pub use prose::{keeps_changes, merge_prose};
+pub use receipt::{Dated, FirstContactIs, Meant, Receipt, Since, Whose, meant};
 pub use ring::{
     Move, RING_ROWS_MAX, gives_way, is_tree_column, leads_to, moved, ring, ring_conflict, way_back,
 };

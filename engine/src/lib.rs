@@ -36,9 +36,11 @@ pub mod translate;
 pub mod trust;
 
 pub use decide::deletion_guard::{
-    GUARD_ROWS_MAX, GUARD_TABLE_PART, GUARD_WINDOW_MS, HoldDecision, HoldReport,
+    GUARD_FILE_LOST_MAX, GUARD_PART, GUARD_TABLE_LOST_MAX, GUARD_TABLE_ROWS_MIN, GUARD_WINDOW_MS,
+    HoldDecision, HoldReport,
 };
-pub use decide::history::{EntryReport, FieldEntry, UndoReport};
+pub use decide::history::{DeviceUndo, EntryReport, FieldEntry, UndoReport};
+pub use decide::receipts::ChangeReport;
 pub use decide::recent::{DeletedRow, RecentChange};
 pub use decide::resolve::{Choice, Take};
 pub use engine::status::Status;

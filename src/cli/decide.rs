@@ -1,4 +1,5 @@
-//! Commands by which a person decides: conflicts, the history of a row, taking changes back, holds.
+//! Commands by which a person decides: conflicts, holds. And how values, rows and devices are
+//! worded.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,18 +7,16 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use serde_json::json;
 
+use super::ResolveArgs;
 use super::context::Context;
 use super::table::table;
-use super::{ResolveArgs, UndoArgs};
 use crate::kind_of;
 use crate::net::decisions::{ENDED_SHOWN, ended_json};
 use crate::net::node_state::now;
 use storysync_engine::store::trust::TrustStore;
-use storysync_engine::trust::identity::{DeviceId, Identity};
+use storysync_engine::trust::identity::Identity;
 use storysync_engine::trust::pairing::name_without_number;
-use storysync_engine::{
-    Choice, ConflictReport, EntryReport, HoldDecision, NoticeReport, Take, UndoReport,
-};
+use storysync_engine::{Choice, ConflictReport, HoldDecision, NoticeReport, Take};
 
 /// Characters of a device's id that tell it from another of its name: the first say that it is an
 /// id, the last which.
@@ -27,7 +26,7 @@ const ID_ENDING_CHARS: usize = 6;
 const VALUE_CHARS_MAX: usize = 300;
 
 /// A value for a person: texts clipped, bytes by their size and what they look like.
-fn told(value: &serde_json::Value) -> String {
+pub(super) fn told(value: &serde_json::Value) -> String {
     if let Some(storysync_crdt::Value::Blob(bytes)) = storysync_engine::translate::from_json(value)
     {
         return match kind_of(&bytes) {
@@ -65,7 +64,7 @@ impl Names {
         Self { own, others }
     }
 
-    fn of(identity: &Identity, trust: &TrustStore) -> anyhow::Result<Self> {
+    pub(super) fn of(identity: &Identity, trust: &TrustStore) -> anyhow::Result<Self> {
         let others = trust
             .devices()?
             .into_iter()
@@ -74,7 +73,7 @@ impl Names {
         Ok(Self { own: identity.device_id().to_string(), others })
     }
 
-    fn name(&self, device: Option<&str>) -> String {
+    pub(super) fn name(&self, device: Option<&str>) -> String {
         match device {
             None => "before syncing".to_owned(),
             Some(id) if id == self.own => "this device".to_owned(),
@@ -142,15 +141,7 @@ pub(super) fn conflicts(context: &Context) -> anyhow::Result<()> {
             text.push_str("Nothing conflicts.\n");
         }
         for hold in &holds {
-            let by = names.name(Some(&hold.device_id));
-            let _ = writeln!(
-                text,
-                "{0} in {1} by {by} wait for a yes: `storysync approve {2}` lets them through, \
-                    `storysync approve {2} --refuse` takes them back everywhere",
-                hold.what(),
-                hold.entity_type,
-                hold.id
-            );
+            let _ = writeln!(text, "{}", hold.sentence(&names.name(Some(&hold.device_id))));
         }
         for conflict in &conflicts {
             describe(conflict, &names, text);
@@ -259,112 +250,6 @@ pub(super) fn describe(conflict: &ConflictReport, names: &Names, text: &mut Stri
     }
 }
 
-pub(super) fn describe_entry(entry: &EntryReport, names: &Names, text: &mut String) {
-    let _ = writeln!(
-        text,
-        "{}  {}  {} by {}",
-        entry.at.as_deref().unwrap_or("time unknown"),
-        entry.change.get(..12).unwrap_or(&entry.change),
-        entry.action,
-        names.name(entry.device.as_deref())
-    );
-    for field in &entry.fields {
-        let _ = match field.old.is_null() {
-            true => writeln!(text, "    {}: {}", field.name, told(&field.new)),
-            false => {
-                writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new))
-            }
-        };
-    }
-}
-
-pub(super) fn history(context: &Context, table: &str, uuid: &str) -> anyhow::Result<()> {
-    let (identity, trust, mut engine) = context.reading()?;
-    let names = Names::of(&identity, &trust)?;
-    let uuid = &engine.row_by_words(table, uuid, now())?;
-    let entries = engine.history(table, uuid, now())?;
-    let name = engine.row_name(table, uuid)?;
-    context.print(
-        &json!({ "entity_type": table, "sync_uuid": uuid, "row_name": name, "history": entries }),
-        |text| {
-            let _ = writeln!(text, "{}", row_words(table, name.as_deref(), uuid));
-            for entry in &entries {
-                describe_entry(entry, &names, text);
-            }
-        },
-    )
-}
-
-fn describe_undo(undo: &UndoReport, text: &mut String) {
-    let row = row_words(&undo.entity_type, undo.row_name.as_deref(), &undo.sync_uuid);
-    let _ = writeln!(
-        text,
-        "{row}{}",
-        if undo.row == "stays" { String::new() } else { format!(": {}", undo.row) }
-    );
-    for field in &undo.fields {
-        let _ = writeln!(text, "    {}: {} → {}", field.name, told(&field.old), told(&field.new));
-    }
-    if !undo.overwritten.is_empty() {
-        let _ = writeln!(text, "    written again since, stays: {}", undo.overwritten.join(", "));
-    }
-}
-
-pub(super) fn undo(context: &Context, args: &UndoArgs) -> anyhow::Result<()> {
-    let identity = context.identity()?;
-    if let (Some(table), Some(uuid)) = (&args.table, &args.uuid) {
-        let (mut engine, _) = context.engine(&identity)?;
-        let uuid = &engine.row_by_words(table, uuid, now())?;
-        let undone = engine.undo_change(table, uuid, args.change.as_deref(), now())?;
-        context.note_decision(&identity, &format!("a change of {table}/{uuid} was taken back"))?;
-        return context.print(&json!({ "undone": [undone], "done": true }), |text| {
-            describe_undo(&undone, text);
-            text.push_str("Taken back; it travels with the next sync, and can be undone itself.\n");
-        });
-    }
-    let (Some(words), Some(since)) = (&args.device, &args.since) else {
-        bail!("name a row, or a device with --device and --since")
-    };
-    let device = match words.as_str() {
-        "this" => identity.public_key(),
-        words => match DeviceId::parse(words).and_then(|id| id.key()) {
-            Some(key) => key,
-            None => context.trust()?.find_by_words(words)?.identity_key,
-        },
-    };
-    let since = *since;
-    let (mut engine, _) = context.engine(&identity)?;
-    let undone = if args.yes {
-        engine.undo_device(&device, since, now())?
-    } else {
-        engine.plan_undo(&device, since, now())?
-    };
-    if args.yes {
-        context.note_decision(
-            &identity,
-            &format!(
-                "what {} wrote was taken back, in {} rows",
-                DeviceId::of_key(&device),
-                undone.len()
-            ),
-        )?;
-    }
-    context.print(&json!({ "undone": undone, "done": args.yes }), |text| {
-        for undo in &undone {
-            describe_undo(undo, text);
-        }
-        let changed =
-            undone.iter().filter(|undo| !undo.fields.is_empty() || undo.row != "stays").count();
-        let _ = match (changed, args.yes) {
-            (0, _) => writeln!(text, "Nothing that device wrote since then is left to take back."),
-            (rows, true) => {
-                writeln!(text, "{rows} rows taken back; it travels with the next sync.")
-            }
-            (rows, false) => writeln!(text, "{rows} rows would be taken back; add --yes to do it."),
-        };
-    })
-}
-
 pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Result<()> {
     let identity = context.identity()?;
     let (mut engine, _) = context.engine(&identity)?;
@@ -373,14 +258,18 @@ pub(super) fn approve(context: &Context, id: &str, refuse: bool) -> anyhow::Resu
     context.note_decision(
         &identity,
         &format!(
-            "deletions that waited ({id}) were {}",
+            "what the deletion guard held ({id}) was {}",
             if refuse { "refused" } else { "approved" }
         ),
     )?;
     context.print(&json!({ "id": id, "rows": rows, "approved": !refuse }), |text| {
         let _ = match refuse {
-            false => writeln!(text, "{rows} rows are deleted here, too."),
-            true => writeln!(text, "{rows} rows live on; that travels with the next sync."),
+            false => writeln!(text, "Let through, in {rows} rows."),
+            true => writeln!(
+                text,
+                "Taken back, in {rows} rows: they stay as they are shown here; that travels with \
+                    the next sync."
+            ),
         };
     })
 }

@@ -11,7 +11,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::context::{self, Context, entropy, runtime};
-use super::decide::{Names, describe, describe_entry};
+use super::decide::{Names, describe};
+use super::history::describe_entry;
 use crate::net::client::{self, Caller, PeerReport};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::{NodeState, now, now_ms, system_rng};

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod flags;
 mod handbook;
+mod history;
 mod pair;
 mod table;
 
@@ -271,13 +272,20 @@ struct UndoArgs {
     /// The change, as `storysync history` names it (or the start of it); the newest without.
     #[arg(long, value_name = "HASH", conflicts_with = "device")]
     change: Option<String>,
-    /// Everything this device wrote: id, start of an id, or name; `this` for this one.
+    /// Everything this device wrote or brought: id, start of an id, or name; `this` for this one.
     #[arg(long, value_name = "ID", requires = "since")]
     device: Option<String>,
-    /// At this time or later: 2026-01-31T12:00:00Z, or without a zone in UTC.
+    /// What came at this time or later, whatever time it claims: 2026-01-31T12:00:00Z, or without
+    /// a zone in UTC.
     #[arg(long, value_name = "TIME", requires = "device", conflicts_with = "table",
         value_parser = time)]
     since: Option<Stamp>,
+    /// Only what names the device as its author, not what it brought of others.
+    #[arg(long, requires = "device")]
+    only_written: bool,
+    /// Also what it had when the two first met, whatever time that claims.
+    #[arg(long, requires = "device")]
+    first_contact: bool,
     /// Do it; without, it is only shown what would be done.
     #[arg(long, requires = "device", conflicts_with = "table")]
     yes: bool,
@@ -378,8 +386,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Conflicts { command: Some(ConflictsCommand::Resolve(args)), ended: false } => {
             decide::resolve(&context, &args)
         }
-        Command::History { table, uuid } => decide::history(&context, &table, &uuid),
-        Command::Undo(args) => decide::undo(&context, &args),
+        Command::History { table, uuid } => history::history(&context, &table, &uuid),
+        Command::Undo(args) => history::undo(&context, &args),
         Command::Approve { id, refuse } => decide::approve(&context, &id, refuse),
         Command::Log(args) => commands::log(&context, &args),
         Command::Document { table, uuid } => commands::document(&context, &table, &uuid),

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use storysync_crdt::{DeviceKey, Stamp};
+use storysync_crdt::{DeviceKey, FirstContactIs, Since, Stamp, Whose};
 
 use super::node_state::{NodeState, now};
 use super::reply::Refusal;
 use storysync_engine::store::conflicts::EndedConflict;
 use storysync_engine::translate::from_json;
 use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::{Choice, EngineError, HoldDecision, Take};
+use storysync_engine::{Choice, DeviceUndo, EngineError, HoldDecision, Take};
 
 /// Conflicts that are over, shown at once.
 pub const ENDED_SHOWN: i64 = 100;
@@ -164,6 +164,12 @@ pub struct UndoBody {
     /// Since when, RFC 3339.
     #[serde(default)]
     pub since: Option<String>,
+    /// Only what names the device as its author, not what it brought of others.
+    #[serde(default)]
+    pub only_written: bool,
+    /// Also what came when the two first met, whatever time it claims.
+    #[serde(default)]
+    pub first_contact: bool,
     /// Without a yes it is only told what would be done.
     #[serde(default)]
     pub yes: bool,
@@ -195,27 +201,34 @@ pub(crate) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refus
         ));
     };
     let yes = body.yes;
-    let undone = node
-        .engine
-        .call(move |engine| {
-            if yes {
-                engine.undo_device(&device, since, now())
-            } else {
-                engine.plan_undo(&device, since, now())
-            }
-        })
-        .await??;
+    let mut which = Since::of(device, since);
+    if body.only_written {
+        which.whose = Whose::Written;
+    }
+    if body.first_contact {
+        which.first_contact = FirstContactIs::AsReceived;
+    }
+    let DeviceUndo { undone, first_contact_left } =
+        node.engine
+            .call(move |engine| {
+                if yes {
+                    engine.undo_device(&which, now())
+                } else {
+                    engine.plan_undo(&which, now())
+                }
+            })
+            .await??;
     if yes {
         node.note_decision(
             None,
             &format!(
-                "what {} wrote was taken back, in {} rows",
+                "what {} wrote or brought was taken back, in {} rows",
                 DeviceId::of_key(&device),
                 undone.len()
             ),
         );
     }
-    Ok(json!({ "undone": undone, "done": yes }))
+    Ok(json!({ "undone": undone, "first_contact_left": first_contact_left, "done": yes }))
 }
 
 /// Deletions that wait for a yes.
@@ -231,7 +244,7 @@ pub(crate) async fn decide_hold(
     decision: HoldDecision,
 ) -> Result<Json, Refusal> {
     let words = if decision == HoldDecision::Approve { "approved" } else { "refused" };
-    let words = format!("deletions that waited ({id}) were {words}");
+    let words = format!("what the deletion guard held ({id}) was {words}");
     let rows = node.engine.call(move |engine| engine.decide_hold(&id, decision, now())).await??;
     node.note_decision(None, &words);
     Ok(json!({ "rows": rows }))

@@ -398,14 +398,14 @@ pub(super) async fn take_back(visit: Visit, Form(form): Form<IdForm>) -> Respons
 /// The change that decided a conflict: of the device that ended it, nearest to when it ended.
 fn deciding(conflict: &EndedConflict, entries: &[EntryReport]) -> Option<String> {
     let apart = |entry: &EntryReport| {
-        let at = entry.at.as_deref().and_then(Stamp::parse)?;
+        let at = entry.written.at.as_deref().and_then(Stamp::parse)?;
         Some(at.unix_ms().abs_diff(conflict.ended_at))
     };
     entries
         .iter()
-        .filter(|entry| entry.device == conflict.ended_by)
+        .filter(|entry| entry.written.device == conflict.ended_by)
         .filter_map(|entry| Some((apart(entry)?, entry)))
         .filter(|(apart, _)| i64::try_from(*apart).is_ok_and(|apart| apart < DECIDED_WITHIN_MS))
         .min_by_key(|(apart, _)| *apart)
-        .map(|(_, entry)| entry.change.clone())
+        .map(|(_, entry)| entry.written.change.clone())
 }

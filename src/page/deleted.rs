@@ -52,12 +52,12 @@ pub(super) async fn view(visit: Visit, Query(query): Query<DeletedQuery>) -> Res
                     div {
                         (row_link(words, &row.entity_type, &row.sync_uuid,
                             row.row_name.as_deref()))
-                        p.quiet { (names.name(words, row.device.as_deref())) " · "
-                            (moment(words, row.at.as_deref())) }
+                        p.quiet { (names.name(words, row.written.device.as_deref())) " · "
+                            (moment(words, row.written.at.as_deref())) }
                     }
                     form method="post"
                         action={ (row_path(&row.entity_type, &row.sync_uuid)) "/take-back" } {
-                        input type="hidden" name="change" value=(row.change);
+                        input type="hidden" name="change" value=(row.written.change);
                         input type="hidden" name="back" value="/deleted";
                         button { (words.say("deleted-bring-back")) }
                     }

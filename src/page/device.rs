@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
-use storysync_crdt::Stamp;
+use storysync_crdt::{Since, Stamp};
 use storysync_engine::store::peers::LogLine;
 use storysync_engine::store::trust::{RevokedBy, TrustedDevice};
 use storysync_engine::trust::identity::{DeviceId, safety_number};
@@ -259,20 +259,17 @@ pub(super) async fn undo(
     let since = form.since.as_deref().and_then(Stamp::parse).unwrap_or_else(|| {
         Stamp::from_unix_ms(now().unix_ms().saturating_sub(hours.saturating_mul(3_600_000)))
     });
+    let which = Since::of(key, since);
     let yes = form.yes.is_some();
     let engine = &visit.page.node.engine;
     let asked = engine
         .call(move |engine| {
             engine.capture(now())?;
-            if yes {
-                engine.undo_device(&key, since, now())
-            } else {
-                engine.plan_undo(&key, since, now())
-            }
+            if yes { engine.undo_device(&which, now()) } else { engine.plan_undo(&which, now()) }
         })
         .await;
-    let rows = match asked {
-        Ok(Ok(rows)) => rows,
+    let (rows, left) = match asked {
+        Ok(Ok(found)) => (found.undone, found.first_contact_left),
         Ok(Err(error)) => return visit.failed(error.to_string(), &back),
         Err(gone) => return visit.failed(gone.to_string(), &back),
     };
@@ -304,6 +301,7 @@ pub(super) async fn undo(
                 }
             }
         }
+        @if left > 0 { p.quiet { (words.with("undo-left", &[("count", left.into())])) } }
         @if rows.len() > UNDO_SHOWN {
             p { (words.with("preview-more", &[("count", (rows.len() - UNDO_SHOWN).into())])) }
         }

@@ -162,7 +162,7 @@ fn held(words: Words, hold: &HoldReport, names: &Names) -> Markup {
         section.card.warning data-hold=(hold.id) {
             p {
                 (words.with("hold", &[("by", (&by).into()), ("deleted",
-                    (hold.rows - hold.emptied).into()), ("emptied", hold.emptied.into()),
+                    (hold.rows - hold.emptied - hold.unlinked).into()), ("emptied", hold.emptied.into()),
                     ("tables", (&tables).into())]))
                 " " (moment(words, Some(&hold.at)))
             }
@@ -271,8 +271,8 @@ fn latest(words: Words, recent: &[RecentChange], names: &Names) -> Markup {
                                 change.row_name.as_deref()))
                             p.quiet {
                                 (happened(words, change)) " · "
-                                (names.name(words, change.entry.device.as_deref())) " · "
-                                (moment(words, change.entry.at.as_deref()))
+                                (names.name(words, change.entry.written.device.as_deref())) " · "
+                                (moment(words, change.entry.written.at.as_deref()))
                             }
                         }
                     }

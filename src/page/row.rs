@@ -112,18 +112,18 @@ fn name_references(
 fn told(words: Words, entry: &EntryReport, names: &Names, path: &str) -> Markup {
     let can_be_taken_back = !matches!(entry.action.as_str(), "existed" | "filled");
     html! {
-        li data-change=(entry.change) {
+        li data-change=(entry.written.change) {
             p {
                 strong { (words.say(&format!("action-{}", entry.action))) } " · "
-                bdi { (names.name(words, entry.device.as_deref())) } " · "
-                (moment(words, entry.at.as_deref()))
+                bdi { (names.name(words, entry.written.device.as_deref())) } " · "
+                (moment(words, entry.written.at.as_deref()))
             }
             @for field in &entry.fields {
                 @if !(field.old.is_null() && field.new.is_null()) { (changed(words, field)) }
             }
             @if can_be_taken_back {
                 form method="post" action={ (path) "/take-back" } {
-                    input type="hidden" name="change" value=(entry.change);
+                    input type="hidden" name="change" value=(entry.written.change);
                     input type="hidden" name="back" value=(path);
                     button { (words.say("row-take-back")) }
                 }

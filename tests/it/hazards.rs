@@ -275,7 +275,7 @@ fn a_backup_restored_while_no_node_runs_is_noticed_when_one_starts() {
 fn a_reused_id_attaches_no_reference_to_a_stranger() {
     let (mut a, mut b) = desktops();
     a.write(
-        "DELETE FROM setting WHERE id > 5; INSERT INTO setting (name, user_id, sync_uuid, \
+        "DELETE FROM setting WHERE id > 8; INSERT INTO setting (name, user_id, sync_uuid, \
         version) VALUES ('Old', 1, 'old', 1)",
     );
     let id: i64 = a.value("SELECT id FROM setting WHERE sync_uuid = 'old'");

@@ -93,7 +93,7 @@ fn a_pushed_row_merges_with_what_was_written_meanwhile() {
     );
     let history = desktop.engine().history("actor", &ada, now()).unwrap();
     assert_eq!(
-        history.last().unwrap().device.as_deref(),
+        history.last().unwrap().written.device.as_deref(),
         Some(phone.id.as_str()),
         "the phone wrote it"
     );

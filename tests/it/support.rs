@@ -183,14 +183,19 @@ impl Replica {
 
     /// One exchange with a peer, and what happened in it.
     pub fn exchange(&mut self, peer: &mut Self) -> Vec<Event> {
+        self.exchange_at(peer, now(), now())
+    }
+
+    /// The same, by the clocks of the two devices.
+    pub fn exchange_at(&mut self, peer: &mut Self, here: Stamp, there: Stamp) -> Vec<Event> {
         let mut exchange = Exchange::with(&peer.device_id(), ExchangeOptions::default());
         let asker = Asker::trusted(&self.device_id());
         let mut events = Vec::new();
-        while let Some(request) = exchange.next(self.engine(), now()).unwrap() {
+        while let Some(request) = exchange.next(self.engine(), here).unwrap() {
             events.extend(exchange.events());
-            let answer = peer.engine().answer(&asker, &Prepared::of(request), now()).unwrap();
+            let answer = peer.engine().answer(&asker, &Prepared::of(request), there).unwrap();
             if let Some(after) = answer.after {
-                peer.engine().after_answer(&asker.device_id, after, now()).unwrap();
+                peer.engine().after_answer(&asker.device_id, after, there).unwrap();
             }
             exchange.handle(answer.reply);
         }

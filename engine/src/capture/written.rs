@@ -215,7 +215,9 @@ impl Transaction<'_> {
         };
         if let Some(difference) = difference {
             // An integer that led nowhere leads to a row once the app has put one there.
+            let is_held = difference.is_held();
             let resolves = match (document.as_text(), captured, self.find_table(table)?) {
+                _ if is_held => false,
                 (Some(NOWHERE) | None, Value::Integer(id), Some(target)) => {
                     rows::at_local_id(self.connection, target, *id)?.is_some()
                 }

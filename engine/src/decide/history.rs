@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 use storysync_crdt::{
-    ChangeHash, DeviceKey, Entry, Stamp, SyncUuid, Undo, UndoRow, Value, deletion_puts, history,
-    key, newest_edit, undo, written_since,
+    Entry, Since, SyncUuid, Undo, UndoRow, Value, deletion_puts, history, key, meant, newest_edit,
+    undo,
 };
 
+use super::receipts::{Bringers, ChangeReport};
 use crate::app::profile::table_of_entity_type;
 use crate::app::schema::Table;
 use crate::error::{EngineError, TransactionError};
@@ -17,17 +18,13 @@ use crate::store::log;
 use crate::store::rows::{self, RowId};
 use crate::transaction::Transaction;
 use crate::translate::to_json_of;
-use crate::trust::identity::DeviceId;
 
 /// One change of a row.
 #[derive(Debug, Clone, Serialize)]
 pub struct EntryReport {
-    /// Names the change on every device, hexadecimal.
-    pub change: String,
-    /// PeerId of the device that wrote it; null when it was there before storysync.
-    pub device: Option<String>,
-    /// RFC 3339, UTC.
-    pub at: Option<String>,
+    /// Which, by whom and when: as it claims, and as it came.
+    #[serde(flatten)]
+    pub written: ChangeReport,
     /// existed, created, edited, deleted, restored, filled, rewritten.
     pub action: String,
     /// The fields it wrote.
@@ -60,15 +57,26 @@ pub struct UndoReport {
     pub row: String,
     /// Fields somebody has written since: they stay.
     pub overwritten: Vec<String>,
+    /// The changes that are taken back, where whole devices are; oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ChangeReport>,
+}
+
+/// What taking back a device's changes does, or did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DeviceUndo {
+    /// By row.
+    pub undone: Vec<UndoReport>,
+    /// How many changes came when the two first met and claim to be older than the time asked for:
+    /// they are left.
+    pub first_contact_left: usize,
 }
 
 impl EntryReport {
-    pub(super) fn of(table: Option<&Table>, entry: &Entry) -> Self {
+    fn of(table: Option<&Table>, entry: &Entry, written: ChangeReport) -> Self {
         let told = |name: &str, value: &Value| to_json_of(table, name, value);
         Self {
-            change: entry.hash.to_hex(),
-            device: entry.device.map(|key| DeviceId::of_key(&key).to_string()),
-            at: entry.at.map(Stamp::to_rfc3339),
+            written,
             action: entry.action.as_str().to_owned(),
             fields: entry
                 .fields
@@ -81,6 +89,13 @@ impl EntryReport {
                 .collect(),
         }
     }
+}
+
+/// What takes back the changes of one row that are meant.
+struct RowUndo {
+    id: RowId,
+    undo: Undo,
+    changes: Vec<ChangeReport>,
 }
 
 impl Transaction<'_> {
@@ -103,12 +118,29 @@ impl Transaction<'_> {
         uuid: &str,
     ) -> Result<Vec<EntryReport>, TransactionError> {
         let id = self.find_row(table, uuid)?;
+        let bringers = self.bringers()?;
+        self.history_of(id, &bringers)
+    }
+
+    /// Every change of a row, in the order this device came to know them.
+    pub(super) fn history_of(
+        &mut self,
+        id: RowId,
+        bringers: &Bringers,
+    ) -> Result<Vec<EntryReport>, TransactionError> {
         let table = self.table_name(rows::get(self.connection, id)?.table)?;
+        let receipts = self.receipts_of(id, bringers)?;
         let mut entries: Vec<EntryReport> = {
             let schema = std::sync::Arc::clone(&self.schema);
-            history(self.document(id)?)
+            let table = schema.table(table.as_str());
+            let document = self.document(id)?;
+            let written = document.changes().iter().enumerate();
+            let written =
+                written.map(|(place, change)| ChangeReport::of(change, receipts.get(place)));
+            history(document)
                 .iter()
-                .map(|entry| EntryReport::of(schema.table(table.as_str()), entry))
+                .zip(written)
+                .map(|(entry, written)| EntryReport::of(table, entry, written))
                 .collect()
         };
         for field in entries.iter_mut().flat_map(|entry| &mut entry.fields) {
@@ -155,50 +187,52 @@ impl Transaction<'_> {
         Ok(report)
     }
 
-    /// Every row in which a device wrote something at `since` or later, and what would take it
-    /// back.
-    fn undos(
-        &mut self,
-        device: &DeviceKey,
-        since: Stamp,
-    ) -> Result<Vec<(RowId, Undo)>, TransactionError> {
-        let mut found = Vec::new();
+    /// Every row with changes that are meant, and what would take them back.
+    fn undos(&mut self, which: &Since) -> Result<(Vec<RowUndo>, usize), TransactionError> {
+        let bringers = self.bringers()?;
+        let (mut found, mut left) = (Vec::new(), 0);
         for id in log::rows_with_changes(self.connection)? {
             let document = log::document(self.connection, id)?;
-            let undone: HashSet<ChangeHash> = written_since(&document, device, since);
-            if !undone.is_empty() {
-                found.push((id, undo(&document, &undone)));
+            let receipts = bringers.receipts(&document, &log::receipts(self.connection, id)?);
+            let meant = meant(&document, &receipts, which);
+            left += meant.left;
+            if meant.changes.is_empty() {
+                continue;
             }
+            let changes = document
+                .changes()
+                .iter()
+                .zip(&receipts)
+                .filter(|(change, _)| meant.changes.contains(&change.hash()))
+                .map(|(change, receipt)| ChangeReport::of(change, Some(receipt)))
+                .collect();
+            found.push(RowUndo { id, undo: undo(&document, &meant.changes), changes });
         }
-        Ok(found)
+        Ok((found, left))
     }
 
-    pub(crate) fn plan_undo(
-        &mut self,
-        device: &DeviceKey,
-        since: Stamp,
-    ) -> Result<Vec<UndoReport>, TransactionError> {
-        let undos = self.undos(device, since)?;
-        undos.iter().map(|(id, undo)| self.describe_undo(*id, undo)).collect()
+    pub(crate) fn plan_undo(&mut self, which: &Since) -> Result<DeviceUndo, TransactionError> {
+        let (undos, first_contact_left) = self.undos(which)?;
+        let mut undone = Vec::with_capacity(undos.len());
+        for RowUndo { id, undo, changes } in undos {
+            undone.push(UndoReport { changes, ..self.describe_undo(id, &undo)? });
+        }
+        Ok(DeviceUndo { undone, first_contact_left })
     }
 
-    pub(crate) fn undo_device(
-        &mut self,
-        device: &DeviceKey,
-        since: Stamp,
-    ) -> Result<Vec<UndoReport>, TransactionError> {
-        let undos = self.undos(device, since)?;
-        let mut reports = Vec::with_capacity(undos.len());
+    pub(crate) fn undo_device(&mut self, which: &Since) -> Result<DeviceUndo, TransactionError> {
+        let (undos, first_contact_left) = self.undos(which)?;
+        let mut undone = Vec::with_capacity(undos.len());
         let mut touched = BTreeSet::new();
-        for (id, undo) in undos {
-            reports.push(self.describe_undo(id, &undo)?);
+        for RowUndo { id, undo, changes } in undos {
+            undone.push(UndoReport { changes, ..self.describe_undo(id, &undo)? });
             if !undo.is_empty() {
                 self.carry_out(id, undo)?;
                 touched.insert(id);
             }
         }
         self.project(touched)?;
-        Ok(reports)
+        Ok(DeviceUndo { undone, first_contact_left })
     }
 
     fn describe_undo(&mut self, id: RowId, undo: &Undo) -> Result<UndoReport, TransactionError> {
@@ -229,6 +263,7 @@ impl Transaction<'_> {
             fields,
             row: row.to_owned(),
             overwritten: undo.overwritten.clone(),
+            changes: Vec::new(),
         })
     }
 

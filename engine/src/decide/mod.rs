@@ -3,14 +3,15 @@
 
 pub(crate) mod deletion_guard;
 pub(crate) mod history;
+pub(crate) mod receipts;
 pub(crate) mod recent;
 pub(crate) mod resolve;
 
-use storysync_crdt::{DeviceKey, Stamp, SyncUuid};
+use storysync_crdt::{DeviceKey, Since, Stamp, SyncUuid};
 
 use crate::app::profile::table_of_entity_type;
 use crate::decide::deletion_guard::{HoldDecision, HoldReport};
-use crate::decide::history::{EntryReport, UndoReport};
+use crate::decide::history::{DeviceUndo, EntryReport, UndoReport};
 use crate::decide::resolve::{Choice, Take, Which};
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -233,31 +234,22 @@ impl Engine {
         Ok(self.write(now, |transaction| transaction.undo_change(table, uuid, change))?.0)
     }
 
-    /// What would take back everything a device wrote at `since` or later.
+    /// What would take back everything a device wrote, or brought, from a time on: by when it came
+    /// here, whatever time it claims.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn plan_undo(
-        &mut self,
-        device: &DeviceKey,
-        since: Stamp,
-        now: Stamp,
-    ) -> Result<Vec<UndoReport>, EngineError> {
+    pub fn plan_undo(&mut self, which: &Since, now: Stamp) -> Result<DeviceUndo, EngineError> {
         self.capture(now)?;
-        self.look(now, |transaction| transaction.plan_undo(device, since))
+        self.look(now, |transaction| transaction.plan_undo(which))
     }
 
-    /// Takes back everything a device wrote at `since` or later.
+    /// Takes back what [`Self::plan_undo`] tells of.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn undo_device(
-        &mut self,
-        device: &DeviceKey,
-        since: Stamp,
-        now: Stamp,
-    ) -> Result<Vec<UndoReport>, EngineError> {
-        Ok(self.write(now, |transaction| transaction.undo_device(device, since))?.0)
+    pub fn undo_device(&mut self, which: &Since, now: Stamp) -> Result<DeviceUndo, EngineError> {
+        Ok(self.write(now, |transaction| transaction.undo_device(which))?.0)
     }
 
     /// A row's document as an automerge file.

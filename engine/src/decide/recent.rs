@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use rusqlite::Connection;
 use serde::Serialize;
-use storysync_crdt::{Action, ChangeHash, Stamp, history};
+use storysync_crdt::{Action, ChangeHash, Stamp};
 
 use super::history::EntryReport;
+use super::receipts::ChangeReport;
 use crate::engine::Engine;
 use crate::error::{EngineError, TransactionError};
 use crate::naming::name_of;
@@ -40,12 +41,9 @@ pub struct DeletedRow {
     pub sync_uuid: String,
     /// What people called the row; null when nothing in it names it.
     pub row_name: Option<String>,
-    /// The change that deleted it, hexadecimal: taking it back brings the row back.
-    pub change: String,
-    /// PeerId of the device that deleted it.
-    pub device: Option<String>,
-    /// RFC 3339, UTC.
-    pub at: Option<String>,
+    /// The change that deleted it: taking it back brings the row back.
+    #[serde(flatten)]
+    pub written: ChangeReport,
 }
 
 impl Engine {
@@ -79,44 +77,34 @@ impl Engine {
 impl Transaction<'_> {
     fn recent_changes(&mut self, limit: usize) -> Result<Vec<RecentChange>, TransactionError> {
         let looked_at = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(CHANGES_FOR_EACH);
+        let bringers = self.bringers()?;
         let mut told = HashSet::new();
         let mut recent = Vec::new();
         for (row, change) in newest_changes(self.connection, looked_at)? {
             if recent.len() == limit {
                 break;
             }
-            if told.insert(row) {
-                recent.extend(self.recent_change(row, &change)?);
+            if !told.insert(row) {
+                continue;
             }
+            let (change, entries) = (change.to_hex(), self.history_of(row, &bringers)?);
+            // What was there before storysync is nothing that happened.
+            let Some(entry) = entries
+                .into_iter()
+                .find(|entry| entry.written.change == change)
+                .filter(|entry| entry.action != Action::Existed.as_str())
+            else {
+                continue;
+            };
+            let entity = self.entity(&rows::get(self.connection, row)?)?;
+            recent.push(RecentChange {
+                row_name: name_of(self.connection, &self.schema, row)?,
+                entity_type: entity.table.as_str().to_owned(),
+                sync_uuid: entity.uuid.as_str().to_owned(),
+                entry,
+            });
         }
         Ok(recent)
-    }
-
-    fn recent_change(
-        &mut self,
-        row: RowId,
-        change: &ChangeHash,
-    ) -> Result<Option<RecentChange>, TransactionError> {
-        let entity = self.entity(&rows::get(self.connection, row)?)?;
-        let entries = history(self.document(row)?);
-        // What was there before storysync is nothing that happened.
-        let Some(entry) = entries
-            .iter()
-            .find(|entry| entry.hash == *change)
-            .filter(|entry| entry.action != Action::Existed)
-        else {
-            return Ok(None);
-        };
-        let mut entry = EntryReport::of(self.schema.table(entity.table.as_str()), entry);
-        for field in &mut entry.fields {
-            field.name = self.told_name(entity.table.as_str(), &field.name);
-        }
-        Ok(Some(RecentChange {
-            row_name: name_of(self.connection, &self.schema, row)?,
-            entity_type: entity.table.as_str().to_owned(),
-            sync_uuid: entity.uuid.as_str().to_owned(),
-            entry,
-        }))
     }
 
     fn recently_deleted(
@@ -124,25 +112,25 @@ impl Transaction<'_> {
         skip: usize,
         limit: usize,
     ) -> Result<Vec<DeletedRow>, TransactionError> {
+        let bringers = self.bringers()?;
         let mut deleted = Vec::new();
         for row in rows_gone(self.connection, skip, limit)? {
             // Others are gone because the app refused them.
-            let Some(entry) = history(self.document(row)?)
+            let (gone, back) = (Action::Deleted.as_str(), Action::Restored.as_str());
+            let Some(entry) = self
+                .history_of(row, &bringers)?
                 .into_iter()
-                .rfind(|entry| matches!(entry.action, Action::Deleted | Action::Restored))
-                .filter(|entry| entry.action == Action::Deleted)
+                .rfind(|entry| entry.action == gone || entry.action == back)
+                .filter(|entry| entry.action == gone)
             else {
                 continue;
             };
             let entity = self.entity(&rows::get(self.connection, row)?)?;
-            let entry = EntryReport::of(None, &entry);
             deleted.push(DeletedRow {
                 row_name: name_of(self.connection, &self.schema, row)?,
                 entity_type: entity.table.as_str().to_owned(),
                 sync_uuid: entity.uuid.as_str().to_owned(),
-                change: entry.change,
-                device: entry.device,
-                at: entry.at,
+                written: entry.written,
             });
         }
         Ok(deleted)

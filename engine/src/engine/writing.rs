@@ -16,6 +16,7 @@ use crate::migrate::renaming::schema_of;
 use crate::store::anchor::Anchor;
 use crate::store::log::{self, Epoch, Position};
 use crate::store::migrations;
+use crate::store::peers;
 use crate::store::rows;
 use crate::transaction::Transaction;
 use crate::trust::identity::DeviceId;
@@ -221,6 +222,9 @@ impl Guard<'_> {
                 migrations::run_node(transaction)?;
             }
             *self.is_unchecked = false;
+        }
+        if is_other_log {
+            peers::forget_meetings(transaction)?;
         }
         let follows = self.look_at_schema(transaction, &state, new_epoch, now)?;
         enable_triggers_of(transaction, self.schema)?;

@@ -4,7 +4,6 @@
 use storysync_crdt::Stamp;
 
 use super::wire::{PullResponse, RowChange};
-use crate::decide::deletion_guard;
 use crate::engine::Engine;
 use crate::error::{EngineError, TransactionError};
 use crate::receive::accepted::{Accepted, Telling};
@@ -86,6 +85,9 @@ impl Engine {
             peer.peer_epoch = Some(page.epoch.clone());
             if peer.told_epoch.is_none() {
                 peer.told_epoch = Some(own_epoch.clone());
+            }
+            if !page.has_more && !reset && peer.met_seq.is_none() {
+                peer.met_seq = Some(transaction.end()?.seq);
             }
             if reset {
                 peer.pushed_seq = 0;
@@ -175,7 +177,6 @@ impl Engine {
         mut beside: impl FnMut(&mut Transaction<'_>, &Receipt, bool) -> Beside,
     ) -> Result<Receipt, EngineError> {
         let mut receipt = Receipt::default();
-        let announced = deletion_guard::announced(changes);
         let device = DeviceId::parse(device_id).and_then(|id| id.key());
         let conflicts = self.pushed_conflicts;
         let mut rest = changes;
@@ -184,6 +185,10 @@ impl Engine {
             rest = after;
             let (part, _) = self.write(now, |transaction| {
                 let mut peer = peers::find_or_create(transaction.connection, device_id)?;
+                if peer.met_from.is_none() {
+                    peer.met_from = Some(now.unix_ms());
+                    peers::save(transaction.connection, &peer)?;
+                }
                 let knew_everything = peer.pushed_seq == transaction.end()?.seq;
                 transaction.origins.clear();
                 let sender = Sender {
@@ -194,7 +199,7 @@ impl Engine {
                     remaining,
                     conflicts,
                 };
-                let part = transaction.receive(slice, &sender, &announced)?;
+                let part = transaction.receive(slice, &sender, after)?;
                 if knew_everything
                     && transaction.origins.len() == 1
                     && transaction.origins.contains(&Some(peer.id))

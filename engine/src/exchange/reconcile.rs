@@ -260,6 +260,9 @@ impl Engine {
             peer.told_epoch =
                 log::passes_through(transaction.connection, end)?.then_some(own_epoch);
             peer.pushed_seq = if peer.told_epoch.is_some() { end.seq } else { 0 };
+            if peer.met_seq.is_none() {
+                peer.met_seq = Some(transaction.end()?.seq);
+            }
             peers::save(transaction.connection, &peer)?;
             Ok(())
         })?;

@@ -43,11 +43,12 @@ impl Engine {
         self.capture(now)?;
         self.note_epoch(device_id, request.epoch.as_deref(), now)?;
         let (epoch, rows_max) = (self.epoch, self.page_rows);
-        let (mut known, mut theirs) = (0, None);
+        let (mut known, mut theirs, mut has_met) = (0, None, false);
         let page = self.read(|connection, schema| {
             let peer = peers::find(connection, device_id)?;
             theirs = peer.as_ref().and_then(|peer| peer.pull_cursor.clone());
             known = peer.as_ref().map_or(0, |peer| peer.pushed_seq);
+            has_met = peer.as_ref().is_some_and(|peer| peer.met_seq.is_some());
             pages::answer(connection, schema, epoch, request, peer.map(|peer| peer.id), rows_max)
         })?;
         if page.reset && !request.ahead && known > 0 {
@@ -56,6 +57,9 @@ impl Engine {
                 peer.pushed_seq = 0;
                 Ok(peers::save(transaction.connection, &peer)?)
             })?;
+        }
+        if !page.reset && !request.ahead && !has_met {
+            self.note_met(device_id, now)?;
         }
         let reached = Reached { epoch, seq: page.acknowledged };
         let further = (!page.reset && !request.ahead && reached.seq > known).then_some(reached);
@@ -88,6 +92,17 @@ impl Engine {
             auth_token: None,
         };
         Ok((response, further))
+    }
+
+    /// A device asks for what is new here: what it had when the two first met, it has told by then.
+    fn note_met(&mut self, device_id: &str, now: Stamp) -> Result<(), EngineError> {
+        self.write(now, |transaction| {
+            let mut peer = peers::find_or_create(transaction.connection, device_id)?;
+            let end = transaction.end()?.seq;
+            peer.met_seq.get_or_insert(end);
+            Ok(peers::save(transaction.connection, &peer)?)
+        })?;
+        Ok(())
     }
 
     /// The request that asks a peer for what is new, from where the last one ended.

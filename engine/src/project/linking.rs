@@ -60,6 +60,13 @@ impl Projection<'_, '_> {
     ) -> Result<Option<Value>, TransactionError> {
         let Cell { table, column, record, .. } = cell;
         let document = merged.fields.get(&column.name).cloned().unwrap_or(Value::Null);
+        if let Some(held) = self.held_link(cell, target_table, &document)? {
+            differs.insert(
+                column.name.clone(),
+                Difference::of_kind(document, held.clone(), DifferenceKind::HeldLink),
+            );
+            return Ok(Some(held));
+        }
         if table.is_tree(column)
             && let Some(ring) = self.ring_around(record, column)?
             && ring.yielding == record.id
@@ -74,6 +81,24 @@ impl Projection<'_, '_> {
             return Ok(shown);
         }
         self.reference_to(cell, target_table, document, differs)
+    }
+
+    /// Where a reference leads as long as the deletion guard holds it.
+    fn held_link(
+        &mut self,
+        Cell { column, record, .. }: Cell<'_>,
+        target_table: &str,
+        document: &Value,
+    ) -> Result<Option<Value>, TransactionError> {
+        let held = record.differs.get(&column.name).filter(|difference| {
+            difference.kind == DifferenceKind::HeldLink && difference.document == *document
+        });
+        let Some(held) = held else { return Ok(None) };
+        let Some(uuid) = self.uuid_shown(target_table, &held.shown)? else { return Ok(None) };
+        Ok(match self.resolve(target_table, &uuid)? {
+            (Resolved::To(id), _) => Some(Value::Integer(id)),
+            _ => None,
+        })
     }
 
     /// The local id a reference shows; `None` when the row must wait for its target.

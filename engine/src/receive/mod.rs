@@ -7,7 +7,7 @@ pub(crate) mod fast_path;
 mod plain;
 mod pushed;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
 
 use base64::Engine as _;
@@ -18,6 +18,7 @@ use storysync_crdt::{
 };
 
 use crate::app::profile::table_of_entity_type;
+use crate::decide::deletion_guard::{Announced, Bringer};
 use crate::error::TransactionError;
 use crate::exchange::wire::{RowChange, StoredTimes};
 use crate::migrate::renaming::TOLD_IN;
@@ -126,8 +127,8 @@ pub struct Receipt {
     pub waiting: usize,
     /// Whether the peer's log turned out to be another than we knew.
     pub reset: bool,
-    /// Rows that stood in their tables when a slice came.
-    stood: HashSet<RowId>,
+    /// Rows that stood in their tables when a slice came, with how many changes they had.
+    stood: HashMap<RowId, usize>,
     /// Rows that came the short way in the last slice.
     pub(crate) arrived: Vec<Arrived>,
     /// Rows without a conflict that a client without automerge has written.
@@ -197,7 +198,7 @@ impl Reception<'_, '_> {
     fn run(
         mut self,
         changes: &[Incoming],
-        announced: &BTreeMap<String, usize>,
+        following: &[Incoming],
     ) -> Result<Receipt, TransactionError> {
         pending::expire(self.connection, self.now.unix_ms())?;
         self.quarantined = quarantine::all(self.connection)?;
@@ -209,9 +210,16 @@ impl Reception<'_, '_> {
         let mut receipt = std::mem::take(&mut self.receipt);
         let stood = std::mem::take(&mut receipt.stood);
         let before: Vec<(RowId, bool)> =
-            receipt.rows.iter().map(|id| (*id, stood.contains(id))).collect();
-        let peer = self.sender.peer;
-        let mut waiting = self.guard_deletions(&receipt.rows, announced, peer)?;
+            receipt.rows.iter().map(|id| (*id, stood.contains_key(id))).collect();
+        let by = Bringer { peer: self.sender.peer, key: self.sender.device };
+        let announced: Vec<Announced<'_>> = following
+            .iter()
+            .map(|incoming| &incoming.change)
+            .filter(|change| change.operation == "delete")
+            .map(|change| (change.entity_type.as_str(), change.sync_uuid.as_str()))
+            .collect();
+        let guarded = self.guard_losses(&stood, &receipt.rows, &announced, by)?;
+        let mut waiting = guarded.returning;
         waiting.extend(receipt.rows.iter().copied());
         let circumstances = Circumstances {
             source: self.sender.source,
@@ -219,6 +227,7 @@ impl Reception<'_, '_> {
             ..Circumstances::default()
         };
         self.project_under(waiting, circumstances)?;
+        self.hold_links(guarded.links)?;
         receipt.decided = self.decide_pushed(&std::mem::take(&mut receipt.plain))?;
         if changes.iter().any(|incoming| incoming.change.entity_type == TOLD_IN) {
             self.learn_renamings()?;
@@ -255,9 +264,10 @@ impl Reception<'_, '_> {
             Some(table) => rows::find(self.connection, table, &uuid)?,
             None => None,
         };
-        self.receipt
-            .stood
-            .extend(known.as_ref().filter(|known| known.present).map(|known| known.id));
+        if let Some(known) = known.as_ref().filter(|known| known.present) {
+            let changes = self.document(known.id)?.changes().len();
+            self.receipt.stood.entry(known.id).or_insert(changes);
+        }
         let entity = EntityId { table, uuid };
         let EntityId { table, uuid } = &entity;
         if change.automerge.is_empty() {
@@ -344,12 +354,13 @@ impl Reception<'_, '_> {
 }
 
 impl Transaction<'_> {
-    /// Takes in what a peer sent. Receiving the same again changes nothing.
+    /// Takes in what a peer sent, of which `following` is still to come. Receiving the same again
+    /// changes nothing.
     pub(crate) fn receive(
         &mut self,
         changes: &[Incoming],
         sender: &Sender,
-        announced: &BTreeMap<String, usize>,
+        following: &[Incoming],
     ) -> Result<Receipt, TransactionError> {
         let reception = Reception {
             transaction: self,
@@ -359,7 +370,7 @@ impl Transaction<'_> {
             arrivals: ArrivalsByTable::new(),
             set_aside: HashMap::new(),
         };
-        reception.run(changes, announced)
+        reception.run(changes, following)
     }
 
     fn new_record(

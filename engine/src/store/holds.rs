@@ -1,5 +1,5 @@
-//! The deletion guard: deletions of other devices that wait for a yes, and how many were carried
-//! out of late.
+//! The deletion guard: what other devices deleted or cut that waits for a yes, and how much of
+//! that was carried out of late.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -16,10 +16,33 @@ pub struct Hold {
     pub tables: String,
     /// How many rows wait.
     pub rows: i64,
-    /// How many of them live and would lose texts.
+    /// How many of them live and would lose texts, or the greater part of them.
     pub emptied: i64,
+    /// How many of them live and would only lose a link to one that waits.
+    pub unlinked: i64,
     /// Unix time in ms when the first had to wait.
     pub at: i64,
+}
+
+/// What of a row is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Its deletion.
+    Deletion,
+    /// Texts of it; the row lives.
+    Texts,
+    /// A link to a row that is held; the row lives.
+    Link,
+}
+
+impl Held {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Deletion => "deleted",
+            Self::Texts => "cut",
+            Self::Link => "unlinked",
+        }
+    }
 }
 
 /// The holds that wait for a decision.
@@ -34,10 +57,10 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
              JOIN sync_row AS r ON r.id = h.row_id \
              JOIN sync_table AS t ON t.id = r.table_id WHERE h.brake_id = b.id ORDER BY t.name)), \
              (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id), \
-             (SELECT count(*) FROM sync_held AS h JOIN sync_row AS r ON r.id = h.row_id WHERE \
-             h.brake_id = b.id AND instr(r.differs, '\"kind\":\"held\"')), b.at FROM sync_brake AS \
-             b \
-             JOIN sync_peer AS p ON p.id = b.peer_id WHERE b.decided_at IS NULL ORDER BY b.id",
+             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id AND h.what = 'cut'), \
+             (SELECT count(*) FROM sync_held AS h WHERE h.brake_id = b.id AND h.what = \
+             'unlinked'), b.at FROM sync_brake AS b JOIN sync_peer AS p ON p.id = b.peer_id \
+             WHERE b.decided_at IS NULL ORDER BY b.id",
         )?
         .query_map([], |row| {
             Ok(Hold {
@@ -46,7 +69,8 @@ pub fn waiting(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
                 tables: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
                 rows: row.get(3)?,
                 emptied: row.get(4)?,
-                at: row.get(5)?,
+                unlinked: row.get(5)?,
+                at: row.get(6)?,
             })
         })?
         .collect()
@@ -86,11 +110,21 @@ pub fn engage(
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn hold(connection: &Connection, hold: i64, row: RowId, now_ms: i64) -> rusqlite::Result<()> {
-    release(connection, row, now_ms)?;
+pub fn hold(
+    connection: &Connection,
+    hold: i64,
+    row: RowId,
+    what: Held,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    if of_row(connection, row)?.is_some_and(|other| other != hold) {
+        release(connection, row, now_ms)?;
+    }
     connection
-        .prepare_cached("INSERT OR REPLACE INTO sync_held (row_id, brake_id) VALUES (?1, ?2)")?
-        .execute([row.0, hold])?;
+        .prepare_cached(
+            "INSERT OR REPLACE INTO sync_held (row_id, brake_id, what) VALUES (?1, ?2, ?3)",
+        )?
+        .execute(params![row.0, hold, what.word()])?;
     Ok(())
 }
 
@@ -102,6 +136,28 @@ pub fn hold_any(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM sync_held)")?
         .query_row([], |row| row.get(0))
+}
+
+/// The rows a hold holds.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn rows_of(connection: &Connection, hold: i64) -> rusqlite::Result<Vec<RowId>> {
+    connection
+        .prepare_cached("SELECT row_id FROM sync_held WHERE brake_id = ?1 ORDER BY row_id")?
+        .query_map([hold], |row| row.get(0).map(RowId))?
+        .collect()
+}
+
+/// Which hold holds a row.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn of_row(connection: &Connection, row: RowId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT brake_id FROM sync_held WHERE row_id = ?1")?
+        .query_row([row.0], |row| row.get(0))
+        .optional()
 }
 
 /// Whether a row is held.
@@ -151,10 +207,7 @@ pub fn decide(
     if decided == 0 {
         return Ok(None);
     }
-    let rows = connection
-        .prepare_cached("SELECT row_id FROM sync_held WHERE brake_id = ?1 ORDER BY row_id")?
-        .query_map([hold], |row| row.get(0).map(RowId))?
-        .collect::<Result<_, _>>()?;
+    let rows = rows_of(connection, hold)?;
     connection.prepare_cached("DELETE FROM sync_held WHERE brake_id = ?1")?.execute([hold])?;
     // What was approved does not count against the next deletions.
     connection
@@ -166,38 +219,67 @@ pub fn decide(
     Ok(Some(rows))
 }
 
-/// Notes that a row was deleted on behalf of a peer.
+/// What one device's changes took away from a row of late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Its table.
+    pub table: TableId,
+    /// The row.
+    pub row: RowId,
+    /// What of it is gone, in thousandths: [`WHOLE`] where it was deleted, 0 where only a link
+    /// went.
+    pub share: i64,
+    /// Characters its texts had before the first of it; 0 where nobody counted.
+    pub held: i64,
+    /// How many changes the row had before the first of it.
+    pub changes: i64,
+}
+
+/// The share of a row that is gone altogether.
+pub const WHOLE: i64 = 1_000;
+
+/// Notes what a peer's changes took away, over what was noted of that row.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn note_deletion(
+pub fn note_loss(
     connection: &Connection,
     peer: i64,
-    table: TableId,
-    row: RowId,
+    loss: &Loss,
     now_ms: i64,
 ) -> rusqlite::Result<()> {
+    let Loss { table, row, share, held, changes } = loss;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO sync_deletion (peer_id, table_id, row_id, at) \
-            VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO sync_deletion (peer_id, table_id, row_id, at, share, held, \
+            changes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![peer, table.0, row.0, now_ms])?;
+        .execute(params![peer, table.0, row.0, now_ms, share, held, changes])?;
     Ok(())
 }
 
-/// The rows deleted on behalf of a peer since a time, with their tables; older notes are forgotten.
+/// What a peer's changes took away since a time; older notes are forgotten.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn deleted_since(
+pub fn losses_since(
     connection: &Connection,
     peer: i64,
     since_ms: i64,
-) -> rusqlite::Result<Vec<(TableId, RowId)>> {
+) -> rusqlite::Result<Vec<Loss>> {
     connection.prepare_cached("DELETE FROM sync_deletion WHERE at < ?1")?.execute([since_ms])?;
     connection
-        .prepare_cached("SELECT table_id, row_id FROM sync_deletion WHERE peer_id = ?1")?
-        .query_map([peer], |row| Ok((TableId(row.get(0)?), RowId(row.get(1)?))))?
+        .prepare_cached(
+            "SELECT table_id, row_id, share, held, changes FROM sync_deletion WHERE peer_id = ?1",
+        )?
+        .query_map([peer], |row| {
+            Ok(Loss {
+                table: TableId(row.get(0)?),
+                row: RowId(row.get(1)?),
+                share: row.get(2)?,
+                held: row.get(3)?,
+                changes: row.get(4)?,
+            })
+        })?
         .collect()
 }

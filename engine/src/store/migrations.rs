@@ -12,6 +12,10 @@ const BOOKKEEPING_TABLE: &str = "sync_migrations";
 const NODE: &[(&str, &str)] = &[
     ("V1__node", include_str!("../../../migrations/node/V1__node.sql")),
     ("V2__parked_is_a_word", include_str!("../../../migrations/node/V2__parked_is_a_word.sql")),
+    (
+        "V3__losses_and_meetings",
+        include_str!("../../../migrations/node/V3__losses_and_meetings.sql"),
+    ),
 ];
 /// Migrations of the file of trust.
 const TRUST: &[(&str, &str)] = &[

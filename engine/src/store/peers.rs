@@ -24,6 +24,24 @@ pub struct Peer {
     pub told_epoch: Option<String>,
     /// Unix time in ms of the last completed exchange.
     pub last_sync_at: Option<i64>,
+    /// Unix time in ms when it first brought something, in this epoch of our log.
+    pub met_from: Option<i64>,
+    /// Where our log ended when it had told all it had then.
+    pub met_seq: Option<i64>,
+}
+
+/// A first contact is over after so long, whatever came of it, in milliseconds: nobody stretches it
+/// to go on being taken at its word.
+pub const FIRST_CONTACT_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
+impl Peer {
+    /// Whether what came from it then, to that place in our log, it had when the two first met.
+    #[must_use]
+    pub fn is_first_contact(&self, seq: i64, at_ms: i64) -> bool {
+        self.met_from
+            .is_some_and(|from| at_ms >= from && at_ms.saturating_sub(from) <= FIRST_CONTACT_MS_MAX)
+            && self.met_seq.is_none_or(|end| seq <= end)
+    }
 }
 
 /// The peer with a device id, made when it is new.
@@ -44,20 +62,49 @@ pub fn find_or_create(connection: &Connection, device_id: &str) -> rusqlite::Res
 pub fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option<Peer>> {
     connection
         .prepare_cached(
-            "SELECT id, pull_cursor, pushed_seq, peer_epoch, told_epoch, last_sync_at \
-            FROM sync_peer WHERE device_id = ?1",
+            "SELECT id, pull_cursor, pushed_seq, peer_epoch, told_epoch, last_sync_at, met_from, \
+            met_seq FROM sync_peer WHERE device_id = ?1",
         )?
-        .query_row([device_id], |row| {
-            Ok(Peer {
-                id: row.get(0)?,
-                pull_cursor: row.get(1)?,
-                pushed_seq: row.get(2)?,
-                peer_epoch: row.get(3)?,
-                told_epoch: row.get(4)?,
-                last_sync_at: row.get(5)?,
-            })
-        })
+        .query_row([device_id], read)
         .optional()
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Peer> {
+    Ok(Peer {
+        id: row.get(0)?,
+        pull_cursor: row.get(1)?,
+        pushed_seq: row.get(2)?,
+        peer_epoch: row.get(3)?,
+        told_epoch: row.get(4)?,
+        last_sync_at: row.get(5)?,
+        met_from: row.get(6)?,
+        met_seq: row.get(7)?,
+    })
+}
+
+/// Every peer there ever was, with its PeerId.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn all(connection: &Connection) -> rusqlite::Result<Vec<(String, Peer)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, pull_cursor, pushed_seq, peer_epoch, told_epoch, last_sync_at, met_from, \
+            met_seq, device_id FROM sync_peer ORDER BY id",
+        )?
+        .query_map([], |row| Ok((row.get(8)?, read(row)?)))?
+        .collect()
+}
+
+/// Another log stands in the place of ours: what the devices tell now, they had before.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn forget_meetings(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE sync_peer SET met_from = NULL, met_seq = NULL")?
+        .execute([])?;
+    Ok(())
 }
 
 /// The device id of a peer by its short name.
@@ -79,7 +126,7 @@ pub fn save(connection: &Connection, peer: &Peer) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE sync_peer SET pull_cursor = ?2, pushed_seq = ?3, peer_epoch = ?4, \
-            told_epoch = ?5, last_sync_at = ?6 WHERE id = ?1",
+            told_epoch = ?5, last_sync_at = ?6, met_from = ?7, met_seq = ?8 WHERE id = ?1",
         )?
         .execute(params![
             peer.id,
@@ -87,7 +134,9 @@ pub fn save(connection: &Connection, peer: &Peer) -> rusqlite::Result<()> {
             peer.pushed_seq,
             peer.peer_epoch,
             peer.told_epoch,
-            peer.last_sync_at
+            peer.last_sync_at,
+            peer.met_from,
+            peer.met_seq
         ])?;
     Ok(())
 }

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use super::open::{LINK_VARIABLE, show_in_browser};
 use super::sync::contact_choice;
-use crate::cli::{ServeArgs, flags};
 use crate::cli::advice::sentence;
 use crate::cli::context::{BUSY_TIMEOUT, Context, entropy, print_raw, runtime};
+use crate::cli::{ServeArgs, flags};
 use crate::config::{ADMIN_PORT, FirstContactSetting, LAN_PORT};
 use crate::net::live::LiveOptions;
 use crate::net::node_state::now;

@@ -134,17 +134,10 @@ impl StatusReport<'_> {
         }
         describe_questions(&self.questions, text);
         for hold in &self.holds {
-            writeln!(
-                text,
-                "waiting    {} in {} by {} since {}: `storysync approve {}`, or `storysync approve \
-                    {} --refuse`",
-                hold.what(),
-                hold.entity_type,
-                hold.device_id,
-                hold.at,
-                hold.id,
-                hold.id
-            )?;
+            let name =
+                self.trusted.iter().find(|device| device.device_id.as_str() == hold.device_id);
+            let by = name.map_or(hold.device_id.as_str(), |device| &device.name);
+            writeln!(text, "waiting    {}, since {}", hold.sentence(by), hold.at)?;
         }
         Ok(())
     }

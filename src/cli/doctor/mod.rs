@@ -198,14 +198,7 @@ fn database(context: &Context, identity: &Identity, findings: &mut Findings) -> 
     }
     if let Ok(holds) = engine.holds(now()) {
         for hold in holds {
-            let sentence = format!(
-                "{} in {} wait for a yes: `storysync approve {}`, or `storysync approve {} \
-                    --refuse`",
-                hold.what(),
-                hold.entity_type,
-                hold.id,
-                hold.id
-            );
+            let sentence = hold.sentence(&hold.device_id);
             findings.add(Level::Note, "brake", sentence);
         }
     }

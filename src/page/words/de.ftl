@@ -245,6 +245,10 @@ undo-would = { $count ->
     [one] Eine Zeile würde sich ändern. Geschrieben seit
    *[other] { $count } Zeilen würden sich ändern. Geschrieben seit
 }
+undo-left = { $count ->
+    [one] Eine Änderung kam, als sich die beiden zum ersten Mal trafen, und will älter sein: Sie bleibt.
+   *[other] { $count } Änderungen kamen, als sich die beiden zum ersten Mal trafen, und wollen älter sein: Sie bleiben.
+}
 undo-row-deleted = Die Zeile würde wieder gelöscht.
 undo-row-restored = Die Zeile würde zurückgeholt.
 undo-overwritten = Seither wieder geschrieben, bleibt also:

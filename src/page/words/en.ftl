@@ -245,6 +245,10 @@ undo-would = { $count ->
     [one] One row would change. Written since
    *[other] { $count } rows would change. Written since
 }
+undo-left = { $count ->
+    [one] One change came when the two first met and claims to be older: it stays.
+   *[other] { $count } changes came when the two first met and claim to be older: they stay.
+}
 undo-row-deleted = The row would be deleted again.
 undo-row-restored = The row would be brought back.
 undo-overwritten = Written again since, so it stays:

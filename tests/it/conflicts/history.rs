@@ -1,5 +1,7 @@
 //! History and undo: who wrote what, and taking it back.
 
+use storysync_crdt::Since;
+
 use super::{meet, two};
 use crate::support::{Replica, now};
 
@@ -12,21 +14,21 @@ fn history_tells_who_wrote_what_and_undo_takes_one_change_back() {
     meet(&mut a, &mut b);
     let history = a.engine().history("place", "p", now()).unwrap();
     let told: Vec<(&str, Option<String>)> =
-        history.iter().map(|entry| (entry.action.as_str(), entry.device.clone())).collect();
+        history.iter().map(|entry| (entry.action.as_str(), entry.written.device.clone())).collect();
     assert_eq!(told, [("created", Some(a.id())), ("edited", Some(b.id()))]);
     assert_eq!(
         (&history[1].fields[0].old, &history[1].fields[0].new),
         (&"first".into(), &"second".into())
     );
     let undone =
-        a.engine().undo_change("place", "p", Some(&history[1].change[..8]), now()).unwrap();
+        a.engine().undo_change("place", "p", Some(&history[1].written.change[..8]), now()).unwrap();
     assert_eq!(undone.fields[0].new, "first");
     meet(&mut a, &mut b);
     assert_eq!(b.value::<String>("SELECT note FROM place"), "first");
     // What was overwritten since can't be taken back, and is said so.
     let error = a
         .engine()
-        .undo_change("place", "p", Some(&history[1].change), now())
+        .undo_change("place", "p", Some(&history[1].written.change), now())
         .unwrap_err()
         .to_string();
     assert!(error.contains("note was written again since"), "{error}");
@@ -69,14 +71,15 @@ fn all_that_one_device_did_since_a_time_is_shown_and_then_undone() {
     meet(&mut a, &mut b);
     let vandal =
         storysync_engine::trust::identity::DeviceId::parse(&b.id()).unwrap().key().unwrap();
-    let plan = a.engine().plan_undo(&vandal, since, now()).unwrap();
-    assert_eq!(plan.len(), 3);
+    let which = Since::of(vandal, since);
+    let plan = a.engine().plan_undo(&which, now()).unwrap();
+    assert_eq!(plan.undone.len(), 3);
     assert_eq!(
         a.value::<i64>("SELECT count(*) FROM place WHERE note = 'vandalised'"),
         1,
         "only shown"
     );
-    assert_eq!(a.engine().undo_device(&vandal, since, now()).unwrap(), plan);
+    assert_eq!(a.engine().undo_device(&which, now()).unwrap(), plan);
     meet(&mut a, &mut b);
     let notes: String = b.value(
         "SELECT group_concat(sync_uuid || '=' || note) FROM (SELECT * FROM \
@@ -110,7 +113,7 @@ fn what_happened_last_and_what_was_deleted_last_is_told_newest_first() {
     assert_eq!(names, ["third", "first again"]);
     assert_eq!(a.engine().recently_deleted(1, 10, now()).unwrap().len(), 1);
     let third = gone.first().unwrap();
-    a.engine().undo_change("note", &third.sync_uuid, Some(&third.change), now()).unwrap();
+    a.engine().undo_change("note", &third.sync_uuid, Some(&third.written.change), now()).unwrap();
     assert_eq!(a.texts("SELECT title FROM note ORDER BY id"), ["second", "third"]);
     assert_eq!(a.engine().recently_deleted(0, 10, now()).unwrap().len(), 1);
 }

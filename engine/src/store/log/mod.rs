@@ -2,6 +2,7 @@
 //! running hash tells a log that went on from one that was restored, cloned or replaced.
 
 mod named;
+mod receipts;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -11,6 +12,7 @@ use super::packs;
 pub use super::position::{CHAIN_BYTES, Chain, EPOCH_BYTES, Epoch, Position};
 use super::rows::RowId;
 pub use named::{named, names, order_of, rows_of};
+pub use receipts::{Received, admitted, receipts};
 
 /// An origin no change has: SQLite numbers peers from 1.
 const NOBODYS_ORIGIN: i64 = -1;
@@ -200,18 +202,6 @@ pub fn document(connection: &Connection, row: RowId) -> Result<Document, LogErro
 pub fn places(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>> {
     connection
         .prepare_cached("SELECT seq FROM sync_change WHERE row_id = ?1 ORDER BY seq")?
-        .query_map([row.0], |row| row.get(0))?
-        .collect()
-}
-
-/// When the changes of a row were admitted, in order, in Unix milliseconds: the same for all of one
-/// transaction.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn admitted(connection: &Connection, row: RowId) -> rusqlite::Result<Vec<i64>> {
-    connection
-        .prepare_cached("SELECT admitted_at FROM sync_change WHERE row_id = ?1 ORDER BY seq")?
         .query_map([row.0], |row| row.get(0))?
         .collect()
 }

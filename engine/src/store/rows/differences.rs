@@ -28,8 +28,10 @@ pub enum DifferenceKind {
     Unsent,
     /// The row referred to waits, and this one stands in its place.
     StandIn,
-    /// The deletion guard holds the text back from being emptied.
+    /// The deletion guard holds the text back from being emptied or cut.
     Held,
+    /// The deletion guard holds the row referred to, and this reference with it.
+    HeldLink,
     /// The row would stand in a circle, and is where it was before.
     Ring,
 }
@@ -42,6 +44,7 @@ impl DifferenceKind {
             Self::Unsent => Some("unsent"),
             Self::StandIn => Some("stand_in"),
             Self::Held => Some("held"),
+            Self::HeldLink => Some("held_link"),
             Self::Ring => Some("ring"),
         }
     }
@@ -52,6 +55,7 @@ impl DifferenceKind {
             Some("unsent") => Self::Unsent,
             Some("stand_in") => Self::StandIn,
             Some("held") => Self::Held,
+            Some("held_link") => Self::HeldLink,
             Some("ring") => Self::Ring,
             _ => Self::Quiet,
         }
@@ -69,6 +73,12 @@ impl Difference {
     #[must_use]
     pub fn of_kind(document: Value, shown: Value, kind: DifferenceKind) -> Self {
         Self { document, shown, kind }
+    }
+
+    /// Whether the deletion guard makes it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.kind, DifferenceKind::Held | DifferenceKind::HeldLink)
     }
 
     /// Whether it makes a conflict of kind `schema`.

@@ -439,6 +439,14 @@ pub fn count_present(connection: &Connection, table: TableId) -> rusqlite::Resul
         .query_row([table.0], |row| row.get(0))
 }
 
+/// How many rows stand in the app's tables.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count_all_present(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT entities FROM sync_state")?.query_row([], |row| row.get(0))
+}
+
 /// Counts rows, parked rows and conflicts.
 ///
 /// # Errors
