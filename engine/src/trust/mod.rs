@@ -10,6 +10,7 @@ pub mod events;
 pub mod identity;
 pub mod pairing;
 pub mod prekey;
+pub mod sealed_token;
 mod secret;
 
 use base64::Engine as _;

@@ -96,6 +96,8 @@ pub struct TrustedDevice {
     pub rests: bool,
     /// Whether a revocation it tells of is carried out here.
     pub is_owner: bool,
+    /// Whether it reads a sealed token: then none is ever sent to it in the clear.
+    pub reads_sealed_token: bool,
     /// Whether nothing is taken from it until the person here has answered whether it was lost.
     pub is_paused: bool,
 }
@@ -175,7 +177,8 @@ const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair
     pair_epoch, token, addresses, paired_at, last_sync_at, revoked_at, \
                        frozen_at, twice_at, \
                        paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM \
-                       trust_setting WHERE name = 'device_id'), paired_as), is_owner";
+                       trust_setting WHERE name = 'device_id'), paired_as), is_owner, \
+                       reads_sealed_token";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     let identity_key: DeviceKey = row.get(3)?;
@@ -199,6 +202,7 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
         twice_at: row.get(13)?,
         rests: row.get(14)?,
         is_owner: row.get(15)?,
+        reads_sealed_token: row.get(16)?,
         is_paused: false,
     })
 }
@@ -363,9 +367,9 @@ impl TrustStore {
             .prepare_cached(
                 "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, \
                     pair_epoch, pair_secret, token_hash, token_made_at, token, \
-                 addresses, installations, paired_at, paired_as) \
+                 addresses, installations, paired_at, paired_as, reads_sealed_token) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, '[]', ?11, (SELECT value \
-                 FROM trust_setting WHERE name = 'device_id')) \
+                 FROM trust_setting WHERE name = 'device_id'), ?12) \
                  ON CONFLICT (device_id) DO UPDATE SET name = ?2, platform = ?3, static_key = ?5, \
                  pair_epoch = ?6, pair_secret = ?7, \
                  token_hash = ?8, token_made_at = ?11, next_token_hash = NULL, next_token_made_at \
@@ -373,7 +377,7 @@ impl TrustStore {
                  paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = \
                  'device_id'), is_owner = CASE WHEN revoked_at IS NULL THEN \
                  is_owner ELSE 0 END, revoked_at = NULL, revoked_by = NULL, frozen_at = \
-                 NULL, twice_at = NULL",
+                 NULL, twice_at = NULL, reads_sealed_token = ?12",
             )?
             .execute(params![
                 device_id.as_str(),
@@ -386,7 +390,8 @@ impl TrustStore {
                 token_hash,
                 device.token_to_device.as_ref().map(Secret::expose),
                 serde_json::Value::from(addresses).to_string(),
-                now_ms
+                now_ms,
+                device.reads_sealed_token
             ])?;
         Ok(device_id)
     }
