@@ -12,6 +12,7 @@ mod events;
 pub mod handle;
 pub mod lan;
 pub mod live;
+mod lookout;
 pub mod node_state;
 pub mod origin;
 pub mod port_holder;

@@ -42,6 +42,7 @@ mod renaming;
 mod restored;
 mod schemas;
 mod sealing;
+mod spoofing;
 mod statuses;
 mod support;
 mod surface;

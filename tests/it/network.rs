@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fixtures::{self, Dialect};
 use crate::nodes::*;
 
-fn ip(arguments: &str) -> bool {
+pub fn ip(arguments: &str) -> bool {
     Command::new("ip")
         .args(arguments.split_whitespace())
         .stderr(Stdio::null())
@@ -18,14 +18,14 @@ fn ip(arguments: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-fn must(arguments: &str) {
+pub fn must(arguments: &str) {
     assert!(ip(arguments), "ip {arguments}");
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A local network: hosts in namespaces of their own, and a switch in another.
-struct TestLan {
+pub struct TestLan {
     name: String,
     number: u8,
     hosts: Vec<String>,
@@ -33,7 +33,7 @@ struct TestLan {
 
 impl TestLan {
     /// `None`, and a printed reason, where namespaces can't be made.
-    fn new(number: u8) -> Option<Self> {
+    pub fn new(number: u8) -> Option<Self> {
         let name =
             format!("ss{}x{}", std::process::id() % 100_000, COUNT.fetch_add(1, Ordering::Relaxed));
         if !ip(&format!("netns add {name}s")) {
@@ -48,12 +48,12 @@ impl TestLan {
         Some(Self { name, number, hosts: Vec::new() })
     }
 
-    fn address(&self, host: u8) -> String {
+    pub fn address(&self, host: u8) -> String {
         format!("10.77.{}.{host}", self.number)
     }
 
     /// A new host on this network.
-    fn host(&mut self, host: u8) -> String {
+    pub fn host(&mut self, host: u8) -> String {
         let namespace = format!("{}h{host}", self.name);
         must(&format!("netns add {namespace}"));
         must(&format!("-n {namespace} link set lo up"));
@@ -73,11 +73,11 @@ impl TestLan {
         must(&format!("-n {namespace} addr add {}/24 dev {interface}", self.address(host)));
     }
 
-    fn interface(&self) -> String {
+    pub fn interface(&self) -> String {
         format!("eth{}", self.number)
     }
 
-    fn move_to(&self, namespace: &str, from: u8, to: u8) {
+    pub fn move_to(&self, namespace: &str, from: u8, to: u8) {
         self.leave(namespace, from);
         self.arrive(namespace, to);
     }
@@ -120,24 +120,24 @@ impl Drop for TestLan {
     }
 }
 
-fn desktop_on(namespace: String) -> TestNode {
+pub fn desktop_on(namespace: String) -> TestNode {
     let mut node = TestNode::with_fixture(Dialect::Newer);
     node.namespace = Some(namespace);
     node
 }
 
-fn empty_on(namespace: String) -> TestNode {
+pub fn empty_on(namespace: String) -> TestNode {
     let mut node = TestNode::without_database();
     node.namespace = Some(namespace);
     node.run_json(&["init"]);
     node
 }
 
-fn nearby(node: &TestNode) -> Vec<Value> {
+pub fn nearby(node: &TestNode) -> Vec<Value> {
     node.run_json(&["status"])["nearby"].as_array().cloned().unwrap_or_default()
 }
 
-fn finds(node: &TestNode, device: &str, address: &str) -> bool {
+pub fn finds(node: &TestNode, device: &str, address: &str) -> bool {
     nearby(node).iter().any(|found| {
         found["device_id"] == device
             && found["addresses"]
@@ -150,19 +150,19 @@ fn finds(node: &TestNode, device: &str, address: &str) -> bool {
 
 const FIRST_NAME: &str = "SELECT first_name FROM actor ORDER BY sync_uuid LIMIT 1";
 
-fn write_name(node: &TestNode, name: &str) {
+pub fn write_name(node: &TestNode, name: &str) {
     node.app(&format!(
         "UPDATE actor SET first_name = '{name}' WHERE sync_uuid = (SELECT \
         min(sync_uuid) FROM actor)"
     ));
 }
 
-fn name_arrives(node: &TestNode, name: &str, within: Duration) -> Duration {
+pub fn name_arrives(node: &TestNode, name: &str, within: Duration) -> Duration {
     eventually(within, &format!("{name} arrives"), || node.value::<String>(FIRST_NAME) == name)
 }
 
 /// Two hosts that serve, are paired, and have everything.
-fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
+pub fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
     let (mut desktop, mut laptop) = (desktop_on(lan.host(1)), empty_on(lan.host(2)));
     desktop.serve_live();
     laptop.serve_live();
@@ -171,7 +171,7 @@ fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
     (desktop, laptop)
 }
 
-fn in_step(one: &TestNode, other: &TestNode) {
+pub fn in_step(one: &TestNode, other: &TestNode) {
     eventually(Duration::from_secs(20), "both have everything", || {
         other.value::<i64>("SELECT count(*) FROM actor")
             == one.value::<i64>("SELECT count(*) FROM actor")
