@@ -22,6 +22,7 @@ pub mod sealed;
 pub mod server;
 mod status_cache;
 mod told;
+mod voice;
 pub mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

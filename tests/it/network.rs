@@ -183,21 +183,23 @@ pub fn in_step(one: &TestNode, other: &TestNode) {
 }
 
 #[test]
-fn two_hosts_find_each_other_within_five_seconds_and_strangers_are_listed_and_never_called() {
+fn strangers_say_their_names_only_while_they_show_a_code_and_paired_hosts_find_each_other() {
     let Some(mut lan) = TestLan::new(1) else { return };
     let (mut desktop, mut laptop) = (desktop_on(lan.host(1)), empty_on(lan.host(2)));
     desktop.serve_live();
-    let ids = [desktop.id(), laptop.id()];
     laptop.serve_live();
-    let took = eventually(Duration::from_secs(5), "they find each other", || {
-        finds(&laptop, &ids[0], &lan.address(1)) && finds(&desktop, &ids[1], &lan.address(2))
+    let ids = [desktop.id(), laptop.id()];
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(nearby(&desktop).is_empty() && nearby(&laptop).is_empty(), "nobody says who it is");
+    let qr = desktop.qr();
+    let took = eventually(Duration::from_secs(5), "the one that shows a code is listed", || {
+        nearby(&laptop).first().is_some_and(|found| found["device_name"].is_string())
     });
-    println!("two hosts found each other {} ms after the later one was ready", took.as_millis());
-    let found = nearby(&desktop);
-    assert_eq!(
-        (found[0]["is_paired"].as_bool(), found[0]["device_name"].is_string()),
-        (Some(false), true)
-    );
+    println!("a host that shows a code was listed {} ms later", took.as_millis());
+    let found = &nearby(&laptop)[0];
+    assert_eq!(found["is_paired"], false);
+    assert_ne!(found["device_id"], ids[0].as_str(), "under an id of no meaning");
+    assert!(nearby(&desktop).is_empty());
     // Not paired: not called.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(
@@ -205,7 +207,10 @@ fn two_hosts_find_each_other_within_five_seconds_and_strangers_are_listed_and_ne
         ("unknown".to_owned(), "unknown".to_owned())
     );
 
-    laptop.run_json(&["pair", "join", &desktop.qr()]);
+    laptop.run_json(&["pair", "join", &qr]);
+    eventually(Duration::from_secs(5), "they find each other", || {
+        finds(&laptop, &ids[0], &lan.address(1)) && finds(&desktop, &ids[1], &lan.address(2))
+    });
     in_step(&desktop, &laptop);
     assert_eq!(laptop.rows_shown(), fixtures::ROWS_IN_ALL);
     write_name(&desktop, "Ann");
@@ -383,11 +388,11 @@ fn a_host_in_two_networks_is_found_in_both() {
     // The second network comes while the node runs, as a VPN does.
     work.plug(desktop.namespace.as_ref().unwrap(), 1);
     let ids = [desktop.id(), other.id()];
+    other.run_json(&["pair", "join", &desktop.qr()]);
+    in_step(&desktop, &other);
     eventually(Duration::from_secs(5), "they find each other on the second network", || {
         finds(&other, &ids[0], &work.address(1)) && finds(&desktop, &ids[1], &work.address(3))
     });
-    other.run_json(&["pair", "join", &desktop.qr()]);
-    in_step(&desktop, &other);
     // From one network to the other, through the host that is in both.
     write_name(&laptop, "Across");
     name_arrives(&other, "Across", Duration::from_secs(10));

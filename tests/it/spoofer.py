@@ -1,5 +1,5 @@
-"""A hostile host on the local network: announces the ids of others at its own addresses, answers
-there in several hostile ways, and writes down every byte it is sent.
+"""A hostile host on the local network: announces the ids of others at its own addresses, repeats
+there what they announce, answers in several hostile ways, and writes down every byte it is sent.
 
 One argument, JSON: {"addresses", "ids", "ports": {mode: port}, "closed": [port, …],
 "relay_to": [ip, port], "flood": bool, "record": path}
@@ -110,6 +110,23 @@ for address in told["addresses"]:
     sender.bind((address, 0))
     senders.append((address, sender))
 
+
+
+def repeat():
+    """What others announce, word for word, from here."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("224.0.0.251", 5353))
+    group = socket.inet_aton("224.0.0.251") + socket.inet_aton(told["addresses"][0])
+    listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+    while True:
+        packet, (sender, _) = listener.recvfrom(9000)
+        if sender not in told["addresses"] and b"dnsaddr=" in packet:
+            for _, own in senders:
+                own.sendto(packet, ("224.0.0.251", 5353))
+
+
+threading.Thread(target=repeat, daemon=True).start()
 print("READY", flush=True)
 services = list(told["ports"].values()) + told["closed"]
 for device, (address, sender) in itertools.cycle(itertools.product(told["ids"], senders)):

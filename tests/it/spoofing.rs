@@ -1,11 +1,15 @@
 //! A liar on the Wi-Fi: a hostile host, in a network namespace of its own, that announces the ids
-//! of two paired devices at its addresses, and answers there as it pleases.
+//! of two paired devices at its addresses, repeats there what they announce, has addresses they had,
+//! and answers as it pleases.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+use storysync_engine::trust::announcing::{PERIOD_MS, Recognizer, mark};
+use storysync_engine::trust::envelope::PairSecret;
+use storysync_engine::trust::identity::Secret;
 use tempfile::TempDir;
 
 use crate::eavesdropper::{Recorder, before_sealed_tokens};
@@ -157,6 +161,7 @@ fn sync_goes_on_while(number: u8, lies: &Lies<'_>) {
             node.stop();
             // The other has heard every lie, and has been alone for a while.
             std::thread::sleep(Duration::from_secs(2));
+            believe(node, &lan, lies);
             node.serve_live();
             both_ways(&desktop, &laptop, &format!("{which} started anew {round}"));
         }
@@ -164,6 +169,23 @@ fn sync_goes_on_while(number: u8, lies: &Lies<'_>) {
     println!("two devices kept in step through {} s of lies", begun.elapsed().as_secs());
     assert!(lies.modes.is_empty() || !liar.heard().is_empty(), "nobody called the hostile host");
     liar.heard_nobody([&desktop, &laptop]);
+}
+
+/// Where the other device was, the hostile host is now: an address that was given to somebody else.
+/// The right one is the last it would try.
+fn believe(node: &TestNode, lan: &TestLan, lies: &Lies<'_>) {
+    let trust = rusqlite::Connection::open(node.data_dir().join("trust.db")).unwrap();
+    let known: String =
+        trust.query_row("SELECT addresses FROM trust_device", [], |row| row.get(0)).unwrap();
+    let known: Vec<String> = serde_json::from_str(&known).unwrap();
+    let ports = 9_001..9_001 + u16::try_from(lies.modes.len().max(1)).unwrap();
+    let mut addresses: Vec<String> =
+        ports.map(|port| format!("{}:{port}", lan.address(LIAR))).collect();
+    let right = known.into_iter().find(|address| !addresses.contains(address)).unwrap();
+    addresses.push(right);
+    trust
+        .execute("UPDATE trust_device SET addresses = ?1", [json!(addresses).to_string()])
+        .unwrap();
 }
 
 fn both_ways(desktop: &TestNode, laptop: &TestNode, what: &str) {
@@ -176,32 +198,32 @@ fn both_ways(desktop: &TestNode, laptop: &TestNode, what: &str) {
 }
 
 #[test]
-fn announced_addresses_that_reset_do_not_stop_syncing() {
+fn addresses_that_reset_do_not_stop_syncing() {
     sync_goes_on_while(31, &Lies { modes: &["reset"], ..Lies::default() });
 }
 
 #[test]
-fn announced_addresses_that_stall_do_not_stop_syncing() {
+fn addresses_that_stall_do_not_stop_syncing() {
     sync_goes_on_while(32, &Lies { modes: &["stall"], ..Lies::default() });
 }
 
 #[test]
-fn announced_addresses_that_answer_garbage_do_not_stop_syncing() {
+fn addresses_that_answer_garbage_do_not_stop_syncing() {
     sync_goes_on_while(33, &Lies { modes: &["garbage"], ..Lies::default() });
 }
 
 #[test]
-fn announced_addresses_where_another_real_node_answers_do_not_stop_syncing() {
+fn addresses_where_another_real_node_answers_do_not_stop_syncing() {
     sync_goes_on_while(34, &Lies { modes: &["relay"], ..Lies::default() });
 }
 
 #[test]
-fn announced_addresses_where_nobody_listens_do_not_stop_syncing() {
+fn addresses_where_nobody_listens_do_not_stop_syncing() {
     sync_goes_on_while(35, &Lies::default());
 }
 
 #[test]
-fn announced_addresses_that_refuse_do_not_stop_syncing_nor_get_the_token() {
+fn addresses_that_refuse_do_not_stop_syncing_nor_get_the_token() {
     sync_goes_on_while(36, &Lies { modes: &["refuse", "fail"], ..Lies::default() });
 }
 
@@ -230,11 +252,13 @@ fn ninety_seconds_of_announcements_do_not_stop_syncing() {
             1 => {
                 laptop.stop();
                 std::thread::sleep(Duration::from_secs(2));
+                believe(&laptop, &lan, &lies);
                 laptop.serve_live();
             }
             2 => {
                 desktop.stop();
                 std::thread::sleep(Duration::from_secs(2));
+                believe(&desktop, &lan, &lies);
                 desktop.serve_live();
             }
             3 => {
@@ -258,8 +282,8 @@ fn doctor_names_an_address_that_answers_without_proof() {
     stranger.serve_live();
     let lies = Lies { modes: &["garbage", "relay"], ..Lies::default() };
     let liar = Liar::begin(&lan, &namespace, &ids, &lies, stranger.port);
-    std::thread::sleep(Duration::from_secs(2));
     for node in [&desktop, &laptop] {
+        believe(node, &lan, &lies);
         let report = node.run_json(&["doctor"]);
         let names = |code: &str, port: u16| {
             let address = format!("{}:{port} ", lan.address(LIAR));
@@ -332,4 +356,76 @@ fn a_version_that_reads_no_sealed_token_is_told_it_where_it_was_before_until_it_
         .query_row("SELECT reads_sealed_token FROM trust_device", [], |row| row.get(0))
         .unwrap();
     assert!(reads);
+}
+
+/// What a device announces is of use to the device it is paired with only: no id or name of it is
+/// in it, and what one that listens hears once tells nothing of what it hears later.
+#[test]
+fn a_stranger_who_listens_hears_no_id_and_no_name_until_a_code_is_shown() {
+    let Some(mut lan) = TestLan::new(39) else { return };
+    let (desktop, laptop) = two_in_step(&mut lan);
+    let listener = lan.host(LIAR);
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
+    let listen = || {
+        let script = include_str!("mdns_listener.py");
+        let output = Command::new("ip")
+            .args(["netns", "exec", &listener, "python3", "-c", script, &lan.address(LIAR)])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let holds = |heard: &[u8], text: &str| {
+        heard.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    // The code that was shown for pairing is used up.
+    let heard = listen();
+    assert!(holds(&heard, &lan.address(1)) && holds(&heard, &lan.address(2)), "both announce");
+    for node in [&desktop, &laptop] {
+        assert_eq!(told_in(&heard, node), None);
+    }
+    let named = format!("/http-path/{name}/p2p/");
+    assert!(!holds(&heard, &named));
+    desktop.qr();
+    std::thread::sleep(Duration::from_secs(2));
+    let heard = listen();
+    assert!(holds(&heard, &named), "the name is said while a code is shown");
+    assert_eq!(told_in(&heard, &desktop), None);
+}
+
+#[test]
+fn marks_of_two_periods_have_nothing_in_common_and_clocks_may_be_a_day_apart() {
+    let key = [7; 32];
+    let pair = PairSecret { secret: Secret::from_bytes([9; 32]), epoch: 1 };
+    let place: std::net::SocketAddr = "192.168.1.20:8765".parse().unwrap();
+    let day = 24 * 60 * 60 * 1_000 / PERIOD_MS;
+    let now = 2_000_000;
+    // One that listens for a week: no half of a mark comes again.
+    let marks: Vec<_> =
+        (now..now + 7 * day).map(|period| mark(&pair, &key, period, place)).collect();
+    let mut pieces = std::collections::HashMap::<_, u32>::new();
+    for mark in &marks {
+        for (at, piece) in mark.chunks(8).enumerate() {
+            *pieces.entry((at, piece)).or_default() += 1;
+        }
+    }
+    assert!(pieces.values().all(|times| *times == 1), "something of a mark came again");
+    // The other device of the pair, its clock a day off either way.
+    let recognizer = Recognizer::new([(&key, &pair)], now);
+    let recognized = |period: u64, place: std::net::SocketAddr| {
+        recognizer.recognize(&mark(&pair, &key, period, place), place).is_some()
+    };
+    for period in [now - day, now - 1, now, now + 1, now + day] {
+        assert!(recognized(period, place), "{period}");
+    }
+    assert!(!recognized(now - 2 * day, place) && !recognized(now + 2 * day, place));
+    // Repeated at another address or port it is nobody's; so is another pair's, and the other end's.
+    let heard = mark(&pair, &key, now, place);
+    for other in ["192.168.1.66:8765", "192.168.1.20:8766"] {
+        assert!(recognizer.recognize(&heard, other.parse().unwrap()).is_none());
+    }
+    let again = PairSecret { epoch: 2, ..pair.clone() };
+    assert!(recognizer.recognize(&mark(&again, &key, now, place), place).is_none());
+    assert!(recognizer.recognize(&mark(&pair, &[8; 32], now, place), place).is_none());
+    assert_ne!(mark(&pair, &key, now, place), mark(&pair, &[8; 32], now, place));
 }

@@ -5,6 +5,7 @@
 //! ChaCha20-Poly1305, plus an Ed25519 signature (RFC 8032) of the client over every request.
 
 pub mod agreement;
+pub mod announcing;
 pub mod envelope;
 pub mod events;
 pub mod identity;
