@@ -27,7 +27,8 @@ use node::*;
 use notes::{make, text};
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
-use storysync::net::client::{self, Caller};
+use storysync::net::addresses::Candidate;
+use storysync::net::client::{self, Caller, Trail};
 use storysync::net::handle::EngineHandle;
 use storysync::net::node_state::{now, now_ms, system_rng};
 use storysync_engine::exchange::ContactChoice;
@@ -196,10 +197,15 @@ impl Phone {
         }
     }
 
+    fn known(&self) -> Vec<Candidate> {
+        self.device.addresses.iter().map(Candidate::known).collect()
+    }
+
     /// The median of sealed status requests on one open connection.
     async fn status(&self) -> Duration {
         let caller = self.caller();
-        let mut line = caller.open(&self.device, &self.device.addresses).await.unwrap();
+        let mut line =
+            caller.open(&self.device, &self.known(), &mut Trail::default()).await.unwrap();
         let mut took = Vec::new();
         for _ in 0..300 {
             let begun = Instant::now();
@@ -322,7 +328,8 @@ fn watch_status(qr: String, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Du
         of_one_thread().block_on(async {
             let phone = Phone::join(&qr).await;
             let caller = phone.caller();
-            let mut line = caller.open(&phone.device, &phone.device.addresses).await.unwrap();
+            let mut line =
+                caller.open(&phone.device, &phone.known(), &mut Trail::default()).await.unwrap();
             let mut longest = Duration::ZERO;
             while !stop.load(Ordering::Relaxed) {
                 let begun = Instant::now();

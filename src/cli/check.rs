@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::commands::contact_choice;
 use super::context::{Context, runtime};
 use super::decide::row_words;
-use crate::net::client::{Caller, ClientError, Line};
+use crate::net::addresses::Candidate;
+use crate::net::client::{Caller, ClientError, Line, Trail};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::now;
 use storysync_engine::store::key_file;
@@ -120,9 +121,9 @@ pub(super) fn verify(context: &Context, device: Option<&str>) -> anyhow::Result<
             ..Comparison::default()
         };
         runtime()?.block_on(async {
-            let mut addresses = device.addresses.clone();
-            addresses.extend(static_addresses.iter().cloned());
-            let mut line = caller.open(&device, &addresses).await?;
+            let addresses = device.addresses.iter().chain(&static_addresses);
+            let candidates: Vec<Candidate> = addresses.map(Candidate::known).collect();
+            let mut line = caller.open(&device, &candidates, &mut Trail::default()).await?;
             compare(&caller, &mut line, &mut comparison).await
         })?;
         verdict.device = Some(comparison);

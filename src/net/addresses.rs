@@ -1,5 +1,6 @@
 //! Which addresses this machine can be reached at, and where another device may be.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::Peer;
@@ -83,21 +84,59 @@ fn is_virtual(name: &str) -> bool {
     BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Where a device may be, in the order to try: `found` on the network, where it was last, where the
-/// configuration says.
+/// Where a device may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Host and port.
+    pub address: String,
+    /// Whether the device proved itself there before, or the person here says that it is there;
+    /// otherwise somebody on the network does.
+    pub is_known: bool,
+}
+
+impl Candidate {
+    /// Where the device was, or is configured to be.
+    #[must_use]
+    pub fn known(address: impl AsRef<str>) -> Self {
+        Self { address: address.as_ref().to_owned(), is_known: true }
+    }
+
+    /// Where somebody on the network says that it is.
+    #[must_use]
+    pub fn found(address: impl AsRef<str>) -> Self {
+        Self { address: address.as_ref().to_owned(), is_known: false }
+    }
+}
+
+/// Where a device may be, in the order to try: where it proved itself last, then in turn where it
+/// was `found` and where else it was or is configured to be. Those of `unproven`, where somebody
+/// failed to prove to be it lately, come last.
 #[must_use]
-pub fn candidates(found: Vec<String>, device: &TrustedDevice, peers: &[Peer]) -> Vec<String> {
-    let mut addresses = found;
+pub fn candidates(
+    found: Vec<String>,
+    unproven: &[String],
+    device: &TrustedDevice,
+    peers: &[Peer],
+) -> Vec<Candidate> {
     let configured = peers
         .iter()
         .filter(|peer| peer.may_be(device.device_id.as_str(), &device.name))
         .map(|peer| peer.address().to_owned());
-    for address in device.addresses.iter().cloned().chain(configured) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
+    let known: Vec<String> = device.addresses.iter().cloned().chain(configured).collect();
+    let found = found.into_iter().filter(|address| !known.contains(address));
+    let mut found: VecDeque<Candidate> = found.map(Candidate::found).collect();
+    let mut all: Vec<Candidate> = Vec::new();
+    for address in &known {
+        if all.iter().all(|before| before.address != *address) {
+            all.push(Candidate::known(address));
+            all.extend(found.pop_front());
         }
     }
-    addresses
+    all.extend(found);
+    let (last, mut first): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|candidate| unproven.contains(&candidate.address));
+    first.extend(last);
+    first
 }
 
 /// Whether others on the network may reach an address.

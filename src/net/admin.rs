@@ -255,7 +255,13 @@ async fn live(State(node): Shared) -> Response {
         .presence
         .exchanges()
         .into_iter()
-        .map(|(device, exchanges)| (device.to_string(), json!(exchanges)))
+        .map(|(device, exchanges)| {
+            let mut told = json!(exchanges);
+            if let Some(fields) = told.as_object_mut() {
+                fields.insert("unproven".to_owned(), json!(node.presence.unproven(&device)));
+            }
+            (device.to_string(), told)
+        })
         .collect();
     let nearby: Vec<serde_json::Value> = node
         .presence

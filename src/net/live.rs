@@ -6,7 +6,6 @@
 //! when nobody came: a firewall may let only one of them through.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,9 @@ use rand_core::Rng as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::addresses::candidates;
-use super::client::{Caller, ClientError, EventStream, Line, Meter, PeerEvent, PeerReport};
+use super::addresses::{Candidate, candidates};
+use super::client::{Caller, ClientError, EventStream, Line, PeerEvent, PeerReport, Trail};
+use super::lookout::{Lookout, Surroundings};
 use super::metrics::SyncResult;
 use super::node_state::{NodeState, system_rng};
 use super::presence::{Exchanges, Standing};
@@ -35,9 +35,9 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const AWAY_AT_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause.
 const AWAY_AT_MOST: Duration = Duration::from_secs(60);
-/// For how long nothing may come after the network changed or the device was found elsewhere, for
-/// it to be taken for still there.
-const STILL_THERE_WITHIN: Duration = Duration::from_secs(3);
+/// Shortest time from one call to the next when the device was found elsewhere meanwhile: whoever
+/// announces ever new addresses makes nobody call faster.
+const CALL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A whole exchange now and then, should an event ever be lost.
 const WHOLE_EXCHANGE_EVERY: Duration = Duration::from_secs(30 * 60);
 
@@ -121,7 +121,7 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
         if !device.is_active() {
             return;
         }
-        let seen = Surroundings::of(&node, &id);
+        let (seen, called) = (Surroundings::of(&node, &id), Instant::now());
         match talk(&node, &device, &options, calls_first, seen.clone()).await {
             Ok(()) => failures = 0,
             Err(error) => {
@@ -145,6 +145,8 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
                     }
                     if node.presence.is_listening(&id) || seen.have_changed(&node, &id) {
                         failures = failures.min(1);
+                        let rest = CALL_AGAIN_AFTER.saturating_sub(called.elapsed());
+                        tokio::time::sleep(rest).await;
                         break;
                     }
                 }
@@ -188,7 +190,8 @@ async fn talk(
         Talk { node, caller: &caller, device, report: PeerReport::of(device), calls_first, seen };
     let found =
         node.presence.addresses_of(&device.device_id).iter().map(ToString::to_string).collect();
-    let mut line = talk.reach(&candidates(found, device, &options.peers)).await?;
+    let unproven = node.presence.unproven(&device.device_id);
+    let mut line = talk.reach(&candidates(found, &unproven, device, &options.peers)).await?;
     let mut stream = talk.lookout(&line).over(caller.listen(&mut line)).await?;
     talk.note(&line, Standing::Connected);
     talk.follow(&mut line, &mut stream).await
@@ -204,78 +207,12 @@ struct Talk<'a> {
     seen: Surroundings,
 }
 
-/// What tells that the other end of a connection may be gone without a word.
-#[derive(Debug, Clone)]
-struct Surroundings {
-    /// Where the device was found.
-    addresses: Vec<SocketAddr>,
-    /// How often the addresses of this machine had changed.
-    network: u64,
-}
-
-impl Surroundings {
-    fn of(node: &NodeState, device: &DeviceId) -> Self {
-        Self { addresses: node.presence.addresses_of(device), network: node.presence.network() }
-    }
-
-    /// Whether this machine's network is another, or the device was found where it was not before.
-    fn have_changed(&self, node: &NodeState, device: &DeviceId) -> bool {
-        let now = Self::of(node, device);
-        now.network != self.network
-            || now.addresses.iter().any(|address| !self.addresses.contains(address))
-    }
-}
-
-/// Gives up what is under way on a line once its other end seems gone: long before TCP does, and
-/// only when there is a reason.
-struct Lookout {
-    node: Arc<NodeState>,
-    id: DeviceId,
-    name: String,
-    seen: Surroundings,
-    meter: Meter,
-}
-
-impl Lookout {
-    /// The same for an exchange, which is counted.
-    async fn sync(
-        &self,
-        work: impl Future<Output = Result<(), ClientError>>,
-    ) -> Result<(), ClientError> {
-        let (begun, before) = (Instant::now(), self.meter.bytes());
-        let done = self.over(work).await;
-        let result = if done.is_ok() { SyncResult::Done } else { SyncResult::Failed };
-        self.node.metrics.synced(result, begun.elapsed(), before, self.meter.bytes());
-        done
-    }
-
-    async fn over<T>(
-        &self,
-        work: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
-        tokio::pin!(work);
-        loop {
-            let received = self.meter.received();
-            tokio::select! {
-                done = &mut work => return done,
-                () = tokio::time::sleep(STILL_THERE_WITHIN) => {
-                    if received == self.meter.received() && self.seen.have_changed(&self.node,
-                        &self.id) {
-                        return Err(ClientError::Stalled(self.name.clone()));
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl<'a> Talk<'a> {
-    fn lookout(&self, line: &Line<'_>) -> Lookout {
-        let (id, name) = (self.device.device_id.clone(), self.device.name.clone());
+    fn lookout(&self, line: &Line<'_>) -> Lookout<'a> {
         Lookout {
-            node: Arc::clone(self.node),
-            id,
-            name,
+            node: self.node,
+            caller: self.caller,
+            device: self.device,
             seen: self.seen.clone(),
             meter: line.meter(),
         }
@@ -299,37 +236,20 @@ impl<'a> Talk<'a> {
         move |progress| presence.note(&device_id, |exchanges| exchanges.progress = progress)
     }
 
-    /// Connects and exchanges everything, at the first address where the device itself answers.
-    async fn reach(&mut self, addresses: &[String]) -> Result<Line<'a>, ClientError> {
-        let mut last = ClientError::Unreachable {
-            name: self.device.name.clone(),
-            addresses: addresses.to_vec(),
-        };
-        for address in addresses {
-            let mut line = match self.caller.open(self.device, std::slice::from_ref(address)).await
-            {
-                Ok(line) => line,
-                Err(ClientError::Unreachable { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            self.note(&line, Standing::Syncing);
-            let mut progress = self.progress();
-            match self
-                .lookout(&line)
-                .sync(self.caller.exchange(&mut line, &mut self.report, &mut progress))
-                .await
-            {
-                Ok(()) => return Ok(line),
-                // Somebody else may have this address by now.
-                Err(
-                    error @ (ClientError::Refused(_)
-                    | ClientError::NotAuthentic(_)
-                    | ClientError::Busy { .. }),
-                ) => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
+    /// Connects where the device proves itself, and exchanges everything.
+    async fn reach(&mut self, candidates: &[Candidate]) -> Result<Line<'a>, ClientError> {
+        let (presence, id) = (&self.node.presence, &self.device.device_id);
+        let mut trail = Trail::default();
+        let opened = self.caller.open(self.device, candidates, &mut trail).await;
+        presence.note_unproven(id, &trail.unproven);
+        let mut line = opened?;
+        presence.note_proven(id, line.address());
+        self.note(&line, Standing::Syncing);
+        let mut progress = self.progress();
+        self.lookout(&line)
+            .sync(self.caller.exchange(&mut line, &mut self.report, &mut progress))
+            .await?;
+        Ok(line)
     }
 
     async fn follow(
@@ -344,6 +264,7 @@ impl<'a> Talk<'a> {
         whole.reset();
         // What was written while everything was exchanged.
         self.push_news(line).await?;
+        let mut elsewhere = Box::pin(self.lookout(line).elsewhere());
         loop {
             tokio::select! {
                 event = stream.next() => match event? {
@@ -369,11 +290,14 @@ impl<'a> Talk<'a> {
                         && self.node.presence.is_listening(id)) {
                         return Ok(());
                     }
-                    let now = Surroundings::of(self.node, id);
-                    if self.seen.have_changed(self.node, id) {
+                    if self.seen.is_other_network(self.node) {
                         *stream = self.check_still_there(line).await?;
+                        elsewhere = Box::pin(self.lookout(line).elsewhere());
                     }
-                    self.seen = now;
+                }
+                () = &mut elsewhere => {
+                    *stream = self.check_still_there(line).await?;
+                    elsewhere = Box::pin(self.lookout(line).elsewhere());
                 }
                 _ = whole.tick() => {
                     let mut progress = self.progress();
@@ -413,10 +337,13 @@ impl<'a> Talk<'a> {
     /// connection by themselves where they must, and then the stream would be left behind: it is
     /// opened anew.
     async fn check_still_there(&mut self, line: &mut Line<'a>) -> Result<EventStream, ClientError> {
+        let now = Surroundings::of(self.node, &self.device.device_id);
         let mut progress = self.progress();
         let lookout = self.lookout(line);
         lookout.sync(self.caller.pull(line, &mut self.report, &mut progress)).await?;
-        lookout.over(self.caller.listen(line)).await
+        let stream = lookout.over(self.caller.listen(line)).await?;
+        self.seen = now;
+        Ok(stream)
     }
 }
 

@@ -14,6 +14,7 @@ mod events;
 pub mod handle;
 pub mod lan;
 pub mod live;
+mod lookout;
 pub mod metrics;
 mod metrics_admin;
 pub mod node_state;
@@ -27,6 +28,7 @@ pub mod server;
 pub mod settings_admin;
 mod status_cache;
 mod told;
+mod voice;
 pub mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

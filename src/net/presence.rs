@@ -1,9 +1,10 @@
 //! Who is around: devices found on the network, devices that listen to us, and how exchanges with
 //! each of them stand. What is found says where a device may be, never that it is it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -16,7 +17,14 @@ use storysync_engine::trust::identity::DeviceId;
 /// before.
 pub const NEARBY_MAX: usize = 256;
 /// Addresses kept of one device.
-const ADDRESSES_MAX: usize = 8;
+const ADDRESSES_MAX: usize = 16;
+/// Ports kept of one device at one IP address: whoever announces ever new ones shall not push out
+/// what others announce.
+const PORTS_MAX: usize = 2;
+/// How long it is remembered that nobody at an address proved to be a device.
+const UNPROVEN_FOR: Duration = Duration::from_secs(10 * 60);
+/// Such addresses remembered of one device, the latest.
+const UNPROVEN_MAX: usize = 64;
 
 /// A device that was found on the network.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +78,8 @@ struct Inner {
     nearby: BTreeMap<DeviceId, Nearby>,
     listeners: HashMap<DeviceId, usize>,
     exchanges: BTreeMap<DeviceId, Exchanges>,
+    /// Where nobody proved to be a device, and when; the latest last.
+    unproven: HashMap<DeviceId, VecDeque<(String, Instant)>>,
 }
 
 /// Who is around.
@@ -116,6 +126,12 @@ impl Presence {
         nearby.name = name.or(nearby.name.take());
         nearby.addresses.retain(|known| *known != address);
         nearby.addresses.insert(0, address);
+        let mut ports: HashMap<_, usize> = HashMap::new();
+        nearby.addresses.retain(|known| {
+            let count = ports.entry(known.ip()).or_default();
+            *count += 1;
+            *count <= PORTS_MAX
+        });
         nearby.addresses.truncate(ADDRESSES_MAX);
         drop(inner);
         self.changed.send_modify(|count| *count += 1);
@@ -140,6 +156,37 @@ impl Presence {
             .get(device)
             .map(|nearby| nearby.addresses.clone())
             .unwrap_or_default()
+    }
+
+    /// Nobody at these addresses proved to be a device.
+    pub fn note_unproven(&self, device: &DeviceId, addresses: &[String]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let mut inner = lock(&self.inner);
+        let unproven = inner.unproven.entry(device.clone()).or_default();
+        unproven.retain(|(address, _)| !addresses.contains(address));
+        unproven.extend(addresses.iter().map(|address| (address.clone(), Instant::now())));
+        let surplus = unproven.len().saturating_sub(UNPROVEN_MAX);
+        unproven.drain(..surplus);
+    }
+
+    /// A device proved itself at an address.
+    pub fn note_proven(&self, device: &DeviceId, address: &str) {
+        if let Some(unproven) = lock(&self.inner).unproven.get_mut(device) {
+            unproven.retain(|(unproven, _)| unproven != address);
+        }
+    }
+
+    /// Where nobody proved to be a device lately.
+    #[must_use]
+    pub fn unproven(&self, device: &DeviceId) -> Vec<String> {
+        let inner = lock(&self.inner);
+        let remembered = inner.unproven.get(device).into_iter().flatten();
+        remembered
+            .filter(|(_, at)| at.elapsed() < UNPROVEN_FOR)
+            .map(|(address, _)| address.clone())
+            .collect()
     }
 
     /// Every device found.
@@ -199,7 +246,9 @@ impl Presence {
 
     /// Forgets a device that is no longer paired.
     pub fn forget(&self, device: &DeviceId) {
-        lock(&self.inner).exchanges.remove(device);
+        let mut inner = lock(&self.inner);
+        inner.exchanges.remove(device);
+        inner.unproven.remove(device);
     }
 
     /// How exchanges with each device stand.

@@ -22,8 +22,12 @@ use storysync_engine::trust::envelope::{
     self, HEADER_BYTES, Header, MEDIA_TYPE, OpenedRequest, Responder, Route, SEALED_BYTES_MAX,
 };
 use storysync_engine::trust::from_base64url;
+use storysync_engine::trust::identity::Secret;
 use storysync_engine::trust::prekey::PrekeyRefusal;
+use storysync_engine::trust::sealed_token::{SEALED_TOKEN_BYTES, open_token};
 
+/// How a token is told that only its recipient can read, before its base64url.
+pub const SEALED_TOKEN_SCHEME: &str = "Sealed ";
 /// Header that carries the envelope of requests without an HTTP body: GET and DELETE.
 pub const SEALED_HEADER: &str = "x-storysync-sealed";
 /// Bodies at least this long are compressed, in bytes.
@@ -195,17 +199,27 @@ fn refused(refusal: PrekeyRefusal) -> Refusal {
     }
 }
 
+/// The token a request carries, sealed to this device or in the clear.
+fn token_of(headers: &HeaderMap, node: &NodeState) -> Option<Secret> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    if let Some(sealed) = text.strip_prefix(SEALED_TOKEN_SCHEME) {
+        let sealed = from_base64url::<SEALED_TOKEN_BYTES>(sealed)?;
+        return open_token(&sealed, &node.identity).ok();
+    }
+    text.strip_prefix("Bearer ").and_then(from_base64url::<32>).map(Secret::from_bytes)
+}
+
+/// Whether a request carries its token sealed.
+fn seals_token(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|value| value.as_bytes().starts_with(SEALED_TOKEN_SCHEME.as_bytes()))
+}
+
 /// Whose token a request carries. Proves nothing yet.
 fn find(headers: &HeaderMap, node: &NodeState) -> Result<FoundByToken, Refusal> {
-    let text = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.strip_prefix("Bearer "));
-    let token = text
-        .and_then(from_base64url::<32>)
-        .map(Zeroizing::new)
-        .ok_or_else(Refusal::unauthorized)?;
-    let found = node.trust.find_by_token(token.as_slice()).map_err(|error| {
+    let token = token_of(headers, node).ok_or_else(Refusal::unauthorized)?;
+    let found = node.trust.find_by_token(token.expose()).map_err(|error| {
         tracing::warn!(%error, "the list of paired devices could not be read");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy; try again")
     })?;
@@ -243,6 +257,10 @@ impl Incoming {
         let request = self.verify(node, &found.device)?;
         if found.is_successor {
             node.trust.promote_token(&found.device.device_id)?;
+        }
+        // Whoever seals one reads one.
+        if seals_token(&self.headers) {
+            node.trust.note_reads_sealed_token(&found.device)?;
         }
         Ok((found.device, request))
     }

@@ -168,3 +168,39 @@ pub fn close_first_when_silent(server: u16) -> (u16, Arc<AtomicBool>) {
     });
     (port, closed)
 }
+
+/// A server of a version that reads no sealed token: forwards what comes, and refuses requests with
+/// one as such a server does. Records what clients send.
+pub fn before_sealed_tokens(server: u16) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+            let recorded = Arc::clone(&recorded);
+            std::thread::spawn(move || {
+                let mut first = [0; 64 * 1024];
+                let read = client.read(&mut first).unwrap_or(0);
+                recorded.lock().unwrap().extend_from_slice(&first[..read]);
+                if String::from_utf8_lossy(&first[..read]).contains("Sealed ") {
+                    let refusal = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno";
+                    drop(client.write_all(refusal));
+                    return;
+                }
+                drop(server.write_all(&first[..read]));
+                let (client_up, server_up) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    forward(client_up, server_up, |bytes| {
+                        recorded.lock().unwrap().extend_from_slice(bytes)
+                    })
+                });
+                forward(server, client, |_| {});
+            });
+        }
+    });
+    (port, heard)
+}

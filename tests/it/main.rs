@@ -48,6 +48,7 @@ mod restored;
 mod schemas;
 mod sealing;
 mod settings;
+mod spoofing;
 mod statuses;
 mod support;
 mod surface;

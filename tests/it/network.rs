@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fixtures::{self, Dialect};
 use crate::nodes::*;
 
-fn ip(arguments: &str) -> bool {
+pub fn ip(arguments: &str) -> bool {
     Command::new("ip")
         .args(arguments.split_whitespace())
         .stderr(Stdio::null())
@@ -18,14 +18,14 @@ fn ip(arguments: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-fn must(arguments: &str) {
+pub fn must(arguments: &str) {
     assert!(ip(arguments), "ip {arguments}");
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A local network: hosts in namespaces of their own, and a switch in another.
-struct TestLan {
+pub struct TestLan {
     name: String,
     number: u8,
     hosts: Vec<String>,
@@ -33,7 +33,7 @@ struct TestLan {
 
 impl TestLan {
     /// `None`, and a printed reason, where namespaces can't be made.
-    fn new(number: u8) -> Option<Self> {
+    pub fn new(number: u8) -> Option<Self> {
         let name =
             format!("ss{}x{}", std::process::id() % 100_000, COUNT.fetch_add(1, Ordering::Relaxed));
         if !ip(&format!("netns add {name}s")) {
@@ -48,12 +48,12 @@ impl TestLan {
         Some(Self { name, number, hosts: Vec::new() })
     }
 
-    fn address(&self, host: u8) -> String {
+    pub fn address(&self, host: u8) -> String {
         format!("10.77.{}.{host}", self.number)
     }
 
     /// A new host on this network.
-    fn host(&mut self, host: u8) -> String {
+    pub fn host(&mut self, host: u8) -> String {
         let namespace = format!("{}h{host}", self.name);
         must(&format!("netns add {namespace}"));
         must(&format!("-n {namespace} link set lo up"));
@@ -73,11 +73,11 @@ impl TestLan {
         must(&format!("-n {namespace} addr add {}/24 dev {interface}", self.address(host)));
     }
 
-    fn interface(&self) -> String {
+    pub fn interface(&self) -> String {
         format!("eth{}", self.number)
     }
 
-    fn move_to(&self, namespace: &str, from: u8, to: u8) {
+    pub fn move_to(&self, namespace: &str, from: u8, to: u8) {
         self.leave(namespace, from);
         self.arrive(namespace, to);
     }
@@ -120,24 +120,24 @@ impl Drop for TestLan {
     }
 }
 
-fn desktop_on(namespace: String) -> TestNode {
+pub fn desktop_on(namespace: String) -> TestNode {
     let mut node = TestNode::with_fixture(Dialect::Newer);
     node.namespace = Some(namespace);
     node
 }
 
-fn empty_on(namespace: String) -> TestNode {
+pub fn empty_on(namespace: String) -> TestNode {
     let mut node = TestNode::without_database();
     node.namespace = Some(namespace);
     node.run_json(&["init"]);
     node
 }
 
-fn nearby(node: &TestNode) -> Vec<Value> {
+pub fn nearby(node: &TestNode) -> Vec<Value> {
     node.run_json(&["status"])["nearby"].as_array().cloned().unwrap_or_default()
 }
 
-fn finds(node: &TestNode, device: &str, address: &str) -> bool {
+pub fn finds(node: &TestNode, device: &str, address: &str) -> bool {
     nearby(node).iter().any(|found| {
         found["device_id"] == device
             && found["addresses"]
@@ -150,19 +150,19 @@ fn finds(node: &TestNode, device: &str, address: &str) -> bool {
 
 const FIRST_NAME: &str = "SELECT first_name FROM actor ORDER BY sync_uuid LIMIT 1";
 
-fn write_name(node: &TestNode, name: &str) {
+pub fn write_name(node: &TestNode, name: &str) {
     node.app(&format!(
         "UPDATE actor SET first_name = '{name}' WHERE sync_uuid = (SELECT \
         min(sync_uuid) FROM actor)"
     ));
 }
 
-fn name_arrives(node: &TestNode, name: &str, within: Duration) -> Duration {
+pub fn name_arrives(node: &TestNode, name: &str, within: Duration) -> Duration {
     eventually(within, &format!("{name} arrives"), || node.value::<String>(FIRST_NAME) == name)
 }
 
 /// Two hosts that serve, are paired, and have everything.
-fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
+pub fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
     let (mut desktop, mut laptop) = (desktop_on(lan.host(1)), empty_on(lan.host(2)));
     desktop.serve_live();
     laptop.serve_live();
@@ -171,7 +171,7 @@ fn two_in_step(lan: &mut TestLan) -> (TestNode, TestNode) {
     (desktop, laptop)
 }
 
-fn in_step(one: &TestNode, other: &TestNode) {
+pub fn in_step(one: &TestNode, other: &TestNode) {
     eventually(Duration::from_secs(20), "both have everything", || {
         other.value::<i64>("SELECT count(*) FROM actor")
             == one.value::<i64>("SELECT count(*) FROM actor")
@@ -183,21 +183,23 @@ fn in_step(one: &TestNode, other: &TestNode) {
 }
 
 #[test]
-fn two_hosts_find_each_other_within_five_seconds_and_strangers_are_listed_and_never_called() {
+fn strangers_say_their_names_only_while_they_show_a_code_and_paired_hosts_find_each_other() {
     let Some(mut lan) = TestLan::new(1) else { return };
     let (mut desktop, mut laptop) = (desktop_on(lan.host(1)), empty_on(lan.host(2)));
     desktop.serve_live();
-    let ids = [desktop.id(), laptop.id()];
     laptop.serve_live();
-    let took = eventually(Duration::from_secs(5), "they find each other", || {
-        finds(&laptop, &ids[0], &lan.address(1)) && finds(&desktop, &ids[1], &lan.address(2))
+    let ids = [desktop.id(), laptop.id()];
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(nearby(&desktop).is_empty() && nearby(&laptop).is_empty(), "nobody says who it is");
+    let qr = desktop.qr();
+    let took = eventually(Duration::from_secs(5), "the one that shows a code is listed", || {
+        nearby(&laptop).first().is_some_and(|found| found["device_name"].is_string())
     });
-    println!("two hosts found each other {} ms after the later one was ready", took.as_millis());
-    let found = nearby(&desktop);
-    assert_eq!(
-        (found[0]["is_paired"].as_bool(), found[0]["device_name"].is_string()),
-        (Some(false), true)
-    );
+    println!("a host that shows a code was listed {} ms later", took.as_millis());
+    let found = &nearby(&laptop)[0];
+    assert_eq!(found["is_paired"], false);
+    assert_ne!(found["device_id"], ids[0].as_str(), "under an id of no meaning");
+    assert!(nearby(&desktop).is_empty());
     // Not paired: not called.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(
@@ -205,7 +207,10 @@ fn two_hosts_find_each_other_within_five_seconds_and_strangers_are_listed_and_ne
         ("unknown".to_owned(), "unknown".to_owned())
     );
 
-    laptop.run_json(&["pair", "join", &desktop.qr()]);
+    laptop.run_json(&["pair", "join", &qr]);
+    eventually(Duration::from_secs(5), "they find each other", || {
+        finds(&laptop, &ids[0], &lan.address(1)) && finds(&desktop, &ids[1], &lan.address(2))
+    });
     in_step(&desktop, &laptop);
     assert_eq!(laptop.rows_shown(), fixtures::ROWS_IN_ALL);
     write_name(&desktop, "Ann");
@@ -383,11 +388,11 @@ fn a_host_in_two_networks_is_found_in_both() {
     // The second network comes while the node runs, as a VPN does.
     work.plug(desktop.namespace.as_ref().unwrap(), 1);
     let ids = [desktop.id(), other.id()];
+    other.run_json(&["pair", "join", &desktop.qr()]);
+    in_step(&desktop, &other);
     eventually(Duration::from_secs(5), "they find each other on the second network", || {
         finds(&other, &ids[0], &work.address(1)) && finds(&desktop, &ids[1], &work.address(3))
     });
-    other.run_json(&["pair", "join", &desktop.qr()]);
-    in_step(&desktop, &other);
     // From one network to the other, through the host that is in both.
     write_name(&laptop, "Across");
     name_arrives(&other, "Across", Duration::from_secs(10));

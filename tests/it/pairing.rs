@@ -155,6 +155,7 @@ fn nobody_takes_over_the_name_of_another_device() {
         auth_token: None,
         port: None,
         attempt: None,
+        sealed_token: false,
     };
     let register = |registration: &Registration, signer: &Identity| {
         let route = Route {

@@ -9,6 +9,7 @@ use storysync_engine::trust::pairing::{
     Admission, Approval, Attempt, Confirmation, Introduction, Joined, Joining, Offer, PairingWindow,
 };
 use storysync_engine::trust::prekey::{PrekeyRefusal, Prekeys};
+use storysync_engine::trust::sealed_token::{SEALED_TOKEN_BYTES, open_token, seal_token};
 
 fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
@@ -472,4 +473,28 @@ fn two_devices_read_the_same_safety_number_and_a_third_another() {
     let number = safety_number(&one, &other);
     assert_eq!(number.len(), 35, "{number}");
     assert!(number.split(' ').all(|group| group.len() == 5 && group.parse::<u32>().is_ok()));
+}
+
+#[test]
+fn a_token_is_read_by_the_device_it_was_sealed_to_and_by_nobody_else() {
+    let mut rng = rng();
+    let (desktop, other) = (Identity::generate(&mut rng), Identity::generate(&mut rng));
+    let token = Secret::random(&mut rng);
+    let mut seal = || -> [u8; SEALED_TOKEN_BYTES] {
+        seal_token(&token, &desktop.public_key(), &desktop.static_key(), &mut rng)
+            .unwrap()
+            .try_into()
+            .unwrap()
+    };
+    let (once, again) = (seal(), seal());
+    assert_eq!(open_token(&once, &desktop).unwrap(), token);
+    assert!(open_token(&once, &other).is_err());
+    let shared = once.iter().zip(&again).filter(|(one, other)| one == other).count();
+    assert!(shared < 10, "{shared} of {SEALED_TOKEN_BYTES} bytes are the same");
+    for at in 0..SEALED_TOKEN_BYTES {
+        let mut spoilt = once;
+        spoilt[at] ^= 0x80;
+        // The highest bit of an X25519 key is ignored (RFC 7748 §5), but not by HPKE's context.
+        assert!(open_token(&spoilt, &desktop).is_err(), "byte {at}");
+    }
 }

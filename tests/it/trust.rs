@@ -359,6 +359,7 @@ pub fn pair_in_store(store: &TrustStore, device: u8, at: i64) {
         token_from_device: Some(Secret::from_bytes([device; 32])),
         token_to_device: Some(Secret::from_bytes([device; 32])),
         port: None,
+        reads_sealed_token: true,
     };
     store.store_pairing(&paired, &[], at).unwrap();
 }

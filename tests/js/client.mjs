@@ -16,8 +16,8 @@ const server = Buffer.from(offer.id, "base64url");
 const url64 = (bytes) => Buffer.from(bytes).toString("base64url");
 
 // Sends sealed bytes; only a sealed answer is an answer.
-async function exchange(method, target, envelope, token) {
-  const headers = { ...(token && { Authorization: `Bearer ${token}` }) };
+async function exchange(method, target, envelope, sealedToken) {
+  const headers = { ...(sealedToken && { Authorization: `Sealed ${url64(sealedToken)}` }) };
   if (method === "POST") headers["Content-Type"] = ssy.MEDIA_TYPE;
   else headers["X-Storysync-Sealed"] = url64(envelope);
   const answer = await fetch(base + target, { method, headers, ...(method === "POST" && { body: envelope }) });
@@ -52,7 +52,8 @@ let prekey = null;
 async function send(method, target, body, key) {
   const route = { method, target, client: me, server };
   const sealed = await ssy.sealRequest({ route, psk: pair.psk, recipient: key.key, kid: key.kid, seq: key.seq, body, seed });
-  return { ...sealed, answer: await exchange(method, target, sealed.envelope, pair.token) };
+  const sealedToken = await ssy.sealToken({ token: Buffer.from(pair.token, "base64url"), server, staticKey: pair.staticKey });
+  return { ...sealed, answer: await exchange(method, target, sealed.envelope, sealedToken) };
 }
 
 async function opened({ awaited, answer }) {

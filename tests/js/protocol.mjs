@@ -147,6 +147,20 @@ export async function sealResponse(opened, status, body, ikm) {
   return { envelope, exported: await exportsOf(context) };
 }
 
+const tokenInfo = (server) => Buffer.concat([ascii("storysync/1 caller \0"), server]);
+
+// A token as only the server reads it, for the header `Authorization: Sealed …`. `ikm` is for test vectors only.
+export async function sealToken({ token, server, staticKey, ikm }) {
+  const context = await sender(staticKey, tokenInfo(server), undefined, ikm);
+  return Buffer.concat([Buffer.from(context.enc), Buffer.from(await context.seal(token, Buffer.alloc(0)))]);
+}
+
+// Opens a sealed token, as a server does.
+export async function openToken({ server, staticSecret }, sealed) {
+  const context = await receiver(staticSecret, sealed.subarray(0, 32), tokenInfo(server));
+  return Buffer.from(await context.open(sealed.subarray(32), Buffer.alloc(0)));
+}
+
 // Opens the answer to one request; its HTTP status is part of what is verified.
 export async function openResponse(awaited, status, envelope) {
   const head = parseHeader(envelope);

@@ -154,6 +154,19 @@ async function checkPairing() {
   }
 }
 
+async function checkSealedTokens() {
+  const vector = read("sealed-tokens.json");
+  const { server, token, ephemeral_ikm: ikm, authorization, must_fail: mustFails } = vector;
+  const [identity, secret] = [unhex(server.identity_key), unhex(server.static_secret)];
+  const sealed = await ssy.sealToken({ token: unhex(token), server: identity, staticKey: unhex(server.static_key), ikm: unhex(ikm) });
+  sameEnvelope(sealed, vector.sealed, "a sealed token");
+  same(`Sealed ${sealed.toString("base64url")}`, authorization, "the header");
+  const open = (bytes) => ssy.openToken({ server: identity, staticSecret: secret }, unhex(bytes));
+  same(hex(await open(vector.sealed)), token, "the token");
+  counts.opened += 1;
+  for (const { altered, sealed: spoilt } of mustFails) await mustFail(altered, () => open(spoilt));
+}
+
 async function checkIdentity() {
   const vector = read("identity.json");
   for (const device of vector.devices) {
@@ -187,6 +200,7 @@ async function checkChanges() {
 async function check() {
   await checkSealedBodies();
   await checkPairing();
+  await checkSealedTokens();
   await checkIdentity();
   await checkChanges();
   console.log(`opened ${counts.opened}, refused ${counts.refused}, produced ${counts.produced}`);

@@ -22,6 +22,7 @@ const TRUST: &[(&str, &str)] = &[
     ("V1__trust", include_str!("../../../migrations/trust/V1__trust.sql")),
     ("V2__owners", include_str!("../../../migrations/trust/V2__owners.sql")),
     ("V3__pauses_and_names", include_str!("../../../migrations/trust/V3__pauses_and_names.sql")),
+    ("V4__sealed_tokens", include_str!("../../../migrations/trust/V4__sealed_tokens.sql")),
 ];
 /// Storymaster's own tables, for a new database.
 const STORYMASTER: &str = include_str!("../../../migrations/storymaster/V1__schema.sql");

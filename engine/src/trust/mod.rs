@@ -5,11 +5,13 @@
 //! ChaCha20-Poly1305, plus an Ed25519 signature (RFC 8032) of the client over every request.
 
 pub mod agreement;
+pub mod announcing;
 pub mod envelope;
 pub mod events;
 pub mod identity;
 pub mod pairing;
 pub mod prekey;
+pub mod sealed_token;
 mod secret;
 
 use base64::Engine as _;

@@ -4,9 +4,11 @@ use super::{CLOCK_SKEW_MS_MAX, Findings, Level};
 use crate::cli::commands::contact_choice;
 use crate::cli::context::Context;
 use crate::net::addresses;
-use crate::net::client::{Caller, ClientError};
+use crate::net::addresses::Candidate;
+use crate::net::client::{Caller, ClientError, Trail};
 use crate::net::handle::EngineHandle;
 use crate::net::node_state::now;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -25,6 +27,9 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Longest health answer read, in bytes.
 pub(super) const HEALTH_BYTES_MAX: usize = 4 * 1024;
+
+/// Addresses of one device that are visited, all at once: more than are ever kept of one.
+const ADDRESSES_VISITED_MAX: usize = 64;
 
 /// What came of knocking at one address.
 pub(super) enum Knock {
@@ -126,29 +131,28 @@ impl Call<'_> {
         nearby
             .flatten()
             .filter(|nearby| nearby["device_id"] == device.device_id.as_str())
-            .flat_map(|nearby| nearby["addresses"].as_array().into_iter().flatten())
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
+            .flat_map(|nearby| texts(&nearby["addresses"]))
             .collect()
+    }
+
+    /// Where it met somebody who did not prove to be a device.
+    fn unproven_addresses(&self, device: &TrustedDevice) -> Vec<String> {
+        let told = self.live.map(|live| &live["devices"][device.device_id.as_str()]["unproven"]);
+        told.map(texts).unwrap_or_default()
     }
 
     pub(super) async fn reach(&self, device: &TrustedDevice, findings: &mut Findings) {
         let name = &device.name;
         let found = self.found_addresses(device);
-        let addresses = addresses::candidates(found.clone(), device, &self.context.config.peers);
-        if self
+        let mut anywhere = found.clone();
+        anywhere.extend(
+            self.unproven_addresses(device).into_iter().filter(|address| !found.contains(address)),
+        );
+        let candidates = addresses::candidates(anywhere, &[], device, &self.context.config.peers);
+        let is_listening = self
             .live
-            .is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening")
-        {
-            findings.of_device(
-                Level::Fine,
-                "device",
-                device,
-                format!("{name} is connected to this device"),
-            );
-            return;
-        }
-        if addresses.is_empty() {
+            .is_some_and(|live| live["devices"][device.device_id.as_str()]["state"] == "listening");
+        if candidates.is_empty() && !is_listening {
             let sentence = format!(
                 "no address of {name} is known, and it is not found on the network: start \
                     storysync there, or give its address under peers in config.toml"
@@ -156,42 +160,59 @@ impl Call<'_> {
             findings.of_device(Level::Problem, "no_address", device, sentence);
             return;
         }
-        let mut silent = Vec::new();
-        let mut refused = None;
-        for address in &addresses {
-            match knock(address).await {
-                Knock::Health(health) => {
-                    return self.talk(device, (address, &health, &found), findings).await;
-                }
-                Knock::Stranger => findings.of_device(
-                    Level::Note,
-                    "stranger",
-                    device,
-                    format!("at {address} something else answers, not storysync"),
-                ),
-                Knock::Refused => refused = refused.or(Some(address)),
-                Knock::Silence => silent.push(address),
-            }
-        }
-        if let Some(address) = refused {
-            let sentence = format!(
-                "the machine at {address} is there, but storysync does not run on it, or on \
-                    another port: start it on {name} with `storysync serve`"
-            );
-            findings.of_device(Level::Problem, "peer_not_running", device, sentence);
-        }
-        for address in silent {
-            explain_silence(address, device, findings);
+        let visits = candidates.iter().take(ADDRESSES_VISITED_MAX);
+        let visits: Vec<Visit> =
+            join_all(visits.map(|candidate| self.visit(device, candidate))).await;
+        let proven = visits.iter().find(|visit| visit.is_proven());
+        tell_others(device, &visits, proven.is_some() || is_listening, findings);
+        if is_listening {
+            let sentence = format!("{name} is connected to this device");
+            findings.of_device(Level::Fine, "device", device, sentence);
+        } else if let Some(visit) = proven {
+            self.tell_health(device, visit, &found, findings);
+            let sentence = format!("{name} answers at {} and accepts this device", visit.address);
+            findings.of_device(Level::Fine, "device", device, sentence);
+        } else if let Some(visit) =
+            visits.iter().find(|visit| matches!(visit.knock, Knock::Health(_)))
+        {
+            self.tell_health(device, visit, &found, findings);
+            tell_refusal(device, visit, findings);
         }
     }
 
-    async fn talk(
+    /// Knocks at an address, and has a node that answers prove that it is the device.
+    async fn visit(&self, device: &TrustedDevice, candidate: &Candidate) -> Visit {
+        let address = candidate.address.clone();
+        let knock = knock(&address).await;
+        let (Knock::Health(_), Some(engine)) = (&knock, self.engine) else {
+            return Visit { address, knock, proof: None };
+        };
+        let installation = key_file::installation(&self.context.data_dir);
+        let caller = Caller {
+            identity: self.identity,
+            trust: self.trust,
+            engine,
+            own_port: None,
+            name: "doctor",
+            installation: &installation,
+            static_addresses: &[],
+            contact: contact_choice(self.context.config.first_contact),
+        };
+        let mut trail = Trail::default();
+        let opened = caller.open(device, std::slice::from_ref(candidate), &mut trail).await;
+        Visit { address, knock, proof: Some(opened.map(|_| ())) }
+    }
+
+    /// What a node says of itself to everybody.
+    fn tell_health(
         &self,
         device: &TrustedDevice,
-        (address, health, found): (&String, &Value, &[String]),
+        visit: &Visit,
+        found: &[String],
         findings: &mut Findings,
     ) {
-        let name = &device.name;
+        let (name, address) = (&device.name, &visit.address);
+        let Knock::Health(health) = &visit.knock else { return };
         let version = health["version"].as_str().unwrap_or_default();
         if version != env!("CARGO_PKG_VERSION") {
             let sentence = format!(
@@ -228,37 +249,80 @@ impl Call<'_> {
             );
             findings.of_device(Level::Note, "multicast_blocked", device, sentence);
         }
-        let Some(engine) = self.engine else { return };
-        let installation = key_file::installation(&self.context.data_dir);
-        let caller = Caller {
-            identity: self.identity,
-            trust: self.trust,
-            engine,
-            own_port: None,
-            name: "doctor",
-            installation: &installation,
-            static_addresses: &[],
-            contact: contact_choice(self.context.config.first_contact),
-        };
-        let asked = async {
-            let mut line = caller.open(device, std::slice::from_ref(address)).await?;
-            caller.peer_status(&mut line).await
-        };
-        match asked.await {
-            Ok(_) => findings.of_device(
-                Level::Fine,
-                "device",
-                device,
-                format!("{name} answers at {address} and accepts this device"),
-            ),
-            Err(ClientError::Refused(_)) => {
-                let sentence = format!(
-                    "{name} does not accept this device: it was revoked there, or {address} \
-                        belongs to another device now; pair the two again"
-                );
-                findings.of_device(Level::Problem, "not_accepted", device, sentence);
-            }
-            Err(error) => findings.of_device(Level::Problem, "device", device, error.to_string()),
+    }
+}
+
+/// The texts of a JSON list.
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// What came of one address.
+struct Visit {
+    address: String,
+    knock: Knock,
+    /// Whether a node that answers proved to be the device; nothing where it was not asked.
+    proof: Option<Result<(), ClientError>>,
+}
+
+impl Visit {
+    fn is_proven(&self) -> bool {
+        matches!(self.proof, Some(Ok(())))
+    }
+}
+
+/// Says of the node that answers, and did not prove to be the device, what that means.
+fn tell_refusal(device: &TrustedDevice, visit: &Visit, findings: &mut Findings) {
+    let (name, address) = (&device.name, &visit.address);
+    match &visit.proof {
+        Some(Err(ClientError::Refused(_))) => {
+            let sentence = format!(
+                "{name} does not accept this device: it was revoked there, or {address} belongs \
+                    to another device now; pair the two again"
+            );
+            findings.of_device(Level::Problem, "not_accepted", device, sentence);
         }
+        Some(Err(error)) => findings.of_device(Level::Problem, "device", device, error.to_string()),
+        Some(Ok(())) | None => {}
+    }
+}
+
+/// Names every address where the device should be and something else is, or nothing; what keeps
+/// nothing from syncing, because it `is_reached` elsewhere, only if it answers.
+fn tell_others(
+    device: &TrustedDevice,
+    visits: &[Visit],
+    is_reached: bool,
+    findings: &mut Findings,
+) {
+    let name = &device.name;
+    for Visit { address, knock, proof } in visits {
+        match knock {
+            Knock::Health(_) if matches!(proof, Some(Err(_))) => {
+                let sentence = format!(
+                    "at {address} a storysync answers that does not prove to be {name}: another \
+                        device has that address now, or something pretends to be {name}. It is \
+                        told nothing, and others are tried"
+                );
+                findings.of_device(Level::Note, "unproven", device, sentence);
+            }
+            Knock::Stranger => findings.of_device(
+                Level::Note,
+                "stranger",
+                device,
+                format!("at {address} something else answers, not storysync: it is told nothing"),
+            ),
+            Knock::Silence if !is_reached => explain_silence(address, device, findings),
+            Knock::Health(_) | Knock::Silence | Knock::Refused => {}
+        }
+    }
+    let mut refused = visits.iter().filter(|visit| matches!(visit.knock, Knock::Refused));
+    if let (Some(visit), false) = (refused.next(), is_reached) {
+        let sentence = format!(
+            "the machine at {} is there, but storysync does not run on it, or on another port: \
+                start it on {name} with `storysync serve`",
+            visit.address
+        );
+        findings.of_device(Level::Problem, "peer_not_running", device, sentence);
     }
 }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use super::ClientError;
 use super::link::{Counters, Link, connect};
 use crate::net::node_state::{now, now_ms, system_rng};
-use crate::net::sealed::{SEALED_HEADER, header_value, inflate};
+use crate::net::sealed::{SEALED_HEADER, SEALED_TOKEN_SCHEME, header_value, inflate};
 use storysync_engine::store::trust::{Installation, Revocation, TrustStore, TrustedDevice};
 use storysync_engine::trust::envelope::{
     self, AwaitedResponse, KeyUse, MEDIA_TYPE, Message, RequestKeys, Route,
 };
 use storysync_engine::trust::identity::{Identity, Secret};
 use storysync_engine::trust::pairing::is_invisible;
+use storysync_engine::trust::sealed_token::seal_token;
 use storysync_engine::trust::{from_base64url, to_base64url};
 
 /// Characters kept of a sentence a peer says.
@@ -38,6 +39,23 @@ enum Next {
     Unknown,
 }
 
+/// Who talks, and with whom.
+#[derive(Clone, Copy)]
+pub(super) struct Parties<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) trust: &'a TrustStore,
+    pub(super) device: &'a TrustedDevice,
+}
+
+/// How the peer is told whose requests these are.
+enum Telling {
+    /// By a token only it can read; as it stands in the header, once it was sealed. Sealed anew for
+    /// each connection and each token.
+    Sealed(Option<HeaderValue>),
+    /// By the token as it is, to a version that reads no other.
+    Openly,
+}
+
 /// A conversation with one paired device.
 pub(super) struct Conversation<'a> {
     pub(super) link: Link,
@@ -46,6 +64,7 @@ pub(super) struct Conversation<'a> {
     trust: &'a TrustStore,
     pub(super) device: &'a TrustedDevice,
     token: Option<Secret>,
+    telling: Telling,
     prekey: Option<Prekey>,
     /// Keys for the next request, if it goes to the key of the peer they lead to.
     next_keys: Option<RequestKeys>,
@@ -79,9 +98,7 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(
         link: Link,
         counters: &Arc<Counters>,
-        identity: &'a Identity,
-        trust: &'a TrustStore,
-        device: &'a TrustedDevice,
+        Parties { identity, trust, device }: Parties<'a>,
     ) -> Self {
         let counters = Arc::clone(counters);
         Self {
@@ -91,9 +108,45 @@ impl<'a> Conversation<'a> {
             trust,
             device,
             token: device.token.clone(),
+            telling: Telling::Sealed(None),
             prekey: None,
             next_keys: None,
             other_installation: false,
+        }
+    }
+
+    /// The same, with a version of the peer that reads no sealed token.
+    pub(super) fn telling_openly(self) -> Self {
+        Self { telling: Telling::Openly, ..self }
+    }
+
+    /// What tells the peer, and on a sealed token nobody else, whose request this is.
+    fn authorization(&mut self) -> Result<HeaderValue, ClientError> {
+        let not_paired = || ClientError::NotPaired(self.device.name.clone());
+        let token = self.token.as_ref().ok_or_else(not_paired)?;
+        if let Telling::Sealed(Some(told)) = &self.telling {
+            return Ok(told.clone());
+        }
+        let text = match &self.telling {
+            Telling::Openly => format!("Bearer {}", to_base64url(token.expose())),
+            Telling::Sealed(_) => {
+                let (server, key) = (&self.device.identity_key, &self.device.static_key);
+                let sealed =
+                    seal_token(token, server, key, &mut system_rng()).map_err(|_| not_paired())?;
+                format!("{SEALED_TOKEN_SCHEME}{}", to_base64url(&sealed))
+            }
+        };
+        let value = HeaderValue::try_from(text).map_err(|_| not_paired())?;
+        if let Telling::Sealed(told) = &mut self.telling {
+            *told = Some(value.clone());
+        }
+        Ok(value)
+    }
+
+    /// Another connection, or another token: nobody shall see that they belong together.
+    fn seal_token_anew(&mut self) {
+        if let Telling::Sealed(told) = &mut self.telling {
+            *told = None;
         }
     }
 
@@ -112,7 +165,6 @@ impl<'a> Conversation<'a> {
         let not_paired = || ClientError::NotPaired(self.device.name.clone());
         check_trust(self.trust, self.device)?;
         let pair = self.device.pair.as_ref().ok_or_else(not_paired)?;
-        let token = self.token.as_ref().ok_or_else(not_paired)?;
         let client = self.identity.public_key();
         let route = Route {
             method: method.as_str(),
@@ -128,10 +180,8 @@ impl<'a> Conversation<'a> {
         let (sealed, awaited) =
             envelope::seal_request_under(keys, message, pair, under.number, self.identity)
                 .map_err(|_| not_paired())?;
-        let builder = self
-            .link
-            .request(method, target)
-            .header(AUTHORIZATION, format!("Bearer {}", to_base64url(token.expose())));
+        let authorization = self.authorization()?;
+        let builder = self.link.request(method, target).header(AUTHORIZATION, authorization);
         let request = if *method == Method::POST {
             builder.header(CONTENT_TYPE, MEDIA_TYPE).body(Full::new(Bytes::from(sealed)))
         } else {
@@ -226,7 +276,10 @@ impl<'a> Conversation<'a> {
         target: &str,
     ) -> Result<(Request<Full<Bytes>>, AwaitedResponse), ClientError> {
         let under = self.next_number().await?;
-        self.seal(&Method::GET, target, &[], under)
+        self.seal_token_anew();
+        let sealed = self.seal(&Method::GET, target, &[], under);
+        self.seal_token_anew();
+        sealed
     }
 
     fn result(&self, status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
@@ -273,6 +326,7 @@ impl<'a> Conversation<'a> {
             // Kept before it is used: the old one is void from its first use on.
             self.trust.take_token(&self.device.device_id, &token)?;
             self.token = Some(token);
+            self.seal_token_anew();
         }
         Ok(())
     }
@@ -329,12 +383,9 @@ impl<'a> Conversation<'a> {
                 // sealed anew, under the next number.
                 Err(ClientError::Broken(_)) if !reconnected => {
                     reconnected = true;
-                    self.link = connect(
-                        std::slice::from_ref(&self.link.address),
-                        &self.device.name,
-                        &self.counters,
-                    )
-                    .await?;
+                    let again = connect(&self.link.address, &self.device.name, &self.counters);
+                    self.link = again.await?;
+                    self.seal_token_anew();
                 }
                 Err(error) => return Err(error),
             }
@@ -360,20 +411,4 @@ pub(super) fn words_of_a_peer(text: &str) -> String {
         .filter(|character| !is_invisible(*character))
         .take(WORDS_MAX)
         .collect()
-}
-
-/// One sealed request: what a client without a log of its own does.
-///
-/// # Errors
-/// See [`ClientError`].
-pub async fn post(
-    identity: &Identity,
-    trust: &TrustStore,
-    device: &TrustedDevice,
-    target: &str,
-    body: &[u8],
-) -> Result<Vec<u8>, ClientError> {
-    let counters = Arc::default();
-    let link = connect(&device.addresses, &device.name, &counters).await?;
-    Conversation::new(link, &counters, identity, trust, device).call(target, body).await
 }

@@ -68,12 +68,8 @@ impl EventStream {
         let mut asked_anew = false;
         loop {
             let (request, awaited) = conversation.seal_get(&target).await?;
-            let mut link = connect(
-                std::slice::from_ref(&conversation.link.address),
-                &name,
-                &conversation.counters,
-            )
-            .await?;
+            let mut link =
+                connect(&conversation.link.address, &name, &conversation.counters).await?;
             let broken = |_| ClientError::Broken(name.clone());
             let sending =
                 tokio::time::timeout(PROGRESS_WITHIN, link.requests.send_request(request));

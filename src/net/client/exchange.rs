@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::conversation::{Conversation, check_trust, words_of_a_peer};
-use super::link::{Counters, Meter, connect};
+use super::conversation::{Conversation, Parties, check_trust, words_of_a_peer};
+use super::link::{Counters, Meter};
+use super::reaching::{Trail, reach};
 use super::words;
 use super::{ClientError, EventStream};
+use crate::net::addresses::Candidate;
 use crate::net::handle::{EngineGone, EngineHandle};
 use crate::net::node_state::now;
 use crate::net::sealed::compress;
@@ -89,8 +91,6 @@ pub struct Caller<'a> {
 /// An open line to one device: asked again and again, it needs no new introduction.
 pub struct Line<'a> {
     pub(super) conversation: Conversation<'a>,
-    /// Whether it was proven who answers.
-    proven: bool,
 }
 
 impl std::fmt::Debug for Line<'_> {
@@ -130,15 +130,12 @@ impl<'a> Caller<'a> {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> PeerReport {
         let mut report = PeerReport::of(device);
-        let mut addresses = device.addresses.clone();
-        addresses.extend(
-            self.static_addresses
-                .iter()
-                .filter(|address| !device.addresses.contains(address))
-                .cloned(),
-        );
+        let unlisted =
+            self.static_addresses.iter().filter(|address| !device.addresses.contains(address));
+        let candidates: Vec<Candidate> =
+            device.addresses.iter().chain(unlisted).map(Candidate::known).collect();
         let done = async {
-            let mut line = self.open(device, &addresses).await?;
+            let mut line = self.open(device, &candidates, &mut Trail::default()).await?;
             let exchanged = self.exchange(&mut line, &mut report, progress).await;
             (report.bytes_sent, report.bytes_received) = line.bytes();
             exchanged
@@ -152,14 +149,16 @@ impl<'a> Caller<'a> {
         report
     }
 
-    /// Connects to a device at the first address that answers.
+    /// Connects to a device at the first address where it proves its key. `trail` gets those where
+    /// nobody did.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn open(
         &self,
         device: &'a TrustedDevice,
-        addresses: &[String],
+        candidates: &[Candidate],
+        trail: &mut Trail,
     ) -> Result<Line<'a>, ClientError> {
         if device.frozen_at.is_some() {
             return Err(ClientError::Frozen(device.name.clone()));
@@ -168,11 +167,10 @@ impl<'a> Caller<'a> {
             return Err(ClientError::paused(device));
         }
         let counters = Arc::new(Counters::default());
-        let link = connect(addresses, &device.name, &counters).await?;
-        Ok(Line {
-            conversation: Conversation::new(link, &counters, self.identity, self.trust, device),
-            proven: false,
-        })
+        let parties = Parties { identity: self.identity, trust: self.trust, device };
+        let conversation = reach(parties, candidates, &counters, trail).await?;
+        self.trust.note_address(&device.device_id, &conversation.link.address)?;
+        Ok(Line { conversation })
     }
 
     /// Compares, pulls and pushes until both sides have everything.
@@ -247,18 +245,6 @@ impl<'a> Caller<'a> {
         line.conversation.status().await
     }
 
-    /// Only once a sealed answer came is it proven who answers there.
-    fn prove(&self, line: &mut Line<'a>) -> Result<(), ClientError> {
-        if !line.proven {
-            self.trust.note_address(
-                &line.conversation.device.device_id,
-                &line.conversation.link.address,
-            )?;
-            line.proven = true;
-        }
-        Ok(())
-    }
-
     fn options(&self, scope: Scope) -> Result<ExchangeOptions, ClientError> {
         Ok(ExchangeOptions {
             scope,
@@ -284,7 +270,8 @@ impl<'a> Caller<'a> {
         let device = line.conversation.device;
         let mut notes = Notes::of(self.trust, device, report, progress);
         let mut exchange = Exchange::with(&device.device_id, self.options(scope)?);
-        // What introduces us to the peer is asked for while the app's writes are taken in.
+        // Where the peer forgot what introduced us, that is asked for while the app's writes are
+        // taken in.
         let mut asking = Some(introduce(&mut line.conversation));
         let (mut working, mut reading) = (None, None);
         let (mut idle, mut next_request, mut failure) = (None, None, None);
@@ -342,7 +329,7 @@ impl<'a> Caller<'a> {
         };
         drop((asking, idle));
         match (done, failure) {
-            (Ok(()), None) => self.prove(line),
+            (Ok(()), None) => Ok(()),
             (Ok(()) | Err(ExchangeError::Lost), Some(failure)) => Err(failure),
             (Err(error), _) => Err(self.explain(device, error)?),
         }

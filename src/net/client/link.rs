@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -19,10 +19,8 @@ use tokio::net::TcpStream;
 use super::ClientError;
 use storysync_engine::trust::envelope::{MEDIA_TYPE, SEALED_BYTES_MAX};
 
-/// Time to get a connection, over all addresses.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Time for one address, so that a dead one leaves time for the others.
-const CONNECT_ONE_WITHIN: Duration = Duration::from_secs(3);
+/// Time to get a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Time without any progress after which an exchange is given up.
 pub(super) const PROGRESS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -112,42 +110,35 @@ pub(super) struct Link {
     pub(super) name: String,
 }
 
+/// Connects to an address; who is there is not known yet.
 pub(super) async fn connect(
-    addresses: &[String],
+    address: &str,
     name: &str,
     counters: &Arc<Counters>,
 ) -> Result<Link, ClientError> {
-    let started = Instant::now();
-    for address in addresses {
-        let Some(left) = CONNECT_WITHIN.checked_sub(started.elapsed()) else { break };
-        let Ok(Ok(stream)) =
-            tokio::time::timeout(left.min(CONNECT_ONE_WITHIN), TcpStream::connect(address)).await
-        else {
-            continue;
-        };
+    let unreachable =
+        || ClientError::Unreachable { name: name.to_owned(), addresses: vec![address.to_owned()] };
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
         drop(stream.set_nodelay(true));
         crate::net::notice_when_gone(&stream);
         // By address, whatever name it was found under: a node answers to addresses only.
-        let Ok(host) = stream
-            .peer_addr()
-            .map(|reached| SocketAddr::new(reached.ip(), reached.port()).to_string())
-        else {
-            continue;
-        };
-        let counted = Counted { stream, counters: Arc::clone(counters) };
-        let Ok((requests, connection)) =
-            hyper::client::conn::http1::handshake(TokioIo::new(counted)).await
-        else {
-            continue;
-        };
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a peer ended early");
-            }
-        });
-        return Ok(Link { requests, host, address: address.clone(), name: name.to_owned() });
-    }
-    Err(ClientError::Unreachable { name: name.to_owned(), addresses: addresses.to_vec() })
+        let reached = stream.peer_addr()?;
+        let host = SocketAddr::new(reached.ip(), reached.port()).to_string();
+        Ok::<_, std::io::Error>((stream, host))
+    };
+    let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+    let (stream, host) = connected.ok().and_then(Result::ok).ok_or_else(unreachable)?;
+    let counted = Counted { stream, counters: Arc::clone(counters) };
+    let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(counted))
+        .await
+        .map_err(|_| unreachable())?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a peer ended early");
+        }
+    });
+    Ok(Link { requests, host, address: address.to_owned(), name: name.to_owned() })
 }
 
 pub(super) struct Answer {

@@ -6,13 +6,14 @@ mod events;
 mod exchange;
 mod link;
 mod pairing;
+mod reaching;
 mod words;
 
-pub use conversation::post;
 pub use events::{EventStream, PeerEvent};
 pub use exchange::{Caller, Line, PeerReport};
 pub use link::Meter;
 pub use pairing::join;
+pub use reaching::{Trail, post};
 
 use super::handle::EngineGone;
 use link::PROGRESS_WITHIN;
@@ -137,6 +138,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether it says nothing of who is at an address: another would not help.
+    fn is_ours(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Gone(_) | Self::Trust(_) | Self::NotPaired(_))
+    }
+
     fn paused(device: &storysync_engine::store::trust::TrustedDevice) -> Self {
         let (name, id) = (device.name.clone(), device.device_id.to_string());
         match device.paused_at {

@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 
 use super::ClientError;
-use super::link::{Counters, connect};
+use super::link::{Counters, Link, connect};
 use crate::net::node_state::{now, now_ms, system_rng};
 use storysync_engine::store::trust::{EventKind, TrustStore};
 use storysync_engine::trust::envelope::MEDIA_TYPE;
@@ -19,8 +19,29 @@ use storysync_engine::trust::pairing::{
     Attempt, Introduction, Joined, Joining, Offer, REGISTER_TARGET, WINDOW_SECONDS_MAX,
 };
 
+/// Time to get a connection, over all addresses.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between asking whether the code was typed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(700);
+
+/// A connection to the first address that answers: what is sent there only who showed the code can
+/// open.
+async fn connect_to_any(
+    addresses: &[String],
+    name: &str,
+    counters: &Arc<Counters>,
+) -> Result<Link, ClientError> {
+    let begun = Instant::now();
+    for address in addresses {
+        if let Ok(link) = connect(address, name, counters).await {
+            return Ok(link);
+        }
+        if begun.elapsed() > CONNECT_WITHIN {
+            break;
+        }
+    }
+    Err(ClientError::Unreachable { name: name.to_owned(), addresses: addresses.to_vec() })
+}
 
 /// Pairs with the device that shows an offer. `show_code` is called once when its user must type a
 /// code.
@@ -43,7 +64,7 @@ pub async fn join(
     let begun = Instant::now();
     let attempt = Attempt::new(&mut system_rng());
     loop {
-        let mut link = connect(&addresses, &name, &counters).await?;
+        let mut link = connect_to_any(&addresses, &name, &counters).await?;
         let own = Introduction { name: own_name, port: own_port };
         let (sealed, joining) =
             Joining::start(offer, identity, own, &attempt, now_ms(), &mut system_rng())

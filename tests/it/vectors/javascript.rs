@@ -12,6 +12,7 @@ use storysync_engine::trust::pairing::Admission;
 use super::changes::changes;
 use super::pairing::{Ceremony, pairing};
 use super::sealed_bodies::{Parties, With, sealed_bodies};
+use super::sealed_tokens::sealed_tokens;
 use super::{Hex, folder, system_rng};
 use crate::nodes::TestNode;
 
@@ -94,10 +95,12 @@ fn a_client_in_javascript_reads_and_writes_the_same_sealed_bodies() {
     let checked = node(&script, &["check", vectors]);
     print!("the vectors, in JavaScript: {checked}");
     let file = sealed_bodies();
-    let refused =
-        file.must_fail_requests.len() + file.must_fail_responses.len() + pairing().must_fail.len();
-    let opened = 2 * file.requests.len() + file.also_opens.len() + 4 + changes().changes.len();
-    let produced = 2 * file.requests.len() + 2;
+    let refused = file.must_fail_requests.len()
+        + file.must_fail_responses.len()
+        + pairing().must_fail.len()
+        + sealed_tokens().must_fail.len();
+    let opened = 2 * file.requests.len() + file.also_opens.len() + 5 + changes().changes.len();
+    let produced = 2 * file.requests.len() + 3;
     assert_eq!(checked.trim(), format!("opened {opened}, refused {refused}, produced {produced}"));
 
     let produced: Produced = serde_json::from_str(&node(&script, &["produce", vectors])).unwrap();

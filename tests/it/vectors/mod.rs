@@ -13,6 +13,7 @@ mod identity;
 mod javascript;
 mod pairing;
 mod sealed_bodies;
+mod sealed_tokens;
 
 use std::path::{Path, PathBuf};
 

@@ -107,6 +107,7 @@ impl Ceremony {
             auth_token: None,
             port: None,
             attempt: None,
+            sealed_token: true,
         }
     }
 

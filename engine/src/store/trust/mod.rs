@@ -98,6 +98,8 @@ pub struct TrustedDevice {
     pub rests: bool,
     /// Whether a revocation it tells of is carried out here.
     pub is_owner: bool,
+    /// Whether it reads a sealed token: then none is ever sent to it in the clear.
+    pub reads_sealed_token: bool,
     /// Whether nothing is taken from it until the person here has answered whether it was lost.
     pub is_paused: bool,
     /// Unix time in ms since when the person here has it paused.
@@ -182,7 +184,7 @@ const COLUMNS: &str = "device_id, name, platform, identity_key, static_key, pair
                        frozen_at, twice_at, \
                        paired_as IS NOT NULL AND paired_as <> coalesce((SELECT value FROM \
                        trust_setting WHERE name = 'device_id'), paired_as), is_owner, \
-                       paused_at, own_name";
+                       paused_at, own_name, reads_sealed_token";
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
     let identity_key: DeviceKey = row.get(3)?;
@@ -209,6 +211,7 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<TrustedDevice> {
         is_paused: false,
         paused_at: row.get(16)?,
         own_name: row.get(17)?,
+        reads_sealed_token: row.get(18)?,
     })
 }
 
@@ -372,9 +375,9 @@ impl TrustStore {
             .prepare_cached(
                 "INSERT INTO trust_device (device_id, name, platform, identity_key, static_key, \
                     pair_epoch, pair_secret, token_hash, token_made_at, token, \
-                 addresses, installations, paired_at, paired_as) \
+                 addresses, installations, paired_at, paired_as, reads_sealed_token) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, '[]', ?11, (SELECT value \
-                 FROM trust_setting WHERE name = 'device_id')) \
+                 FROM trust_setting WHERE name = 'device_id'), ?13) \
                  ON CONFLICT (device_id) DO UPDATE SET name = CASE WHEN own_name IS NULL THEN \
                  ?2 ELSE name END, own_name = CASE WHEN own_name IS NOT NULL THEN ?12 END, \
                  platform = ?3, static_key = ?5, pair_epoch = ?6, pair_secret = ?7, \
@@ -383,7 +386,7 @@ impl TrustStore {
                  paired_at = ?11, paired_as = (SELECT value FROM trust_setting WHERE name = \
                  'device_id'), is_owner = CASE WHEN revoked_at IS NULL THEN \
                  is_owner ELSE 0 END, revoked_at = NULL, revoked_by = NULL, frozen_at = \
-                 NULL, twice_at = NULL, paused_at = NULL",
+                 NULL, twice_at = NULL, paused_at = NULL, reads_sealed_token = ?13",
             )?
             .execute(params![
                 device_id.as_str(),
@@ -397,7 +400,8 @@ impl TrustStore {
                 device.token_to_device.as_ref().map(Secret::expose),
                 serde_json::Value::from(addresses).to_string(),
                 now_ms,
-                clean_name(&device.name)
+                clean_name(&device.name),
+                device.reads_sealed_token
             ])?;
         Ok(device_id)
     }

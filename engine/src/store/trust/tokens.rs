@@ -93,6 +93,21 @@ impl TrustStore {
         Ok((changed > 0).then_some(token))
     }
 
+    /// A device turned out to read sealed tokens: none is sent to it in the clear any more.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn note_reads_sealed_token(&self, device: &TrustedDevice) -> Result<(), TrustError> {
+        if !device.reads_sealed_token {
+            self.lock()
+                .prepare_cached(
+                    "UPDATE trust_device SET reads_sealed_token = 1 WHERE device_id = ?1",
+                )?
+                .execute([device.device_id.as_str()])?;
+        }
+        Ok(())
+    }
+
     /// A device gave us a new token to send it.
     ///
     /// # Errors

@@ -63,6 +63,7 @@ impl<'a> Joining<'a> {
             auth_token: Some(to_base64url(token_from_device.expose())),
             port: own.port,
             attempt: Some(attempt.0.clone()),
+            sealed_token: true,
         };
         let body = Zeroizing::new(serde_json::to_vec(&registration).map_err(|_| SealError)?);
         let route = Route {
@@ -118,6 +119,7 @@ impl<'a> Joining<'a> {
                 from_base64url(&grant.auth_token).ok_or(OpenError)?,
             )),
             port: None,
+            reads_sealed_token: grant.sealed_token,
         })))
     }
 }

@@ -155,6 +155,9 @@ pub struct Registration {
     /// Names one attempt to join, through all its requests: the code shown is that of its first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
+    /// Whether it reads sealed tokens.
+    #[serde(default)]
+    pub sealed_token: bool,
 }
 
 /// One attempt to join: a person who starts over is shown another code.
@@ -186,6 +189,9 @@ pub struct Grant {
     pub static_key: String,
     /// Counts pairings of these two devices.
     pub epoch: u32,
+    /// Whether the desktop reads sealed tokens.
+    #[serde(default)]
+    pub sealed_token: bool,
 }
 
 /// The device on the other side of a pairing that succeeded.
@@ -207,6 +213,8 @@ pub struct PairedDevice {
     pub token_to_device: Option<Secret>,
     /// The port of its LAN listener, when it serves.
     pub port: Option<u16>,
+    /// Whether it reads sealed tokens.
+    pub reads_sealed_token: bool,
 }
 
 /// Characters that move a cursor, turn the direction of writing, or can't be seen: nothing a peer

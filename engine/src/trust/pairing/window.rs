@@ -240,6 +240,7 @@ impl PairingWindow {
             message: format!("{name} is paired with {own_name}"),
             static_key: to_base64url(&identity.static_key()),
             epoch,
+            sealed_token: true,
         };
         let request_exports = opened.responder.exports().clone();
         let sealer = opened.responder.begin(200, rng).map_err(|_| OpenError)?;
@@ -266,6 +267,7 @@ impl PairingWindow {
                 .and_then(from_base64url)
                 .map(Secret::from_bytes),
             port: registration.port,
+            reads_sealed_token: registration.sealed_token,
         };
         Ok(Admission::Granted { device: Box::new(device), answer })
     }
