@@ -33,6 +33,8 @@ const LEAVE_TO_OTHER: Duration = Duration::from_secs(3);
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// First pause after a device could not be reached; it doubles each time.
 const AWAY_AT_FIRST: Duration = Duration::from_secs(1);
+/// The same, while the other device asks one thing after the other: a first exchange takes long.
+const LEAVE_TO_OTHER_AT_MOST: Duration = Duration::from_secs(10 * 60);
 /// Longest pause.
 const AWAY_AT_MOST: Duration = Duration::from_secs(60);
 /// Shortest time from one call to the next when the device was found elsewhere meanwhile: whoever
@@ -112,7 +114,7 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
             continue;
         }
         if !calls_first && failures == 0 {
-            tokio::time::sleep(LEAVE_TO_OTHER).await;
+            left_to_other(&node, &id).await;
             if node.presence.is_listening(&id) {
                 continue;
             }
@@ -152,6 +154,20 @@ async fn keep_in_step(node: Arc<NodeState>, id: DeviceId, options: Arc<LiveOptio
                 }
             }
         }
+    }
+}
+
+/// Waits until the other device listens, or has said nothing for a while: what it exchanges with us
+/// before it listens would otherwise cross the link a second time, asked for by us.
+async fn left_to_other(node: &NodeState, id: &DeviceId) {
+    let begun = Instant::now();
+    let mut quiet_since = begun;
+    while quiet_since.elapsed() < LEAVE_TO_OTHER && begun.elapsed() < LEAVE_TO_OTHER_AT_MOST {
+        tokio::time::sleep(LEAVE_TO_OTHER.saturating_sub(quiet_since.elapsed())).await;
+        if node.presence.is_listening(id) {
+            return;
+        }
+        quiet_since = node.presence.heard_at(id).map_or(begun, |heard| heard.max(begun));
     }
 }
 

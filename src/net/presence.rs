@@ -77,6 +77,8 @@ pub struct Exchanges {
 struct Inner {
     nearby: BTreeMap<DeviceId, Nearby>,
     listeners: HashMap<DeviceId, usize>,
+    /// When paired devices asked us something last.
+    heard: HashMap<DeviceId, Instant>,
     exchanges: BTreeMap<DeviceId, Exchanges>,
     /// Where nobody proved to be a device, and when; the latest last.
     unproven: HashMap<DeviceId, VecDeque<(String, Instant)>>,
@@ -223,6 +225,17 @@ impl Presence {
     #[must_use]
     pub fn network(&self) -> u64 {
         *self.network.borrow()
+    }
+
+    /// A device asked us something.
+    pub fn note_heard(&self, device: &DeviceId, at: Instant) {
+        lock(&self.inner).heard.insert(device.clone(), at);
+    }
+
+    /// When a device asked us something last.
+    #[must_use]
+    pub fn heard_at(&self, device: &DeviceId) -> Option<Instant> {
+        lock(&self.inner).heard.get(device).copied()
     }
 
     /// A device listens to us, until the guard is dropped.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequest, Request};
@@ -255,6 +256,7 @@ impl Incoming {
         found: FoundByToken,
     ) -> Result<(TrustedDevice, OpenedRequest), Refusal> {
         let request = self.verify(node, &found.device)?;
+        node.presence.note_heard(&found.device.device_id, Instant::now());
         if found.is_successor {
             node.trust.promote_token(&found.device.device_id)?;
         }

@@ -158,12 +158,12 @@ fn held(words: Words, hold: &HoldReport, names: &Names) -> Markup {
     let by = names.name(words, Some(&hold.device_id));
     let tables: Vec<String> = hold.entity_type.split(", ").map(readable).collect();
     let tables = tables.join(", ");
+    let deleted = hold.rows - hold.emptied - hold.unlinked;
     html! {
         section.card.warning data-hold=(hold.id) {
             p {
-                (words.with("hold", &[("by", (&by).into()), ("deleted",
-                    (hold.rows - hold.emptied - hold.unlinked).into()), ("emptied", hold.emptied.into()),
-                    ("tables", (&tables).into())]))
+                (words.with("hold", &[("by", (&by).into()), ("deleted", deleted.into()),
+                    ("emptied", hold.emptied.into()), ("tables", (&tables).into())]))
                 " " (moment(words, Some(&hold.at)))
             }
             form.actions method="post" action={ "/hold/" (escaped(&hold.id)) } {
