@@ -21,7 +21,7 @@ impl CurrentSettings {
     }
 
     /// As they are now.
-    pub(super) fn now(&self) -> Settings {
+    pub(crate) fn now(&self) -> Settings {
         lock(&self.settings).clone()
     }
 

@@ -50,13 +50,19 @@ fn answer(result: Result<Value, Refusal>) -> Response {
 
 async fn name(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Response {
     let named = async {
-        let device_id = device(&id)?;
         let body = parse::<NameBody>(&body)?;
-        let name = node.trust.call_device(&device_id, &body.name, now().unix_ms())?;
-        lan::mirror_soon(&node).await;
-        Ok(json!({ "device_id": device_id.as_str(), "device_name": name }))
+        let name = call(&node, &id, &body.name).await?;
+        Ok(json!({ "device_id": id, "device_name": name }))
     };
     answer(named.await)
+}
+
+/// Calls a device something else here; as it calls itself where `name` is empty. Returns what it is
+/// called.
+pub(crate) async fn call(node: &Arc<NodeState>, id: &str, name: &str) -> Result<String, Refusal> {
+    let name = node.trust.call_device(&device(id)?, name, now().unix_ms())?;
+    lan::mirror_soon(node).await;
+    Ok(name)
 }
 
 async fn pause(State(node): Shared, Path(id): Path<String>) -> Response {
@@ -68,7 +74,7 @@ async fn resume(State(node): Shared, Path(id): Path<String>) -> Response {
 }
 
 /// What goes on with the device at this moment ends with a pause.
-fn set(node: &NodeState, id: &str, pausing: Pausing) -> Result<Value, Refusal> {
+pub(crate) fn set(node: &NodeState, id: &str, pausing: Pausing) -> Result<Value, Refusal> {
     let device_id = device(id)?;
     node.trust.pause(&device_id, pausing, now().unix_ms())?;
     if pausing == Pausing::Pause {

@@ -53,10 +53,20 @@ struct SetBody {
 async fn set(State(node): Shared, body: Bytes) -> Response {
     let changed = async {
         let body = parse::<SetBody>(&body)?;
-        settings::change(node.settings.current.data_dir(), &body.key, body.value.as_deref())?;
-        follow(&node).await
+        change(&node, &body.key, body.value.as_deref()).await
     };
     answer(changed.await)
+}
+
+/// Writes another value of a setting into the file, or takes it out, and goes by it where that may
+/// be.
+pub(crate) async fn change(
+    node: &NodeState,
+    key: &str,
+    value: Option<&str>,
+) -> Result<Followed, Refusal> {
+    settings::change(node.settings.current.data_dir(), key, value)?;
+    follow(node).await
 }
 
 async fn reload(State(node): Shared) -> Response {

@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use storysync_crdt::{Since, Stamp};
 use storysync_engine::store::peers::LogLine;
-use storysync_engine::store::trust::{RevokedBy, TrustedDevice};
+use storysync_engine::store::trust::{Pausing, RevokedBy, TrustedDevice};
 use storysync_engine::trust::identity::{DeviceId, safety_number};
 
 use super::facts::Facts;
@@ -23,7 +23,7 @@ use super::visit::Visit;
 use super::words::Words;
 use crate::net::node_state::now;
 use crate::net::reply::Refusal;
-use crate::net::{admin, lan};
+use crate::net::{admin, device_admin, lan};
 use crate::printable;
 
 /// Rows a device changed that are told.
@@ -137,7 +137,22 @@ fn ways(words: Words, device: &TrustedDevice) -> Markup {
     html! {
         section aria-labelledby="ways" {
             h2 #ways { (words.say("device-ways")) }
+            form.setting method="post" action={ (path) "/name" } {
+                label for="device-name" { (words.say("device-rename")) }
+                div.inline {
+                    input #device-name name="name" maxlength="80" autocomplete="off"
+                        value=(name_of(device)) title=(words.say("device-rename-how"));
+                    button { (words.say("device-rename-save")) }
+                }
+            }
             div.actions {
+                form method="post" action={ (path) "/pause" } {
+                    @if device.paused_at.is_some() {
+                        button name="pausing" value="resume" { (words.say("device-resume")) }
+                    } @else {
+                        button name="pausing" value="pause" { (words.say("device-pause")) }
+                    }
+                }
                 @if !device.is_owner {
                     form method="post" action={ (path) "/owner" } {
                         button title=(words.say("device-make-owner-how")) {
@@ -204,6 +219,51 @@ pub(super) async fn revoke(visit: Visit, Path(id): Path<String>) -> Response {
             visit.done(visit.words.with("revoked", &[("name", (&name).into())]), "/")
         }
         Err(refusal) => visit.failed(refusal.detail, &format!("/device/{}", escaped(&id))),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NameForm {
+    #[serde(default)]
+    name: String,
+}
+
+/// Calls a device something else here.
+pub(super) async fn rename(
+    visit: Visit,
+    Path(id): Path<String>,
+    Form(form): Form<NameForm>,
+) -> Response {
+    let back = format!("/device/{}", escaped(&id));
+    match device_admin::call(&visit.page.node, &id, &form.name).await {
+        Ok(name) => {
+            let name = printable(&name).into_owned();
+            visit.done(visit.words.with("device-called", &[("name", (&name).into())]), &back)
+        }
+        Err(refusal) => visit.failed(refusal.detail, &back),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PauseForm {
+    pausing: String,
+}
+
+/// Pauses a device, or lets it go on.
+pub(super) async fn pause(
+    visit: Visit,
+    Path(id): Path<String>,
+    Form(form): Form<PauseForm>,
+) -> Response {
+    let back = format!("/device/{}", escaped(&id));
+    let (pausing, key) = if form.pausing == "pause" {
+        (Pausing::Pause, "device-paused")
+    } else {
+        (Pausing::Resume, "device-resumed")
+    };
+    match device_admin::set(&visit.page.node, &id, pausing) {
+        Ok(_) => visit.done(visit.words.say(key), &back),
+        Err(refusal) => visit.failed(refusal.detail, &back),
     }
 }
 

@@ -131,6 +131,8 @@ pub fn router(page: Arc<Page>, rest: Router) -> Router {
         .route("/hold/{id}", post(home::hold))
         .route("/device/{id}", get(device::view))
         .route("/device/{id}/revoke", get(device::ask_revoke).post(device::revoke))
+        .route("/device/{id}/name", post(device::rename))
+        .route("/device/{id}/pause", post(device::pause))
         .route("/device/{id}/owner", post(device::owner))
         .route("/device/{id}/keep", post(device::keep))
         .route("/device/{id}/undo", post(device::undo))

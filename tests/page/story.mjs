@@ -149,21 +149,30 @@ async function story(chromium, keyboardAlone) {
 
     // Health looks by itself.
     await person.press(person.link("Health"));
-    await person.see(/Checked/);
+    // The checks call the other device, too.
+    await page.getByText(/Checked/).first().waitFor({ timeout: 60_000 });
     await view(person, "health");
     await person.press(person.button("Make a backup now"));
     await person.see("the copy checked");
 
     // This device gets another name; the other is sent away.
     await person.press(person.link("Settings"));
-    await person.type(page.getByLabel("Name of this device"), "Writing desk");
-    await person.press(person.button("Save"));
-    await person.see("This device is called");
+    await person.type(page.getByLabel("What this device is called"), "Writing desk");
+    await person.press(person.button("Save").first());
+    await person.see("it counts from now on");
+    assert.equal(desk.json("status").name, "Writing desk");
     await view(person, "settings");
     await person.go("/");
     await person.press(person.link("Phone").first());
     await person.see("What it changed here");
     await view(person, "device");
+    await person.type(page.getByLabel("What you call it"), "Pocket");
+    await person.press(person.button("Call it so"));
+    await person.see("It is called Pocket here now.");
+    await person.press(person.button("Pause it"));
+    await person.see("The device is paused");
+    await person.press(person.button("Let it go on"));
+    await person.see("The device goes on.");
     await person.press(person.button("Look at it first"));
     await person.see(/would change/);
     await view(person, "undo");
