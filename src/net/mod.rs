@@ -13,6 +13,7 @@ pub mod handle;
 pub mod lan;
 pub mod live;
 pub mod node_state;
+pub mod openapi;
 pub mod origin;
 pub(crate) mod pairing_code;
 pub mod port_holder;
