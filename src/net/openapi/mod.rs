@@ -1,5 +1,5 @@
 //! What the listeners answer, as OpenAPI 3.1. A route is made of its description (see
-//! [`describe::Description`]), so the documents hold what the routers do. Bodies the node makes are
+//! `describe::Description`), so the documents hold what the routers do. Bodies the node makes are
 //! described beside it; those of the exchange between devices, which the engine owns, are described
 //! here, field by field, and held against what is really sent by tests.
 //!
