@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use utoipa::ToSchema;
 
 /// Why something was not done.
@@ -76,7 +75,7 @@ pub struct PairingCode {
 }
 
 /// Digits a person has typed.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 pub struct Code {
     /// The four digits the other device shows.
     pub code: String,
@@ -96,7 +95,7 @@ pub struct PairingState {
 }
 
 /// A name for this device.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 pub struct Name {
     /// The name; cut to 48 bytes, control characters removed.
     #[schema(pattern = r"\S")]

@@ -1,7 +1,7 @@
 //! What the listeners answer, as OpenAPI 3.1. A route is made of its description (see
-//! `describe::Description`), so the documents hold what the routers do. Bodies the node makes are
-//! described beside it; those of the exchange between devices, which the engine owns, are described
-//! here, field by field, and held against what is really sent by tests.
+//! `describe::Description`), so the documents hold what the routers do. Bodies are described here
+//! field by field, also those the engine owns, which knows nothing of OpenAPI; tests hold them
+//! against what is really sent.
 //!
 //! There is one document for each listener: paths such as `/api/devices` are on both, and mean
 //! other bodies.
