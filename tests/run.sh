@@ -53,6 +53,9 @@ python3 tests/papers.py target/debug/storysync
 python3 tests/snippets.py target/debug/storysync
 target/debug/storysync demo > /dev/null
 
+step "the loopback listener, held against its OpenAPI document"
+bash tests/openapi.sh target/debug/storysync
+
 step "examples"
 cargo run --quiet --example embed_engine
 cargo run --quiet --example two_nodes

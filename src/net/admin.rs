@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::decisions::{self, ResolveBody, UndoBody};
 use super::metrics::{Listener, count};
 use super::node_state::NodeState;
+use super::openapi::admin as describe;
 use super::origin::HostNames;
-use super::reply::{self, Refusal};
+use super::reply::{self, Refusal, Sent};
 use super::{lan, pairing_code};
 use storysync_engine::HoldDecision;
 use storysync_engine::store::trust::RevokedBy;
@@ -29,38 +30,46 @@ use storysync_engine::trust::identity::DeviceId;
 
 type Shared = State<Arc<NodeState>>;
 
-/// The routes of the loopback listener.
-pub fn router(node: Arc<NodeState>) -> Router {
-    let guarded = Router::new()
-        .route("/api/pair/qr-data", get(qr_data))
-        .route("/api/pair/qr-image", get(qr_image))
-        .route("/api/pair/confirm", post(confirm))
-        .route("/api/pair/state", get(pairing_state))
-        .route("/api/name", post(rename))
-        .route("/api/devices", get(devices))
-        .route("/api/devices/{id}", delete(remove_device))
-        .route("/api/conflicts", get(conflicts))
-        .route("/api/conflicts/ended", get(ended))
-        .route("/api/conflicts/resolve", post(resolve))
-        .route("/api/conflicts/{id}/resolve", post(resolve_one))
-        .route("/api/history/{table}/{uuid}", get(history))
-        .route("/api/undo", post(undo))
-        .route("/api/brakes", get(holds))
-        .route("/api/brakes/{id}/approve", post(approve))
-        .route("/api/brakes/{id}/refuse", post(refuse))
-        .route("/api/live", get(live))
-        .route("/api/log", get(log))
+/// What programs with the admin token ask, each with its description.
+fn routes() -> OpenApiRouter<Arc<NodeState>> {
+    OpenApiRouter::default()
+        .routes(describe::qr_data().by(qr_data))
+        .routes(describe::qr_image().by(qr_image))
+        .routes(describe::confirm().by(confirm))
+        .routes(describe::pairing_state().by(pairing_state))
+        .routes(describe::rename().by(rename))
+        .routes(describe::devices().by(devices))
+        .routes(describe::remove_device().by(remove_device))
+        .routes(describe::conflicts().by(conflicts))
+        .routes(describe::ended().by(ended))
+        .routes(describe::resolve().by(resolve))
+        .routes(describe::resolve_one().by(resolve_one))
+        .routes(describe::history().by(history))
+        .routes(describe::undo().by(undo))
+        .routes(describe::holds().by(holds))
+        .routes(describe::approve().by(approve))
+        .routes(describe::refuse().by(refuse))
+        .routes(describe::live().by(live))
+        .routes(describe::log().by(log))
         .merge(super::settings_admin::routes())
         .merge(super::device_admin::routes())
         .merge(super::metrics_admin::routes())
+}
+
+/// The routes of the loopback listener, and what describes them.
+pub fn router(node: Arc<NodeState>) -> (Router, OpenApi) {
+    let (guarded, described) = routes().split_for_parts();
+    let guarded = guarded
+        .layer(map_response(reply::refused_in_json))
         .layer(from_fn_with_state(Arc::clone(&node), admin_only));
-    Router::new()
+    let router = Router::new()
         .merge(guarded)
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
         .layer(from_fn_with_state(HostNames::of(&node), super::origin::own_host_only))
         .layer(from_fn_with_state(node.metrics.of(Listener::Loopback), count))
-        .with_state(node)
+        .with_state(node);
+    (router, described)
 }
 
 /// What is answered where nothing is.
@@ -135,7 +144,7 @@ struct CodeBody {
     code: String,
 }
 
-async fn confirm(State(node): Shared, body: Bytes) -> Response {
+async fn confirm(State(node): Shared, Sent(body): Sent) -> Response {
     let confirmed = decisions::parse::<CodeBody>(&body)
         .and_then(|body| pairing_code::confirm(&node, &body.code));
     answer(
@@ -154,7 +163,7 @@ struct NameBody {
 }
 
 /// The person at this machine names it.
-async fn rename(State(node): Shared, body: Bytes) -> Response {
+async fn rename(State(node): Shared, Sent(body): Sent) -> Response {
     let body = match decisions::parse::<NameBody>(&body) {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
@@ -202,14 +211,14 @@ async fn ended(State(node): Shared) -> Response {
     answer(decisions::ended(&node).await)
 }
 
-async fn resolve(State(node): Shared, body: Bytes) -> Response {
+async fn resolve(State(node): Shared, Sent(body): Sent) -> Response {
     match decisions::parse::<ResolveBody>(&body) {
         Ok(body) => answer(decisions::resolve(&node, body, None).await),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn resolve_one(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+async fn resolve_one(State(node): Shared, Path(id): Path<String>, Sent(body): Sent) -> Response {
     match decisions::parse::<ResolveBody>(&body) {
         Ok(body) => {
             answer(decisions::resolve(&node, ResolveBody { id: Some(id), ..body }, None).await)
@@ -222,7 +231,7 @@ async fn history(State(node): Shared, Path((table, uuid)): Path<(String, String)
     answer(decisions::history(&node, table, uuid).await)
 }
 
-async fn undo(State(node): Shared, body: Bytes) -> Response {
+async fn undo(State(node): Shared, Sent(body): Sent) -> Response {
     match decisions::parse::<UndoBody>(&body) {
         Ok(body) => answer(decisions::undo(&node, body).await),
         Err(refusal) => refusal.into_response(),

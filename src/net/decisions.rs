@@ -53,6 +53,9 @@ pub(crate) async fn resolve(
     by: Option<DeviceKey>,
 ) -> Result<Json, Refusal> {
     if let Some(all) = &body.all {
+        if body.id.is_some() || body.take.is_some() {
+            return Err(unprocessable("either all, or id and what to take; not both"));
+        }
         let take = Take::parse(all)
             .filter(|take| matches!(take, Take::Mine | Take::Theirs))
             .ok_or_else(|| unprocessable("all is mine or theirs"))?;
@@ -177,6 +180,10 @@ pub struct UndoBody {
 
 /// Takes changes back.
 pub(crate) async fn undo(node: &NodeState, body: UndoBody) -> Result<Json, Refusal> {
+    let names_row = body.entity_type.is_some() || body.sync_uuid.is_some() || body.change.is_some();
+    if names_row && (body.device.is_some() || body.since.is_some()) {
+        return Err(unprocessable("either a row, or a device and since; not both"));
+    }
     if let (Some(table), Some(uuid)) = (body.entity_type, body.sync_uuid) {
         let change = body.change;
         let done = node

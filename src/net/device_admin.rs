@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::decisions::parse;
 use super::node_state::{NodeState, now};
-use super::reply::{self, Refusal};
+use super::openapi::operate as describe;
+use super::reply::{self, Refusal, Sent};
 use super::{lan, lock};
 use storysync_engine::store::trust::Pausing;
 use storysync_engine::trust::identity::DeviceId;
@@ -22,11 +21,11 @@ use storysync_engine::trust::identity::DeviceId;
 type Shared = State<Arc<NodeState>>;
 
 /// The routes, for the guarded part of the loopback listener.
-pub(super) fn routes() -> Router<Arc<NodeState>> {
-    Router::new()
-        .route("/api/devices/{id}/name", post(name))
-        .route("/api/devices/{id}/pause", post(pause))
-        .route("/api/devices/{id}/resume", post(resume))
+pub(super) fn routes() -> OpenApiRouter<Arc<NodeState>> {
+    OpenApiRouter::default()
+        .routes(describe::name_device().by(name))
+        .routes(describe::pause_device().by(pause))
+        .routes(describe::resume_device().by(resume))
 }
 
 #[derive(Deserialize)]
@@ -48,7 +47,7 @@ fn answer(result: Result<Value, Refusal>) -> Response {
     }
 }
 
-async fn name(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+async fn name(State(node): Shared, Path(id): Path<String>, Sent(body): Sent) -> Response {
     let named = async {
         let body = parse::<NameBody>(&body)?;
         let name = call(&node, &id, &body.name).await?;

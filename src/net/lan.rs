@@ -10,15 +10,17 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest as _, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
 use serde_json::json;
 use storysync_crdt::Stamp;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 
 use super::connections::Connection;
 use super::decisions::{self, ResolveBody};
 use super::lock;
 use super::metrics::{Listener, count};
 use super::node_state::{NodeState, devices_to_mirror, now, now_ms, system_rng};
+use super::openapi::lan as describe;
 use super::reply::{self, Refusal};
 use super::sealed::{
     Sealed, answer_sealed, compress, extension, inflate, internal, not_json, parse, seal_answer,
@@ -32,7 +34,7 @@ use storysync_engine::exchange::{
 use storysync_engine::store::trust::{EventKind, Installation, RevokedBy, TrustedDevice};
 use storysync_engine::trust::envelope::SEALED_BYTES_MAX;
 use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::trust::pairing::{Admission, REGISTER_BYTES_MAX, REGISTER_TARGET};
+use storysync_engine::trust::pairing::{Admission, REGISTER_BYTES_MAX};
 use storysync_engine::trust::prekey::PREKEY_LIFETIME_MS;
 use storysync_engine::trust::to_base64url;
 use storysync_engine::{DigestRequest, Engine, EngineError};
@@ -43,26 +45,38 @@ const MIRROR_WITHIN: Duration = Duration::from_secs(1);
 
 type Shared = State<Arc<NodeState>>;
 
+/// What the LAN listener answers, each with its description.
+fn routes() -> OpenApiRouter<Arc<NodeState>> {
+    let sealed = OpenApiRouter::default()
+        .routes(describe::pull().by(pull))
+        .routes(describe::push().by(push))
+        .routes(describe::status().by(status))
+        .routes(describe::events().by(super::events::events))
+        .routes(describe::reconcile().by(reconcile))
+        .routes(describe::fetch().by(fetch))
+        .routes(describe::names().by(names))
+        .routes(describe::digests().by(digests))
+        .routes(describe::conflicts().by(conflicts))
+        .routes(describe::resolve().by(resolve))
+        .routes(describe::devices().by(devices))
+        .routes(describe::remove_device().by(remove_device))
+        .layer(DefaultBodyLimit::max(SEALED_BYTES_MAX));
+    let limit = DefaultBodyLimit::max(REGISTER_BYTES_MAX);
+    OpenApiRouter::default()
+        .routes(describe::health().by(health))
+        .routes(describe::register().by(register).layer(limit))
+        .merge(sealed)
+}
+
+/// What the LAN listener answers, as an OpenAPI document.
+pub(crate) fn document() -> OpenApi {
+    super::openapi::lan(routes().into_openapi())
+}
+
 /// The routes of the LAN listener.
 pub fn router(node: Arc<NodeState>) -> Router {
-    let sealed = Router::new()
-        .route("/api/sync/pull", post(pull))
-        .route("/api/sync/push", post(push))
-        .route("/api/sync/status", get(status))
-        .route("/api/sync/events", get(super::events::events))
-        .route("/api/sync/reconcile", post(reconcile))
-        .route("/api/sync/fetch", post(fetch))
-        .route("/api/sync/names", post(names))
-        .route("/api/sync/digests", post(digests))
-        .route("/api/sync/conflicts", get(conflicts))
-        .route("/api/sync/resolve", post(resolve))
-        .route("/api/devices", get(devices))
-        .route("/api/devices/{id}", delete(remove_device))
-        .layer(DefaultBodyLimit::max(SEALED_BYTES_MAX));
-    Router::new()
-        .route("/", get(health))
-        .route(REGISTER_TARGET, post(register).layer(DefaultBodyLimit::max(REGISTER_BYTES_MAX)))
-        .merge(sealed)
+    Router::from(routes())
+        .layer(axum::middleware::map_response(reply::refused_in_json))
         .fallback(not_here)
         .method_not_allowed_fallback(not_here)
         .layer(axum::middleware::from_fn_with_state(

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 
 use super::metrics::Standing;
 use super::node_state::NodeState;
+use super::openapi::operate as describe;
 use super::presence;
 use super::reply::{self, Refusal};
 use storysync_engine::store::trust::TrustedDevice;
+use utoipa_axum::router::OpenApiRouter;
 
 /// What OpenMetrics calls itself.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The route, for the guarded part of the loopback listener.
-pub(super) fn routes() -> Router<Arc<NodeState>> {
-    Router::new().route("/metrics", get(metrics))
+pub(super) fn routes() -> OpenApiRouter<Arc<NodeState>> {
+    OpenApiRouter::default().routes(describe::metrics().by(metrics))
 }
 
 async fn metrics(State(node): State<Arc<NodeState>>) -> Response {

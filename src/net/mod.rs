@@ -18,6 +18,7 @@ mod lookout;
 pub mod metrics;
 mod metrics_admin;
 pub mod node_state;
+pub mod openapi;
 pub mod origin;
 pub(crate) mod pairing_code;
 pub mod port_holder;

@@ -1,6 +1,7 @@
 //! Answers in plain text: errors as `{"detail": "sentence"}`, JSON for the loopback listener.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
@@ -97,6 +98,37 @@ pub fn unread_body(status: StatusCode) -> Refusal {
             "the body did not arrive in time, or was cut off; send it again",
         ),
     }
+}
+
+/// A body as it was sent. What keeps it from arriving is told as what it is.
+pub(super) struct Sent(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let read = Bytes::from_request(request, state).await;
+        read.map(Self).map_err(|rejection| unread_body(rejection.status()))
+    }
+}
+
+/// Longest sentence of the framework's that is told, in bytes.
+const REJECTION_BYTES_MAX: usize = 4 * 1024;
+
+/// What the framework refuses by itself (a query or a path it can't read) is told as every
+/// refusal is.
+pub async fn refused_in_json(response: Response) -> Response {
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+    let status = response.status();
+    if !is_text || !status.is_client_error() {
+        return response;
+    }
+    let sentence = axum::body::to_bytes(response.into_body(), REJECTION_BYTES_MAX).await;
+    let sentence = sentence.unwrap_or_default();
+    Refusal::new(status, String::from_utf8_lossy(&sentence)).into_response()
 }
 
 /// A JSON answer nobody may keep.

@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::decisions::parse;
 use super::node_state::NodeState;
-use super::reply::{self, Refusal};
+use super::openapi::operate as describe;
+use super::reply::{self, Refusal, Sent};
 use crate::config::{AskedAbout, ConfigError};
 use crate::settings::{self, Settings};
 use storysync_engine::PAGE_ENTITIES_MAX;
@@ -24,10 +23,11 @@ use storysync_engine::trust::pairing::clean_name;
 type Shared = State<Arc<NodeState>>;
 
 /// The routes, for the guarded part of the loopback listener.
-pub(super) fn routes() -> Router<Arc<NodeState>> {
-    Router::new()
-        .route("/api/settings", get(show).post(set))
-        .route("/api/settings/reload", post(reload))
+pub(super) fn routes() -> OpenApiRouter<Arc<NodeState>> {
+    OpenApiRouter::default()
+        .routes(describe::settings().by(show))
+        .routes(describe::set_setting().by(set))
+        .routes(describe::reload_settings().by(reload))
 }
 
 /// What became of settings that were changed.
@@ -50,7 +50,7 @@ struct SetBody {
     value: Option<String>,
 }
 
-async fn set(State(node): Shared, body: Bytes) -> Response {
+async fn set(State(node): Shared, Sent(body): Sent) -> Response {
     let changed = async {
         let body = parse::<SetBody>(&body)?;
         change(&node, &body.key, body.value.as_deref()).await

@@ -264,10 +264,11 @@ fn choice_of(
 fn typed(field: &FieldReport, text: &str) -> Json {
     let text = text.replace("\r\n", "\n");
     let held = || field.values.iter().map(|value| &value.value).chain([&field.base, &field.shown]);
-    if held().any(Json::is_number) && !held().any(Json::is_string) {
-        if let Ok(number) = serde_json::from_str::<serde_json::Number>(text.trim()) {
-            return Json::Number(number);
-        }
+    if held().any(Json::is_number)
+        && !held().any(Json::is_string)
+        && let Ok(number) = serde_json::from_str::<serde_json::Number>(text.trim())
+    {
+        return Json::Number(number);
     }
     if text.is_empty() && !held().any(|value| value.as_str() == Some("")) {
         return Json::Null;

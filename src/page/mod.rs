@@ -1,12 +1,13 @@
 //! The page: what a person sees and decides in the browser, on the loopback listener. Each view is
 //! a file that asks the node for facts and makes markup of them; what may be done is the node's
-//! affair. Whoever opened it with a link of this node's has a session (see [`session`]); nobody
+//! affair. Whoever opened it with a link of this node's has a session (see `session`); nobody
 //! else sees anything.
 //!
 //! ```text
 //!   shell      what stands around every view      words      every word of it, by language
 //!   telling    values, times, devices in words    difference what two texts differ in
 //!   live       says when to look again            session    who may look
+//!   reference  what programs may ask, to be read (operations: one of them)
 //! ```
 //!
 //! Without JavaScript every view and every button works; with it, views follow what happens.
@@ -25,8 +26,10 @@ mod health;
 mod home;
 mod joining;
 mod live;
+mod operations;
 mod pair;
 mod program;
+mod reference;
 mod row;
 mod session;
 mod settings;
@@ -39,13 +42,16 @@ mod words;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::net::admin::not_here;
 use crate::net::node_state::NodeState;
+use crate::net::openapi::page as describe;
 use crate::net::origin::{HostNames, own_host_only};
 pub use first_run::{FirstRun, FirstRunEnd, Situation};
 use joining::Joining;
@@ -109,9 +115,9 @@ impl Page {
     }
 }
 
-/// The routes of the page; everything else on the loopback listener is `rest`'s.
-pub fn router(page: Arc<Page>, rest: Router) -> Router {
-    let views = Router::new()
+/// What people see: no interface for programs, so nothing describes it.
+fn views() -> Router<Arc<Page>> {
+    Router::new()
         .route("/pair", get(pair::view))
         .route("/pair/new", post(pair::new_code))
         .route("/pair/code", post(pair::code))
@@ -144,14 +150,29 @@ pub fn router(page: Arc<Page>, rest: Router) -> Router {
         .route("/embed/status", get(embed::view))
         .route("/live", get(live::events))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .route_layer(from_fn_with_state(Arc::clone(&page), gate::only_with_session));
-    Router::new()
-        .route("/", get(home::front))
-        .merge(views)
+}
+
+/// What programs ask of the page's listener besides `rest`, each with its description.
+fn routes() -> OpenApiRouter<Arc<Page>> {
+    OpenApiRouter::default()
+        .routes(describe::front().by(home::front))
+        .routes(describe::link().by(session::new_link))
+        .routes(describe::events().by(live::facts))
+        .routes(describe::document().by(reference::loopback_json))
+        .routes(describe::lan_document().by(reference::lan_json))
+        .routes(describe::reference().by(reference::view))
+}
+
+/// The routes of the page; everything else on the loopback listener is `rest`'s, described as it
+/// says.
+pub fn router(page: Arc<Page>, (rest, mut described): (Router, OpenApi)) -> Router {
+    let (own, own_described) = routes().split_for_parts();
+    described.merge(own_described);
+    let seen = views().route_layer(from_fn_with_state(Arc::clone(&page), gate::only_with_session));
+    own.merge(seen)
         .route("/assets/{name}", get(assets::asset))
-        .route("/api/page/link", post(session::new_link))
-        .route("/api/events", get(live::facts))
         .method_not_allowed_fallback(not_here)
+        .layer(Extension(reference::Documents::of(described)))
         .layer(from_fn_with_state(HostNames::of(&page.node), own_host_only))
         .with_state(page)
         .fallback_service(rest)

@@ -34,12 +34,19 @@ pub(super) async fn view(visit: Visit) -> Response {
                 code { (visit.page.places.data_dir.join("config.toml").display()) } }
             div.scroll tabindex="0" role="region" aria-labelledby="others" {
                 table {
-                    thead { tr { th { (words.say("settings-key")) }
-                        th { (words.say("settings-value")) } th { (words.say("settings-from")) } } }
+                    thead {
+                        tr {
+                            th { (words.say("settings-key")) } th { (words.say("settings-value")) }
+                            th { (words.say("settings-from")) }
+                        }
+                    }
                     tbody {
                         @for setting in later {
-                            tr { td { code { (setting.key) } } td { (printable(&value_of(setting))) }
-                                td { (source(words, setting.source)) } }
+                            tr {
+                                td { code { (setting.key) } }
+                                td { (printable(&value_of(setting))) }
+                                td { (source(words, setting.source)) }
+                            }
                         }
                     }
                 }

@@ -39,7 +39,7 @@ impl Names {
                 .devices
                 .iter()
                 .find(|device| device.device_id.as_str() == id)
-                .map_or_else(|| short_id(id), |device| name_of(device)),
+                .map_or_else(|| short_id(id), name_of),
         }
     }
 

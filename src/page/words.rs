@@ -156,9 +156,8 @@ mod tests {
         let first = keys(LANGUAGES.first().unwrap().1);
         assert!(first.len() > 100);
         for (code, text) in LANGUAGES {
-            if let Err((_, errors)) = FluentResource::try_new((*text).to_owned()) {
-                panic!("{code}.ftl: {errors:?}");
-            }
+            let read = FluentResource::try_new((*text).to_owned());
+            assert!(read.is_ok(), "{code}.ftl: {:?}", read.err().map(|(_, errors)| errors));
             let own = keys(text);
             for (key, blanks) in &first {
                 assert_eq!(Some(blanks), own.get(key), "{code}.ftl: {key}");

@@ -22,6 +22,7 @@ mod convergence;
 #[path = "../../fuzz/src/convergence_sqlite.rs"]
 mod convergence_sqlite;
 mod deciding;
+mod described;
 mod eavesdropper;
 mod fixtures;
 mod guard;
