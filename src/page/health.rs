@@ -191,6 +191,7 @@ fn begin(visit: &Visit) {
         let found = program.check().await;
         let mut checks = lock(&page.checks);
         checks.running = false;
+        checks.ended += 1;
         match found {
             Ok(findings) => {
                 checks.findings = findings;

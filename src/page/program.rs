@@ -32,6 +32,8 @@ pub(super) struct Finding {
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) running: bool,
+    /// How many have ended.
+    pub(super) ended: u64,
     pub(super) at: Option<Stamp>,
     pub(super) findings: Vec<Finding>,
     pub(super) failed: Option<String>,

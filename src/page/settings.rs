@@ -32,7 +32,7 @@ pub(super) async fn view(visit: Visit) -> Response {
             h2 #others { (words.say("settings-others")) }
             p.quiet { (words.say("settings-how")) " "
                 code { (visit.page.places.data_dir.join("config.toml").display()) } }
-            div.scroll tabindex="0" role="region" aria-labelledby="others" {
+            div.scroll tabindex="0" role="group" aria-labelledby="others" {
                 table {
                     thead {
                         tr {

@@ -29,7 +29,12 @@ pub(super) fn state_of(page: &Page) -> String {
     state.update(pairing_code::state(node).to_string());
     state.update(format!("{:?}", page.joining.state()));
     state.update(node.presence.pairings().borrow().to_be_bytes());
-    state.update([u8::from(lock(&page.checks).running)]);
+    {
+        // One that begins and ends between two looks makes a difference, too.
+        let checks = lock(&page.checks);
+        state.update([u8::from(checks.running)]);
+        state.update(checks.ended.to_be_bytes());
+    }
     state.update([u8::from(node.database_connected.load(std::sync::atomic::Ordering::Relaxed))]);
     to_base64url(state.finalize().as_slice())
 }
