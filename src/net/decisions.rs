@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use sha2::{Digest as _, Sha256};
 use storysync_crdt::{DeviceKey, FirstContactIs, Since, Stamp, Whose};
 
 use super::node_state::{NodeState, now};
@@ -14,7 +15,8 @@ use super::reply::Refusal;
 use storysync_engine::store::conflicts::EndedConflict;
 use storysync_engine::translate::from_json;
 use storysync_engine::trust::identity::DeviceId;
-use storysync_engine::{Choice, DeviceUndo, EngineError, HoldDecision, Take};
+use storysync_engine::trust::to_base64url;
+use storysync_engine::{Choice, ConflictReport, DeviceUndo, EngineError, HoldDecision, Take};
 
 /// Conflicts that are over, shown at once.
 pub const ENDED_SHOWN: i64 = 100;
@@ -64,6 +66,15 @@ pub(crate) async fn resolve(
         node.note_decision(by, &format!("{resolved} conflicts were decided: {all}"));
         return Ok(json!({ "resolved": resolved, "left": left }));
     }
+    let (id, choice) = choice_of(body)?;
+    let words = format!("conflict {id} was decided");
+    node.engine.call(move |engine| engine.resolve(&id, &choice, by, now())).await??;
+    node.note_decision(by, &words);
+    Ok(json!({ "resolved": 1 }))
+}
+
+/// Which conflict a body names, and how it is decided.
+fn choice_of(body: ResolveBody) -> Result<(String, Choice), Refusal> {
     let id = body
         .id
         .ok_or_else(|| unprocessable("name the conflict in id, or decide every one with all"))?;
@@ -85,11 +96,40 @@ pub(crate) async fn resolve(
         })?;
         fields.insert(name, value);
     }
+    Ok((id, Choice { take, fields }))
+}
+
+/// What somebody saw of a conflict, as a hash: another one once a value, a field or a row of it is
+/// another.
+pub(crate) fn seen_of(conflict: &ConflictReport) -> String {
+    let told = serde_json::to_vec(&(&conflict.kind, &conflict.fields, &conflict.rows));
+    to_base64url(Sha256::digest(told.unwrap_or_default()).as_slice())
+}
+
+/// Decides a conflict for the person here, as long as it is what they saw of it. Returns whether it
+/// was.
+pub(crate) async fn resolve_as_seen(
+    node: &NodeState,
+    body: ResolveBody,
+    seen: String,
+) -> Result<bool, Refusal> {
+    let (id, choice) = choice_of(body)?;
     let words = format!("conflict {id} was decided");
-    let choice = Choice { take, fields };
-    node.engine.call(move |engine| engine.resolve(&id, &choice, by, now())).await??;
-    node.note_decision(by, &words);
-    Ok(json!({ "resolved": 1 }))
+    let decided = node
+        .engine
+        .call(move |engine| {
+            let conflict = engine.conflict(&id, now())?;
+            if conflict.as_ref().map(seen_of).as_ref() != Some(&seen) {
+                return Ok(false);
+            }
+            engine.resolve(&id, &choice, None, now())?;
+            Ok(true)
+        })
+        .await??;
+    if decided {
+        node.note_decision(None, &words);
+    }
+    Ok(decided)
 }
 
 /// The open conflicts.

@@ -58,11 +58,16 @@ async fn find(visit: &Visit, id: String) -> Result<Found, Refusal> {
 
 /// The view.
 pub(super) async fn view(visit: Visit, Path(id): Path<String>) -> Response {
-    let (conflict, row, open) = match find(&visit, id).await {
+    shown(&visit, id, &BTreeMap::new()).await
+}
+
+/// The view, with what a person has chosen and typed before.
+async fn shown(visit: &Visit, id: String, form: &BTreeMap<String, String>) -> Response {
+    let (conflict, row, open) = match find(visit, id).await {
         Ok(found) => found,
         Err(refusal) => return visit.refused(&refusal),
     };
-    let names = match Names::of(&visit) {
+    let names = match Names::of(visit) {
         Ok(names) => names,
         Err(refusal) => return visit.refused(&refusal),
     };
@@ -76,14 +81,13 @@ pub(super) async fn view(visit: Visit, Path(id): Path<String>) -> Response {
         @if let Some(row) = &row { (context(words, row, &conflict)) }
         (others(words, &conflict))
         form.decide method="post" action={ "/conflict/" (escaped(&conflict.id)) } {
-            @for (number, field) in conflict.fields.iter().enumerate() {
-                (field_choice(words, number, field, &names))
-            }
+            input type="hidden" name="seen" value=(decisions::seen_of(&conflict));
+            @for field in &conflict.fields { (field_choice(words, field, &names, form)) }
             (ways(words, &conflict))
         }
     };
     let title = row_name(words, conflict.row_name.as_deref(), &conflict.entity_type);
-    visit.show(around(&visit, Place::Conflicts, &title, open, &content))
+    visit.show(around(visit, Place::Conflicts, &title, open, &content))
 }
 
 /// Where the row belongs: the rest of what it holds.
@@ -133,9 +137,17 @@ fn others(words: Words, conflict: &ConflictReport) -> Markup {
 }
 
 /// One field: every value with who wrote it, the ancestor on demand, and a text of one's own.
-fn field_choice(words: Words, number: usize, field: &FieldReport, names: &Names) -> Markup {
-    let own_text = text_of(words, &field.shown).unwrap_or_default();
+fn field_choice(
+    words: Words,
+    field: &FieldReport,
+    names: &Names,
+    form: &BTreeMap<String, String>,
+) -> Markup {
+    let typed = form.get(&format!("own-{}", field.name));
+    let own_text = typed.cloned().or_else(|| text_of(words, &field.shown)).unwrap_or_default();
+    let is_own = typed.is_some_and(|text| Some(text) != text_of(words, &field.shown).as_ref());
     let shown = field.values.len().saturating_sub(1);
+    let choice = format!("choice-{}", field.name);
     html! {
         fieldset data-field=(field.name) {
             legend { (readable(&field.name)) }
@@ -143,8 +155,8 @@ fn field_choice(words: Words, number: usize, field: &FieldReport, names: &Names)
                 @for (side, value) in field.values.iter().enumerate() {
                     label.side {
                         span.who {
-                            input type="radio" name={ "choice-" (number) } value=(side)
-                                checked[side == shown];
+                            input type="radio" name=(choice) value=(side)
+                                checked[side == shown && !is_own];
                             " " bdi { (names.name(words, value.device.as_deref())) }
                             " · " (moment(words, value.at.as_deref()))
                             @if side == shown { " · " em { (words.say("conflict-shown")) } }
@@ -160,16 +172,26 @@ fn field_choice(words: Words, number: usize, field: &FieldReport, names: &Names)
                         .into_owned()).unwrap_or_default()) }
                 }
             }
-            label.own {
-                input type="radio" name={ "choice-" (number) } value="own"; " "
-                (words.say("conflict-own"))
+            @if can_be_typed(field) {
+                label.own {
+                    input type="radio" name=(choice) value="own" checked[is_own]; " "
+                    (words.say("conflict-own"))
+                }
+                // Browsers take the first line break away.
+                textarea name={ "own-" (field.name) } rows=(rows_for(&own_text))
+                    aria-label=(words.with("conflict-own-label",
+                        &[("field", (&readable(&field.name)).into())]))
+                    data-chooses=(choice) { "\n" (own_text) }
             }
-            textarea name={ "own-" (number) } rows=(rows_for(&own_text))
-                aria-label=(words.with("conflict-own-label",
-                    &[("field", (&readable(&field.name)).into())]))
-                data-chooses={ "choice-" (number) } { (own_text) }
         }
     }
+}
+
+/// Whether a person could type a value: bytes, yes and no, and rows it leads to are chosen.
+fn can_be_typed(field: &FieldReport) -> bool {
+    let mut held = field.values.iter().map(|value| &value.value).chain([&field.base]);
+    held.all(|value| value.is_null() || value.is_string() || value.is_number())
+        && field.values.iter().all(|value| value.row_name.is_none())
 }
 
 /// One side's text, with what the other sides lack marked.
@@ -227,15 +249,21 @@ pub(super) async fn decide(
         Ok((conflict, ..)) => conflict,
         Err(refusal) => return visit.failed(refusal.detail, "/conflicts"),
     };
-    let back = format!("/conflict/{}", escaped(&id));
-    match decisions::resolve(&visit.page.node, choice_of(id, &conflict, &form), None).await {
-        Ok(_) => {
-            let row = row_name(visit.words, conflict.row_name.as_deref(), &conflict.entity_type);
-            visit
-                .done(visit.words.with("conflict-decided", &[("row", (&row).into())]), "/conflicts")
+    let words = visit.words;
+    let seen = form.get("seen").cloned().unwrap_or_default();
+    let body = choice_of(id.clone(), &conflict, &form);
+    let not_done = match decisions::resolve_as_seen(&visit.page.node, body, seen).await {
+        Ok(true) => {
+            let row = row_name(words, conflict.row_name.as_deref(), &conflict.entity_type);
+            let done = words.with("conflict-decided", &[("row", (&row).into())]);
+            return visit.done(done, "/conflicts");
         }
-        Err(refusal) => visit.failed(refusal.detail, &back),
-    }
+        Ok(false) => words.say("conflict-changed"),
+        Err(refusal) => refusal.detail,
+    };
+    // What was typed stays in the form.
+    visit.say_failed(not_done);
+    shown(&visit, id, &form).await
 }
 
 /// What a form says of a conflict.
@@ -248,11 +276,12 @@ fn choice_of(
     if take.is_some() {
         return ResolveBody { id: Some(id), take, ..ResolveBody::default() };
     }
-    let chosen = conflict.fields.iter().enumerate().map(|(number, field)| {
-        let choice = form.get(&format!("choice-{number}")).map(String::as_str).unwrap_or_default();
+    let chosen = conflict.fields.iter().map(|field| {
+        let name = &field.name;
+        let choice = form.get(&format!("choice-{name}")).map(String::as_str).unwrap_or_default();
         let value = match choice.parse::<usize>() {
             Ok(side) => field.values.get(side).map(|value| value.value.clone()),
-            Err(_) => form.get(&format!("own-{number}")).map(|text| typed(field, text)),
+            Err(_) => form.get(&format!("own-{name}")).map(|text| typed(field, text)),
         };
         (field.name.clone(), value.unwrap_or_else(|| field.shown.clone()))
     });

@@ -266,7 +266,10 @@ pub(super) async fn preview(visit: Visit, Form(pairs): Form<Vec<(String, String)
         }
         form.actions method="post" action="/conflicts/decide" {
             input type="hidden" name="take" value=(many.take);
-            @for conflict in &chosen { input type="hidden" name="id" value=(conflict.id); }
+            @for conflict in &chosen {
+                input type="hidden" name="id"
+                    value={ (conflict.id) "." (decisions::seen_of(conflict)) };
+            }
             button.main { (words.with("preview-go", &[("count", chosen.len().into())])) }
             a.button href="/conflicts" { (words.say("page-cancel")) }
         }
@@ -283,11 +286,14 @@ fn side<'a>(values: &'a [ValueReport], take: &str, names: &Names) -> Option<&'a 
 pub(super) async fn decide(visit: Visit, Form(pairs): Form<Vec<(String, String)>>) -> Response {
     let many = Many::of(pairs);
     let (mut decided, mut left) = (0usize, Vec::new());
-    for id in many.ids {
-        let body =
-            ResolveBody { id: Some(id), take: Some(many.take.clone()), ..ResolveBody::default() };
-        match decisions::resolve(&visit.page.node, body, None).await {
-            Ok(_) => decided += 1,
+    for chosen in many.ids {
+        // As it was shown in the preview.
+        let (id, seen) = chosen.split_once('.').unwrap_or((&chosen, ""));
+        let (id, take) = (Some(id.to_owned()), Some(many.take.clone()));
+        let body = ResolveBody { id, take, ..ResolveBody::default() };
+        match decisions::resolve_as_seen(&visit.page.node, body, seen.to_owned()).await {
+            Ok(true) => decided += 1,
+            Ok(false) => left.push(visit.words.say("conflict-changed")),
             Err(refusal) => left.push(refusal.detail),
         }
     }

@@ -334,13 +334,17 @@ pub(super) async fn undo(
         Err(gone) => return visit.failed(gone.to_string(), &back),
     };
     let words = visit.words;
+    // Others are told because something of them was written again since, and stays.
+    let changing = rows.iter().filter(|row| !row.fields.is_empty() || row.row != "stays").count();
     if yes {
-        let said = words.with("undone", &[("count", rows.len().into())]);
+        let said = words.with("undone", &[("count", changing.into())]);
         visit.page.node.note_decision(None, "what a device wrote was taken back");
         return visit.done(said, &back);
     }
+    // Others are told because something of them was written again since, and stays.
+    let changing = rows.iter().filter(|row| !row.fields.is_empty() || row.row != "stays").count();
     let content = html! {
-        p { (words.with("undo-would", &[("count", rows.len().into())])) " "
+        p { (words.with("undo-would", &[("count", changing.into())])) " "
             (moment(words, Some(&since.to_rfc3339()))) }
         ul.list {
             @for row in rows.iter().take(UNDO_SHOWN) {
@@ -368,8 +372,8 @@ pub(super) async fn undo(
         form.actions method="post" action={ (back) "/undo" } {
             input type="hidden" name="since" value=(since.to_rfc3339());
             input type="hidden" name="yes" value="yes";
-            @if !rows.is_empty() {
-                button.danger { (words.with("undo-go", &[("count", rows.len().into())])) }
+            @if changing > 0 {
+                button.danger { (words.with("undo-go", &[("count", changing.into())])) }
             }
             a.button href=(back) { (words.say("page-cancel")) }
         }

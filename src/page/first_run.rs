@@ -2,6 +2,7 @@
 //! the person wants done. Does none of it: it tells whoever serves it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,25 +78,35 @@ pub struct FirstRun {
     sessions: Sessions,
     situation: Situation,
     end: Mutex<Option<oneshot::Sender<FirstRunEnd>>>,
+    /// Whether somebody came in by the link.
+    is_used: AtomicBool,
 }
 
 impl FirstRun {
-    /// Serves the page until the person says what to do. `link` opens it once.
+    /// Serves the page until the person says what to do. `link` opens it once, and is taken away
+    /// when somebody used it.
     pub async fn ask(
         listener: TcpListener,
         trust: Arc<TrustStore>,
         own_id: &str,
-        link: &str,
+        link: &mut Option<String>,
         situation: Situation,
     ) -> Option<FirstRunEnd> {
         let (end, ended) = oneshot::channel();
         let sessions = Sessions::new(trust, own_id);
-        sessions.expect(link);
-        let page = Arc::new(Self { sessions, situation, end: Mutex::new(Some(end)) });
+        if let Some(link) = link.as_deref() {
+            sessions.expect(link);
+        }
+        let page = Arc::new(Self {
+            sessions,
+            situation,
+            end: Mutex::new(Some(end)),
+            is_used: AtomicBool::new(false),
+        });
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server::serve(
             listener,
-            page.router(),
+            Arc::clone(&page).router(),
             Connections::new(Limits::LOOPBACK),
             stopped,
         ));
@@ -104,6 +115,9 @@ impl FirstRun {
         tokio::time::sleep(ANSWER_LOADS_WITHIN).await;
         stop.send_replace(true);
         drop(serving.await);
+        if page.is_used.load(Ordering::Relaxed) {
+            *link = None;
+        }
         decided
     }
 
@@ -132,6 +146,7 @@ async fn view(
     if let Some(token) = query.token
         && page.sessions.takes(&token)
     {
+        page.is_used.store(true, Ordering::Relaxed);
         let mut response = Redirect::to("/").into_response();
         if let Ok(cookie) = page.sessions.begin().parse() {
             response.headers_mut().insert(axum::http::header::SET_COOKIE, cookie);

@@ -59,8 +59,12 @@ pub(super) async fn front(
 
 /// Lets a browser in that was opened with a link, and takes the link out of its address.
 fn enter(page: &Arc<Page>, token: &str, next: Option<&str>, headers: &HeaderMap) -> Response {
-    // Only paths of this page; `//host` would be another's.
-    let to = next.filter(|next| next.starts_with('/') && !next.starts_with("//")).unwrap_or("/");
+    // Only plain paths of this page: `//host`, `/\\host` or `/<tab>/host` would be another's.
+    let is_plain = |next: &&str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
+        next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain)
+    };
+    let to = next.filter(is_plain).unwrap_or("/");
     if !page.sessions.takes(token) && !is_admin_link(page, token) {
         return match visit_of(page, headers) {
             Some(_) => Redirect::to(to).into_response(),

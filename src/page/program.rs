@@ -66,7 +66,7 @@ impl Program {
         // A check that found something says so with its exit code, and tells it all the same.
         serde_json::from_slice(&output.stdout).map_err(|_| {
             let words = String::from_utf8_lossy(&output.stderr);
-            let said = words.trim().trim_start_matches("error: ");
+            let said = words.trim().trim_start_matches("storysync: ");
             if said.is_empty() { "it said nothing".to_owned() } else { said.to_owned() }
         })
     }

@@ -41,7 +41,7 @@ fn head(words: Words, title: &str) -> Markup {
             link rel="icon" href=(path("icon.svg")) type="image/svg+xml";
             link rel="stylesheet" href=(path("page.css"));
             script type="module" src=(path("page.js")) data-gone=(words.say("page-gone"))
-                data-copied=(words.say("page-copied")) {}
+                data-copied=(words.say("page-copied")) data-changed=(words.say("page-changed")) {}
             script src=(path("idiomorph.js")) defer {}
         }
     }

@@ -46,9 +46,14 @@ impl Visit {
         Redirect::to(to).into_response()
     }
 
+    /// Something was not done, and the next view says why.
+    pub(super) fn say_failed(&self, words: String) {
+        self.page.sessions.say(&self.session, Said::Failed(words));
+    }
+
     /// Something was not done: on to a view that says why.
     pub(super) fn failed(&self, words: String, to: &str) -> Response {
-        self.page.sessions.say(&self.session, Said::Failed(words));
+        self.say_failed(words);
         Redirect::to(to).into_response()
     }
 }

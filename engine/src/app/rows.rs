@@ -363,6 +363,17 @@ pub fn is_marked_deleted(
     connection.prepare_cached(&sql)?.query_row([local_id], |row| row.get(0))
 }
 
+/// How many rows of a table are marked as deleted, and stay in it.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count_marked_deleted(connection: &Connection, table: &Table) -> rusqlite::Result<i64> {
+    let Some(column) = table.with_role(&Role::DeletedAt) else { return Ok(0) };
+    let (name, deleted_at) = (quote(&table.sql_name), quote(&column.sql_name));
+    let sql = format!("SELECT count(*) FROM {name} WHERE {deleted_at} IS NOT NULL");
+    connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
+}
+
 /// The local ids of the other rows that stand in the way of a row with these values, as SQLite
 /// judges it: those it would take away to make room. The row stands under `local_id`, or is new.
 /// Nothing is changed.

@@ -1,6 +1,7 @@
 //! `storysync serve`: a node in the foreground, until it is told to stop. With `--ask-first` a page
 //! asks the person before anything is done to a database that needs something.
 
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use anyhow::Context as _;
 use serde_json::json;
 use storysync_engine::Engine;
 use storysync_engine::trust::pairing::WINDOW_SECONDS;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -27,16 +27,16 @@ pub(in crate::cli) fn serve(context: &Context, args: &ServeArgs) -> anyhow::Resu
     let link = std::env::var(LINK_VARIABLE).ok();
     runtime()?.block_on(async {
         let node = if args.ask_first {
-            let link = link.clone().unwrap_or_else(random_words);
+            let link = Some(link.unwrap_or_else(random_words));
             let asking = Asking { context: context.clone(), args: args.clone(), link };
-            let Some(node) = asking.until_it_starts().await? else { return Ok(()) };
+            let Some((node, unused)) = asking.until_it_starts().await? else { return Ok(()) };
+            if let Some(link) = unused {
+                node.page().expect_link(&link);
+            }
             node
         } else {
             start(context, args).await?
         };
-        if let Some(link) = &link {
-            node.page().expect_link(link);
-        }
         let opened = args.open.then(|| format!("{}{}", node.ready().admin_url, node.page().link()));
         let state = Arc::clone(node.state());
         let (stop, stopped) = watch::channel(false);
@@ -97,19 +97,26 @@ fn options(context: &Context, name: String) -> ServeOptions {
 struct Asking {
     context: Context,
     args: ServeArgs,
-    link: String,
+    /// What opens the page; nothing once somebody used it.
+    link: Option<String>,
 }
 
 impl Asking {
-    /// Asks the person until the node starts; `None` when nobody asks any more.
-    async fn until_it_starts(mut self) -> anyhow::Result<Option<Node>> {
+    /// Asks the person until the node starts; `None` when nobody asks any more. With the link,
+    /// where nobody used it.
+    async fn until_it_starts(mut self) -> anyhow::Result<Option<(Node, Option<String>)>> {
         let mut told_where = false;
         let mut agreed = false;
+        let mut refused: Option<String> = None;
         loop {
-            let situation = match self.situation(agreed)? {
+            let situation = match refused.take() {
+                Some(why) => Some(Situation::Refused { why }),
+                None => self.situation(agreed)?,
+            };
+            let situation = match situation {
                 Some(situation) => situation,
                 None => match start(&self.context, &self.args).await {
-                    Ok(node) => return Ok(Some(node)),
+                    Ok(node) => return Ok(Some((node, self.link))),
                     Err(error) => Situation::Refused { why: sentence(&error) },
                 },
             };
@@ -123,12 +130,9 @@ impl Asking {
             }
             let (identity, trust) = self.context.identity_and_trust()?;
             let own = identity.device_id();
+            let (trust, link) = (Arc::new(trust), &mut self.link);
             let asked = tokio::select! {
-                asked =
-                    FirstRun::ask(listener, Arc::new(trust), own.as_str(), &self.link, situation) =>
-                {
-                    asked
-                }
+                asked = FirstRun::ask(listener, trust, own.as_str(), link, situation) => asked,
                 stopped = until_told_to_stop(told_to_end()?, self.args.exit_with_parent) => {
                     stopped?;
                     return Ok(None);
@@ -139,7 +143,9 @@ impl Asking {
                 None => return Ok(None),
                 Some(FirstRunEnd::Prepare) => agreed = true,
                 Some(FirstRunEnd::Create) => {
-                    Engine::init(self.context.engine_options(&identity), entropy(), now())?;
+                    let options = self.context.engine_options(&identity);
+                    let made = Engine::init(options, entropy(), now());
+                    refused = made.err().map(|error| sentence(&error.into()));
                 }
                 Some(FirstRunEnd::Use(path)) => self.context.database = path,
                 Some(FirstRunEnd::Again) => {}
@@ -213,9 +219,16 @@ async fn until_told_to_stop(
         if !exit_with_parent {
             return std::future::pending::<()>().await;
         }
-        let mut buffer = [0; 256];
-        let mut stdin = tokio::io::stdin();
-        while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+        // A thread of its own: one of the runtime's would keep it from ending as long as the parent
+        // says nothing.
+        let (gone, told) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 256];
+            let mut stdin = std::io::stdin();
+            while stdin.read(&mut buffer).is_ok_and(|read| read > 0) {}
+            let _ = gone.send(());
+        });
+        drop(told.await);
     };
     tokio::select! {
         () = told_to_end => {}

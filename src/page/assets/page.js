@@ -5,9 +5,12 @@ const words = document.querySelector("script[data-gone]").dataset;
 const gone = () => document.getElementById("gone");
 let source = null;
 let looking = false;
+let again = false;
 
 /** Fetches this view again and puts what differs in its place. */
 async function look() {
+  // What is told while one looks is looked at, too.
+  again = looking;
   if (looking) return;
   looking = true;
   try {
@@ -15,16 +18,27 @@ async function look() {
     if (answer.status === 401) return location.reload();
     const view = new DOMParser().parseFromString(await answer.text(), "text/html");
     put(view);
-    gone().hidden = true;
   } catch {
     lost();
   } finally {
     looking = false;
   }
+  if (again) look();
 }
 
 function put(view) {
   const fresh = view.querySelector("main");
+  // What answers a form can't be asked for again: it stays as it is.
+  if (!fresh) return;
+  gone().hidden = true;
+  // A field somebody is typing in is not taken away.
+  const kept = [...document.querySelectorAll("main [data-touched][name]")].every(
+    (field) => fresh.querySelector(`[name="${CSS.escape(field.name)}"]`));
+  if (!kept) {
+    gone().textContent = words.changed;
+    gone().hidden = false;
+    return;
+  }
   // What was said stays until the person moves on.
   document.querySelectorAll("[data-keep]").forEach((said) => {
     fresh.querySelector("h1").before(said.cloneNode(true));
@@ -77,7 +91,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     source?.close();
     source = null;
-  } else {
+  } else if (!document.body.classList.contains("bare")) {
     look();
     listen();
   }

@@ -474,3 +474,39 @@ fn texts_emptied_under_dates_of_long_ago_come_back_all_the_same() {
     assert_eq!(whole_pages(&a), 40);
     b.stop();
 }
+
+#[test]
+fn rows_in_the_trash_do_not_make_those_that_stand_look_few() {
+    let (mut a, mut b) = two();
+    a.write(
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 420) \
+         INSERT INTO place (name) SELECT 'place ' || i FROM n",
+    );
+    a.capture();
+    // Years of tidying up: four hundred lie in the trash.
+    a.write("UPDATE place SET deleted_at = '2026-01-01 00:00:00' WHERE id > 20");
+    meet(&mut a, &mut b);
+    let standing = "SELECT count(*) FROM place WHERE deleted_at IS NULL";
+    assert_eq!(b.value::<i64>(standing), 20);
+    b.write("UPDATE place SET deleted_at = '2026-11-01 00:00:00' WHERE deleted_at IS NULL");
+    b.sync(&mut a);
+    assert_eq!(a.value::<i64>(standing), 20);
+    assert_eq!(holds(&mut a).len(), 1, "all that stood were thrown away");
+}
+
+#[test]
+fn whoever_deletes_a_row_whose_texts_are_held_has_deleted_it() {
+    let (mut a, mut b) = with_pages();
+    b.write("UPDATE place SET note = 'cut' WHERE id <= 300");
+    b.sync(&mut a);
+    assert_eq!(holds(&mut a).len(), 1, "the texts wait");
+    a.write("DELETE FROM place WHERE id = 7");
+    a.capture();
+    b.sync(&mut a);
+    assert_eq!(a.value::<i64>("SELECT count(*) FROM place WHERE id = 7"), 0);
+    decide(&mut a, HoldDecision::Refuse);
+    meet(&mut a, &mut b);
+    for desk in [&a, &b] {
+        assert_eq!(desk.value::<i64>("SELECT count(*) FROM place WHERE id = 7"), 0, "it stays so");
+    }
+}

@@ -246,6 +246,12 @@ impl Transaction<'_> {
     /// `puts` does not write.
     pub(crate) fn lift_hold(&mut self, row: RowId, puts: &Values) -> Result<(), TransactionError> {
         if self.holds_any()? {
+            // Whoever deletes the row at this desk says what becomes of all that was held of it.
+            let is_deleted = puts.get(key::DELETED_AT).is_some_and(|at| !at.is_null());
+            if is_deleted && self.on_behalf_of.is_none() {
+                self.let_go_held(row)?;
+                return self.release_held(row);
+            }
             let record = rows::get(self.connection, row)?;
             let document = self.document(row)?;
             let holds = |(name, difference): (&String, &Difference)| {

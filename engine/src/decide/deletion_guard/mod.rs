@@ -15,6 +15,7 @@ use serde::Serialize;
 use storysync_crdt::{DeviceKey, Stamp};
 
 use crate::app::profile::table_of_entity_type;
+use crate::app::rows as app_rows;
 use crate::error::TransactionError;
 use crate::store::holds::{self, Hold, Loss, WHOLE};
 use crate::store::rows::{self, RowId, TableId};
@@ -247,14 +248,27 @@ impl Transaction<'_> {
         let (mut in_all, mut deleted_in_all) = (0_i64, 0_i64);
         for (table, gone) in &gone {
             let deleted = was_deleted(*table);
-            let standing = rows::count_present(self.connection, *table)?.saturating_add(deleted);
+            let name = self.table_name(*table)?;
+            let trash = match self.schema.table(name.as_str()) {
+                Some(table) => app_rows::count_marked_deleted(self.connection, table)?,
+                None => 0,
+            };
+            let standing = rows::count_present(self.connection, *table)?
+                .saturating_sub(trash)
+                .saturating_add(deleted);
             if is_too_much_of_table(*gone, standing) {
                 return Ok(Some(*table));
             }
             in_all = in_all.saturating_add(*gone);
             deleted_in_all = deleted_in_all.saturating_add(deleted);
         }
-        let standing = rows::count_all_present(self.connection)?.saturating_add(deleted_in_all);
+        let mut trash = 0_i64;
+        for table in self.schema.tables() {
+            trash += app_rows::count_marked_deleted(self.connection, table)?;
+        }
+        let standing = rows::count_all_present(self.connection)?
+            .saturating_sub(trash)
+            .saturating_add(deleted_in_all);
         let first = gone.keys().next().copied();
         Ok(first.filter(|_| is_too_much_of_file(in_all, standing)))
     }
