@@ -140,7 +140,12 @@ async function story(chromium, keyboardAlone) {
     await second.getByText("storysync is not running at the moment.").waitFor();
     desk.settings(`host = "127.0.0.1"\nport = 0\nadmin_port = ${port}\ndiscovery = false\n` +
       'name = "Desk"\n');
-    desk.start("serve");
+    // The one that stops keeps the data directory until it has ended.
+    await until(async () => {
+      const child = desk.start("serve");
+      const ready = until(() => child.said.includes("READY")).then(() => true, () => false);
+      return Promise.race([child.ended.then(() => false), ready]);
+    });
     for (const tab of [page, second]) {
       await tab.getByText("storysync is not running at the moment.").waitFor({ state: "hidden" });
     }
