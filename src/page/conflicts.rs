@@ -17,7 +17,6 @@ use super::visit::Visit;
 use super::words::Words;
 use crate::net::decisions::{self, ENDED_SHOWN, ResolveBody, UndoBody};
 use crate::net::node_state::now;
-use crate::net::reply::Refusal;
 
 /// Rows with conflicts on one page of the list.
 const SHOWN: usize = 50;
@@ -36,18 +35,14 @@ pub(super) async fn view(visit: Visit, Query(query): Query<ListQuery>) -> Respon
     let page = query.page;
     let skip = i64::try_from(page.saturating_mul(SHOWN)).unwrap_or(i64::MAX);
     let asked = visit
-        .page
-        .node
-        .engine
-        .call(move |engine| {
+        .ask(move |engine| {
             let conflicts = engine.conflicts_from(skip, ROWS_SHOWN, now())?;
             Ok((conflicts, engine.open_conflicts()?, engine.notices(now())?))
         })
         .await;
     let (conflicts, open, notices) = match asked {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+        Ok(found) => found,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let names = match Names::of(&visit) {
         Ok(names) => names,
@@ -214,10 +209,9 @@ impl Many {
 /// What deciding several conflicts alike would come to.
 pub(super) async fn preview(visit: Visit, Form(pairs): Form<Vec<(String, String)>>) -> Response {
     let many = Many::of(pairs);
-    let conflicts = match visit.page.node.engine.call(|engine| engine.conflicts(now())).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+    let conflicts = match visit.ask(|engine| engine.conflicts(now())).await {
+        Ok(found) => found,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let names = match Names::of(&visit) {
         Ok(names) => names,
@@ -314,15 +308,11 @@ pub(super) async fn decide(visit: Visit, Form(pairs): Form<Vec<(String, String)>
 /// The conflicts that are over.
 pub(super) async fn ended(visit: Visit) -> Response {
     let asked = visit
-        .page
-        .node
-        .engine
-        .call(|engine| Ok((engine.ended_conflicts(ENDED_SHOWN)?, engine.open_conflicts()?)))
+        .ask(|engine| Ok((engine.ended_conflicts(ENDED_SHOWN)?, engine.open_conflicts()?)))
         .await;
     let (ended, open) = match asked {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+        Ok(found) => found,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let names = match Names::of(&visit) {
         Ok(names) => names,

@@ -9,7 +9,6 @@ use super::shell::{Place, around};
 use super::telling::{Names, moment, row_link, row_path};
 use super::visit::Visit;
 use crate::net::node_state::now;
-use crate::net::reply::Refusal;
 
 /// Rows on one page.
 const SHOWN: usize = 50;
@@ -24,18 +23,14 @@ pub(super) struct DeletedQuery {
 pub(super) async fn view(visit: Visit, Query(query): Query<DeletedQuery>) -> Response {
     let skip = query.page.saturating_mul(SHOWN);
     let asked = visit
-        .page
-        .node
-        .engine
-        .call(move |engine| {
+        .ask(move |engine| {
             engine.capture(now())?;
             Ok((engine.recently_deleted(skip, SHOWN + 1, now())?, engine.open_conflicts()?))
         })
         .await;
     let (rows, open) = match asked {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+        Ok(found) => found,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let names = match Names::of(&visit) {
         Ok(names) => names,

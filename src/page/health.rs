@@ -31,10 +31,9 @@ pub(super) async fn view(visit: Visit) -> Response {
     if never {
         begin(&visit);
     }
-    let status = match visit.page.node.engine.call(|engine| engine.status()).await {
-        Ok(Ok(status)) => status,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+    let status = match visit.ask(|engine| engine.status()).await {
+        Ok(status) => status,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let events = match visit.page.node.trust.events(EVENTS_SHOWN) {
         Ok(events) => events,

@@ -19,10 +19,9 @@ use crate::{printable, qr_picture};
 /// The view.
 pub(super) async fn view(visit: Visit) -> Response {
     let words = visit.words;
-    let open = match visit.page.node.engine.call(|engine| engine.open_conflicts()).await {
-        Ok(Ok(open)) => open,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+    let open = match visit.ask(|engine| engine.open_conflicts()).await {
+        Ok(open) => open,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let content = html! {
         div.columns {

@@ -2,7 +2,7 @@
 //! to be read offline. It tells nothing of this node, so it needs no session, and it is in English,
 //! as everything for programmers.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Extension;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -27,7 +27,10 @@ const LAN_HOST: &str = "127.0.0.1:8765";
 
 /// Both documents, made once.
 #[derive(Debug, Clone)]
-pub(super) struct Documents(Arc<Made>);
+pub(super) struct Documents(Arc<LazyLock<Made, Making>>);
+
+/// Makes both, for whoever asks first: no start waits for it.
+type Making = Box<dyn FnOnce() -> Made + Send>;
 
 #[derive(Debug)]
 struct Made {
@@ -39,10 +42,10 @@ impl Documents {
     /// That of the routes of the loopback listener, and that of the LAN's.
     pub(super) fn of(routes: OpenApi) -> Self {
         let json = |document: OpenApi| serde_json::to_value(document).unwrap_or_default();
-        Self(Arc::new(Made {
+        Self(Arc::new(LazyLock::new(Box::new(move || Made {
             loopback: json(openapi::loopback(routes)),
             lan: json(lan::document()),
-        }))
+        }))))
     }
 }
 

@@ -14,7 +14,6 @@ use super::visit::Visit;
 use super::words::Words;
 use crate::net::decisions::{self, UndoBody};
 use crate::net::node_state::now;
-use crate::net::reply::Refusal;
 use crate::printable;
 
 /// Texts longer than this are told by the words that differ, in characters.
@@ -35,10 +34,7 @@ pub(super) async fn view(
     Query(query): Query<HistoryQuery>,
 ) -> Response {
     let asked = visit
-        .page
-        .node
-        .engine
-        .call(move |engine| {
+        .ask(move |engine| {
             let mut entries = engine.history(&table, &uuid, now())?;
             let row = engine.row_report(&table, &uuid, now())?;
             name_references(engine, &mut entries, row.as_ref())?;
@@ -46,9 +42,8 @@ pub(super) async fn view(
         })
         .await;
     let (table, uuid, entries, row, open) = match asked {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return visit.refused(&Refusal::from(error)),
-        Err(gone) => return visit.refused(&Refusal::from(gone)),
+        Ok(found) => found,
+        Err(refusal) => return visit.refused(&refusal),
     };
     let names = match Names::of(&visit) {
         Ok(names) => names,

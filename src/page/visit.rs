@@ -8,11 +8,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::Markup;
+use storysync_engine::{Engine, EngineError};
 
 use super::Page;
 use super::session::{NO_SESSION, Said};
 use super::state::state_of;
 use super::words::Words;
+use crate::net::reply::Refusal;
 
 /// What a page may load, and who may frame it: only what this listener serves, and nobody.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -33,6 +35,14 @@ impl Visit {
     /// What is to be told with this view.
     pub(super) fn said(&self) -> Vec<Said> {
         self.page.sessions.take_said(&self.session)
+    }
+
+    /// Asks the engine.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Engine) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        Ok(self.page.node.engine.call(work).await??)
     }
 
     /// A view.
